@@ -1,0 +1,75 @@
+"""Models whose score is known exactly; called like a trained model."""
+
+import torch
+from torch import Tensor, nn
+
+from scoresde._shapes import Coefficient
+from scoresde.errors import InputError
+from scoresde.mixture import GaussianMixture
+from scoresde.model import Model, Prediction
+from scoresde.sde import SDE
+
+
+class FiniteData(nn.Module):
+    """The distribution that puts equal mass on each of N given points.
+
+        E[x_0 | x] = sum_i w_i x_i,   w = softmax(-|x - alpha x_i|^2 / (2 sigma^2))
+
+    Args:
+        points: (N, *event), N >= 1.
+    """
+
+    def __init__(self, points: Tensor) -> None:
+        super().__init__()
+        points = torch.as_tensor(points, dtype=torch.float64)
+        if points.ndim < 2 or len(points) == 0:
+            raise InputError(f"points: shape {tuple(points.shape)} is not allowed; give at least one point, (N, *event)")
+        self.points: Tensor
+        self.register_buffer("points", points)
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        return tuple(self.points.shape[1:])
+
+    def posterior_mean(self, x: Tensor, alpha: Coefficient, sigma: Coefficient) -> Tensor:
+        """E[x_0 | x_t = x], shape (B, *event), float64: the ideal denoiser of this data at level (alpha, sigma)."""
+        points, flat = self.points.flatten(1), x.to(torch.float64).flatten(1)
+        a = torch.as_tensor(alpha, dtype=torch.float64, device=x.device).reshape(-1, 1)
+        s = torch.as_tensor(sigma, dtype=torch.float64, device=x.device).reshape(-1, 1)
+        # |x - a x_i|^2 without |x|^2, which is the same for all i and drops out of the softmax
+        logits = (a * (flat @ points.T) - 0.5 * a**2 * (points**2).sum(-1)) / s**2
+        return (torch.softmax(logits, dim=-1) @ points).reshape(x.shape)
+
+
+class ExactModel(Model):
+    """The exact score of a Gaussian mixture or of a finite data set under an SDE.
+
+    Its prediction is the posterior mean x0 = E[x_0 | x_t = x], from which score = (alpha x0 - x) / sigma^2 is the
+    gradient of the log density of x_t (Tweedie's formula). Computed in float64, returned in the dtype of x.
+
+    Args:
+        data: a `GaussianMixture`, or a tensor (N, *event) of data points.
+        sde: the forward diffusion.
+    """
+
+    def __init__(self, data: GaussianMixture | Tensor, sde: SDE) -> None:
+        super().__init__(sde)
+        self.data = data if isinstance(data, GaussianMixture) else FiniteData(data)
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.data.buffers()).device
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        return self.data.event_shape
+
+    def forward(self, x: Tensor, t: float | Tensor, cond: Tensor | None = None) -> Prediction:
+        if cond is not None:
+            raise InputError("cond: this exact model is unconditional; give no condition")
+        if x.shape[1:] != self.event_shape:
+            raise InputError(f"x: shape {tuple(x.shape)} does not fit; this model wants (B, *{self.event_shape})")
+        alpha, sigma, _ = self.levels(t)
+        self.evaluations += x.shape[0]
+        x0 = self.data.posterior_mean(x, alpha, sigma).to(x.dtype)
+        return Prediction(x, x0, alpha, sigma, 0.0, 1.0)

@@ -1,0 +1,303 @@
+"""Objects from plain mappings: `{_target_: scoresde.VPSDE, beta_min: 0.1}` becomes `VPSDE(beta_min=0.1)`.
+
+The one place where a name in a configuration becomes a class. A configuration may come from somebody else, so a name
+is resolved without importing anything but scoresde, the layers and optimizers of torch, and the packages that the
+person at the keyboard allows; and every value is checked against the annotations of the constructor before anything
+is constructed. Knows of no program and no group, and imports pydantic and torch only when used.
+"""
+
+import difflib
+import functools
+import importlib
+import inspect
+import json
+import re
+import sys
+import types
+import typing
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from scoresde.errors import InputError
+
+TARGET = "_target_"
+RUNTIME = ("event_shape", "sde", "net", "params")  # what programs supply; see `build`
+_TORCH = ("torch.nn", "torch.optim")
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """A class and its arguments, all checked; arguments may hold further plans."""
+
+    cls: type
+    path: str
+    arguments: dict[str, Any]
+
+
+def build(cfg: Any, path: str = "", allow: Sequence[str] = (), expect: type | None = None, **runtime: Any) -> Any:
+    """Construct what `cfg` describes.
+
+    A mapping with `_target_` becomes an object of that class, other mappings and lists are passed through with what
+    they hold built; an empty mapping where an object may be None is None (the empty YAML of an option `none`).
+
+    Args:
+        cfg: plain values, lists and mappings.
+        path: where `cfg` stands in the configuration; error messages begin with it.
+        allow: packages whose classes may be named besides those of scoresde, `torch.nn` and `torch.optim`.
+        expect: the class of the result.
+        runtime: objects for constructor parameters of these names that the configuration leaves out, at any depth.
+
+    Raises:
+        InputError: one line that begins with the dotted path of what cannot be used.
+    """
+    return _construct(_plan(cfg, path, _packages(allow), expect or Any, frozenset(runtime)), runtime)
+
+
+def check(
+    cfg: Any, path: str = "", allow: Sequence[str] = (), expect: type | None = None, runtime: Iterable[str] = RUNTIME
+) -> None:
+    """Raise what `build` would raise before its first constructor call: wrong names, keys and types."""
+    _plan(cfg, path, _packages(allow), expect or Any, frozenset(runtime))
+
+
+def resolve(target: str, path: str = "", allow: Sequence[str] = ()) -> type:
+    """The class that `target` names, if it may be named; nothing outside the allowed packages is imported.
+
+    Raises:
+        InputError: for a name that is not allowed or not there, and for what is not a class.
+    """
+    where = _join(path, TARGET)
+    packages = _packages(allow)
+    if not isinstance(target, str) or not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)+", target):
+        raise InputError(f"{where}: {target!r} is not the dotted name of a class, such as scoresde.VPSDE")
+    if not _within(target, ("scoresde", *_TORCH, *packages)):
+        package = target.split(".")[0]
+        own = package not in sys.stdlib_module_names and package != "torch"
+        hint = f", or, if you trust the package, add allow=[{package}]" if own else ""
+        raise InputError(f"{where}: {target} is not allowed; give a class of scoresde, torch.nn or torch.optim{hint}")
+    found = _lookup(target, where)
+    if not isinstance(found, type):
+        raise InputError(f"{where}: {target} is not a class; give the name of a class")
+    home = found.__module__
+    if _within(home, ("scoresde", *packages)) or (_within(home, _TORCH) and _of_torch(found)):
+        return found
+    raise InputError(f"{where}: {target} is {home}.{found.__qualname__}, which is not allowed")
+
+
+def _within(name: str, packages: Iterable[str]) -> bool:
+    return any(name == package or name.startswith(package + ".") for package in packages)
+
+
+def _of_torch(cls: type) -> bool:
+    import torch
+
+    return issubclass(cls, torch.nn.Module | torch.optim.Optimizer)
+
+
+def _packages(allow: Any) -> tuple[str, ...]:
+    names = (allow,) if isinstance(allow, str) else tuple(allow or ())
+    for name in names:
+        if not isinstance(name, str) or not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*", name):
+            raise InputError(f"allow: {name!r} is not the name of a package; write allow=[mypackage]")
+    return names
+
+
+def _lookup(target: str, where: str) -> Any:
+    """Import as much of the dotted name as is modules, then follow attributes."""
+    parts = target.split(".")
+    found, done = _import(parts[0], where), 1
+    for part in parts[1:]:
+        name = ".".join(parts[: done + 1])
+        if hasattr(found, part):
+            found = getattr(found, part)
+        elif isinstance(found, types.ModuleType) and hasattr(found, "__path__"):
+            found = _import(name, where, found)
+        else:
+            raise _absent(name, where, found)
+        done += 1
+    return found
+
+
+def _import(name: str, where: str, parent: types.ModuleType | None = None) -> types.ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name != name:  # the module is there, and what it imports is not
+            raise InputError(f"{where}: {name} needs {error.name}, which is not installed") from error
+        if parent is None:
+            raise InputError(f"{where}: there is no package {name} here; is it installed?") from None
+        raise _absent(name, where, parent) from None
+
+
+def _absent(name: str, where: str, parent: Any) -> InputError:
+    home, _, last = name.rpartition(".")
+    return InputError(f"{where}: {home} has no {last}{did_you_mean(last, dir(parent), home + '.')}")
+
+
+def did_you_mean(name: str, known: Iterable[str], prefix: str = "") -> str:
+    """`; did you mean ...?` with the nearest of the known names, or nothing if none is near."""
+    near = difflib.get_close_matches(str(name), [str(k) for k in known], n=1, cutoff=0.6)
+    return f"; did you mean {prefix}{near[0]}?" if near else ""
+
+
+def _join(path: str, key: object) -> str:
+    return f"{path}.{key}" if path else str(key)
+
+
+def _plan(cfg: Any, path: str, allow: tuple[str, ...], annotation: Any, runtime: frozenset[str]) -> Any:
+    """Check `cfg` against the annotation of the parameter it is for; mappings with `_target_` become plans."""
+    if isinstance(cfg, Mapping) and TARGET in cfg:
+        return _plan_object(cfg, path, allow, annotation, runtime)
+    if isinstance(cfg, Mapping) and not cfg and _accepts_none(annotation):
+        return None
+    if not _holds_target(cfg):
+        return cfg if annotation is Any else _checked(cfg, path, annotation)
+    if isinstance(cfg, Mapping):
+        return {key: _plan(value, _join(path, key), allow, Any, runtime) for key, value in cfg.items()}
+    return [_plan(value, _join(path, i), allow, Any, runtime) for i, value in enumerate(cfg)]
+
+
+def _plan_object(
+    cfg: Mapping[str, Any], path: str, allow: tuple[str, ...], annotation: Any, runtime: frozenset[str]
+) -> _Plan:
+    cls = resolve(cfg[TARGET], path, allow)
+    classes = _classes(annotation)
+    if classes and not issubclass(cls, classes):
+        wanted = " or ".join(c.__name__ for c in classes)
+        raise InputError(f"{_join(path, TARGET)}: {cfg[TARGET]} is no {wanted}")
+    if inspect.isabstract(cls):
+        raise InputError(f"{_join(path, TARGET)}: {cfg[TARGET]} is abstract; name one of its subclasses")
+    parameters, hints = _parameters(cls)
+    named = {k for k, p in parameters.items() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
+    open_ended = any(p.kind == p.VAR_KEYWORD for p in parameters.values())
+    for key in cfg:
+        if key != TARGET and key not in named and not open_ended:
+            near = did_you_mean(key, named, path + "." if path else "")
+            hint = near or f"; it has {', '.join(sorted(named)) or 'none'}"
+            raise InputError(f"{_join(path, key)}: {cfg[TARGET]} has no such argument{hint}")
+    for key in named:
+        if parameters[key].default is inspect.Parameter.empty and key not in cfg and key not in runtime:
+            raise InputError(f"{_join(path, key)}: not given, and {cfg[TARGET]} needs it")
+    arguments = {
+        key: _plan(value, _join(path, key), allow, hints.get(key, Any), runtime)
+        for key, value in cfg.items()
+        if key != TARGET
+    }
+    return _Plan(cls, path, arguments)
+
+
+@functools.cache
+def _parameters(cls: type) -> tuple[dict[str, inspect.Parameter], dict[str, Any]]:
+    """Parameters of the constructor, and their annotations where these can be evaluated."""
+    parameters = dict(inspect.signature(cls).parameters)
+    try:
+        hints = typing.get_type_hints(inspect.getattr_static(cls, "__init__"))
+    except (NameError, TypeError):  # names that exist for type checkers only
+        hints = {k: p.annotation for k, p in parameters.items() if isinstance(p.annotation, type)}
+    return parameters, {k: v for k, v in hints.items() if k in parameters and v is not inspect.Parameter.empty}
+
+
+def _holds_target(cfg: Any) -> bool:
+    if isinstance(cfg, Mapping):
+        return TARGET in cfg or any(_holds_target(v) for v in cfg.values())
+    return isinstance(cfg, list | tuple) and any(_holds_target(v) for v in cfg)
+
+
+def _members(annotation: Any) -> tuple[Any, ...]:
+    """The alternatives of a union, or the annotation alone."""
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        return typing.get_args(annotation)
+    return (annotation,)
+
+
+def _accepts_none(annotation: Any) -> bool:
+    return annotation is not Any and type(None) in _members(annotation)
+
+
+def _classes(annotation: Any) -> tuple[type, ...]:
+    """The classes of which a built object must be one; empty if the annotation does not say."""
+    members = [m for m in _members(annotation) if m is not type(None)]
+    return tuple(members) if annotation is not Any and all(isinstance(m, type) for m in members) else ()
+
+
+@functools.cache
+def _adapter(annotation: Any) -> Any:
+    """A strict pydantic validator, or None for what pydantic cannot describe."""
+    from pydantic import ConfigDict, TypeAdapter
+    from pydantic.errors import PydanticUserError
+
+    try:
+        return TypeAdapter(annotation, config=ConfigDict(arbitrary_types_allowed=True, strict=True))
+    except PydanticUserError:
+        return None
+
+
+def _checked(value: Any, path: str, annotation: Any) -> Any:
+    """The value as the constructor wants it: lists become tuples, integers become floats where asked for."""
+    from pydantic import ValidationError
+
+    adapter = _adapter(annotation)
+    if adapter is None:
+        return value
+    try:
+        # strictness in the sense of JSON is what is wanted: "3" is no number, 3.5 no integer, a list may be a tuple
+        return adapter.validate_json(json.dumps(value, default=str))
+    except ValidationError as error:
+        words, texts = _describe(annotation)
+        hint = did_you_mean(value, texts) if isinstance(value, str) else ""
+        place = error.errors()[0]["loc"]
+        if isinstance(value, float) and value.is_integer() and int in _members(annotation):
+            hint = f"; write {int(value)}"
+        elif isinstance(value, list | tuple) and place and isinstance(i := place[-1], int) and i < len(value):
+            hint = f" (item {i} is {value[i]!r})"
+        raise InputError(f"{path or 'value'}: {value!r} is not {words}{hint}") from None
+
+
+_WORDS = {
+    float: "a number (float expected)",
+    int: "an integer (int expected)",
+    bool: "true or false (bool expected)",
+    str: "a text (str expected)",
+    type(None): "null",
+}
+
+
+def _describe(annotation: Any) -> tuple[str, tuple[str, ...]]:
+    """The annotation in words, and the texts it lists."""
+    if annotation in _WORDS:
+        return _WORDS[annotation], ()
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is typing.Literal:
+        return "one of " + ", ".join(map(str, arguments)), tuple(map(str, arguments))
+    if origin in (typing.Union, types.UnionType):
+        plain = [a for a in arguments if a in _WORDS or not isinstance(a, type)]
+        described = [_describe(a) for a in plain or arguments]
+        return " or ".join(words for words, _ in described), tuple(text for _, texts in described for text in texts)
+    if origin is tuple and ... not in arguments:
+        return f"a list of {len(arguments)}: " + ", ".join(_describe(a)[0] for a in arguments), ()
+    if origin in (list, tuple, Sequence) and arguments:
+        words = _describe(arguments[0])[0]
+        return f"a list in which each item is {words}", ()
+    if isinstance(annotation, type) and origin is None:
+        return f"a {annotation.__name__}; give a mapping with {TARGET}", ()
+    return f"of type {annotation}", ()
+
+
+def _construct(plan: Any, runtime: Mapping[str, Any]) -> Any:
+    if isinstance(plan, dict):
+        return {key: _construct(value, runtime) for key, value in plan.items()}
+    if isinstance(plan, list):
+        return [_construct(value, runtime) for value in plan]
+    if not isinstance(plan, _Plan):
+        return plan
+    parameters, _ = _parameters(plan.cls)
+    supplied = {k: v for k, v in runtime.items() if k in parameters and k not in plan.arguments}
+    arguments = {key: _construct(value, runtime) for key, value in plan.arguments.items()}
+    try:
+        return plan.cls(**supplied, **arguments)
+    except ValueError as error:
+        message = " ".join(str(error).split())
+        about = re.match(r"(\w+)[\w.]*:", message)  # the name of an argument, or something about the object as a whole
+        glue = "." if about and about[1] in parameters else ": "
+        raise InputError(f"{plan.path}{glue}{message}".lstrip(".: ")) from error

@@ -1,0 +1,103 @@
+"""Samples from a trained run, written as they are drawn, so that any number of them fits into memory."""
+
+from __future__ import annotations
+
+import math
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.core.hydra_config import HydraConfig
+from torch import Tensor
+
+from scoresde import runs
+from scoresde.build import build, check
+from scoresde.cli.jobs import sweeping
+from scoresde.cli.progress import draw
+from scoresde.cli.report import picture
+from scoresde.cli.settings import SampleSettings
+from scoresde.cli.stream import ArchiveWriter, TableWriter
+from scoresde.errors import InputError
+from scoresde.runs import Run
+from scoresde.sampling import Sampler
+
+_KEPT = 2000  # samples kept in memory for the picture
+
+
+def sample(cfg: dict[str, Any]) -> None:
+    """Draw samples from a run and write them, with a picture and a summary, into a folder of their own.
+
+    Raises:
+        InputError: something in the configuration cannot be had; no folder is left behind then.
+    """
+    settings: SampleSettings = SampleSettings.of(cfg)
+    check(cfg["sampler"], "sampler", settings.packages, Sampler)
+    sampler: Sampler = build(cfg["sampler"], "sampler", settings.packages, Sampler)
+    run = runs.load(settings.run, settings.checkpoint, settings.device, settings.weights, settings.packages)
+    out = _folder(settings, run.path, sampler)
+    try:
+        _write(out, run, sampler, settings, cfg)
+    finally:
+        _remove_if_empty(out)
+
+
+def _label(sampler: Sampler) -> str:
+    choice = HydraConfig.get().runtime.choices.get("solver")
+    return str(choice or type(sampler.solver).__name__)
+
+
+def _folder(settings: SampleSettings, run: Path, sampler: Sampler) -> Path:
+    """Where the samples go: a new folder in the run, or the one that was asked for (in a sweep, a new one in that)."""
+    name = f"{_label(sampler)}-{sampler.steps}-{settings.seed}"
+    try:
+        if settings.out is None:
+            return runs.new_folder(run / "samples", name)
+        if sweeping():
+            return runs.new_folder(Path(settings.out), name)
+        out = Path(settings.out)
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"out: no folder can be made here ({error}); give another place") from None
+    return out
+
+
+def _write(out: Path, run: Run, sampler: Sampler, settings: SampleSettings, cfg: dict[str, Any]) -> None:
+    """Draw in batches and write each as it comes; the picture is of the first ones."""
+    transform, nfe, seconds = run.transform, 0.0, 0.0
+    shown: list[Tensor] = []
+    label, size = _label(sampler), settings.batch_size
+    with ExitStack() as stack:
+        archive = ArchiveWriter(out / "samples.npz", settings.n, run.event_shape, transform.dtype)
+        writers: list[ArchiveWriter | TableWriter] = [stack.enter_context(archive)]
+        if transform.kind == "table":
+            names = transform.names or [f"x{i}" for i in range(math.prod(run.event_shape))]
+            writers.append(stack.enter_context(TableWriter(out / "samples.csv", names)))
+        for part in draw(sampler, run.model, run.event_shape, settings.n, settings.seed, size, label):
+            rows = transform.finish(part.x)
+            for writer in writers:
+                writer.write(rows)
+            if sum(len(x) for x in shown) < _KEPT:
+                shown.append(part.x.cpu())
+            nfe += part.nfe * len(part.x) / settings.n
+            seconds += part.seconds
+    picture(torch.cat(shown), transform, out / "samples.png", f"{label}, {nfe:.0f} evaluations")
+    summary = {
+        "run": str(run.path),
+        "checkpoint_step": run.step,
+        "weights": settings.weights,
+        "n": settings.n,
+        "seed": settings.seed,
+        "nfe": nfe,
+        "seconds": seconds,
+        "sampler": cfg["sampler"],
+        "versions": runs.versions(),
+    }
+    runs.write_json(out / runs.SUMMARY, summary)
+    print(f"{label}: {settings.n:,} samples, {nfe:.0f} network evaluations each, {seconds:.1f} s, in {out}", flush=True)
+
+
+def _remove_if_empty(folder: Path) -> None:
+    """Leave nothing behind when nothing was drawn."""
+    if not any(folder.iterdir()):
+        folder.rmdir()

@@ -1,0 +1,110 @@
+"""One line for each mistake that Hydra finds in the command line: what was typed, and the nearest right thing."""
+
+import re
+import traceback
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.errors import (
+    ConfigCompositionException,
+    HydraException,
+    MissingConfigException,
+    OverrideParseException,
+)
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from scoresde.build import did_you_mean
+from scoresde.cli.arguments import settings
+
+
+def explain(error: Exception, command: str, folder: Path, arguments: Sequence[str]) -> str | None:
+    """The line for an error of Hydra or OmegaConf; None for a fault of the program.
+
+    Args:
+        error: what was raised.
+        command: the subcommand, which is also the name of its configuration.
+        folder: where the YAML files are.
+        arguments: what was typed after the subcommand.
+    """
+    if isinstance(error, OverrideParseException):
+        return f"{error.override}: not a setting; write key=value, such as seed=1, and quote texts with ,{{}}[] in them"
+    if isinstance(error, MissingConfigException) and error.options is not None:
+        group, _, option = str(error.missing_cfg_file).rpartition("/")
+        options = sorted(error.options)
+        near = did_you_mean(option, options)
+        return f"{group}={option}: {group} has no option {option}{near} (options: {', '.join(options)})"
+    if isinstance(error, ConfigCompositionException):
+        return _explain_composition(error, command, folder, settings(arguments))
+    if isinstance(error, HydraException | OmegaConfBaseException):
+        return " ".join(str(error).split())
+    if isinstance(error, ValueError | TypeError | AssertionError) and _raised_by_hydra(error):
+        return f"{' '.join(settings(arguments))}: {' '.join(str(error).split())}"
+    return None
+
+
+def _raised_by_hydra(error: BaseException) -> bool:
+    """Such as `metrics=null`, for which Hydra has no exception of its own."""
+    frames = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return frames[-1].split(".")[0] in ("hydra", "omegaconf")
+
+
+def _explain_composition(error: Exception, command: str, folder: Path, typed: Sequence[str]) -> str:
+    text = " ".join(str(error).split())
+    if ambiguous := re.match(r"Ambiguous value for argument '(.*?)'", text):
+        key, _, value = ambiguous[1].partition("=")
+        return f"{ambiguous[1]}: several values; add -m to run each of them, or write {key}=[{value}] for one list"
+    if unknown := re.match(r"(?:Could not override|Could not delete from config\.) '(.*?)'", text):
+        key = unknown[1].split("=")[0]
+        groups, cfg = _known(command, folder, typed)
+        chosen = groups.get("model")
+        if key.startswith("model.net.") and chosen == "custom":
+            return f"{key}: not in the configuration; to give your own network an argument write +{key}=..."
+        where = _nearest(key, [*groups, *_keys(cfg)])
+        return f"{key}: no such key{where or f'; scoresde {command} --cfg job prints all there are'}"
+    return text
+
+
+def _known(command: str, folder: Path, typed: Sequence[str]) -> tuple[dict[str, str], Any]:
+    """The chosen option of each group, and the configuration with those of the typed choices that compose."""
+    with initialize_config_dir(str(folder), version_base="1.3"):
+        chosen: list[str] = []
+        for setting in typed:
+            key = setting.split("=")[0]
+            if "." in key or "," in setting or key.startswith(("+", "~")):
+                continue
+            try:
+                compose(command, [*chosen, setting])
+            except HydraException:
+                continue
+            chosen.append(setting)
+        cfg = compose(command, chosen, return_hydra_config=True)
+        groups = {str(k): str(v) for k, v in cfg.hydra.runtime.choices.items() if not str(k).startswith("hydra/")}
+    return groups, OmegaConf.masked_copy(cfg, [str(k) for k in cfg if k != "hydra"])
+
+
+def _keys(cfg: Any, path: str = "") -> Iterator[str]:
+    """All dotted keys, inner ones too."""
+    if isinstance(cfg, DictConfig) and not cfg._is_missing() and not cfg._is_none():
+        for key in map(str, cfg):
+            name = f"{path}.{key}" if path else key
+            yield name
+            if not OmegaConf.is_missing(cfg, key):
+                yield from _keys(cfg[key], name)
+
+
+def _nearest(key: str, known: Sequence[str]) -> str:
+    """The key that was meant: one of that spelling as a whole, or one elsewhere whose last part is spelled so."""
+    last = key.rpartition(".")[2]
+    elsewhere = [k for k in known if k.rpartition(".")[2] == last]
+    if elsewhere:
+        return f"; did you mean {' or '.join(elsewhere[:3])}?"
+    return did_you_mean(key, known) or _by_last_part(last, known)
+
+
+def _by_last_part(last: str, known: Sequence[str]) -> str:
+    parts = {k.rpartition(".")[2]: k for k in known}
+    near = did_you_mean(last, parts)
+    return near.replace(near[15:-1], parts[near[15:-1]]) if near else ""

@@ -1,0 +1,107 @@
+"""Going on with a run: what its stored configuration fixes, and what may be changed on the command line."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from hydra import compose
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
+
+from scoresde.errors import InputError
+from scoresde.runs import REMOVED
+
+MAY_CHANGE = (
+    "device",
+    "allow",
+    "logger",
+    "n",
+    "samplers",
+    "metrics",
+    "trainer.steps",
+    "trainer.log_every",
+    "trainer.evaluate_every",
+    "trainer.checkpoint_every",
+    "trainer.keep_last",
+)
+_PRESETS = ("experiment", "debug")  # groups that set keys all over the configuration
+MEASURED = "measured"
+
+
+def merge(stored: Mapping[str, Any], typed: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """The stored configuration of a run with those changes that do not make it another run.
+
+    Args:
+        stored: the configuration of the run.
+        typed: the configuration as it would be for a new training, for the values of what was typed.
+        overrides: what was typed.
+
+    Raises:
+        InputError: something else would change; names both values.
+    """
+    merged = copy.deepcopy(dict(stored))
+    for path in _touched(overrides):
+        old, new = get(stored, path), get(typed, path)
+        if _within(path, MAY_CHANGE):
+            put(merged, path, new)
+            continue
+        flat_old, flat_new = dict(_leaves(old, path)), dict(_leaves(new, path))
+        for key in [*flat_new, *flat_old]:
+            before, now = flat_old.get(key), flat_new.get(key)
+            if before in (now, REMOVED) or now == MEASURED:
+                continue
+            if _within(key, MAY_CHANGE):
+                put(merged, key, now)
+                continue
+            raise InputError(
+                f"{key}: this run was made with {before!r}, and {now!r} was asked for; leave it out to go on with this "
+                "run, or leave out run= to train another one"
+            )
+    return merged
+
+
+def _within(path: str, prefixes: Sequence[str]) -> bool:
+    return any(path == p or path.startswith(p + ".") for p in prefixes)
+
+
+def _touched(overrides: Sequence[str]) -> Iterator[str]:
+    """The dotted paths that the typed settings are about."""
+    parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
+    for text, override in zip(overrides, parser.parse_overrides(list(overrides)), strict=True):
+        if override.key_or_group in _PRESETS:
+            yield from _set_by_preset(text)
+        else:
+            yield override.package or override.key_or_group
+
+
+def _set_by_preset(text: str) -> Iterator[str]:
+    plain = dict(_leaves(OmegaConf.to_container(compose("train"))))
+    preset = dict(_leaves(OmegaConf.to_container(compose("train", [text]))))
+    return (key for key in {**plain, **preset} if plain.get(key) != preset.get(key))
+
+
+def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping) and value:
+        for key, item in value.items():
+            yield from _leaves(item, f"{path}.{key}" if path else str(key))
+    else:
+        yield path, value
+
+
+def get(cfg: Mapping[str, Any], path: str) -> Any:
+    """The value at a dotted path; None if there is none."""
+    value: Any = cfg
+    for key in path.split("."):
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value
+
+
+def put(cfg: dict[str, Any], path: str, value: Any) -> None:
+    """Set the value at a dotted path."""
+    *parents, last = path.split(".")
+    for key in parents:
+        cfg = cfg.setdefault(key, {})
+    cfg[last] = value

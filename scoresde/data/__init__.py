@@ -1,0 +1,20 @@
+"""Data sources: each has simple constructor arguments and `load() -> Dataset`. No SDE, no network."""
+
+from scoresde.data.array import ArrayFile
+from scoresde.data.dataset import Dataset
+from scoresde.data.digits import Digits
+from scoresde.data.folder import ImageFolder
+from scoresde.data.toys import Checkerboard, Moons, Rings, SwissRoll
+from scoresde.data.transform import Transform
+
+__all__ = [
+    "ArrayFile",
+    "Checkerboard",
+    "Dataset",
+    "Digits",
+    "ImageFolder",
+    "Moons",
+    "Rings",
+    "SwissRoll",
+    "Transform",
+]

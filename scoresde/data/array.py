@@ -1,0 +1,132 @@
+"""The user's own numbers: one array in a .npy or .npz file, or a table in a .csv file."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from scoresde.data.csv_table import read_csv
+from scoresde.data.dataset import Dataset, assemble, check_split, existing, split
+from scoresde.data.transform import Transform
+from scoresde.errors import InputError
+
+
+class ArrayFile:
+    """An array (N, *event) of numbers from a file; the first axis counts the items.
+
+    Each feature is shifted and scaled to mean 0 and standard deviation 1 over the training part (a constant
+    feature is only shifted). Samples come out in the units and the floating type of the file.
+
+    Args:
+        path: a .npy, .npz or .csv file. A csv may have one header line; its names are kept. An array (N,) is
+            taken as (N, 1).
+        key: which array of a .npz file; not needed where it holds one.
+        held_out: fraction of the items that training never sees.
+        split_seed: which items those are.
+
+    Raises:
+        InputError: from the constructor: held_out outside (0, 1) or a negative seed. From `load`: the file is
+            missing, unreadable, empty, ragged, or holds fewer than two items, or anything but finite numbers.
+            Nothing is ever unpickled.
+    """
+
+    def __init__(
+        self, path: str | None = None, key: str | None = None, held_out: float = 0.1, split_seed: int = 0
+    ) -> None:
+        check_split(held_out, split_seed)
+        self.path = path
+        self.key = key
+        self.held_out = held_out
+        self.split_seed = split_seed
+
+    def load(self) -> Dataset:
+        """Reads the file."""
+        path = existing(self.path, "table.csv")
+        if path.is_dir():
+            raise InputError(f"data.path: {path} is a folder; give one file, or data=folder for a folder of images")
+        names = None
+        kind = path.suffix.lower()
+        if kind not in (".npy", ".npz", ".csv"):
+            raise InputError(f"data.path: {path} ends in {kind or 'nothing'}; give a .npy, .npz or .csv file")
+        if self.key is not None and kind != ".npz":
+            raise InputError(f"data.key: {self.key} is given, but only .npz files have keys; leave it out for {path}")
+        if kind == ".csv":
+            values, names = read_csv(path)
+        else:
+            values = _read_npz(path, self.key) if kind == ".npz" else _read_npy(path)
+        values = _checked(values, path)
+        parts = split(len(values), self.held_out, self.split_seed)
+        dtype = values.dtype.name if values.dtype in (np.float32, np.float64) else "float64"
+        transform = Transform.standardising(values[parts[0]], "table", per_feature=True, names=names, dtype=dtype)
+        return assemble(values.astype(np.float64, copy=False), transform, parts)
+
+
+def _read_npy(path: Path) -> np.ndarray:
+    """The array of a .npy file."""
+    try:
+        with path.open("rb") as file:
+            return np.lib.format.read_array(file, allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        raise _unreadable(path, error) from None
+
+
+def _read_npz(path: Path, key: str | None) -> np.ndarray:
+    """One array of a .npz file."""
+    try:
+        with zipfile.ZipFile(path):
+            pass
+        with np.load(path, allow_pickle=False) as archive:
+            keys = list(archive.files)
+            if not keys:
+                raise InputError(f"data.path: {path} holds no array")
+            listed = ", ".join(keys)
+            if key is None and len(keys) > 1:
+                raise InputError(f"data.key: not given, and {path} holds {listed}; e.g. data.key={keys[0]}")
+            if key is not None and key not in keys:
+                raise InputError(f"data.key: {key} is not in {path}, which holds {listed}; e.g. data.key={keys[0]}")
+            return np.asarray(archive[keys[0] if key is None else key])
+    except InputError:
+        raise
+    except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: Path, error: Exception) -> InputError:
+    """What to tell the user when numpy cannot read a file."""
+    if "allow_pickle" in str(error):
+        return InputError(
+            f"data.path: {path} holds Python objects, which are never loaded; save plain numbers, "
+            "e.g. numpy.save(path, numpy.asarray(rows, dtype=float))"
+        )
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return InputError(f"data.path: {path} cannot be read as a {path.suffix} file ({reason}); save it again with numpy")
+
+
+def _checked(values: np.ndarray, path: Path) -> np.ndarray:
+    """The array as (N, *event) of finite numbers in native byte order; raises InputError if it is not one."""
+    if values.dtype.kind not in "fiub":
+        raise InputError(f"data.path: {path} holds values of type {values.dtype}; give an array of real numbers")
+    if values.ndim == 0:
+        raise InputError(f"data.path: {path} holds a single number; give an array (items, features)")
+    if values.size == 0:
+        raise InputError(f"data.path: {path} is empty, of shape {values.shape}; give an array (items, features)")
+    if len(values) < 2:
+        raise InputError(
+            f"data.path: {path} holds 1 item of shape {values.shape[1:]}; give at least 2, along the first axis"
+        )
+    bad = ~np.isfinite(values)
+    if bad.any():
+        first = [int(i) for i in np.argwhere(bad)[0]]
+        count = int(bad.sum())
+        raise InputError(
+            f"data.path: {path} holds NaN or infinite values ({count} of {values.size}, the first at index "
+            f"{first}); remove or fill them"
+        )
+    wide = values.dtype.kind == "f" and values.dtype.itemsize == 4
+    values = values.astype(np.float32 if wide else np.float64, copy=False)
+    # The variance squares the values, and float64 ends at 1e308.
+    if float(np.abs(values).max()) > 1e150:
+        raise InputError(f"data.path: {path} holds values beyond 1e150; give them in a larger unit")
+    return values[:, None] if values.ndim == 1 else values

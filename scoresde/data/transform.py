@@ -1,0 +1,140 @@
+"""The affine map between data units and model units: the one place that knows of pixels and scalers."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from scoresde.errors import InputError
+
+Kind = Literal["image", "points", "table"]
+
+
+@dataclass(frozen=True)
+class Transform:
+    """Maps data units to model units and back: model = (data - mean) / scale.
+
+    Args:
+        kind: what a picture of it should look like: "image" (channels, height, width), "points" of a plane
+            whose axes have one unit, or "table" (features, each with its own unit).
+        event_shape: shape of one item; every tensor given to the methods is (B, *event_shape).
+        mean, scale: in data units; one number, or one for each feature of the flattened event.
+        low, high: the range of data units, None where there is no bound.
+        levels: number of integer levels low, low + 1, ..., high; None for data that is not quantised.
+        names: the name of each feature, or None.
+        dtype: numpy name of the type in which finished samples are handed out.
+
+    The maps of images have a power of two as scale (8-bit: data / 128 - 1), so each level is exact in float32
+    and `decode(encode(x)) == x`; elsewhere that holds to rounding. With 256 levels over [-1, 1), a likelihood
+    in bits per dimension has the offset log2(128) = 7.
+
+    Raises:
+        ValueError: mean or scale does not fit the event shape, or a scale is not a positive number.
+    """
+
+    kind: Kind
+    event_shape: tuple[int, ...]
+    mean: float | tuple[float, ...] = 0.0
+    scale: float | tuple[float, ...] = 1.0
+    low: float | None = None
+    high: float | None = None
+    levels: int | None = None
+    names: tuple[str, ...] | None = None
+    dtype: str = "float32"
+
+    def __post_init__(self) -> None:
+        size = math.prod(self.event_shape)
+        for name in ("mean", "scale"):
+            value = getattr(self, name)
+            if isinstance(value, Sequence) and len(value) != size:
+                raise ValueError(f"{name}: {len(value)} numbers for an event of {size} values")
+            if not np.isfinite(value).all() or (name == "scale" and np.min(value) <= 0):
+                raise ValueError(f"{name}: must be finite{' and positive' if name == 'scale' else ''}")
+
+    @classmethod
+    def standardising(
+        cls,
+        train: np.ndarray,
+        kind: Kind,
+        *,
+        per_feature: bool,
+        names: tuple[str, ...] | None = None,
+        dtype: str = "float32",
+    ) -> Transform:
+        """The transform that gives training data (N, *event) mean 0 and standard deviation 1.
+
+        Each feature gets its own mean; each its own scale too if `per_feature` (1 where it is constant), else
+        all share the root mean square of the standard deviations, which keeps angles and shapes.
+        """
+        flat = train.reshape(len(train), -1)
+        # Rounding would leave a constant column with a mean and a deviation that are 1e-17 off: compare its values.
+        constant = flat.max(axis=0) == flat.min(axis=0)
+        mean = np.where(constant, flat[0], flat.mean(axis=0, dtype=np.float64))
+        deviation = flat.std(axis=0, dtype=np.float64)
+        if per_feature:
+            scale = tuple(np.where(constant, 1.0, deviation).tolist())
+            return cls(kind, train.shape[1:], tuple(mean.tolist()), scale, names=names, dtype=dtype)
+        common = 1.0 if constant.all() else float(np.sqrt(np.mean(deviation**2)))
+        return cls(kind, train.shape[1:], tuple(mean.tolist()), common, names=names, dtype=dtype)
+
+    def encode(self, x: Tensor | np.ndarray) -> Tensor:
+        """Data units (B, *event) to model units; float32 unless x is float64."""
+        x = torch.from_numpy(np.require(x, requirements=["C", "W"])) if isinstance(x, np.ndarray) else x
+        mean, scale, work = self._constants(x)
+        out = (x.to(work) - mean) / scale
+        return out.to(x.dtype if x.is_floating_point() else torch.float32)
+
+    def decode(self, x: Tensor) -> Tensor:
+        """Model units (B, *event) to data units, of the type of x: the inverse of `encode`, without clipping."""
+        mean, scale, work = self._constants(x)
+        return (x.to(work) * scale + mean).to(x.dtype)
+
+    def finish(self, x: Tensor) -> np.ndarray:
+        """Samples (B, *event) in model units as they are handed out: data units, of type `dtype`.
+
+        Clipped to [low, high], and rounded to the nearest level where the data has levels.
+
+        Raises:
+            InputError: quantised data cannot express a NaN.
+        """
+        # In float64 whatever x is: a column far from zero (years, time stamps) loses its digits in float32.
+        out = self.decode(x.detach().to("cpu", torch.float64)).numpy()
+        if self.low is not None or self.high is not None:
+            out = np.clip(out, self.low, self.high)
+        if self.levels is not None:
+            bad = np.isnan(out).reshape(len(out), -1).any(axis=1).sum()
+            if bad:
+                raise InputError(f"samples: {bad} of {len(out)} hold NaN; try more sampler.steps or another solver")
+            out = np.rint(out)
+        return out.astype(self.dtype)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as plain values that JSON can hold; floats survive exactly."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> Transform:
+        """The inverse of `to_dict`."""
+        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
+        return cls(**values)
+
+    def _constants(self, x: Tensor) -> tuple[Tensor, Tensor, torch.dtype]:
+        """Mean and scale that broadcast over x, and the type to compute in."""
+        if tuple(x.shape[1:]) != self.event_shape:
+            raise ValueError(f"shape {tuple(x.shape)} is not (batch, *{self.event_shape})")
+        # Levels are exact in float32; that halves the memory for a large folder of images.
+        work = torch.float32 if self.levels is not None and x.dtype != torch.float64 else torch.float64
+        mean = torch.tensor(self.mean, dtype=work, device=x.device)
+        scale = torch.tensor(self.scale, dtype=work, device=x.device)
+        if mean.ndim:
+            mean = mean.reshape(self.event_shape)
+        if scale.ndim:
+            scale = scale.reshape(self.event_shape)
+        return mean, scale, work

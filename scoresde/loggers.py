@@ -1,0 +1,290 @@
+"""Where the figures of a run go: a file of lines in the run folder, and Weights & Biases as its mirror."""
+
+import json
+import math
+import os
+import re
+import sys
+import textwrap
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from scoresde.errors import InputError, require
+
+Config = Mapping[str, Any]
+
+_SECRET = re.compile(r"token|secret|passw|api[_-]?key|credential", re.IGNORECASE)
+
+
+def redacted(config: Any) -> Any:
+    """A copy of a configuration without secrets: whatever is set under a key that contains token, secret, password,
+    api_key or credential becomes "[redacted]", at any depth."""
+    if isinstance(config, Mapping):
+        return {
+            key: "[redacted]" if _SECRET.search(str(key)) and value is not None else redacted(value)
+            for key, value in config.items()
+        }
+    if isinstance(config, Sequence) and not isinstance(config, str | bytes):
+        return [redacted(value) for value in config]
+    return config
+
+
+class Logger(ABC):
+    """What training, sampling and evaluation report to. Each method does nothing unless a subclass has a use for it."""
+
+    @property
+    def run_id(self) -> str | None:
+        """What a resumed run must be given to go on in the same place; None if it needs nothing."""
+        return None
+
+    def start(self, run: Path, config: Config, name: str, group: str | None = None, run_id: str | None = None) -> None:  # noqa: B027
+        """Begin.
+
+        Args:
+            run: the run folder; nothing is written outside of it.
+            config: the resolved configuration.
+            name: name of the run, for people.
+            group: what the runs of one sweep have in common.
+            run_id: that of the run that is being resumed.
+        """
+
+    def rewind(self, step: int) -> None:  # noqa: B027
+        """Forget the figures of later steps: the training goes on from `step`."""
+
+    @abstractmethod
+    def log(self, scalars: Mapping[str, float], step: int) -> None:
+        """Figures at a step."""
+
+    def picture(self, name: str, path: Path, step: int) -> None:  # noqa: B027
+        """An image file."""
+
+    def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], step: int) -> None:  # noqa: B027
+        """A table; each row has an entry per column."""
+
+    def finish(self, failed: bool = False) -> None:  # noqa: B027
+        """End; further calls do nothing."""
+
+
+class NoLogger(Logger):
+    """Reports nowhere."""
+
+    def log(self, scalars: Mapping[str, float], step: int) -> None:
+        pass
+
+
+class Loggers(Logger):
+    """Reports to several loggers, in their order."""
+
+    def __init__(self, loggers: Sequence[Logger]) -> None:
+        self.loggers = list(loggers)
+
+    @property
+    def run_id(self) -> str | None:
+        return next((logger.run_id for logger in self.loggers if logger.run_id is not None), None)
+
+    def start(self, run: Path, config: Config, name: str, group: str | None = None, run_id: str | None = None) -> None:
+        for logger in self.loggers:
+            logger.start(run, config, name, group, run_id)
+
+    def rewind(self, step: int) -> None:
+        for logger in self.loggers:
+            logger.rewind(step)
+
+    def log(self, scalars: Mapping[str, float], step: int) -> None:
+        for logger in self.loggers:
+            logger.log(scalars, step)
+
+    def picture(self, name: str, path: Path, step: int) -> None:
+        for logger in self.loggers:
+            logger.picture(name, path, step)
+
+    def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], step: int) -> None:
+        for logger in self.loggers:
+            logger.table(name, columns, rows, step)
+
+    def finish(self, failed: bool = False) -> None:
+        for logger in self.loggers:
+            logger.finish(failed)
+
+
+class MetricsFile(Logger):
+    """One JSON object a line: {"step": 50, "time": seconds since 1970, "loss": 0.31, ...}.
+
+    The record of truth of a run: a line is in the file as soon as it is logged. A training that goes on from step n
+    first removes the lines of later steps, which it will write again, and a last line that a kill has cut. NaN and
+    infinities are the strings "NaN", "Infinity" and "-Infinity", since JSON has no such numbers.
+
+    Args:
+        path: the file, such as <run>/metrics.jsonl; made when the first line is written.
+
+    Raises:
+        InputError: a line cannot be written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
+
+    def rewind(self, step: int) -> None:
+        if not self.path.exists():
+            return
+        text = self.path.read_text(encoding="utf-8")
+        kept = "".join(line + "\n" for line in text.splitlines() if (row := _row(line)) and row["step"] <= step)
+        if kept == text:
+            return
+        temporary = self.path.with_name(self.path.name + ".tmp")
+        try:
+            temporary.write_text(kept, encoding="utf-8")
+            temporary.replace(self.path)
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            raise self._unwritable(error) from error
+
+    def log(self, scalars: Mapping[str, float], step: int) -> None:
+        row = {"step": step, "time": round(time.time(), 3)} | {key: _number(value) for key, value in scalars.items()}
+        try:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+        except OSError as error:
+            raise self._unwritable(error) from error
+
+    def _unwritable(self, error: OSError) -> InputError:
+        return InputError(
+            f"metrics: {self.path} cannot be written ({error.strerror}); mend that and go on with the run"
+        )
+
+
+def _row(line: str) -> dict[str, Any] | None:
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return None
+    return row if isinstance(row, dict) and "step" in row else None
+
+
+def _number(value: float) -> float | str:
+    value = float(value)
+    if math.isfinite(value):
+        return value
+    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+
+
+class WandbLogger(Logger):
+    """Weights & Biases, offline unless asked otherwise, so that no account is needed and nothing sent.
+
+    Its files lie in <run>/wandb; `wandb sync` uploads them later. It never stops a training: if it does not start
+    online it goes on offline, and if that fails too, or anything later, without it; each is said in one line on stderr.
+
+    Args:
+        project: where the runs are collected.
+        mode: online, offline or disabled; None takes the environment variable WANDB_MODE, and offline without one.
+        entity: user or team; None is the default of the account.
+        timeout: seconds to wait for the server when starting and when finishing.
+
+    Raises:
+        InputError: an unknown mode, an empty project or a timeout that is not positive.
+    """
+
+    def __init__(
+        self,
+        project: str = "scoresde",
+        mode: Literal["online", "offline", "disabled"] | None = None,
+        entity: str | None = None,
+        timeout: float = 60.0,
+    ) -> None:
+        require(bool(project), "project", project, "give a name")
+        require(mode in (None, "online", "offline", "disabled"), "mode", mode, "give online, offline or disabled")
+        require(timeout > 0, "timeout", timeout, "give seconds > 0")
+        self.project, self.mode, self.entity, self.timeout = project, mode, entity, timeout
+        self._run: Any = None
+        self._id: str | None = None
+        self._variables: list[str] = []  # of the environment, set from start to finish
+
+    @property
+    def run_id(self) -> str | None:
+        return self._id
+
+    def start(self, run: Path, config: Config, name: str, group: str | None = None, run_id: str | None = None) -> None:
+        mode = self.mode or os.environ.get("WANDB_MODE") or "offline"
+        self._id = run_id
+        self._keep_inside(run / "wandb")
+        begin = {"dir": str(run), "config": redacted(config), "name": name, "group": group, "id": run_id}
+        try:
+            self._begin(mode, **begin)
+        except Exception as error:
+            if mode == "offline":
+                self._give_up(error)
+                return
+            _say(f"W&B did not start in mode {mode} ({_line(error)}); it goes on offline in {run}/wandb")
+            try:
+                self._begin("offline", **begin)
+            except Exception as second:
+                self._give_up(second)
+
+    def _keep_inside(self, folder: Path) -> None:
+        """Have what W&B would put into the home folder, which may be full or read-only, below the run folder too."""
+        for variable, path in (("WANDB_DATA_DIR", folder), ("WANDB_CACHE_DIR", folder / "cache")):
+            if variable not in os.environ:
+                path.mkdir(parents=True, exist_ok=True)
+                os.environ[variable] = str(path)
+                self._variables.append(variable)
+
+    def _begin(self, mode: str, **begin: Any) -> None:
+        import wandb
+
+        wait = self.timeout
+        wandb.setup(wandb.Settings(login_timeout=wait))  # the question for an account looks for it only there
+        settings = wandb.Settings(silent=True, console="off", init_timeout=wait, finish_timeout=wait)
+        place: dict[str, Any] = {"project": self.project, "entity": self.entity, "mode": mode}
+        self._run = wandb.init(**place, **begin, resume="allow", reinit="finish_previous", settings=settings)
+        if mode == "online" and self._run.disabled:
+            raise TimeoutError("nobody answered the question for an account")
+        self._run.define_metric("*", step_metric="step")  # its own step refuses to go back, as a resumed training does
+        self._id = self._run.id
+
+    def log(self, scalars: Mapping[str, float], step: int) -> None:
+        self._do(lambda run: run.log({**scalars, "step": step}))
+
+    def picture(self, name: str, path: Path, step: int) -> None:
+        def act(run: Any) -> None:
+            import wandb
+
+            run.log({name: wandb.Image(str(path)), "step": step})
+
+        self._do(act)
+
+    def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], step: int) -> None:
+        def act(run: Any) -> None:
+            import wandb
+
+            content = [list(row) for row in rows]
+            run.log({name: wandb.Table(columns=list(columns), data=content), "step": step})
+
+        self._do(act)
+
+    def finish(self, failed: bool = False) -> None:
+        self._do(lambda run: run.finish(exit_code=int(failed)))
+        self._run = None
+        while self._variables:
+            os.environ.pop(self._variables.pop(), None)
+
+    def _do(self, act: Callable[[Any], None]) -> None:
+        if self._run is not None:
+            try:
+                act(self._run)
+            except Exception as error:
+                self._give_up(error)
+
+    def _give_up(self, error: Exception) -> None:
+        self._run = None
+        _say(f"W&B is not used from here on ({_line(error)}); every figure is in metrics.jsonl")
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr)
+
+
+def _line(error: Exception) -> str:
+    return textwrap.shorten(f"{type(error).__name__}: {error}", 250)

@@ -1,0 +1,87 @@
+"""Denoising score matching: what is minimised, and at which noise levels."""
+
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from scoresde._shapes import expand
+from scoresde.errors import require
+from scoresde.model import ScoreModel
+from scoresde.sde import SDE
+
+
+class LossTerms(NamedTuple):
+    """Loss of each sample and its half log-SNR, both of shape (B,)."""
+
+    loss: Tensor
+    lam: Tensor
+
+
+class DenoisingScoreMatching:
+    """Weighted denoising score matching, E_t [ w(t) |eps_hat - eps|^2 ], as a mean over dimensions.
+
+        weight        w(t) on the error of eps
+        noise         1
+        likelihood    g^2 / sigma^2                              (Song et al. 2021, arXiv 2101.09258, eq. 7)
+        edm           1 + (sigma / (alpha sigma_data))^2         (Karras et al. 2022, arXiv 2206.00364, eq. 7)
+
+    The error is taken on the network's own output, where it is well scaled, and is equal to the above by
+    eps_hat - eps = -(alpha c_out / sigma) (F - F_target).
+
+    Args:
+        weight: see above.
+        times: density of the noise levels: `uniform` in t over [t_train, T], or `log_normal`, where
+            log(sigma / alpha) ~ N(mean, std^2) cut to that range (arXiv 2206.00364, table 1).
+        stratified: give sample i of B the i-th of B equal parts of the density, which lowers the variance of the loss
+            without bias (Kingma et al. 2021, arXiv 2107.00630, app. I).
+        mean, std: of the log-normal density; not used by the uniform one.
+
+    Raises:
+        InputError: if std is not positive.
+    """
+
+    def __init__(
+        self,
+        weight: Literal["noise", "likelihood", "edm"] = "noise",
+        times: Literal["uniform", "log_normal"] = "uniform",
+        stratified: bool = True,
+        mean: float = -1.2,
+        std: float = 1.2,
+    ) -> None:
+        require(weight in ("noise", "likelihood", "edm"), "weight", weight, "give noise, likelihood or edm")
+        require(times in ("uniform", "log_normal"), "times", times, "give uniform or log_normal")
+        require(std > 0, "std", std, "give a standard deviation > 0")
+        self.weight, self.times, self.stratified, self.mean, self.std = weight, times, stratified, mean, std
+
+    def sample_times(self, sde: SDE, u: Tensor) -> Tensor:
+        """Times (B,) from uniform numbers u (B,) in [0, 1), by the inverse of the distribution function, float64."""
+        u = u.to(torch.float64)
+        if self.stratified:
+            u = (torch.arange(len(u), dtype=u.dtype, device=u.device) + u) / len(u)
+        if self.times == "uniform":
+            return sde.t_train + (sde.T - sde.t_train) * u
+        ends = torch.tensor([sde.t_train, sde.T], dtype=torch.float64)
+        low, high = torch.special.ndtr((-sde.lam(ends) - self.mean) / self.std).tolist()
+        log_ratio = self.mean + self.std * torch.special.ndtri(low + (high - low) * u)
+        return sde.t_of_lam(-log_ratio).clamp(sde.t_train, sde.T)
+
+    def __call__(
+        self, model: ScoreModel, x0: Tensor, u: Tensor, eps: Tensor, cond: Tensor | None = None
+    ) -> LossTerms:
+        """Loss of each sample for data x0 (B, *event), uniform numbers u (B,) and normal numbers eps (B, *event)."""
+        t = self.sample_times(model.sde, u.to(x0.device))
+        alpha, sigma, c = model.coefficients(t)
+        x = expand(alpha, x0) * x0 + expand(sigma, x0) * eps
+        out = model.raw(x, c, cond)
+        target = expand((1 - c.c_skip * alpha) / c.c_out, x0) * x0 - expand(c.c_skip * sigma / c.c_out, x0) * eps
+        error = ((out - target) ** 2).flatten(1).mean(1)
+        weight = self._weight(model, t, alpha, sigma) * (alpha * c.c_out / sigma) ** 2
+        return LossTerms(weight.to(error.dtype) * error, model.sde.lam(t))
+
+    def _weight(self, model: ScoreModel, t: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+        if self.weight == "noise":
+            return torch.ones_like(t)
+        if self.weight == "likelihood":
+            return model.sde.g2(t) / sigma**2
+        return 1 + (sigma / (alpha * model.sigma_data)) ** 2

@@ -1,0 +1,61 @@
+"""How often each class appears among samples: is one missing?"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from scoresde.errors import InputError
+from scoresde.metrics.nearest import nearest_neighbours
+
+if TYPE_CHECKING:
+    from scoresde.data.dataset import Dataset
+
+
+def classify(x: Tensor, reference: Tensor, labels: Tensor, neighbours: int = 1) -> Tensor:
+    """The class of each of x (n, *event) by vote of its nearest items of reference (m, *event): int64 (n,).
+
+    `labels` (m,) are the classes of the reference. In a tie the class of the nearer neighbour wins.
+    """
+    classes, coded = torch.unique(labels, return_inverse=True)
+    k = min(neighbours, len(reference))
+    _, indices = nearest_neighbours(x, reference, k)
+    votes = torch.zeros(len(x), len(classes), dtype=torch.float64)
+    for place, column in enumerate(indices.cpu().T):
+        # The additions sum up to less than one vote: they decide ties and nothing else.
+        vote = torch.full((len(x), 1), 1 + 0.5 ** (place + 1), dtype=torch.float64)
+        votes.scatter_add_(1, coded[column][:, None], vote)
+    given: Tensor = classes[votes.argmax(1)]
+    return given
+
+
+class ClassShares:
+    """The share of the rarest and of the most frequent class among samples, by nearest training items.
+
+    Args:
+        neighbours: how many training items vote on the class of a sample.
+
+    Raises:
+        InputError: neighbours < 1.
+    """
+
+    def __init__(self, neighbours: int = 1) -> None:
+        if neighbours < 1:
+            raise InputError(f"neighbours: {neighbours} is not allowed; give an integer >= 1")
+        self.neighbours = neighbours
+
+    def __call__(self, samples: Tensor, dataset: Dataset) -> dict[str, float]:
+        """`class_share_min` and `class_share_max` of samples (n, *event) in model units.
+
+        Both are NaN if a sample is; {} for data without classes.
+        """
+        labels = dataset.train_labels
+        if labels is None:
+            return {}
+        if bool(samples.isnan().any()):
+            return {"class_share_min": float("nan"), "class_share_max": float("nan")}
+        given = classify(samples, dataset.train, labels, self.neighbours)
+        shares = [float((given == label).double().mean()) for label in torch.unique(labels)]
+        return {"class_share_min": min(shares), "class_share_max": max(shares)}

@@ -1,0 +1,139 @@
+"""Score models: a network, an SDE and a preconditioning, called as `model(x, t)`."""
+
+from abc import abstractmethod
+from typing import get_args
+
+import torch
+from torch import Tensor, nn
+
+from scoresde._shapes import Coefficient, expand
+from scoresde.errors import require
+from scoresde.precond import Precond, Preconditioning, coefficients
+from scoresde.sde import SDE
+
+
+class Prediction:
+    """What a model says about x = alpha x_0 + sigma eps at one noise level.
+
+    The model gives x0_hat = c_skip x + c_out F; everything else follows, each computed when asked for:
+
+        eps = (x - alpha x0) / sigma,   score = -eps / sigma,   v = alpha eps - sigma x0
+
+    Every quantity is a x + b F with coefficients combined in float64 before they touch a tensor, so that, for a
+    network that predicts noise, eps is F itself and does not pass through x0 (where it would cancel).
+
+    Attributes:
+        x0, eps, score, v: tensors of shape (B, *event).
+    """
+
+    __slots__ = ("_alpha", "_c_out", "_c_skip", "_out", "_sigma", "_x")
+
+    def __init__(
+        self, x: Tensor, out: Tensor, alpha: Coefficient, sigma: Coefficient, c_skip: Coefficient, c_out: Coefficient
+    ) -> None:
+        self._x, self._out, self._alpha, self._sigma = x, out, alpha, sigma
+        self._c_skip, self._c_out = c_skip, c_out
+
+    def combine(self, x: Coefficient = 0.0, x0: Coefficient = 0.0, eps: Coefficient = 0.0) -> Tensor:
+        """The linear combination `x` times x + `x0` times x0 + `eps` times eps, in two tensor operations."""
+        through_x0 = x0 - eps * self._alpha / self._sigma
+        a = expand(x + eps / self._sigma + through_x0 * self._c_skip, self._x)
+        b = expand(through_x0 * self._c_out, self._x)
+        if isinstance(a, float) and isinstance(b, float):
+            return torch.add(self._out * b, self._x, alpha=a)
+        return self._out * b + self._x * a
+
+    @property
+    def x0(self) -> Tensor:
+        return self.combine(x0=1.0)
+
+    @property
+    def eps(self) -> Tensor:
+        return self.combine(eps=1.0)
+
+    @property
+    def score(self) -> Tensor:
+        return self.combine(eps=-1.0 / self._sigma)
+
+    @property
+    def v(self) -> Tensor:
+        return self.combine(x0=-self._sigma, eps=self._alpha)
+
+
+class Model(nn.Module):
+    """Anything that predicts clean data from noisy data: the interface that samplers and losses see.
+
+    Attributes:
+        sde: the path on which it was made.
+        evaluations: number of samples evaluated so far, counted where the evaluation happens.
+    """
+
+    sde: SDE
+
+    def __init__(self, sde: SDE) -> None:
+        super().__init__()
+        self.sde, self.evaluations = sde, 0
+
+    @property
+    @abstractmethod
+    def device(self) -> torch.device:
+        """Where x must lie."""
+
+    @abstractmethod
+    def forward(self, x: Tensor, t: float | Tensor, cond: Tensor | None = None) -> Prediction:
+        """Predict from x (B, *event) at time t, one float for all or a tensor (B,)."""
+
+    def levels(self, t: float | Tensor) -> tuple[Coefficient, Coefficient, Coefficient]:
+        """(alpha, sigma, lam) at t: floats for one time, float64 tensors (B,) for a time per sample."""
+        if isinstance(t, Tensor) and t.ndim > 0:
+            return self.sde.alpha(t), self.sde.sigma(t), self.sde.lam(t)
+        return self.sde.at(float(t))
+
+
+class ScoreModel(Model):
+    """A network that has learned the score of noised data, under an SDE.
+
+        x0_hat = c_skip x + c_out net(c_in x, c_noise[, cond]),   score = (alpha x0_hat - x) / sigma^2
+
+    Args:
+        net: any module called `net(x, c)` or `net(x, c, cond)` with x (B, *event) and c (B,), returning (B, *event).
+        sde: the forward diffusion.
+        precond: what the output of the network stands for, see `scoresde.precond`.
+        sigma_data: standard deviation of the data, over all values.
+
+    Raises:
+        InputError: for an unknown preconditioning or a sigma_data that is not positive.
+    """
+
+    def __init__(self, net: nn.Module, sde: SDE, precond: Precond = "edm", sigma_data: float = 0.5) -> None:
+        super().__init__(sde)
+        require(precond in get_args(Precond), "precond", precond, f"give one of {', '.join(get_args(Precond))}")
+        require(sigma_data > 0, "sigma_data", sigma_data, "give a standard deviation > 0")
+        self.net, self.precond, self.sigma_data = net, precond, sigma_data
+
+    @property
+    def device(self) -> torch.device:
+        parameter = next(self.net.parameters(), None)
+        return torch.device("cpu") if parameter is None else parameter.device
+
+    def coefficients(self, t: float | Tensor) -> tuple[Coefficient, Coefficient, Preconditioning]:
+        """(alpha, sigma, preconditioning) at t."""
+        alpha, sigma, lam = self.levels(t)
+        return alpha, sigma, coefficients(self.precond, alpha, sigma, lam, self.sigma_data)
+
+    def forward(self, x: Tensor, t: float | Tensor, cond: Tensor | None = None) -> Prediction:
+        alpha, sigma, c = self.coefficients(t)
+        return Prediction(x, self.raw(x, c, cond), alpha, sigma, c.c_skip, c.c_out)
+
+    def raw(self, x: Tensor, c: Preconditioning, cond: Tensor | None = None) -> Tensor:
+        """The network's own output at the preconditioning `c`, in the dtype of x; the one place that calls the network."""
+        parameter = next(self.net.parameters(), None)
+        dtype = x.dtype if parameter is None else parameter.dtype
+        if isinstance(c.c_noise, Tensor):
+            level = c.c_noise.to(device=x.device, dtype=dtype)
+        else:
+            level = torch.full((x.shape[0],), c.c_noise, device=x.device, dtype=dtype)
+        scaled = (x * expand(c.c_in, x)).to(dtype)
+        self.evaluations += x.shape[0]
+        out = self.net(scaled, level) if cond is None else self.net(scaled, level, cond)
+        return out.to(x.dtype)

@@ -1,0 +1,48 @@
+"""What the raw output of a network means: four coefficients in float64, nothing else.
+
+    x0_hat = c_skip x + c_out F(c_in x, c_noise)
+
+With alpha, sigma the level and s = sigma_data the standard deviation of the data, D = sigma^2 + alpha^2 s^2:
+
+    name    F stands for               c_skip                     c_out
+    eps     the noise                  1/alpha                    -sigma/alpha
+    x0      the data                   0                          1
+    v       alpha eps - sigma x0       alpha/(alpha^2+sigma^2)    -sigma/(alpha^2+sigma^2)
+    score   grad log p_t(x)            1/alpha                    sigma^2/alpha
+    edm     unit-variance mixture      alpha s^2/D                sigma s/sqrt(D)
+
+c_in = 1/sqrt(D) gives every network inputs of unit variance, and c_noise = log(sigma/alpha)/4 depends on the
+signal-to-noise ratio alone, so that a network does not know its SDE. For alpha = 1, `edm` is table 1 of Karras et al.
+2022 (arXiv 2206.00364); `v` is Salimans and Ho 2022 (arXiv 2202.00512).
+"""
+
+from typing import Literal, NamedTuple
+
+from scoresde._shapes import Coefficient
+
+Precond = Literal["eps", "x0", "v", "score", "edm"]
+
+
+class Preconditioning(NamedTuple):
+    """The four coefficients; floats, or tensors of shape (B,)."""
+
+    c_in: Coefficient
+    c_skip: Coefficient
+    c_out: Coefficient
+    c_noise: Coefficient
+
+
+def coefficients(
+    kind: Precond, alpha: Coefficient, sigma: Coefficient, lam: Coefficient, sigma_data: float
+) -> Preconditioning:
+    """The coefficients of `kind` at a level (see the table above); alpha, sigma, lam as floats or (B,) tensors."""
+    d = sigma**2 + (alpha * sigma_data) ** 2
+    unit = alpha**2 + sigma**2
+    c_skip, c_out = {
+        "eps": lambda: (1 / alpha, -sigma / alpha),
+        "x0": lambda: (0.0 * alpha, 1.0 + 0.0 * alpha),
+        "v": lambda: (alpha / unit, -sigma / unit),
+        "score": lambda: (1 / alpha, sigma**2 / alpha),
+        "edm": lambda: (alpha * sigma_data**2 / d, sigma * sigma_data / d**0.5),
+    }[kind]()
+    return Preconditioning(d**-0.5, c_skip, c_out, -lam / 4)

@@ -1,0 +1,141 @@
+"""The contract of solvers, the one loop over fixed grids, and the rules that discretise the reverse SDE."""
+
+import dataclasses
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from scoresde.dynamics import reverse_drift
+from scoresde.errors import InputError, require
+from scoresde.model import Model
+from scoresde.sampling.corrector import Corrector
+from scoresde.sde import SDE
+
+
+class NoiseSource(Protocol):
+    """What a solver sees of randomness: see `scoresde.noise.Noise`."""
+
+    def normal(
+        self, purpose: str, step: int, shape: Sequence[int], device: torch.device | str, dtype: torch.dtype
+    ) -> Tensor:
+        """Standard normal numbers as a function of (purpose, step)."""
+
+
+class Step(NamedTuple):
+    """The result of one step: the new x, and what the rule wants to see again at the next step."""
+
+    x: Tensor
+    state: Any = None
+
+
+class Solver(ABC):
+    """Carries x from times[0] down to times[-1]."""
+
+    @abstractmethod
+    def integrate(
+        self, model: Model, times: Tensor, x: Tensor, noise: NoiseSource, corrector: Corrector | None = None
+    ) -> Iterator[tuple[float, Tensor]]:
+        """Yield (t, x) after each step, at times[1], times[2], ...; times (N + 1,) float64, x (B, *event)."""
+
+    def check(self, corrector: Corrector | None) -> None:
+        """Refuse a combination that cannot work, with the reason; called when a sampler is made."""
+
+    def with_eta(self, eta: float) -> "Solver":
+        """The same solver at another noise level; a rule that has none refuses eta > 0."""
+        if eta != 0:
+            raise InputError(
+                f"eta: {eta} is not possible with {type(self).__name__}, which solves the probability-flow ODE; "
+                "use eta=0 or a stochastic solver"
+            )
+        return self
+
+
+class GridSolver(Solver):
+    """A rule for one step on a fixed grid: write `plan` and `step`, the loop is here.
+
+    `plan` computes what depends on the times alone, before the loop, in float64 on the host; `step` applies it. A rule
+    may call the model; it holds no state, prints nothing and takes its noise from `noise()`.
+    """
+
+    @abstractmethod
+    def plan(self, sde: SDE, times: Tensor) -> Sequence[Any]:
+        """The coefficients of each of the N steps of times (N + 1,)."""
+
+    @abstractmethod
+    def step(self, model: Model, x: Tensor, plan: Any, state: Any, noise: Callable[[], Tensor]) -> Step:
+        """One step; `state` is None at the first one, then what the step before returned."""
+
+    def integrate(
+        self, model: Model, times: Tensor, x: Tensor, noise: NoiseSource, corrector: Corrector | None = None
+    ) -> Iterator[tuple[float, Tensor]]:
+        draw = {"shape": x.shape, "device": x.device, "dtype": x.dtype}
+        state = None
+        for i, (t, plan) in enumerate(zip(times.tolist()[1:], self.plan(model.sde, times), strict=True)):
+            x, state = self.step(model, x, plan, state, lambda i=i: noise.normal("solver", i, **draw))
+            if corrector is not None:
+                for k in range(corrector.steps):
+                    z = noise.normal("corrector", i * corrector.steps + k, **draw)
+                    x = corrector.step(model, x, t, z)
+            yield t, x
+
+
+@dataclass(frozen=True)
+class _StochasticRule(GridSolver):
+    """A rule with the noise level eta of `scoresde.dynamics` (1: reverse SDE, 0: no noise)."""
+
+    eta: float = 1.0
+
+    def __post_init__(self) -> None:
+        require(math.isfinite(self.eta) and self.eta >= 0, "eta", self.eta, "give a number >= 0")
+
+    def with_eta(self, eta: float) -> Solver:
+        return dataclasses.replace(self, eta=eta)
+
+    def step(self, model: Model, x: Tensor, plan: Any, state: Any, noise: Callable[[], Tensor]) -> Step:
+        """x <- a x + b eps_hat(x, t) + c z, with (t, a, b, c) from the plan."""
+        t, a, b, c = plan
+        x = model(x, t).combine(x=a, eps=b)
+        return Step(x.add_(noise(), alpha=c) if c else x)
+
+
+class EulerMaruyama(_StochasticRule):
+    """Euler-Maruyama on dx = [f x - (1 + eta^2)/2 g^2 score] dt + eta g dw, backwards in time.
+
+    Strong order 1 here, since the noise is additive; with eta = 0 it is Euler's rule on the probability-flow ODE.
+    Song et al. 2021 (arXiv 2011.13456), section 4.1 and appendix D.
+
+    Args:
+        eta: noise level, 1 for the reverse SDE.
+    """
+
+    def plan(self, sde: SDE, times: Tensor) -> Sequence[Any]:
+        rows = []
+        for t, s in zip(times.tolist(), times.tolist()[1:], strict=False):
+            a, b, c = reverse_drift(sde, t, self.eta)
+            rows.append((t, 1 + a * (s - t), b * (s - t), c * math.sqrt(t - s)))
+        return rows
+
+
+class ReverseDiffusion(_StochasticRule):
+    """The reverse-diffusion sampler: the forward transition between two levels, run backwards with the score.
+
+        x_s = (2 - r) x_t + (1 + eta^2)/2 G^2 score + eta G z,   r = alpha_t / alpha_s,  G^2 = sigma_t^2 - r^2 sigma_s^2
+
+    Song et al. 2021 (arXiv 2011.13456), eq. 46, stated for the transition x_t = r x_s + G z between any two levels
+    s < t, so that it needs no table of betas and fits every SDE and grid.
+
+    Args:
+        eta: noise level, 1 for the reverse SDE.
+    """
+
+    def plan(self, sde: SDE, times: Tensor) -> Sequence[Any]:
+        alpha, sigma = sde.alpha(times), sde.sigma(times)
+        ratio = alpha[:-1] / alpha[1:]
+        g2 = sigma[:-1] ** 2 - (ratio * sigma[1:]) ** 2
+        b = -(1 + self.eta**2) / 2 * g2 / sigma[:-1]
+        return torch.stack((times[:-1], 2 - ratio, b, self.eta * g2.sqrt()), dim=1).tolist()

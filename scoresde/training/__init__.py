@@ -1,0 +1,9 @@
+"""Training of score models: the loop, the average of the weights, checkpoints and exact resuming."""
+
+from scoresde.training.checkpoint import Checkpoint
+from scoresde.training.ema import Ema
+from scoresde.training.fit import Best, FitResult
+from scoresde.training.stop import Interrupted, TrainingDiverged
+from scoresde.training.trainer import Trainer
+
+__all__ = ["Best", "Checkpoint", "Ema", "FitResult", "Interrupted", "Trainer", "TrainingDiverged"]

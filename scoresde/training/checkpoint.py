@@ -1,0 +1,257 @@
+"""Checkpoints on disk: written aside, verified by their manifest, never pickled.
+
+<run>/checkpoints/best.json          {"step", "metric", "value"} of the best one
+<run>/checkpoints/step-00001000/
+    model.safetensors  ema.safetensors  optimizer.safetensors  state.json  manifest.json
+"""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import sys
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from scoresde.errors import InputError
+
+_SCHEMA = 1
+_MANIFEST = "manifest.json"
+_NEEDED = ("state.json", "optimizer.safetensors")
+
+
+@dataclass
+class Checkpoint:
+    """A training at one step.
+
+    Attributes:
+        step: training steps done.
+        modules: the tensors of each module by name: "model" with the raw weights, "ema" with the average.
+        optimizer: the tensors of the optimizer.
+        state: everything else, as values that JSON can hold.
+    """
+
+    step: int
+    modules: dict[str, dict[str, Tensor]]
+    optimizer: dict[str, Tensor]
+    state: dict[str, Any]
+
+
+def folder(run: Path) -> Path:
+    """Where the checkpoints of a run lie."""
+    return run / "checkpoints"
+
+
+def at_step(run: Path, step: int) -> Path:
+    """Where the checkpoint of a step lies, if there is one."""
+    return folder(run) / f"step-{step:08d}"
+
+
+def saved_steps(run: Path) -> list[int]:
+    """Steps with a checkpoint, damaged or not, in rising order."""
+    names = (p.name for p in folder(run).iterdir()) if folder(run).is_dir() else ()
+    return sorted(int(name[5:]) for name in names if re.fullmatch(r"step-\d{8,}", name))
+
+
+def save(run: Path, checkpoint: Checkpoint) -> Path:
+    """Write a checkpoint and return its folder.
+
+    It is written into a folder beside its place, flushed to the disk and then renamed, so that at no moment a half
+    written checkpoint bears the name of a whole one, and earlier ones are not touched.
+
+    Raises:
+        InputError: it cannot be written, such as for want of space; nothing is left behind.
+    """
+    from safetensors import SafetensorError
+
+    target = at_step(run, checkpoint.step)
+    temporary = target.with_name(f".tmp-{target.name}-{os.getpid()}")
+    try:
+        folder(run).mkdir(parents=True, exist_ok=True)
+        _clear_leftovers(run)
+        temporary.mkdir()
+        _write(temporary, checkpoint)
+        if target.exists():
+            target.rename(target.with_name(f".tmp-old-{target.name}"))
+        temporary.rename(target)
+        _flush(folder(run))
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise InputError(f"checkpoint: {target} cannot be written ({_line(error)}); earlier ones are whole") from error
+    _clear_leftovers(run)
+    return target
+
+
+def _write(place: Path, checkpoint: Checkpoint) -> None:
+    from safetensors.torch import save_file
+
+    for name, tensors in {**checkpoint.modules, "optimizer": checkpoint.optimizer}.items():
+        # clones, since safetensors refuses tensors that share memory, as tied weights do
+        host = {key: t.detach().to("cpu", copy=True).contiguous() for key, t in tensors.items()}
+        save_file(host, place / f"{name}.safetensors")
+    state = {"schema": _SCHEMA, "step": checkpoint.step, **checkpoint.state}
+    (place / "state.json").write_text(json.dumps(state, indent=1) + "\n", encoding="utf-8")
+    files = sorted(place.iterdir())
+    for file in files:
+        file.chmod((place / "state.json").stat().st_mode)  # safetensors makes files that only their owner can read
+        _flush(file)
+    manifest = {file.name: {"size": file.stat().st_size, "sha256": _digest(file)} for file in files}
+    (place / _MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+    _flush(place / _MANIFEST)
+    _flush(place)
+
+
+def damage(path: Path) -> str | None:
+    """What is wrong with the checkpoint in a folder, in a few words; None if every file is as its manifest says."""
+    try:
+        manifest = {
+            str(name): (int(entry["size"]), str(entry["sha256"]))
+            for name, entry in json.loads((path / _MANIFEST).read_text(encoding="utf-8")).items()
+        }
+        present = {file.name for file in path.iterdir()} - {_MANIFEST}
+        for name in sorted({*manifest, *present, *_NEEDED}):
+            if name not in manifest:
+                return f"{name} is not in its manifest"
+            if name not in present:
+                return f"{name} is missing"
+            size, digest = manifest[name]
+            if (path / name).stat().st_size != size:
+                return f"{name} has {(path / name).stat().st_size} bytes instead of {size}"
+            if _digest(path / name) != digest:
+                return f"{name} has another SHA-256 than when it was written"
+    except FileNotFoundError:
+        return f"{_MANIFEST} is missing"
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        return f"{_MANIFEST} cannot be read ({_line(error)})"
+    return None
+
+
+def newest(run: Path) -> Path:
+    """The newest checkpoint that is whole; says so on stderr if that is not the newest one.
+
+    Raises:
+        InputError: there is none, or all are damaged.
+    """
+    reports: list[str] = []
+    for step in reversed(saved_steps(run)):
+        path = at_step(run, step)
+        wrong = damage(path)
+        if wrong is None:
+            for report in reports:
+                print(f"checkpoint {report}; using {path.name} instead", file=sys.stderr)
+            return path
+        reports.append(f"{path} is damaged: {wrong}")
+    if not reports:
+        raise InputError(
+            f"run: there is no checkpoint in {folder(run)}; give the folder of a training that has saved one"
+        )
+    raise InputError(f"run: no checkpoint in {folder(run)} is whole: {'; '.join(reports)}; train anew")
+
+
+def find(run: Path, which: str = "last") -> Path:
+    """The checkpoint that a user means by "last", "best" or the number of a step.
+
+    Raises:
+        InputError: there is no such checkpoint, or (for all but "last") it is damaged.
+    """
+    if which == "last":
+        return newest(run)
+    step = _best_step(run) if which == "best" else int(which) if which.isdecimal() else None
+    known = saved_steps(run)
+    if step is None or step not in known:
+        raise InputError(f"checkpoint: {which} is not in {folder(run)}; give last, best or one of the steps {known}")
+    return at_step(run, step)
+
+
+def read(path: Path) -> Checkpoint:
+    """Load a checkpoint, on the CPU.
+
+    Raises:
+        InputError: it is damaged, or was written by a version of the program that this one does not know.
+    """
+    from safetensors.torch import load_file
+
+    wrong = damage(path)
+    if wrong is not None:
+        raise InputError(f"checkpoint: {path} is damaged: {wrong}; use another one")
+    state = json.loads((path / "state.json").read_text(encoding="utf-8"))
+    if state["schema"] != _SCHEMA:
+        raise InputError(
+            f"checkpoint: {path} has schema {state['schema']} but this program reads {_SCHEMA}; "
+            "use the version that wrote it"
+        )
+    tensors = {file.stem: load_file(file) for file in sorted(path.glob("*.safetensors"))}
+    optimizer = tensors.pop("optimizer")
+    return Checkpoint(state["step"], tensors, optimizer, state)
+
+
+def record_best(run: Path, best: dict[str, Any] | None) -> None:
+    """Write down which checkpoint is the best, {"step", "metric", "value"}; None if none is."""
+    file, temporary = folder(run) / "best.json", folder(run) / ".tmp-best.json"
+    if best is None:
+        file.unlink(missing_ok=True)
+        return
+    temporary.write_text(json.dumps(best) + "\n", encoding="utf-8")
+    _flush(temporary)
+    temporary.replace(file)
+    _flush(folder(run))
+
+
+def prune(run: Path, keep_last: int, keep: Collection[int] = ()) -> None:
+    """Delete all checkpoints but the newest `keep_last` and those of the steps in `keep`."""
+    for step in saved_steps(run)[:-keep_last]:
+        if step not in keep:
+            # renamed first: a deletion that is broken off must not look like a damaged checkpoint
+            at_step(run, step).rename(folder(run) / f".tmp-old-{step}")
+    _clear_leftovers(run)
+
+
+def set_aside(run: Path, after: int) -> None:
+    """Rename the checkpoints of later steps than `after` to aside-..., so that a training can go on from there.
+
+    They are damaged ones, or belong to a course of the training that has been left.
+    """
+    for step in saved_steps(run):
+        if step > after:
+            path = at_step(run, step)
+            number = 1 + sum(1 for _ in folder(run).glob(f"aside-*-{path.name}"))
+            path.rename(path.with_name(f"aside-{number}-{path.name}"))
+
+
+def _best_step(run: Path) -> int | None:
+    file = folder(run) / "best.json"
+    try:
+        return int(json.loads(file.read_text(encoding="utf-8"))["step"])
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"checkpoint: {file} cannot be read ({_line(error)}); give last or a step") from error
+
+
+def _clear_leftovers(run: Path) -> None:
+    """Remove what a killed program left; a run folder has one writer, so nobody is still at work on it."""
+    for path in folder(run).glob(".tmp-*"):
+        shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _flush(path: Path) -> None:
+    """Have the contents of a file, or the names in a folder, on the disk before going on."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())

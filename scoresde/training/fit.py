@@ -1,0 +1,235 @@
+"""One training: steps, and what happens between them. `Trainer` holds the settings and calls this."""
+
+from __future__ import annotations
+
+import functools
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from tqdm import tqdm
+
+from scoresde.data.dataset import Dataset
+from scoresde.errors import InputError
+from scoresde.loggers import Logger
+from scoresde.model import Model, ScoreModel
+from scoresde.training import checkpoint as checkpoints
+from scoresde.training.batches import Batches
+from scoresde.training.checkpoint import Checkpoint
+from scoresde.training.ema import Ema
+from scoresde.training.heldout import heldout_loss
+from scoresde.training.schedule import factor
+from scoresde.training.state import first_not_finite, load_module, load_optimizer, module_state, optimizer_state
+from scoresde.training.step import Loss, Step
+from scoresde.training.stop import Interrupted, StopSignals, TrainingDiverged
+
+if TYPE_CHECKING:
+    from scoresde.training.trainer import Trainer
+
+Evaluate = Callable[[Model, int], dict[str, float]]
+
+
+@dataclass(frozen=True)
+class Best:
+    """The lowest value of the monitored figure so far, and the step of the checkpoint that reached it."""
+
+    step: int
+    metric: str
+    value: float
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What a training returns.
+
+    Attributes:
+        step: steps done, earlier ones included.
+        ema: the model with averaged weights, in evaluation mode: the one to sample from.
+        loss: mean training loss since the last log but one; NaN if no step was taken.
+        seconds: wall-clock time of this call.
+        best: see `Best`; None before the first evaluation.
+        path: the newest checkpoint.
+    """
+
+    step: int
+    ema: ScoreModel
+    loss: float
+    seconds: float
+    best: Best | None
+    path: Path
+
+
+@dataclass
+class Fit:
+    """One call of `Trainer.fit`; the first eleven fields are its arguments."""
+
+    settings: Trainer
+    model: ScoreModel
+    dataset: Dataset
+    loss: Loss
+    optimizer: torch.optim.Optimizer
+    run: Path
+    seed: int
+    logger: Logger
+    start: Checkpoint | None
+    evaluate: Evaluate | None
+    extra: dict[str, Any]
+
+    done: int = field(default=0, init=False)  # steps
+    best: Best | None = field(default=None, init=False)
+    path: Path | None = field(default=None, init=False)  # the newest checkpoint
+    last_loss: float = field(default=math.nan, init=False)
+
+    def __post_init__(self) -> None:
+        s = self.settings
+        module_state(self.model), optimizer_state(self.optimizer, self.model)  # what cannot be saved is refused now
+        self.ema = Ema(self.model, s.ema)
+        self.data = {
+            "transform": self.dataset.transform.to_dict(),
+            "sigma_data": self.dataset.sigma_data,
+            "sigma_max": self.dataset.sigma_max,
+            "train": len(self.dataset.train),
+            "heldout": len(self.dataset.heldout),
+        }
+        position = 0 if self.start is None else self._restore(self.start)
+        rate = functools.partial(factor, steps=s.steps, warmup=s.warmup, schedule=s.schedule)
+        batches = Batches(self.dataset.train, self.seed, self.model.device)
+        self.step = Step(
+            self.model, self.ema, self.optimizer, self.loss, batches, s.batch_size, self.seed, s.clip, rate, position
+        )
+
+    def __call__(self, signals: StopSignals) -> FitResult:
+        """Train to the last step, or until a signal arrives."""
+        begin = time.perf_counter()
+        self._check_monitor()
+        self.model.train()
+        self.optimizer.zero_grad(set_to_none=True)
+        self._since = time.perf_counter()
+        # None: no bar where stderr is no terminal. It moves at logs only, since a loss to show costs a wait
+        with tqdm(
+            total=self.settings.steps, initial=self.done, disable=None, desc="training", unit="step", miniters=1,
+            mininterval=0, dynamic_ncols=True,
+        ) as bar:  # fmt: skip
+            while self.done < self.settings.steps:
+                self.step(self.done)
+                self.done += 1
+                self._between_steps(signals, bar)
+        if self.path is None:  # nothing was left to do, with a checkpoint of another run
+            self._save()
+        assert self.path is not None
+        seconds = time.perf_counter() - begin
+        return FitResult(self.done, self.ema.module, self.last_loss, seconds, self.best, self.path)
+
+    def _between_steps(self, signals: StopSignals, bar: tqdm[Any]) -> None:
+        s, last = self.settings, self.done == self.settings.steps
+        evaluate = last or (s.evaluate_every > 0 and self.done % s.evaluate_every == 0)
+        save = last or (s.checkpoint_every > 0 and self.done % s.checkpoint_every == 0)
+        if not (evaluate or save or self.done % s.log_every == 0 or signals.received):
+            return
+        self._log(bar)
+        if evaluate:
+            try:
+                save |= self._evaluate()
+            except Exception:
+                self._save()  # the training is sound: a fault in an evaluation must not cost its work
+                raise
+        stop = signals.received
+        if save or stop:
+            path = self._save()
+            if stop:
+                raise Interrupted(stop, self.done, path)
+        self._since = time.perf_counter()
+
+    def _log(self, bar: tqdm[Any]) -> None:
+        steps = len(self.step.window)
+        scalars, bad = self.step.window.summary()  # waits for the device
+        if bad is not None:
+            sde = self.model.sde
+            sigma = sde.at(float(sde.t_of_lam(torch.tensor(bad.lam)))).sigma
+            where = f"{bad.what} at noise level lam={bad.lam:.3g} (sigma={sigma:.3g})"
+            raise TrainingDiverged(where, self.done - steps + bad.row + 1, self.path)
+        rate = steps / (time.perf_counter() - self._since)
+        speed = {"steps_per_second": rate, "samples_per_second": rate * self.settings.batch_size}
+        self.logger.log({**scalars, "lr": self.step.lr, **speed}, self.done)
+        self.last_loss = scalars["loss"]
+        bar.set_postfix(loss=f"{self.last_loss:.4g}", refresh=False)
+        bar.update(steps)
+
+    def _evaluate(self) -> bool:
+        """Log held-out figures; whether the monitored one is the best so far."""
+        model, metric = self.ema.module, self.settings.monitor
+        scalars = {"heldout_loss": heldout_loss(self.loss, model, self.dataset.heldout, self.settings.batch_size)}
+        if self.evaluate is not None:
+            scalars |= self.evaluate(model, self.done)
+        self.logger.log(scalars, self.done)
+        self._require_monitor(scalars)
+        if not math.isfinite(scalars[metric]) or (self.best is not None and scalars[metric] >= self.best.value):
+            return False
+        self.best = Best(self.done, metric, scalars[metric])
+        return True
+
+    def _check_monitor(self) -> None:
+        """Find a misspelt figure before the training, not hours into it."""
+        if self.settings.monitor != "heldout_loss" and self.start is None:
+            scalars = {} if self.evaluate is None else self.evaluate(self.ema.module, 0)
+            self._require_monitor(scalars)
+            self.logger.log(scalars, 0)
+
+    def _require_monitor(self, scalars: dict[str, float]) -> None:
+        metric = self.settings.monitor
+        if metric not in scalars:
+            names = ", ".join(dict.fromkeys(["heldout_loss", *scalars]))
+            raise InputError(f"monitor: {metric!r} is not a figure of this training; give one of {names}")
+
+    def _save(self) -> Path:
+        tensors, rest = optimizer_state(self.optimizer, self.model)
+        wrong = first_not_finite({**dict(self.model.named_parameters()), **tensors})
+        if wrong is not None:
+            raise TrainingDiverged(f"{wrong} is not finite", self.done, self.path)
+        state = {
+            "samples_seen": self.step.position,
+            "seed": self.seed,
+            "code_version": version("scoresde"),
+            "run_id": self.logger.run_id,
+            "ema_updates": self.ema.updates,
+            "best": None if self.best is None else asdict(self.best),
+            "optimizer": rest,
+            "data": self.data,
+            **self.extra,
+        }
+        modules = {"model": module_state(self.model), "ema": module_state(self.ema.module)}
+        self.path = checkpoints.save(self.run, Checkpoint(self.done, modules, tensors, state))
+        checkpoints.record_best(self.run, None if self.best is None else asdict(self.best))
+        checkpoints.prune(self.run, self.settings.keep_last, () if self.best is None else (self.best.step,))
+        return self.path
+
+    def _restore(self, start: Checkpoint) -> int:
+        """Take over a checkpoint; returns the data position. Nothing on disk is touched unless all of it fits."""
+        path, state = checkpoints.at_step(self.run, start.step), start.state
+        if start.step > self.settings.steps:
+            raise InputError(f"steps: {self.settings.steps} is fewer than the {start.step} done in {path}; give more")
+        if self.seed != state["seed"]:
+            raise InputError(f"seed: {self.seed} is not the {state['seed']} of {path}; resume with that one")
+        for part in ("train", "heldout"):
+            if self.data[part] != state["data"][part]:
+                raise InputError(
+                    f"data: {self.data[part]} {part} items, but {path} was trained with {state['data'][part]}; "
+                    "resume with the same data"
+                )
+        load_module(self.model, start.modules["model"], path)
+        load_module(self.ema.module, start.modules["ema"], path)
+        load_optimizer(self.optimizer, self.model, start.optimizer, state["optimizer"], path)
+        self.done, self.ema.updates = start.step, state["ema_updates"]
+        if path.is_dir():  # else it is the checkpoint of another run, and so is its best one
+            self.path = path
+            if state["best"] is not None and state["best"]["metric"] == self.settings.monitor:
+                self.best = Best(**state["best"])
+            self.logger.rewind(start.step)
+            checkpoints.set_aside(self.run, start.step)
+            checkpoints.record_best(self.run, None if self.best is None else asdict(self.best))
+        return int(state["samples_seen"])

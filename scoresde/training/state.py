@@ -1,0 +1,127 @@
+"""The state of modules and optimizers as named tensors, and the strict way back."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from scoresde.errors import InputError
+
+_SHOWN = 3  # of each kind of mismatch; the rest are counted
+
+
+def _some(items: Sequence[str]) -> str:
+    more = len(items) - _SHOWN
+    return ", ".join(items[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
+
+
+def module_state(module: nn.Module) -> dict[str, Tensor]:
+    """The weights and buffers of a module by name.
+
+    Raises:
+        InputError: the module keeps something that is not a tensor (`get_extra_state`), which would need pickle.
+    """
+    state = module.state_dict()
+    other = [name for name, value in state.items() if not isinstance(value, Tensor)]
+    if other:
+        raise InputError(f"model: {_some(other)} cannot be saved; a state of tensors alone is allowed, nothing pickled")
+    return state
+
+
+def load_module(module: nn.Module, tensors: Mapping[str, Tensor], origin: object) -> None:
+    """Copy named tensors into a module; all names and shapes must be the same.
+
+    Args:
+        origin: where the tensors come from, for the message.
+
+    Raises:
+        InputError: names or shapes differ; the first few are named, with both shapes.
+    """
+    own = module_state(module)
+    missing = [name for name in own if name not in tensors]
+    surplus = [name for name in tensors if name not in own]
+    shapes = [
+        f"{name} {tuple(tensors[name].shape)} in the checkpoint but {tuple(own[name].shape)} in the model"
+        for name in own
+        if name in tensors and own[name].shape != tensors[name].shape
+    ]
+    kinds = (("of another shape", shapes), ("missing from the checkpoint", missing), ("unknown to the model", surplus))
+    faults = [f"{len(names)} {kind} ({_some(names)})" for kind, names in kinds if names]
+    if faults:
+        raise InputError(
+            f"checkpoint: {origin} is of another architecture: {'; '.join(faults)}; use the model settings of its run"
+        )
+    module.load_state_dict(dict(tensors), strict=True)
+
+
+def optimizer_state(optimizer: torch.optim.Optimizer, module: nn.Module) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The memory of an optimizer: tensors named "exp_avg/net.out.weight", and the rest as values that JSON can hold.
+
+    Learning rates and the like are not in it: they are settings, and those of the optimizer at hand hold.
+
+    Raises:
+        InputError: a parameter of the optimizer is none of the module's.
+    """
+    names = _parameter_names(optimizer, module)
+    tensors: dict[str, Tensor] = {}
+    values: dict[str, Any] = {}
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            for key, value in optimizer.state.get(parameter, {}).items():
+                target: dict[str, Any] = tensors if isinstance(value, Tensor) else values
+                target[f"{key}/{names[parameter]}"] = value
+    return tensors, {"class": type(optimizer).__name__, "values": values}
+
+
+def load_optimizer(
+    optimizer: torch.optim.Optimizer,
+    module: nn.Module,
+    tensors: Mapping[str, Tensor],
+    rest: Mapping[str, Any],
+    origin: object,
+) -> None:
+    """The inverse of `optimizer_state`.
+
+    Raises:
+        InputError: the state is that of another class of optimizer, or does not fit the parameters.
+    """
+    if rest["class"] != type(optimizer).__name__:
+        raise InputError(
+            f"optimizer: {type(optimizer).__name__} cannot go on from the state of {rest['class']} in {origin}; "
+            f"use {rest['class']}"
+        )
+    names = _parameter_names(optimizer, module)
+    states: dict[str, dict[str, Any]] = {name: {} for name in names.values()}
+    for key, value in {**tensors, **rest["values"]}.items():
+        slot, _, name = key.partition("/")
+        if name not in states:
+            raise InputError(
+                f"optimizer: {origin} trained {name}, which is not trained now; use the settings of its run"
+            )
+        states[name][slot] = value
+    state = optimizer.state_dict()
+    order = [names[p] for group in optimizer.param_groups for p in group["params"]]
+    state["state"] = {index: states[name] for index, name in enumerate(order) if states[name]}
+    optimizer.load_state_dict(state)
+
+
+def _parameter_names(optimizer: torch.optim.Optimizer, module: nn.Module) -> dict[Tensor, str]:
+    known = {parameter: name for name, parameter in module.named_parameters()}
+    params = [p for group in optimizer.param_groups for p in group["params"]]
+    strangers = sum(p not in known for p in params)
+    if strangers:
+        raise InputError(
+            f"optimizer: {strangers} of its {len(params)} parameters are none of the model's; "
+            "build it from model.parameters()"
+        )
+    return {p: known[p] for p in params}
+
+
+def first_not_finite(tensors: Mapping[str, Tensor]) -> str | None:
+    """The name of the first tensor that holds NaN or infinity; None if all are finite."""
+    floating = {name: t for name, t in tensors.items() if t.is_floating_point() and t.numel() > 0}
+    if not floating:
+        return None
+    finite = torch.stack([torch.isfinite(t).all().to("cpu", non_blocking=True) for t in floating.values()])
+    return None if bool(finite.all()) else list(floating)[int((~finite).int().argmax())]

@@ -1,0 +1,68 @@
+"""How a training ends before its time: it diverges, or somebody asks it to stop."""
+
+import signal
+import threading
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Self
+
+from scoresde.errors import InputError
+
+
+class TrainingDiverged(InputError):
+    """A loss, a gradient or a weight is NaN or infinite; nothing that it has touched was saved.
+
+    Attributes:
+        step: the first step in which that was so, counted from 1.
+        checkpoint: the newest good checkpoint, or None.
+    """
+
+    def __init__(self, what: str, step: int, checkpoint: Path | None) -> None:
+        kept = "no checkpoint was saved yet" if checkpoint is None else f"the last good checkpoint is {checkpoint}"
+        super().__init__(
+            f"training diverged at step {step}: {what}; {kept}; try a smaller optimizer.lr, "
+            "a longer trainer.warmup or a trainer.clip such as 1.0"
+        )
+        self.step, self.checkpoint = step, checkpoint
+
+
+class Interrupted(Exception):
+    """SIGINT or SIGTERM arrived; the step was finished and everything is saved.
+
+    Attributes:
+        signal: the number of the signal; a command should exit with 128 + signal.
+        step: steps done.
+        path: the checkpoint to resume from.
+    """
+
+    def __init__(self, number: int, step: int, path: Path) -> None:
+        super().__init__(f"stopped by {signal.Signals(number).name} after step {step}; saved {path}")
+        self.signal, self.step, self.path = number, step, path
+
+
+class StopSignals:
+    """While open, SIGINT and SIGTERM are noted in `received` instead of breaking off whatever is being done.
+
+    Further signals change nothing: a Ctrl-C is often delivered twice (to the process and, through a launcher, to its
+    group), and the second must not break the saving that the first has asked for. Outside the main thread, where Python
+    allows no handlers, signals keep their meaning.
+    """
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+
+    def __enter__(self) -> Self:
+        self._before = {}
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)  # None: it was not set from Python
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.received = self.received or number

@@ -1,0 +1,83 @@
+"""What the training steps since the last log said: mean loss, loss per noise level, and whether all was finite."""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from scoresde.loss import LossTerms
+from scoresde.sde import SDE
+
+_BINS = 8  # noise levels that are told apart
+
+
+class BadStep(NamedTuple):
+    """The first step whose loss or gradient was not finite: which of the window, from 0, and at which lam."""
+
+    row: int
+    lam: float
+    what: str
+
+
+class Window:
+    """Losses (B,), their lam (B,) and gradient norms of consecutive steps, kept on the device until asked for.
+
+    A step adds references to tensors that exist anyway, so the training loop waits for nothing; `summary` costs one
+    copy to the host. Levels are grouped into eight equal bins of lam between lam(T) and lam(t_train).
+
+    Args:
+        sde: the path, for the range of lam.
+    """
+
+    def __init__(self, sde: SDE) -> None:
+        self._low, high = sde.lam(torch.tensor([sde.T, sde.t_train], dtype=torch.float64)).tolist()
+        self._width = (high - self._low) / _BINS
+        self._names = self._bin_names()
+        self._losses: list[Tensor] = []
+        self._lams: list[Tensor] = []
+        self._norms: list[Tensor] = []
+
+    def __len__(self) -> int:
+        return len(self._norms)
+
+    def add(self, terms: LossTerms, norm: Tensor) -> None:
+        """Take in one step: its loss terms, detached, and the norm of its gradient before clipping."""
+        self._losses.append(terms.loss)
+        self._lams.append(terms.lam)
+        self._norms.append(norm)
+
+    def summary(self) -> tuple[dict[str, float], BadStep | None]:
+        """Mean `loss` and `gradient_norm`, `loss_at/lam_...` for each bin that was visited; then start anew."""
+        losses, lams, norms = torch.stack(self._losses), torch.stack(self._lams), torch.stack(self._norms)
+        self._losses, self._lams, self._norms = [], [], []
+        wide, bins = losses.to(torch.float64), ((lams - self._low) / self._width).long().clamp(0, _BINS - 1)
+        members = [bins == i for i in range(_BINS)]
+        numbers = [wide.mean(), norms.mean(dtype=torch.float64)]
+        numbers += [torch.where(m, wide, 0.0).sum() for m in members]
+        numbers += [m.sum() for m in members]
+        finite = torch.isfinite(losses).all(1) & torch.isfinite(norms)
+        numbers.append(finite.all())
+        mean, norm, *rest, fine = torch.stack([n.to(torch.float64) for n in numbers]).tolist()
+        scalars = {"loss": mean, "gradient_norm": norm}
+        scalars |= {
+            name: total / count
+            for name, total, count in zip(self._names, rest[:_BINS], rest[_BINS:], strict=True)
+            if count > 0
+        }
+        return scalars, None if fine else self._first_bad(losses, lams, finite)
+
+    @staticmethod
+    def _first_bad(losses: Tensor, lams: Tensor, finite: Tensor) -> BadStep:
+        row = int((~finite).int().argmax())
+        broken = ~torch.isfinite(losses[row])
+        if bool(broken.any()):
+            return BadStep(row, float(lams[row][broken][0]), "the loss is not finite")
+        # a gradient belongs to the whole batch: name the level at which the loss was largest
+        worst = losses[row].argmax()
+        return BadStep(row, float(lams[row][worst]), "the gradient is not finite, and the loss was largest")
+
+    def _bin_names(self) -> list[str]:
+        centres = [self._low + (i + 0.5) * self._width for i in range(_BINS)]
+        digits = max(1, math.ceil(-math.log10(self._width)))  # enough to tell the bins apart
+        return [f"loss_at/lam_{round(c, digits) + 0.0:.{digits}f}" for c in centres]  # + 0.0: no minus zero

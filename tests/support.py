@@ -1,0 +1,78 @@
+"""What several tests share: objects from the YAML files of conf/, and problems whose answers are known."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from scipy.integrate import solve_ivp
+from torch import Tensor
+
+from scoresde import SDE, ExactModel, GaussianMixture, Model
+from scoresde.build import build
+from scoresde.sampling import Solver
+
+CONF = Path(__file__).parents[1] / "conf"
+
+
+def options(group: str) -> list[str]:
+    """Names of the YAML files of a group."""
+    return sorted(p.stem for p in (CONF / group).glob("*.yaml"))
+
+
+def built(group: str, name: str, **changes: Any) -> Any:
+    """The object that a YAML file describes, with some of its values changed."""
+    config = yaml.safe_load((CONF / group / f"{name}.yaml").read_text())
+    return build({**config, **changes})
+
+
+SDES = options("sde")
+SOLVERS = options("solver")
+
+
+def sde_named(name: str) -> SDE:
+    """The SDE of conf/sde/<name>.yaml; what is measured from data is 50 here."""
+    config = yaml.safe_load((CONF / "sde" / f"{name}.yaml").read_text())
+    return build({k: 50.0 if v == "measured" else v for k, v in config.items()})
+
+
+def solver_named(name: str, **changes: Any) -> Solver:
+    return built("solver", name, **changes)
+
+
+def gaussian() -> GaussianMixture:
+    """One Gaussian with correlated dimensions and a mean, all of order one."""
+    return GaussianMixture([1.0], [[0.7, -0.4]], [[[0.8, 0.3], [0.3, 0.5]]])
+
+
+def mixture() -> GaussianMixture:
+    """Three unequal, anisotropic Gaussians in two dimensions."""
+    return GaussianMixture(
+        [0.2, 0.5, 0.3],
+        [[-1.5, 0.3], [1.0, 1.0], [0.2, -1.2]],
+        [[[0.2, 0.05], [0.05, 0.1]], [[0.3, 0.0], [0.0, 0.1]], [[0.15, -0.1], [-0.1, 0.25]]],
+    )
+
+
+def exact_flow(model: Model, x: Tensor, lams: Tensor) -> Tensor:
+    """The probability-flow ODE solved by scipy to 1e-12, from lams[0] through all lams: (len(lams), B, D).
+
+    Integrates dy/dr = eps with y = x / alpha and r = sigma / alpha, which needs neither f nor g.
+    """
+    sde, shape = model.sde, x.shape
+    r = torch.exp(-lams).numpy()
+
+    def rate(r: float, y: np.ndarray) -> np.ndarray:
+        t = float(sde.t_of_lam(-torch.log(torch.tensor(r, dtype=torch.float64))))
+        x = torch.from_numpy(y).reshape(shape) * sde.at(t).alpha
+        return model(x, t).eps.numpy().ravel()
+
+    y0 = (x / sde.alpha(sde.t_of_lam(lams[0]))).numpy().ravel()
+    solution = solve_ivp(rate, (r[0], r[-1]), y0, method="DOP853", t_eval=r, rtol=1e-12, atol=1e-12)
+    alpha = sde.alpha(sde.t_of_lam(lams))
+    return torch.from_numpy(solution.y.T.copy()).reshape(len(lams), *shape) * alpha.reshape(-1, *(1,) * x.ndim)
+
+
+def exact_model(sde: SDE, data: GaussianMixture | None = None) -> ExactModel:
+    return ExactModel(mixture() if data is None else data, sde)

@@ -1,0 +1,470 @@
+"""The command line: trainings, samples, sweeps, resuming, and one line for each mistake."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from scoresde import runs
+from scoresde.cli.main import main
+
+SMALL = ["experiment=moons", "data.n=60", "model.net.width=8", "model.net.blocks=1", "logger=none"]
+TINY = ["debug=tiny", *SMALL, "trainer.steps=4", "trainer.checkpoint_every=2", "n=6"]
+PROGRAM = [sys.executable, "-c", "import sys; from scoresde.cli.main import main; sys.exit(main())"]
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A finished run; not to be changed."""
+    before, folder = Path.cwd(), tmp_path_factory.mktemp("trained")
+    os.chdir(folder)
+    try:
+        assert main(["train", *TINY]) == 0
+    finally:
+        os.chdir(before)
+    (run,) = (folder / "runs").iterdir()
+    return run
+
+
+@pytest.fixture
+def copied(trained, here):
+    """A finished run that may be changed."""
+    subprocess.run(["cp", "-r", trained, here / "run"], check=True)
+    return here / "run"
+
+
+def failed(capsys, *arguments):
+    """The one line that these arguments give."""
+    assert main(arguments) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    return err[len("error: ") : -1]
+
+
+def summary(run):
+    return json.loads((run / "summary.json").read_text())
+
+
+def weights(run, step):
+    return (run / "checkpoints" / f"step-{step:08d}" / "model.safetensors").read_bytes()
+
+
+# ---- training ----
+
+
+def test_a_training_leaves_a_complete_run(trained):
+    assert {"config.yaml", "metrics.jsonl", "summary.json", "checkpoints", "samples"} <= {
+        p.name for p in trained.iterdir()
+    }
+    assert not (trained / ".hydra").exists()
+    results = summary(trained)["samplers"]
+    assert results["predictor_corrector"]["nfe"] == 9  # five steps, and a corrector after all but the last
+    assert results["dpmpp_2m"]["nfe"] == 5
+    assert all(r["sliced_wasserstein_floor"] > 0 for r in results.values())
+    assert summary(trained)["best_ratio"] == min(r["sliced_wasserstein_ratio"] for r in results.values())
+    assert {p.name for p in (trained / "samples").iterdir()} == {f"{name}.png" for name in [*results, "score"]}
+
+
+def test_the_stored_config_has_numbers_in_place_of_measured(trained):
+    text = (trained / "config.yaml").read_text()
+    assert "measured" not in text
+    assert yaml.safe_load(text)["model"]["sigma_data"] == pytest.approx(1)
+
+
+def test_the_table_shows_every_sampler(here, capsys):
+    assert main(["train", *TINY]) == 0
+    out = capsys.readouterr().out
+    rows = {line.split()[0]: line.split()[1:] for line in out.splitlines() if line}
+    assert rows["sampler"][:7] == ["steps", "NFE", "seconds", "distance", "floor", "ratio", "nearest"]
+    assert rows["dpmpp_2m"][:2] == ["5", "5"]
+    assert rows["dopri5"][0] == "auto"
+    assert rows["next"][:2] == ["scoresde", "sample"]
+
+
+def test_a_seed_decides_the_weights(here):
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        assert main(["train", *TINY, f"run={name}", f"seed={seed}"]) == 0
+    assert weights(here / "a", 4) == weights(here / "b", 4) != weights(here / "c", 4)
+    same = ("samplers", "best_ratio")
+    a, b = summary(here / "a"), summary(here / "b")
+    assert [a["samplers"][s]["sliced_wasserstein"] for s in a["samplers"]] == [
+        b["samplers"][s]["sliced_wasserstein"] for s in b["samplers"]
+    ], same
+
+
+def test_a_network_of_the_users_own(here, capsys):
+    (here / "mynets.py").write_text(
+        "from torch import nn, cat\n"
+        "class Net(nn.Module):\n"
+        "    def __init__(self, event_shape: tuple[int, ...], width: int = 4):\n"
+        "        super().__init__()\n"
+        "        self.body = nn.Sequential(nn.Linear(event_shape[0] + 1, width), nn.Tanh(), nn.Linear(width, 2))\n"
+        "    def forward(self, x, c):\n"
+        "        return self.body(cat((x, c[:, None]), 1))\n"
+        "class Flat(Net):\n"
+        "    def forward(self, x, c):\n"
+        "        return super().forward(x, c)[:, :1]\n"
+    )
+    small = [*TINY[:3], "logger=none", "n=6"]
+    own = ["model=custom", "allow=[mynets]", "+model.net.width=5"]
+    assert main(["train", *small, *own, "model.net._target_=mynets.Net", "run=mine"]) == 0
+    assert failed(capsys, "sample", "run=mine").startswith("model.net._target_: mynets.Net is not allowed")
+    assert main(["sample", "run=mine", "allow=[mynets]", "n=3"]) == 0
+    line = failed(capsys, "train", *small, *own, "model.net._target_=mynets.Flat")
+    assert line.startswith("model.net: Flat returned shape (2, 1) for an input of shape (2, 2)")
+    line = failed(capsys, "train", *small, *own[:2], "model.net._target_=torch.nn.Identity")
+    assert line.startswith("model.net: Identity cannot be called as net(x, c)")
+    sys.modules.pop("mynets")
+
+
+def test_a_sampler_that_fails_is_a_row(here, capsys):
+    assert main(["train", *TINY, "run=bad", "samplers.dpmpp_2m.solver.eta=1e150"]) == 0
+    out = capsys.readouterr().out
+    assert "dpmpp_2m: " in out
+    assert "error" in summary(here / "bad")["samplers"]["dpmpp_2m"]
+    assert "nfe" in summary(here / "bad")["samplers"]["dopri5"]
+
+
+# ---- going on with a run ----
+
+
+def test_a_finished_run_says_so_and_is_left_alone(copied, capsys):
+    before = (copied / "summary.json").read_bytes()
+    assert main(["train", f"run={copied}"]) == 0
+    assert "is complete" in capsys.readouterr().out
+    assert (copied / "summary.json").read_bytes() == before
+
+
+def test_more_steps_go_on_from_the_last(copied, capsys):
+    assert main(["train", f"run={copied}", "trainer.steps=8", "n=5", "device=cpu"]) == 0
+    assert "going on from step 4" in capsys.readouterr().out
+    assert (summary(copied)["step"], summary(copied)["n"]) == (8, 5)
+    assert runs.read_config(copied)["trainer"]["steps"] == 8
+
+
+@pytest.mark.parametrize(
+    ("change", "both"),
+    [
+        ("sde=ve", "sde._target_: this run was made with 'scoresde.VPSDE', and 'scoresde.VESDE' was asked for"),
+        ("sde.beta_min=0.2", "sde.beta_min: this run was made with 0.1, and 0.2 was asked for"),
+        ("seed=1", "seed: this run was made with 0, and 1 was asked for"),
+        ("optimizer.lr=0.1", "optimizer.lr: this run was made with 0.001, and 0.1 was asked for"),
+        ("trainer.batch_size=3", "trainer.batch_size: this run was made with 16, and 3 was asked for"),
+        ("experiment=digits_ve", "data._target_: this run was made with 'scoresde.data.Moons', and "),
+        ("trainer.steps=3", "trainer.steps: 3 is fewer than the 4 that"),
+    ],
+)
+def test_nothing_else_of_a_run_may_change(trained, capsys, change, both):
+    before = (trained / "config.yaml").read_bytes()
+    assert both in failed(capsys, "train", f"run={trained}", change)
+    assert (trained / "config.yaml").read_bytes() == before
+
+
+def test_repeating_the_command_of_a_run_is_no_change(trained, capsys):
+    assert main(["train", *TINY, f"run={trained}"]) == 0
+    assert "is complete" in capsys.readouterr().out
+
+
+def test_a_damaged_newest_checkpoint_is_stepped_over(copied, capsys):
+    file = copied / "checkpoints" / "step-00000004" / "ema.safetensors"
+    file.write_bytes(file.read_bytes()[:-1])
+    good = weights(copied, 4)
+    assert main(["sample", f"run={copied}", "n=3"]) == 0
+    assert "is damaged" in capsys.readouterr().err
+    assert main(["train", f"run={copied}"]) == 0
+    assert weights(copied, 4) == good  # trained again from step 2, to the bit
+
+
+def test_a_folder_in_use_is_refused(copied, capsys):
+    with runs.locked(copied):
+        assert "is in use by another program" in failed(capsys, "train", f"run={copied}")
+
+
+def test_a_signal_saves_and_the_run_can_go_on(here, capsys):
+    settings = [s for s in SMALL if s != "logger=none"]  # with Weights & Biases, offline
+    command = [*PROGRAM, "train", *settings, "run=run", "trainer.steps=1000000", "trainer.log_every=1", "n=6"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=here)
+    deadline = time.monotonic() + 60
+    while not (here / "run" / "metrics.jsonl").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM, err
+    assert "go on with: scoresde train run=run" in err
+    assert "Traceback" not in err
+    (first,) = (here / "run" / "wandb").glob("offline-run-*")
+    done = max(int(p.name[5:]) for p in (here / "run" / "checkpoints").glob("step-*"))
+    assert main(["train", "run=run", f"trainer.steps={done + 2}", "logger=none"]) == 0
+    assert summary(here / "run")["step"] == done + 2
+    assert "Run data" not in out
+
+
+# ---- sampling ----
+
+
+@pytest.mark.parametrize("arguments", [["n=7"], ["n=7", "batch_size=2"]])
+def test_samples_are_written_whole(trained, here, arguments):
+    assert main(["sample", f"run={trained}", "out=drawn", "solver=heun", "sampler.steps=3", *arguments]) == 0
+    x = np.load(here / "drawn" / "samples.npz")["samples"]
+    assert (x.shape, x.dtype) == ((7, 2), np.float32)
+    loaded = runs.load(trained)
+    sampler = runs.build(summary(here / "drawn")["sampler"])
+    expected = loaded.transform.finish(sampler.sample(loaded.model, (2,), 7).x)
+    np.testing.assert_allclose(x, expected, atol=1e-5)
+    assert {p.name for p in (here / "drawn").iterdir()} == {"samples.npz", "samples.png", "summary.json"}
+    assert summary(here / "drawn")["nfe"] == 5
+
+
+def test_many_samples_need_no_more_memory_than_a_batch(trained, here):
+    import resource
+
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    many = ["n=3000000", "batch_size=100000", "sampler.steps=1", "out=many"]
+    assert main(["sample", f"run={trained}", *many]) == 0
+    assert np.load(here / "many" / "samples.npz")["samples"].shape == (3000000, 2)
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    assert grown < 300_000  # kilobytes; all samples and their intermediates would be several times as much
+
+
+def test_tables_come_as_csv_too(here):
+    rng = np.random.default_rng(0)
+    np.savetxt("t.csv", rng.normal(1000, 1, (40, 3)), delimiter=",", header="a,b,c", comments="")
+    small = ["model=mlp", "model.net.width=8", "data=array", "data.path=t.csv", "logger=none", "n=6"]
+    assert main(["train", "debug=tiny", *small, "run=run"]) == 0
+    Path("t.csv").unlink()  # sampling needs no data
+    assert main(["sample", "run=run", "out=drawn", "n=5"]) == 0
+    with open("drawn/samples.csv", newline="") as file:
+        names, *rows = csv.reader(file)
+    assert names == ["a", "b", "c"]
+    np.testing.assert_array_equal(np.array(rows, float), np.load("drawn/samples.npz")["samples"].astype(float))
+
+
+def test_a_sweep_of_samplers(trained, here, capsys):
+    known = set((trained / "samples").iterdir())
+    assert main(["sample", f"run={trained}", "solver=heun,ddim", "sampler.steps=2,3", "-m", "n=4"]) == 0
+    made = {p.name.rsplit("-", 1)[0] for p in set((trained / "samples").iterdir()) - known}
+    assert made == {"heun-2-0", "heun-3-0", "ddim-2-0", "ddim-3-0"}
+    assert capsys.readouterr().out.count("network evaluations each") == 4
+    assert not list(here.iterdir())
+
+
+def test_samples_that_cannot_be_drawn_leave_nothing(trained, here, capsys):
+    known = set((trained / "samples").iterdir())
+    rule = ["solver=ddim", "corrector=langevin", "sampler.corrector.rule=norm"]
+    assert "64" in failed(capsys, "sample", f"run={trained}", *rule)
+    assert set((trained / "samples").iterdir()) == known
+
+
+# ---- sweeps ----
+
+
+@pytest.mark.parametrize("launcher", ["basic", "joblib"])
+def test_a_sweep_has_a_folder_for_each_job(here, launcher):
+    jobs = ["hydra.launcher.n_jobs=1"] if launcher == "joblib" else []
+    assert main(["train", "-m", "sde=vp,ve", "seed=0,1", *TINY, f"hydra/launcher={launcher}", *jobs]) == 0
+    (sweep,) = (here / "runs").iterdir()
+    made = {p.name.rsplit("-", 1)[0]: p for p in sweep.iterdir() if p.is_dir()}
+    assert set(made) == {"0-sde_vp-seed_0", "1-sde_vp-seed_1", "2-sde_ve-seed_0", "3-sde_ve-seed_1"}
+    assert runs.read_config(made["2-sde_ve-seed_0"])["sde"]["_target_"] == "scoresde.VESDE"
+    assert all((p / "summary.json").exists() for p in made.values())
+
+
+def test_the_other_jobs_of_a_sweep_finish(here, capsys):
+    assert main(["train", "-m", "sde.beta_min=-1,0.1,x", *TINY]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == [
+        "error: job 0 (sde.beta_min=-1): sde.beta_min: -1.0 is not allowed; give a rate > 0",
+        "error: job 2 (sde.beta_min=x): sde.beta_min: 'x' is not a number (float expected)",
+    ]
+    (sweep,) = (here / "runs").iterdir()
+    assert len([p for p in sweep.iterdir() if p.is_dir()]) == 1
+
+
+def test_a_fault_of_the_program_keeps_its_traceback(here, capsys, monkeypatch):
+    monkeypatch.setattr("scoresde.cli.report.opening", lambda *a: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        main(["train", *TINY])
+    assert main(["train", "-m", "seed=0,1", *TINY]) == 1
+    err = capsys.readouterr().err
+    assert err.count("Traceback") == 2
+    assert err.splitlines()[-1] == "error: job 1 (seed=1): ZeroDivisionError: division by zero"
+
+
+# ---- mistakes ----
+
+
+def test_unknown_keys_are_found_before_torch_is_imported():
+    code = (
+        "import sys; from scoresde.cli.main import main; code = main(['train', 'sde.betamin=1']); "
+        "assert 'torch' not in sys.modules; sys.exit(code)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stderr == "error: sde.betamin: no such key; did you mean sde.beta_min?\n"
+    assert done.returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("typed", "line"),
+    [
+        ("sde.betamin=1", "sde.betamin: no such key; did you mean sde.beta_min?"),
+        ("beta_min=1", "beta_min: no such key; did you mean sde.beta_min?"),
+        ("traner.steps=5", "traner.steps: no such key; did you mean trainer.steps?"),
+        ("sdee=vp", "sdee: no such key; did you mean sde?"),
+        ("sde=vpp", "sde=vpp: sde has no option vpp; did you mean vp? (options: edm, subvp, ve, vp)"),
+        ("experiment=moon", "experiment=moon: experiment has no option moon; did you mean moons? (options: "),
+        ("sde", "sde: not a setting; write key=value"),
+        ("seed=[1", "seed=[1: not a setting; write key=value"),
+        ("seed=0,1", "seed=0,1: several values; add -m to run each of them, or write seed=[0,1] for one list"),
+        ("sde.beta_min=${nothing}", "sde.beta_min: Interpolation key 'nothing' not found"),
+        ("model=custom", "model.net._target_: not given; name your network: model.net._target_=mypackage.MyNet"),
+        ("+foo=1", "foo: no such key (keys: seed, device, run"),
+        ("++sed=1", "sed: no such key; did you mean seed? (keys: "),
+        ("~sde", "sde: it was deleted, and this command needs it"),
+        ("metrics=null", "metrics=null: "),
+        ("--foo", "--foo: no such flag"),
+        ("--multrun", "--multrun: no such flag; did you mean --multirun?"),
+        ("--experimental-rerun=x", "--experimental-rerun: no such flag"),
+        ("n=0", "n: 0 is not allowed; give an integer >= 1"),
+        ("n=1e3", "n: 1000.0 is not an integer (int expected); write 1000"),
+        ("seed=abc", "seed: 'abc' is not an integer (int expected)"),
+        ("device=gpu", "device: 'gpu' is not known; give auto, cpu, cuda or cuda:0"),
+        ("sde.beta_min=abc", "sde.beta_min: 'abc' is not a number (float expected)"),
+        ("+sde.betamin=1", "sde.betamin: scoresde.VPSDE has no such argument; did you mean sde.beta_min?"),
+        ("sde._target_=os.system", "sde._target_: os.system is not allowed"),
+        ("trainer.steps=-5", "trainer.steps: -5 is not allowed; give an integer >= 1"),
+        ("trainer.steps=3.5", "trainer.steps: 3.5 is not an integer (int expected)"),
+        ("trainer.batch_size=0", "trainer.batch_size: 0 is not allowed"),
+        ("trainer.schedule=cosin", "trainer.schedule: 'cosin' is not one of cosine, constant; did you mean cosine?"),
+        ("trainer.monitor=fid", "trainer.monitor: 'fid' is not measured here"),
+        ("optimizer.lr=-1", "optimizer: Invalid learning rate: -1.0"),
+        ("model.net.channels=-3", "model.net.channels: -3 is not allowed"),
+        ("model.sigma_data=wide", "model.sigma_data: 'wide' is not a number (float expected)"),
+        ("samplers.dopri5.steps=0", "samplers.dopri5.steps: 0 is not allowed; give an integer >= 1"),
+        ("corrector@samplers.dopri5.corrector=langevin", "samplers.dopri5.corrector: torchdiffeq takes its own steps"),
+        (
+            "data=moons",
+            "model: a U-Net takes images (channels, height, width), but an item of this data is of shape (2,); ",
+        ),
+        ("data.held_out=2", "data.held_out: 2.0 is not allowed"),
+        ("data=array", "data.path: not given; e.g. data.path=table.csv"),
+        ("run=file.txt", "run: file.txt is a file; give a folder"),
+        ("run=full", "run: full is not empty and not the folder of a run; give a new folder, or that of a run"),
+    ],
+)
+def test_a_mistake_in_a_training_is_one_line_and_leaves_nothing(here, capsys, typed, line):
+    Path("file.txt").write_text("")
+    Path("full").mkdir()
+    Path("full/file.txt").write_text("")
+    assert failed(capsys, "train", "logger=none", typed).removeprefix("logger=none ").startswith(line)
+    assert sorted(p.name for p in here.rglob("*")) == ["file.txt", "file.txt", "full"]
+
+
+@pytest.mark.parametrize(
+    ("typed", "line"),
+    [
+        (
+            ["sde=ve", "sde.sigma_min=5", "sde.sigma_max=1"],
+            "sde.sigma_max: 1.0 is not allowed; give a value > sigma_min",
+        ),
+        (["sde=ve", "sde.sigma_min=500"], "sde.sigma_max: "),
+        (["sde=edm", "sde.sigma_min=100"], "sde.sigma_max: 80.0 is not allowed; give a value > sigma_min = 100.0"),
+        (
+            ["model=custom", "model.net.width=3"],
+            "model.net.width: not in the configuration; to give your own network an ",
+        ),
+        (["model=custom", "model.net._target_=evil.Net"], "model.net._target_: evil.Net is not allowed; "),
+        (
+            ["data=array", "model=mlp", "data.path=text.csv"],
+            "data.path: text.csv, line 3, column 2 (b): 'x' is not a number",
+        ),
+        (["data=array", "model=mlp", "data.path=nan.npy"], "data.path: nan.npy holds NaN or infinite values"),
+        (["data=array", "model=mlp", "data.path=nothing.csv"], "data.path: nothing.csv does not exist"),
+        (["data=folder", "data.path=mixed"], "data.size: not given, but "),
+        (["data=folder", "data.path=."], "data.size: not given, but "),
+    ],
+)
+def test_several_settings_together(here, capsys, typed, line):
+    Path("text.csv").write_text("a,b\n1,2\n3,x\n")
+    np.save("nan.npy", np.array([[1.0], [np.nan]]))
+    Path("mixed").mkdir()
+    for size in (4, 5):
+        Image.new("RGB", (size, 4)).save(f"mixed/{size}.png")
+    assert failed(capsys, "train", "logger=none", *typed).startswith(line)
+    assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("typed", "line"),
+    [
+        ([], "run: not given; give the folder that scoresde train has made"),
+        (["run=nowhere"], "run: there is no folder nowhere"),
+        (["run=nowhere", "steps=3"], "steps: no such key; did you mean sampler.steps?"),
+        (["run=nowhere", "solver=huen"], "solver=huen: solver has no option huen; did you mean heun? (options: "),
+        (["run=RUN", "checkpoint=77"], "checkpoint: 77 is not in "),
+        (["run=RUN", "n=-1"], "n: -1 is not allowed; give an integer >= 1"),
+        (["run=RUN", "batch_size=0"], "batch_size: 0 is not allowed; give an integer >= 1"),
+        (["run=RUN", "weights=avg"], "weights: 'avg' is not one of ema, raw"),
+        (["run=RUN", "sampler.steps=0"], "sampler.steps: 0 is not allowed; give an integer >= 1"),
+        (["run=RUN", "solver=heun", "sampler.eta=1"], "sampler.eta: 1.0 is not possible with Heun"),
+        (["run=RUN", "solver=torchdiffeq", "corrector=langevin"], "sampler.corrector: torchdiffeq takes its own steps"),
+        (["run=RUN", "out=file.txt"], "out: no folder can be made here"),
+    ],
+)
+def test_a_mistake_in_sampling_is_one_line(trained, here, capsys, typed, line):
+    Path("file.txt").write_text("")
+    assert failed(capsys, "sample", *(t.replace("RUN", str(trained)) for t in typed)).startswith(line)
+
+
+def test_a_run_without_checkpoint_and_a_checkpoint_of_another_architecture(copied, capsys):
+    config = (copied / "config.yaml").read_text()
+    (copied / "config.yaml").write_text(config.replace("width: 8", "width: 16"))
+    assert "of another architecture" in failed(capsys, "sample", f"run={copied}")
+    assert "of another architecture" in failed(capsys, "train", f"run={copied}", "trainer.steps=9").splitlines()[-1]
+    subprocess.run(["rm", "-r", copied / "checkpoints"], check=True)
+    assert "no checkpoint" in failed(capsys, "sample", f"run={copied}")
+
+
+def test_a_training_that_diverges_stops_in_one_line(here, capsys):
+    hot = ["optimizer.lr=1e30", "trainer.clip=0", "trainer.warmup=0", "trainer.steps=20"]
+    line = failed(capsys, "train", *TINY, *hot)
+    assert "diverged at step" in line
+    assert "noise level" in line
+
+
+# ---- around it ----
+
+
+def test_the_overview_and_the_version(capsys):
+    assert main([]) == main(["--help"]) == 0
+    out = capsys.readouterr().out
+    assert all(word in out for word in ("train", "sample", "scoresde sample run=runs/RUN"))
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("scoresde ")
+    assert failed(capsys, "trian") == "trian: no such command; did you mean scoresde train? (commands: train, sample)"
+
+
+def test_a_reader_that_goes_away_is_no_error():
+    command = " ".join(f"'{word}'" for word in PROGRAM) + " --help"
+    done = subprocess.run(f"{command} | true", shell=True, capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+
+
+def test_flags_and_settings_may_be_mixed(capsys):
+    assert main(["train", "sde=ve", "--cfg", "job", "seed=7", "-p", "sde", "sde.sigma_min=0.5"]) == 0
+    assert yaml.safe_load(capsys.readouterr().out)["sigma_min"] == 0.5

@@ -1,0 +1,155 @@
+"""Every YAML file says what its class says, every choice composes, and every preset trains."""
+
+import inspect
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+from PIL import Image
+
+from scoresde.build import RUNTIME, TARGET, check, resolve
+from scoresde.cli.main import config_folder, main
+
+CONF = Path(__file__).parents[1] / "conf"
+FILES = sorted(p.relative_to(CONF).with_suffix("").as_posix() for p in CONF.rglob("*.yaml") if p.parent.name != "help")
+GROUPS = [f for f in FILES if "/" in f]
+PRESETS = ("experiment", "debug")
+# where an option differs from the defaults of its class, and so has a name of its own
+OWN = {
+    "loss/edm": {"weight", "times"},
+    "loss/likelihood": {"weight"},
+    "optimizer/adam": {"fused"},
+    "optimizer/adamw": {"fused"},
+}
+
+
+def nodes(value: Any):
+    """All mappings that name a class, at any depth."""
+    if isinstance(value, dict):
+        if value.get(TARGET, "???") != "???":
+            yield value
+        for item in value.values():
+            yield from nodes(item)
+
+
+def parameters(node: dict[str, Any]) -> dict[str, inspect.Parameter]:
+    found = inspect.signature(resolve(node[TARGET])).parameters
+    return {k: p for k, p in found.items() if k not in RUNTIME}
+
+
+def plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def composed(name: str, *overrides: str) -> dict[str, Any]:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return OmegaConf.to_container(compose(name, list(overrides)))
+
+
+def test_the_program_finds_these_files():
+    assert config_folder() == CONF
+
+
+@pytest.mark.parametrize("file", GROUPS)
+def test_lists_every_argument_with_its_default(file):
+    if file.startswith(PRESETS):
+        return
+    for node in nodes(yaml.safe_load((CONF / f"{file}.yaml").read_text())):
+        arguments = parameters(node)
+        given = {k: v for k, v in node.items() if k != TARGET and not (isinstance(v, dict) and k == "net")}
+        assert set(given) == set(arguments) - {"net"}
+        for key, value in given.items():
+            if value not in ("measured", "???") and key not in OWN.get(file, ()):
+                assert value == plain(arguments[key].default), f"{file}: {key}"
+                assert type(value) is type(plain(arguments[key].default)) or value == 0, f"{file}: {key}"
+
+
+@pytest.mark.parametrize("file", GROUPS)
+def test_says_what_it_is_and_where_it_goes(file):
+    lines = (CONF / f"{file}.yaml").read_text().splitlines()
+    comments = [line for line in lines[:2] if line.startswith("# ") and not line.startswith("# @")]
+    assert comments, f"{file} has no line that says what it is"
+    headers = [line.split()[-1] for line in lines if line.startswith("# @package")]
+    if headers and headers != [file.split("/")[0]]:  # Hydra reads it in front of everything else only
+        assert lines[0] == f"# @package {headers[0]}"
+
+
+@pytest.mark.parametrize("command", ["train", "sample"])
+def test_the_commands_list_every_argument_of_a_sampler(command):
+    cfg = composed(command)
+    samplers = cfg["samplers"].values() if command == "train" else [cfg["sampler"]]
+    for sampler in samplers:
+        assert set(sampler) - {TARGET} == set(parameters(sampler))
+        assert sampler["eta"] is None
+        assert sampler["denoise"] is True
+
+
+@pytest.mark.parametrize("option", [f for f in GROUPS if not f.startswith((*PRESETS, "solver", "grid", "corrector"))])
+def test_every_choice_of_a_training_passes_the_checks(option):
+    group, name = option.split("/")
+    extra = ["model.net._target_=torch.nn.Linear"] if name == "custom" else []
+    cfg = composed("train", f"{group}={name}", *extra)
+    for key in ("sde", "data", "loss", "optimizer", "trainer", "metrics", "logger", "samplers"):
+        stand_in = {k: 1.0 if v == "measured" else v for k, v in cfg[key].items()}
+        check(stand_in, key)
+
+
+@pytest.mark.parametrize("option", [f for f in GROUPS if f.startswith(("solver", "grid", "corrector"))])
+def test_every_choice_of_a_sampler_lands_in_it(option):
+    group, name = option.split("/")
+    cfg = composed("sample", f"{group}={name}")
+    check(cfg["sampler"], "sampler")
+    own = yaml.safe_load((CONF / f"{option}.yaml").read_text()) or {}
+    assert cfg["sampler"][group] == own
+
+
+def test_a_preset_wins_over_the_choices_of_the_command():
+    assert composed("train", "experiment=digits_ve")["sde"][TARGET] == "scoresde.VESDE"
+    assert composed("train", "experiment=digits_ve", "sde=vp")["sde"][TARGET] == "scoresde.VPSDE"
+    assert composed("train", "experiment=moons", "debug=tiny")["trainer"]["batch_size"] == 16
+
+
+def test_the_digits_preset_is_what_happens_without_any():
+    assert composed("train", "experiment=digits") == composed("train")
+
+
+@pytest.mark.parametrize("command", ["train", "sample"])
+def test_help_lists_groups_and_ten_examples_that_compose(command, capsys):
+    assert main([command, "--help"]) == 0
+    text = capsys.readouterr().out
+    for group in {f.split("/")[0] for f in GROUPS}:
+        assert re.search(rf"^{group}: \w", text, re.MULTILINE)
+    examples = [line.split() for line in text.splitlines() if line.startswith(f"  scoresde {command}")]
+    assert len(examples) == 10
+    for example in examples:
+        settings = [word.partition("=") for word in example[2:] if "=" in word]
+        for end in (0, -1):  # of the values of a sweep
+            composed(command, *(f"{k}={v}" if v[0] == "[" else f"{k}={v.split(',')[end]}" for k, _, v in settings))
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    rng = np.random.default_rng(0)
+    for i in range(6):
+        Image.fromarray(rng.integers(0, 256, (20 + i, 24, 3), dtype=np.uint8)).save(photos / f"{i}.png")
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", [f.split("/")[1] for f in GROUPS if f.startswith("experiment/")])
+def test_every_experiment_trains_and_samples(name, here, capsys):
+    small = ["trainer.steps=4", "trainer.batch_size=4", "n=8", "logger=none"]
+    small += [] if name == "moons" else ["model.net.channels=8", "model.net.groups=4", "model.net.blocks=1"]
+    small += ["data.path=photos", "data.size=8"] if name == "folder" else []
+    assert main(["train", f"experiment={name}", "debug=tiny", *small]) == 0
+    out = capsys.readouterr().out
+    assert all(sampler in out for sampler in ("predictor_corrector", "dpmpp_2m", "dopri5"))
+    (run,) = (here / "runs").iterdir()
+    assert {p.name for p in (run / "samples").iterdir()} >= {"predictor_corrector.png", "dpmpp_2m.png", "dopri5.png"}

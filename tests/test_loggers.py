@@ -1,0 +1,307 @@
+"""Loggers: what is logged can be read back, secrets cannot, and W&B never stops anything."""
+
+import json
+import math
+import os
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from scoresde import InputError
+from scoresde.loggers import Logger, Loggers, MetricsFile, NoLogger, WandbLogger, redacted
+
+# ---- metrics.jsonl ----
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_every_line_is_in_the_file_at_once(tmp_path: Path) -> None:
+    logger = MetricsFile(tmp_path / "metrics.jsonl")
+    before = time.time() - 1
+    for step in range(3):
+        logger.log({"loss": 0.1 * step, "odd/name": 1 / 3}, step)
+        rows = lines(tmp_path / "metrics.jsonl")
+        assert len(rows) == step + 1
+        assert before < rows[-1].pop("time") < time.time() + 1
+        assert rows[-1] == {"step": step, "loss": 0.1 * step, "odd/name": 1 / 3}  # floats to the bit
+
+
+def test_numbers_that_json_lacks_are_kept_as_words(tmp_path: Path) -> None:
+    MetricsFile(tmp_path / "m").log({"a": math.nan, "b": math.inf, "c": -math.inf}, 1)
+    (row,) = lines(tmp_path / "m")
+    assert math.isnan(float(row["a"]))
+    assert (float(row["b"]), float(row["c"])) == (math.inf, -math.inf)
+    assert "NaN," not in (tmp_path / "m").read_text().replace('"NaN"', "")  # which is no JSON
+
+
+def test_rewinding_leaves_what_came_before(tmp_path: Path) -> None:
+    file = tmp_path / "m"
+    logger = MetricsFile(file)
+    logger.rewind(5)  # no file yet
+    for step in (0, 5, 5, 6, 7):
+        logger.log({"loss": step}, step)
+    with file.open("a") as stream:
+        stream.write('{"step": 7, "lo')  # cut by a kill
+    logger.rewind(5)
+    assert [row["step"] for row in lines(file)] == [0, 5, 5]
+    logger.log({"loss": 1.0}, 6)
+    assert [row["step"] for row in lines(file)] == [0, 5, 5, 6]
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_file_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"metrics: .*nowhere/m cannot be written \(No such file"):
+        MetricsFile(tmp_path / "nowhere" / "m").log({"loss": 1.0}, 1)
+
+
+# ---- several, none, secrets ----
+
+
+def test_all_loggers_hear_everything_in_order(tmp_path: Path) -> None:
+    heard: list[tuple[str, str]] = []
+
+    class Records(NoLogger):
+        def __init__(self, name: str, run_id: str | None) -> None:
+            self.name, self._id = name, run_id
+
+        @property
+        def run_id(self) -> str | None:
+            return self._id
+
+        def __getattribute__(self, name: str) -> Any:
+            if name in ("start", "rewind", "log", "picture", "table", "finish"):
+                return lambda *args: heard.append((object.__getattribute__(self, "name"), name))
+            return object.__getattribute__(self, name)
+
+    both = Loggers([Records("a", None), Records("b", "xyz")])
+    both.start(tmp_path, {}, "n")
+    both.rewind(1)
+    both.log({}, 1)
+    both.picture("p", tmp_path, 1)
+    both.table("t", [], [], 1)
+    both.finish()
+    calls = ("start", "rewind", "log", "picture", "table", "finish")
+    assert heard == [(name, call) for call in calls for name in "ab"]
+    assert both.run_id == "xyz"
+    assert Loggers([NoLogger()]).run_id is None
+
+
+@pytest.mark.parametrize("logger", [NoLogger(), Loggers([]), WandbLogger()])
+def test_a_logger_that_was_not_started_does_nothing(logger: Logger, tmp_path: Path, capfd: Any) -> None:
+    logger.log({"a": 1.0}, 1)
+    logger.picture("p", tmp_path / "none.png", 1)
+    logger.table("t", ["a"], [[1]], 1)
+    logger.finish(failed=True)
+    assert list(tmp_path.iterdir()) == []
+    assert capfd.readouterr() == ("", "")
+
+
+def test_secrets_are_removed_at_any_depth() -> None:
+    config = {
+        "hf_token": "s1",
+        "seed": 3,
+        "data": {"path": "/x", "client_secret": "s2", "list": [{"Password": "s3"}, 4, "text"], "none_token": None},
+        "logger": {"api_key": {"nested": "s4"}, "apiKey": "s5", "project": "p"},
+    }
+    clean = redacted(config)
+    assert not any(f"s{i}" in json.dumps(clean) for i in range(1, 6))
+    assert clean["data"]["list"] == [{"Password": "[redacted]"}, 4, "text"]
+    assert (clean["seed"], clean["data"]["path"], clean["logger"]["project"]) == (3, "/x", "p")
+    assert clean["data"]["none_token"] is None
+    assert config["hf_token"] == "s1"
+
+
+@pytest.mark.parametrize(("name", "value"), [("project", ""), ("mode", "on"), ("timeout", 0.0)])
+def test_settings_out_of_range_are_named(name: str, value: Any) -> None:
+    with pytest.raises(InputError, match=rf"^{name}: {value!r}"):
+        WandbLogger(**{name: value})
+
+
+# ---- Weights & Biases ----
+
+
+def finished(file: Path) -> list[Any]:
+    """All records of a run that was finished; W&B writes the last of them some milliseconds after it says so."""
+    for _ in range(1000):
+        found = list(records(file))
+        if any(kind(record) == "exit" for record in found):
+            return found
+        time.sleep(0.01)
+    raise AssertionError(f"{file} has no end")
+
+
+def kind(record: Any) -> str:
+    return str(record.WhichOneof("record_type"))
+
+
+def records(file: Path) -> Iterator[Any]:
+    """The records of an offline run: a header of 7 bytes, then LevelDB log blocks of 32 KiB."""
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    content = file.read_bytes()
+    assert content[:6] == b":W&B" + struct.pack("<H", 0xBEE1)
+    position, parts = 7, b""
+    while position + 7 <= len(content):
+        room = 32768 - position % 32768
+        if room < 7:
+            position += room
+            continue
+        _, length, part = struct.unpack("<IHB", content[position : position + 7])
+        if length == 0 and part == 0:
+            return
+        parts += content[position + 7 : position + 7 + length]
+        position += 7 + length
+        if part in (1, 4):  # a whole record, or the last part of one
+            yield Record.FromString(parts)
+            parts = b""
+
+
+def history(found: list[Any]) -> list[dict[str, Any]]:
+    return [
+        {"/".join(i.nested_key) or i.key: json.loads(i.value_json) for i in r.history.item}
+        for r in found
+        if kind(r) == "history"
+    ]
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home folder that must stay empty, and no settings of whoever runs the tests."""
+    for variable in [v for v in os.environ if v.startswith("WANDB_") and v != "WANDB_SERVICE"]:
+        monkeypatch.delenv(variable)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "home").mkdir()
+    return tmp_path / "home"
+
+
+def test_what_is_logged_offline_is_in_the_file(tmp_path: Path, home: Path, capfd: Any) -> None:
+    run, picture = tmp_path / "run", tmp_path / "p.png"
+    run.mkdir()
+    Image.new("L", (5, 4), 77).save(picture)
+    config = {"seed": 3, "model": {"net": {"width": 32}}, "hf_token": "very secret"}
+    environment = dict(os.environ)
+
+    logger = WandbLogger(project="somewhere")
+    assert logger.run_id is None
+    logger.start(run, config, "a name", group="a sweep")
+    logger.log({"loss": 0.123456789, "loss_at/lam_-4.2": 2.0}, 50)
+    logger.log({"loss": float("nan")}, 40)  # an earlier step, as after going on from a checkpoint
+    logger.picture("samples", picture, 50)
+    logger.table("final", ["solver", "nfe"], [["heun", 35], ["ddim", 10]], 50)
+    logger.finish()
+    logger.log({"loss": 9.0}, 60)  # after the end: nothing
+    assert capfd.readouterr() == ("", "")
+    environment |= {k: v for k, v in os.environ.items() if k == "WANDB_SERVICE"}  # where W&B's own process listens
+    assert dict(os.environ) == environment
+    assert list(home.iterdir()) == []
+
+    (file,) = run.glob(f"wandb/offline-run-*-{logger.run_id}/run-{logger.run_id}.wandb")
+    found = finished(file)
+    assert b"very secret" not in file.read_bytes()
+    (begun,) = [r.run for r in found if kind(r) == "run"]
+    assert (begun.run_id, begun.project, begun.run_group, begun.display_name) == (
+        logger.run_id, "somewhere", "a sweep", "a name",
+    )  # fmt: skip
+    settings = {u.key: json.loads(u.value_json) for u in begun.config.update}
+    assert (settings["seed"], settings["model"], settings["hf_token"]) == (3, {"net": {"width": 32}}, "[redacted]")
+    axes = [r.metric for r in found if kind(r) == "metric"]
+    assert any(m.step_metric == "step" and "*" in (m.glob_name, m.name) for m in axes)
+
+    rows = history(found)
+    assert (rows[0]["step"], rows[0]["loss"], rows[0]["loss_at/lam_-4.2"]) == (50, 0.123456789, 2.0)
+    assert rows[1]["step"] == 40
+    assert math.isnan(float(rows[1]["loss"]))
+    assert len(rows) == 4
+    files = file.parent / "files"
+    stored = Image.open(files / rows[2]["samples/path"])
+    assert (stored.size, stored.getpixel((0, 0))) == ((5, 4), 77)
+    table = json.loads((files / rows[3]["final/path"]).read_text())
+    assert (table["columns"], table["data"]) == (["solver", "nfe"], [["heun", 35], ["ddim", 10]])
+
+
+def test_a_resumed_run_keeps_its_id_and_runs_follow_each_other(tmp_path: Path, home: Path, capfd: Any) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    first = WandbLogger()
+    first.start(tmp_path / "a", {}, "a")
+    again, other = WandbLogger(), WandbLogger()
+    again.start(tmp_path / "a", {}, "a", run_id=first.run_id)  # the first was not finished
+    assert again.run_id == first.run_id
+    other.start(tmp_path / "b", {}, "b")
+    assert other.run_id != first.run_id
+    other.log({"x": 1.0}, 1)
+    other.finish(failed=True)
+    (file,) = (tmp_path / "b").glob("wandb/offline-run-*/*.wandb")
+    found = finished(file)
+    assert [row["x"] for row in history(found)] == [1.0]
+    assert [r.exit.exit_code for r in found if kind(r) == "exit"] == [1]
+    assert capfd.readouterr() == ("", "")
+    first.finish()
+    again.finish()
+
+
+def test_training_goes_on_when_it_does_not_start(
+    tmp_path: Path, home: Path, capfd: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import wandb
+
+    def broken(**settings: Any) -> None:
+        assert (settings["id"], settings["resume"], settings["dir"]) == ("kept", "allow", str(tmp_path))
+        raise RuntimeError(f"no luck\nin mode {settings['mode']}")
+
+    monkeypatch.setattr(wandb, "init", broken)
+    for mode, sentences in ((None, 1), ("online", 2)):
+        logger = WandbLogger(mode=mode)  # type: ignore[arg-type]
+        logger.start(tmp_path, {}, "n", run_id="kept")
+        logger.log({"a": 1.0}, 1)
+        logger.picture("p", tmp_path / "none.png", 1)
+        logger.finish()
+        out, said = capfd.readouterr()
+        assert out == ""
+        assert said.count("\n") == sentences
+        assert said.count("RuntimeError: no luck in mode") == sentences
+        assert said.endswith("every figure is in metrics.jsonl\n")
+        assert logger.run_id == "kept"
+
+
+def test_training_goes_on_when_it_breaks_later(tmp_path: Path, home: Path, capfd: Any) -> None:
+    logger = WandbLogger()
+    logger.start(tmp_path, {}, "n")
+    for _ in range(3):
+        logger.picture("p", tmp_path / "there is no such.png", 1)
+        logger.log({"a": 1.0}, 1)
+    logger.finish()
+    said = capfd.readouterr().err
+    assert said.count("\n") == 1
+    assert said.startswith("W&B is not used from here on (FileNotFoundError: ")
+
+
+def test_a_server_that_does_not_answer_costs_a_bounded_time(tmp_path: Path, home: Path) -> None:
+    code = f"""
+from pathlib import Path
+from scoresde.loggers import WandbLogger
+logger = WandbLogger(timeout=2.0)
+logger.start(Path({str(tmp_path)!r}), {{}}, "n")
+logger.log({{"loss": 2.5}}, 7)
+logger.finish()
+"""
+    environment = {
+        **os.environ, "WANDB_MODE": "online", "WANDB_BASE_URL": "http://127.0.0.1:9", "WANDB_API_KEY": "0" * 40,
+    }  # fmt: skip
+    begin = time.perf_counter()
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60)
+    assert time.perf_counter() - begin < 25
+    assert done.returncode == 0
+    assert done.stderr.count("W&B did not start in mode online (") == 1
+    assert "it goes on offline in " in done.stderr
+    (file,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
+    assert [(row["step"], row["loss"]) for row in history(finished(file))] == [(7, 2.5)]

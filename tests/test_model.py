@@ -1,0 +1,134 @@
+"""Predictions and preconditionings: identities between everything a model says."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from support import SDES, sde_named
+from torch import nn
+
+from scoresde import InputError, ScoreModel
+from scoresde.precond import coefficients
+
+KINDS = ["eps", "x0", "v", "score", "edm"]
+
+
+class Linear(nn.Module):
+    """A small network that uses its noise level."""
+
+    def __init__(self, d=3):
+        super().__init__()
+        self.map = nn.Linear(d, d)
+
+    def forward(self, x, c):
+        return torch.tanh(self.map(x)) * torch.cos(c)[:, None]
+
+
+class Oracle(nn.Module):
+    """Returns what it is told, whatever the input."""
+
+    def __init__(self, out):
+        super().__init__()
+        self.out = out
+
+    def forward(self, x, c):
+        return self.out
+
+
+def draw(*shape):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", SDES)
+def test_identities_between_predictions(kind, name):
+    """x = alpha x0 + sigma eps, score = -eps/sigma, and x0, eps are recovered from (x, v)."""
+    sde = sde_named(name)
+    model, x = ScoreModel(Linear().double(), sde, kind), draw(20, 3)
+    with torch.no_grad():
+        for lam in (-2.0, 0.0, 3.0):
+            t = float(sde.t_of_lam(lam))
+            p, level = model(x, t), sde.at(t)
+            torch.testing.assert_close(level.alpha * p.x0 + level.sigma * p.eps, x, rtol=1e-9, atol=1e-9)
+            torch.testing.assert_close(p.score * -level.sigma, p.eps, rtol=1e-9, atol=1e-9)
+            unit = level.alpha**2 + level.sigma**2
+            torch.testing.assert_close((level.alpha * x - level.sigma * p.v) / unit, p.x0, rtol=1e-9, atol=1e-9)
+            torch.testing.assert_close(p.combine(2.0, 3.0, 5.0), 2 * x + 3 * p.x0 + 5 * p.eps, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize(("kind", "name"), [("eps", "eps"), ("x0", "x0"), ("v", "v"), ("score", "score")])
+def test_the_network_output_is_what_its_name_says(kind, name):
+    out, sde = draw(4, 3), sde_named("subvp")
+    assert torch.allclose(getattr(ScoreModel(Oracle(out), sde, kind)(draw(4, 3), 0.4), name), out, rtol=1e-12)
+
+
+def test_noise_prediction_does_not_cancel_at_the_ends():
+    """At both ends of the path eps is the float32 output itself, to the bit."""
+    out, sde = draw(4, 3).float(), sde_named("vp")
+    for t in (1e-5, 1e-3, 1.0):
+        assert torch.equal(ScoreModel(Oracle(out), sde, "eps")(draw(4, 3).float(), t).eps, out)
+
+
+@given(alpha=st.floats(0.01, 1), sigma=st.floats(1e-3, 100), s=st.floats(0.1, 3))
+def test_edm_gives_input_and_target_unit_variance(alpha, sigma, s):
+    """The defining property: with data of variance s^2, c_in x and the target of F have variance one.
+
+    And c_skip makes the error of x0 least sensitive to F: c_out has its minimum there (arXiv 2206.00364, app. B.6).
+    """
+    c = coefficients("edm", alpha, sigma, 0.0, s)
+    assert c.c_in**2 * (alpha**2 * s**2 + sigma**2) == pytest.approx(1)
+    target = ((1 - c.c_skip * alpha) * s) ** 2 + (c.c_skip * sigma) ** 2
+    assert target / c.c_out**2 == pytest.approx(1)
+    for nudge in (0.99, 1.01):
+        skip = c.c_skip * nudge
+        assert ((1 - skip * alpha) * s) ** 2 + (skip * sigma) ** 2 >= target
+
+
+def test_noise_level_does_not_know_its_sde():
+    """The same log-SNR gives every network the same input, whatever the SDE."""
+    seen = []
+
+    class Spy(nn.Module):
+        def forward(self, x, c):
+            seen.append(c)
+            return x
+
+    for name in SDES:
+        sde = sde_named(name)
+        ScoreModel(Spy(), sde)(draw(2, 3), float(sde.t_of_lam(0.5)))
+    for c in seen[1:]:
+        torch.testing.assert_close(c, seen[0], rtol=1e-7, atol=1e-7)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_time_per_sample_is_the_same_as_one_at_a_time(kind):
+    model, x = ScoreModel(Linear().double(), sde_named("vp"), kind), draw(5, 3)
+    t = torch.tensor([0.01, 0.1, 0.3, 0.7, 1.0], dtype=torch.float64)
+    with torch.no_grad():
+        together, alone = model(x, t).x0, torch.cat([model(x[k : k + 1], float(t[k])).x0 for k in range(5)])
+    torch.testing.assert_close(together, alone, rtol=1e-11, atol=1e-11)
+
+
+def test_state_stays_in_its_dtype_and_evaluations_are_counted():
+    model = ScoreModel(Linear().bfloat16(), sde_named("vp"))
+    with torch.no_grad():
+        assert model(draw(5, 3), 0.5).x0.dtype == torch.float64
+        assert model(draw(7, 3).float(), 0.5).x0.dtype == torch.float32
+    assert model.evaluations == 12
+
+
+def test_condition_reaches_the_network():
+    class Net(nn.Module):
+        def forward(self, x, c, cond):
+            return x + cond[:, None]
+
+    model = ScoreModel(Net(), sde_named("vp"), "x0", sigma_data=1.0)
+    x, cond = draw(4, 3), draw(4)
+    plain = model(x, 0.5, torch.zeros(4)).x0
+    torch.testing.assert_close(model(x, 0.5, cond).x0 - plain, cond[:, None].expand(4, 3))
+
+
+@pytest.mark.parametrize(("change", "text"), [({"precond": "epsilon"}, "precond"), ({"sigma_data": 0.0}, "sigma_data")])
+def test_bad_input_is_named(change, text):
+    with pytest.raises(InputError, match=text):
+        ScoreModel(Linear(), sde_named("vp"), **change)

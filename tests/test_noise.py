@@ -1,0 +1,98 @@
+"""Random numbers as a function: any part of the stream equals that part of the whole, and the law is right."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from scoresde import noise
+from scoresde.noise import Noise, derived_seed, permutation
+
+EVENTS = [(1,), (2,), (3,), (8,), (3, 5, 7)]
+
+
+@pytest.mark.parametrize("event", EVENTS)
+@given(first=st.integers(0, 300), count=st.integers(1, 40))
+def test_sample_k_is_the_same_in_every_batch(event, first, count):
+    whole = Noise(7).normal("solver", 3, (340, *event))
+    part = Noise(7, first).normal("solver", 3, (count, *event))
+    assert torch.equal(part, whole[first : first + count])
+
+
+@given(first=st.integers(0, 300), count=st.integers(1, 40))
+def test_sample_k_is_the_same_in_every_batch_of_blocks(first, count):
+    """The generator of CUDA devices, run here on a CPU generator."""
+    device = torch.device("cpu")
+    whole = noise._normal_blocks(7, "solver", 3, 0, 340, 5, device)
+    assert torch.equal(noise._normal_blocks(7, "solver", 3, first, count, 5, device), whole[first : first + count])
+
+
+@given(first=st.integers(0, 300), count=st.integers(1, 40))
+def test_uniform_numbers_too(first, count):
+    assert torch.equal(
+        Noise(7, first).uniform("time", 3, count), Noise(7).uniform("time", 3, 340)[first : first + count]
+    )
+
+
+def test_dtype_changes_rounding_only():
+    z32, z64 = Noise(0).normal("p", 0, (100, 3)), Noise(0).normal("p", 0, (100, 3), dtype=torch.float64)
+    assert torch.equal(z64.float(), z32)
+    assert z64.dtype == torch.float64
+
+
+@pytest.mark.parametrize("draw", ["cpu", "blocks"])
+def test_the_law_is_standard_normal(draw):
+    if draw == "cpu":
+        z = Noise(1).normal("p", 0, (50_000, 3))
+    else:
+        z = noise._normal_blocks(1, "p", 0, 0, 50_000, 3, torch.device("cpu"))
+    for column in z.T:
+        assert stats.kstest(column.numpy(), "norm").pvalue > 1e-3
+    # tails: the number beyond 3.5 standard deviations is Poisson with the expected mean
+    expected = 2 * stats.norm.sf(3.5) * z.numel()
+    assert stats.poisson.sf(int((z.abs() > 3.5).sum()) - 1, expected) > 1e-3
+    assert stats.poisson.cdf(int((z.abs() > 3.5).sum()), expected) > 1e-3
+    correlation = np.corrcoef(z.T.numpy()) - np.eye(3)
+    assert np.abs(correlation).max() < 4 / 50_000**0.5
+
+
+def test_uniform_law():
+    u = Noise(1).uniform("p", 0, 50_000)
+    assert stats.kstest(u.numpy(), "uniform").pvalue > 1e-3
+    assert 0 <= float(u.min()) < float(u.max()) < 1
+
+
+@pytest.mark.parametrize(
+    "other",
+    [Noise(1).normal("q", 0, (9999, 1)), Noise(1).normal("p", 1, (9999, 1)), Noise(2).normal("p", 0, (9999, 1))],
+)
+def test_other_seed_purpose_or_step_is_independent(other):
+    z = Noise(1).normal("p", 0, (9999, 1))
+    assert abs(float((z * other).mean())) < 4 / 9999**0.5
+
+
+def test_no_global_generator_is_touched():
+    torch.manual_seed(0)
+    np.random.seed(0)  # noqa: NPY002 - the global generator is the subject
+    states = torch.random.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
+    Noise(1).normal("p", 0, (10, 3))
+    Noise(1).uniform("p", 0, 10)
+    permutation(1, "p", 0, 10)
+    noise._normal_blocks(1, "p", 0, 0, 10, 3, torch.device("cpu"))
+    assert torch.equal(states[0], torch.random.get_rng_state())
+    assert (states[1] == np.random.get_state()[1]).all()  # noqa: NPY002
+
+
+def test_permutations():
+    p = permutation(0, "data", 0, 1000)
+    assert torch.equal(p.sort().values, torch.arange(1000))
+    assert torch.equal(p, permutation(0, "data", 0, 1000))
+    assert (p == permutation(0, "data", 1, 1000)).sum() < 10
+
+
+def test_derived_seeds_fit_every_generator_and_differ():
+    seeds = {derived_seed(0, "dropout", step) for step in range(1000)}
+    assert len(seeds) == 1000
+    assert all(0 <= s < 2**63 for s in seeds)

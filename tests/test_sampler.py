@@ -1,0 +1,179 @@
+"""Samplers: evaluations counted, samples independent of their batch, grids, and what is refused."""
+
+import numpy as np
+import pytest
+import torch
+from support import SDES, SOLVERS, exact_model, mixture, options, sde_named, solver_named, built
+from torch import nn
+
+from scoresde import InputError, Sampler, ScoreModel
+from scoresde.sampling import DDIM, GridSolver, Heun, Langevin, TimeUniform
+
+GRIDS = options("grid")
+GRID_SOLVERS = [n for n in SOLVERS if isinstance(solver_named(n), GridSolver)]
+
+
+class CountingNet(nn.Module):
+    """Counts the rows it really sees."""
+
+    def __init__(self):
+        super().__init__()
+        self.rows, self.layer = 0, nn.Linear(6, 6)
+
+    def forward(self, x, c):
+        self.rows += len(x)
+        return torch.tanh(self.layer(x.flatten(1))).reshape(x.shape)
+
+
+@pytest.mark.parametrize("corrector", [None, Langevin(steps=2)])
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_evaluations_reported_are_evaluations_spent(solver, corrector):
+    if corrector and solver not in GRID_SOLVERS:
+        return
+    net = CountingNet()
+    sampler = Sampler(solver_named(solver), steps=7, corrector=corrector)
+    result = sampler.sample(ScoreModel(net, sde_named("vp")), (2, 3), n=10, batch_size=4)
+    assert result.nfe == net.rows / 10
+    if solver in GRID_SOLVERS:  # a grid of 7 steps: 6 of the rule and one that removes the last noise
+        assert result.nfe == 6 * ((2 if solver == "heun" else 1) + (2 if corrector else 0)) + 1
+
+
+@pytest.mark.parametrize("sde", SDES)
+@pytest.mark.parametrize("solver", GRID_SOLVERS)
+def test_a_sample_depends_on_seed_and_index_alone(solver, sde):
+    model = exact_model(sde_named(sde))
+    sampler = Sampler(solver_named(solver), steps=8, corrector=Langevin())
+    draw = {"event_shape": (2,), "seed": 3, "dtype": torch.float64}
+    whole = sampler.sample(model, n=23, batch_size=23, **draw).x
+    torch.testing.assert_close(sampler.sample(model, n=23, batch_size=5, **draw).x, whole, rtol=0, atol=1e-6)
+    torch.testing.assert_close(sampler.sample(model, n=4, **draw).x, whole[:4], rtol=0, atol=1e-6)
+    other = sampler.sample(model, n=23, **{**draw, "seed": 4}).x
+    assert (other - whole).abs().min() > 1e-6
+
+
+@pytest.mark.parametrize("event", [(1,), (5,), (2, 3), (3, 4, 5), (2, 2, 2, 2)])
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_any_event_shape(solver, event):
+    """An event of any shape is sampled as its flattened vector is."""
+
+    class Net(nn.Module):
+        def forward(self, x, c):
+            return torch.sin(x) * torch.exp(c).reshape(-1, *(1,) * (x.ndim - 1))
+
+    sampler, size = Sampler(solver_named(solver), steps=5), int(np.prod(event))
+    model = ScoreModel(Net(), sde_named("vp"))
+    shaped = sampler.sample(model, event, n=3, dtype=torch.float64).x
+    flat = sampler.sample(model, (size,), n=3, dtype=torch.float64).x
+    assert shaped.shape == (3, *event)
+    torch.testing.assert_close(shaped.flatten(1), flat)
+
+
+@pytest.mark.parametrize("sde", SDES)
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_samples_have_the_law_of_a_mixture(solver, sde):
+    """Moments of 4,000 samples of a mixture, end to end, within five standard errors and the bias of 120 steps."""
+    model, n = exact_model(sde_named(sde)), 4000
+    x = Sampler(solver_named(solver), steps=120).sample(model, (2,), n, batch_size=n).x.double()
+    data = mixture().sample(100_000, seed=9)
+    torch.testing.assert_close(x.mean(0), data.mean(0), rtol=0, atol=0.1)
+    torch.testing.assert_close(torch.cov(x.T), torch.cov(data.T), rtol=0, atol=0.12)
+
+
+@pytest.mark.parametrize("sde", SDES)
+@pytest.mark.parametrize("grid", GRIDS)
+def test_grids_fall_from_the_prior_to_the_cut_off(grid, sde):
+    path = sde_named(sde)
+    for points in (2, 3, 50):
+        times = built("grid", grid)(path, points)
+        assert len(times) == points
+        assert times[0] == path.T
+        assert times[-1] == path.t_min
+        assert (times.diff() < 0).all()
+    assert built("grid", grid)(path, 1).tolist() == [path.T]
+
+
+@pytest.mark.parametrize("sde", SDES)
+def test_grids_are_uniform_in_their_variable(sde):
+    path = sde_named(sde)
+    lam = path.lam(built("grid", "lambda")(path, 30)).diff()
+    torch.testing.assert_close(lam, lam.mean().expand(29), rtol=1e-6, atol=0)
+    dt = built("grid", "time")(path, 30).diff()
+    torch.testing.assert_close(dt, dt.mean().expand(29), rtol=1e-9, atol=0)
+    ratio = torch.exp(-path.lam(built("grid", "karras")(path, 30)) / 7).diff()
+    torch.testing.assert_close(ratio, ratio.mean().expand(29), rtol=1e-6, atol=0)
+
+
+def test_karras_grid_in_closed_form_for_edm():
+    sde = sde_named("edm")
+    ramp = np.linspace(0, 1, 18)
+    published = (80 ** (1 / 7) + ramp * (0.002 ** (1 / 7) - 80 ** (1 / 7))) ** 7
+    np.testing.assert_allclose(built("grid", "karras")(sde, 18).numpy(), published, rtol=1e-9)
+
+
+def test_one_step_is_the_denoiser_at_the_prior():
+    model = exact_model(sde_named("vp"))
+    sampler = Sampler(DDIM(), steps=1)
+    x = sampler.sample(model, (2,), n=5, dtype=torch.float64).x
+    level = model.sde.at(1.0)
+    # so close to the prior nothing is known: x0 is the mean of the data up to terms of order alpha
+    mean = mixture().weights @ mixture().means
+    assert (x - mean).abs().max() < 10 * level.alpha
+
+
+def test_sampling_switches_dropout_off_and_back():
+    net = nn.Sequential()
+    net.forward = lambda x, c: nn.functional.dropout(x, 0.5, training=net.training)
+    model = ScoreModel(net, sde_named("vp"))
+    sampler = Sampler(DDIM(), steps=3)
+    a, b = (sampler.sample(model.train(), (4,), n=3).x for _ in range(2))
+    assert torch.equal(a, b)
+    assert model.training
+
+
+def test_float32_state_follows_float64():
+    model, sampler = exact_model(sde_named("vp")), Sampler(Heun(), steps=10)
+    a = sampler.sample(model, (2,), n=20).x
+    b = sampler.sample(model, (2,), n=20, dtype=torch.float64).x
+    assert a.dtype == torch.float32
+    torch.testing.assert_close(a.double(), b, rtol=1e-4, atol=1e-4)
+
+
+def test_a_path_can_be_differentiated():
+    model = exact_model(sde_named("edm"))
+    z = torch.randn(3, 2, dtype=torch.float64, requires_grad=True)
+    from scoresde.noise import Noise
+
+    *_, (_, x) = Sampler(DDIM(), steps=6).path(model, 80 * z, Noise(0))
+    assert torch.autograd.gradcheck(lambda z: list(Sampler(DDIM(), steps=6).path(model, 80 * z, Noise(0)))[-1][1], (z,))
+
+
+@pytest.mark.parametrize(
+    ("make", "text"),
+    [
+        (lambda: Sampler(DDIM(), steps=0), "steps: 0"),
+        (lambda: Sampler(DDIM(), steps=-5), "steps: -5"),
+        (lambda: Sampler(DDIM(), eta=-1.0), r"eta: -1\.0"),
+        (lambda: Sampler(DDIM(), eta=float("nan")), "eta: nan"),
+        (lambda: Sampler(DDIM(), eta=1.5), r"eta: 1\.5"),
+        (lambda: Sampler(solver_named("torchdiffeq"), corrector=Langevin()), "allows no corrector"),
+        (lambda: solver_named("torchdiffeq", method="rk45"), "rk45"),
+        (lambda: solver_named("torchdiffeq", rtol=0.0), "rtol"),
+        (lambda: Langevin(snr=-0.1), "snr"),
+        (lambda: Langevin(steps=0), "steps"),
+        (lambda: built("grid", "karras", rho=0.0), "rho"),
+        (lambda: Sampler(DDIM()).sample(exact_model(sde_named("vp")), (2,), n=0), "n: 0"),
+        (lambda: Sampler(DDIM()).sample(exact_model(sde_named("vp")), (2,), n=1, batch_size=0), "batch_size: 0"),
+    ],
+)
+def test_bad_input_is_named(make, text):
+    with pytest.raises(InputError, match=text):
+        make()
+
+
+def test_a_model_that_returns_nan_is_an_error():
+    class Broken(nn.Module):
+        def forward(self, x, c):
+            return x * float("nan")
+
+    with pytest.raises(InputError, match="3 of 3 samples are NaN"):
+        Sampler(DDIM(), TimeUniform(), steps=3).sample(ScoreModel(Broken(), sde_named("vp")), (2,), n=3)

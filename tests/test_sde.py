@@ -1,0 +1,126 @@
+"""The paths: derived coefficients against the equations they must solve, inverses, limits and published values."""
+
+import math
+
+import mpmath
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.integrate import solve_ivp
+from support import SDES, sde_named
+
+import scoresde
+from scoresde import SDE, VESDE, VPSDE, EDMSDE, InputError, SubVPSDE
+
+
+@pytest.mark.parametrize("name", SDES)
+def test_drift_and_diffusion_transport_the_moments(name):
+    """d alpha/dt = f alpha and d sigma^2/dt = 2 f sigma^2 + g^2 lead from t_min to T."""
+    sde = sde_named(name)
+
+    def rate(t, y):
+        f, g2 = float(sde.f(t)), float(sde.g2(t))
+        return [f * y[0], 2 * f * y[1] + g2]
+
+    start = sde.at(sde.t_min)
+    end = solve_ivp(rate, (sde.t_min, sde.T), [start.alpha, start.sigma**2], method="DOP853", rtol=1e-11, atol=1e-13)
+    last = sde.at(sde.T)
+    np.testing.assert_allclose(end.y[:, -1], [last.alpha, last.sigma**2], rtol=1e-8)
+
+
+def test_drift_and_diffusion_are_those_of_the_papers():
+    t = torch.linspace(1e-5, 1, 50, dtype=torch.float64)
+    beta = 0.1 + 19.9 * t
+    for sde in (VPSDE(), SubVPSDE()):
+        torch.testing.assert_close(sde.f(t), -beta / 2, rtol=1e-9, atol=0)
+    torch.testing.assert_close(VPSDE().g2(t), beta, rtol=1e-9, atol=0)
+    discount = 1 - VPSDE().alpha(t) ** 4
+    torch.testing.assert_close(SubVPSDE().g2(t), beta * discount, rtol=1e-6, atol=0)
+    sde = VESDE(0.01, 50.0)
+    torch.testing.assert_close(sde.g(t), sde.sigma(t) * math.sqrt(2 * math.log(5000)), rtol=1e-9, atol=0)
+    torch.testing.assert_close(EDMSDE().g2(t), 2 * t)
+
+
+def test_published_values_of_vp():
+    sde = VPSDE()
+    assert sde.at(1.0).alpha == pytest.approx(0.00657, abs=5e-6)
+    assert sde.at(1.0).sigma == pytest.approx(0.999978, abs=5e-7)
+    assert sde.at(1.0).lam == pytest.approx(-5.025, abs=5e-4)
+    assert sde.at(1e-3).sigma == pytest.approx(0.010485, abs=5e-7)
+
+
+@pytest.mark.parametrize("name", SDES)
+@given(u=st.floats(0, 1))
+def test_time_of_lam_is_the_inverse(name, u):
+    sde = sde_named(name)
+    t = sde.t_train * (sde.T / sde.t_train) ** u
+    assert float(sde.t_of_lam(sde.lam(t))) == pytest.approx(t, rel=1e-7)
+    # the general inverse by bisection agrees with the closed form
+    assert float(SDE.t_of_lam(sde, sde.lam(t))) == pytest.approx(t, rel=1e-7)
+
+
+@pytest.mark.parametrize("cls", [VPSDE, SubVPSDE])
+def test_coefficients_are_exact_near_zero_whatever_the_dtype(cls):
+    t = torch.tensor(1e-5, dtype=torch.float32)
+    with mpmath.workdps(40):
+        u = mpmath.mpf(float(t))
+        decay = 1 - mpmath.exp(-(mpmath.mpf("0.1") * u + mpmath.mpf("19.9") * u**2 / 2))
+        exact = float(mpmath.sqrt(decay) if cls is VPSDE else decay)
+    assert float(cls().sigma(t)) == pytest.approx(exact, rel=1e-12)
+
+
+@pytest.mark.parametrize("cls", [VPSDE, SubVPSDE, VESDE])
+def test_another_horizon_is_the_same_path_at_another_speed(cls):
+    short, long = cls(), cls(T=10.0)
+    t = torch.linspace(0.01, 1, 20, dtype=torch.float64)
+    torch.testing.assert_close(long.alpha(10 * t), short.alpha(t))
+    torch.testing.assert_close(long.sigma(10 * t), short.sigma(t))
+    torch.testing.assert_close(10 * long.g2(10 * t), short.g2(t))
+
+
+def test_two_methods_are_enough():
+    """A user's SDE gets the rest: here the Ornstein-Uhlenbeck process dx = -x/2 dt + dw."""
+
+    class OrnsteinUhlenbeck(scoresde.SDE):
+        def __init__(self):
+            super().__init__(T=5.0, t_min=1e-3, t_train=1e-5)
+
+        def alpha(self, t):
+            return torch.exp(-t / 2)
+
+        def sigma(self, t):
+            return torch.sqrt(-torch.expm1(-t))
+
+    sde = OrnsteinUhlenbeck()
+    assert float(sde.f(2.0)) == pytest.approx(-0.5, rel=1e-12)
+    assert float(sde.g2(torch.tensor(0.3))) == pytest.approx(1.0, rel=1e-12)
+    assert float(sde.t_of_lam(sde.lam(0.7))) == pytest.approx(0.7, rel=1e-12)
+
+
+def test_perturbed_data_has_the_moments_of_the_path():
+    sde, n = VPSDE(), 200_000
+    eps = torch.randn(n, 1, generator=torch.Generator().manual_seed(0))
+    x = sde.perturb(torch.full((n, 1), 3.0), torch.full((n,), 0.3), eps)
+    level = sde.at(0.3)
+    assert x.mean().item() == pytest.approx(3 * level.alpha, abs=5 * level.sigma / n**0.5)
+    assert x.std().item() == pytest.approx(level.sigma, rel=5 / (2 * n) ** 0.5)
+
+
+@pytest.mark.parametrize(
+    ("make", "culprit"),
+    [
+        (lambda: VESDE(sigma_min=50.0, sigma_max=1.0), "sigma_max: 1.0"),
+        (lambda: EDMSDE(sigma_min=1.0, sigma_max=1.0), "sigma_max: 1.0"),
+        (lambda: VESDE(sigma_min=0.0), "sigma_min: 0.0"),
+        (lambda: VPSDE(beta_min=-1.0), "beta_min: -1.0"),
+        (lambda: VPSDE(beta_max=float("nan")), "beta_max: nan"),
+        (lambda: VPSDE(T=-1.0), "T: -1.0"),
+        (lambda: VPSDE(t_min=2.0), "t_min: 2.0"),
+        (lambda: SubVPSDE(t_train=0.5), "t_train: 0.5"),
+    ],
+)
+def test_impossible_parameters_are_named(make, culprit):
+    with pytest.raises(InputError, match=culprit):
+        make()

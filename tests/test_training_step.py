@@ -1,0 +1,190 @@
+"""One training step: its data, its random numbers, its learning rate, its update, and the average of the weights."""
+
+from math import comb
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils._python_dispatch import TorchDispatchMode
+from training_job import STEPS, Net, fit, model_and_optimizer, moons, rows
+
+from scoresde import InputError, ScoreModel
+from scoresde.loss import DenoisingScoreMatching
+from scoresde.training import Ema
+from scoresde.training.batches import Batches
+from scoresde.training.schedule import factor
+from scoresde.training.step import Step
+
+# ---- data ----
+
+
+@pytest.mark.parametrize(("n", "size"), [(10, 3), (10, 10), (3, 8), (1, 5)])
+def test_every_epoch_is_a_permutation_and_batches_tile_the_sequence(n: int, size: int) -> None:
+    data = torch.arange(n)[:, None]
+    batches = Batches(data, 5, torch.device("cpu"))
+    sequence = torch.cat([batches.at(k * size, size) for k in range(4 * n)]).flatten()
+    for epoch in range(4 * size):
+        assert sorted(sequence[epoch * n : (epoch + 1) * n].tolist()) == list(range(n))
+    # a function of the position alone: another cut, from the end to the beginning, by another object
+    other = Batches(data, 5, torch.device("cpu"))
+    assert torch.equal(torch.cat([other.at(p, 1) for p in reversed(range(2 * n))]).flatten().flip(0), sequence[: 2 * n])
+
+
+def test_seeds_give_other_orders() -> None:
+    orders = [Batches(torch.arange(50), seed, torch.device("cpu")).at(0, 50).tolist() for seed in range(3)]
+    assert len({tuple(order) for order in orders}) == 3
+
+
+# ---- average ----
+
+
+def _vector(values: Tensor) -> nn.Module:
+    module = nn.Module()
+    module.register_parameter("w", nn.Parameter(values))
+    return module
+
+
+def test_ema_forgets_its_start_as_the_warm_up_says() -> None:
+    # the product of (1 + n) / (10 + n) over the first N updates is 1 / C(N + 9, 9)
+    start, other = _vector(torch.tensor([1.0, 0.0])), _vector(torch.tensor([0.0, 1.0]))
+    ema = Ema(start, 0.999)
+    for n in range(1, 15):
+        ema.update(other)
+        average = next(ema.module.parameters())
+        torch.testing.assert_close(average[0], torch.tensor(1 / comb(n + 9, 9)), rtol=1e-5, atol=0)
+        torch.testing.assert_close(average.sum(), torch.tensor(1.0))
+    assert ema.updates == 14
+
+
+def test_ema_after_its_warm_up_is_that_of_torch() -> None:
+    model = Net()
+    ema, theirs = Ema(model, 0.9), AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.9), use_buffers=False)
+    ema.updates = 100
+    theirs.update_parameters(model)  # the first call copies
+    for step in range(5):
+        with torch.no_grad():
+            for p in model.parameters():
+                p.add_(torch.randn(p.shape, generator=torch.Generator().manual_seed(step)))
+            model.calls += 1
+        ema.update(model)
+        theirs.update_parameters(model)
+    for mine, other in zip(ema.module.parameters(), theirs.module.parameters(), strict=True):
+        assert torch.equal(mine, other)
+    assert ema.module.calls == model.calls == 5
+
+
+def test_ema_is_a_module_of_its_own() -> None:
+    model = Net().to(torch.bfloat16)
+    ema = Ema(model, 0.0)
+    with torch.no_grad():
+        model.out.bias.fill_(3.0)
+    assert not torch.equal(ema.module.out.bias, model.out.bias.float())
+    ema.update(model)
+    for mine, raw in zip(ema.module.parameters(), model.parameters(), strict=True):
+        assert mine.dtype == torch.float32
+        assert not mine.requires_grad
+        assert torch.equal(mine, raw.float())  # decay 0: a plain copy
+    assert not ema.module.training
+    assert model.training
+    with pytest.raises(InputError, match=r"ema: 1\.0"):
+        Ema(model, 1.0)
+
+
+# ---- learning rate ----
+
+
+def test_learning_rate_rises_then_falls_to_zero() -> None:
+    rates = [factor(k, 1000, 100, "cosine") for k in range(1000)]
+    peak = int(np.argmax(rates))
+    assert 90 <= peak <= 100
+    assert all(np.diff(rates[: peak + 1]) > 0)
+    assert all(np.diff(rates[peak:]) < 0)
+    assert 0 < rates[0] <= 0.01
+    assert 0 < rates[-1] < 1e-5
+    assert factor(500, 1000, 0, "cosine") == pytest.approx(0.5)
+    assert {factor(k, 1000, 0, "constant") for k in range(1000)} == {1.0}
+
+
+def test_learning_rate_is_applied_and_given_back(tmp_path: Path) -> None:
+    model, optimizer = model_and_optimizer()
+    fit(tmp_path, model=model, optimizer=optimizer, log_every=1)
+    logged = {row["step"]: row["lr"] for row in rows(tmp_path) if "lr" in row}
+    assert logged == {k + 1: 1e-2 * factor(k, STEPS, 5, "cosine") for k in range(STEPS)}
+    assert [group["lr"] for group in optimizer.param_groups] == [1e-2]
+
+
+# ---- one step ----
+
+
+def _step(model: ScoreModel, optimizer: torch.optim.Optimizer, clip: float = 0.0, seed: int = 7) -> Step:
+    batches = Batches(moons().train, seed, torch.device("cpu"))
+    loss = DenoisingScoreMatching()
+    return Step(model, Ema(model, 0.999), optimizer, loss, batches, 32, seed, clip, lambda k: 1.0)
+
+
+@pytest.mark.parametrize("clip", [0.0, 1e-3, 1e3])
+def test_clipping_bounds_the_step_and_nothing_else(clip: float) -> None:
+    model, _ = model_and_optimizer()
+    before = nn.utils.parameters_to_vector(model.parameters()).detach().clone()
+    step = _step(model, torch.optim.SGD(model.parameters(), lr=1.0), clip)
+    step(0)
+    moved = (nn.utils.parameters_to_vector(model.parameters()).detach() - before).norm().item()
+    logged = step.window.summary()[0]["gradient_norm"]
+    assert moved == pytest.approx(clip if clip == 1e-3 else logged, rel=1e-3)
+    assert logged > 0.05  # the norm before clipping
+
+
+class _Copies(TorchDispatchMode):
+    """Counts the operations by which a value reaches the host."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func.name()
+        if any(word in name for word in ("_local_scalar_dense", "nonzero", "is_nonzero", "aten::equal", "item")):
+            self.seen.append(name)
+        return func(*args, **(kwargs or {}))
+
+
+def test_a_step_never_waits_for_the_device() -> None:
+    model, optimizer = model_and_optimizer()
+    step = _step(model, optimizer, clip=1.0)
+    step(0)
+    with _Copies() as copies:
+        for k in range(1, 5):
+            step(k)
+    assert copies.seen == []
+    with _Copies() as copies:
+        assert len(step.window) == 5
+        step.window.summary()
+    assert set(copies.seen) <= {"aten::_local_scalar_dense"}
+
+
+def test_dropout_is_a_function_of_seed_and_step() -> None:
+    def masks(seed: int, steps: range) -> list[tuple[Tensor, Tensor]]:
+        """Of each step: which units were dropped, and of which one can tell since they were not zero before."""
+        model, optimizer = model_and_optimizer()
+        seen: list[tuple[Tensor, Tensor]] = []
+        model.net.drop.register_forward_hook(lambda module, args, out: seen.append((out == 0, args[0] != 0)))
+        with torch.random.fork_rng([]):
+            step = _step(model, optimizer, seed=seed)
+            for k in steps:
+                step(k)
+        return seen
+
+    def agreement(one: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor]) -> float:
+        known = one[1] & other[1]
+        assert known.sum() > 200
+        return float((one[0] == other[0])[known].float().mean())
+
+    whole, tail, other = masks(7, range(6)), masks(7, range(4, 6)), masks(8, range(6))
+    assert [agreement(a, b) for a, b in zip(whole[4:], tail, strict=True)] == [1.0, 1.0]  # whatever the weights
+    for k in range(5):  # independent masks agree in 0.8^2 + 0.2^2 of the units
+        assert agreement(whole[k], whole[k + 1]) == pytest.approx(0.68, abs=0.1)
+        assert agreement(whole[k], other[k]) == pytest.approx(0.68, abs=0.1)
