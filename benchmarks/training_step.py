@@ -2,7 +2,8 @@
 
 The bare step is forward, backward and fused Adam on a fixed batch. The step of the trainer adds data, random numbers,
 noise levels, loss weights, clipping, the average of the weights, and its share of the logging (every 50 steps). Both
-run in turn, each on a network of its own, on one thread; figures are medians. Results go to benchmarks/results/.
+run in turn, each on a network of its own, on one thread; figures are medians of processor time. Results go to
+benchmarks/results/.
 """
 
 import argparse
@@ -42,9 +43,9 @@ CASES: list[tuple[type[UNet] | type[ResidualMLP], tuple[int, ...], int]] = [
 
 
 def timed(action: Callable[[], object]) -> float:
-    start = time.perf_counter()
+    start = time.thread_time()  # of this thread alone, so that other programs on the machine count less
     action()
-    return time.perf_counter() - start
+    return time.thread_time() - start
 
 
 def bare_step(net: nn.Module, x: Tensor, c: Tensor, y: Tensor) -> Callable[[], None]:

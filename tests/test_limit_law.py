@@ -80,11 +80,11 @@ def test_law_converges_to_that_of_the_data(case, sde):
     model = exact_model(sde_named(sde), gaussian())
     solver = solver_named(case.split()[0], **CASES[case])
     coarse, fine = (
-        distance(model, Sampler(solver, LambdaUniform(), steps=n, denoise=False), model.sde.t_min) for n in (300, 600)
+        distance(model, Sampler(solver, LambdaUniform(), steps=n, denoise=False), model.sde.t_min) for n in (400, 800)
     )
     assert fine.abs().max() < 0.6 * coarse.abs().max() + 1e-12
     # the leading error, of order 1/N, removed: what is left is of order 1/N^2; a coefficient wrong by 1 % leaves 0.01
-    assert (2 * fine - coarse).abs().max() < 1.5e-3
+    assert (2 * fine - coarse).abs().max() < 4e-3
 
 
 @pytest.mark.parametrize("sde", SDES)

@@ -105,16 +105,16 @@ def test_second_order_multistep_is_exact_for_linear_predictions(sde):
         _, state = solver.step(model, x, plans[0], None, lambda: torch.zeros_like(x))
         coarse = solver.step(model, x, plans[1], state, lambda: torch.zeros_like(x)).x
         # the mean of the linear equation, integrated by a fine rule of order 1 over the same interval
-        fine_times = path.t_of_lam(torch.linspace(-0.7, 0.9, 20_001, dtype=torch.float64))
+        fine_times = path.t_of_lam(torch.linspace(-0.7, 0.9, 4_001, dtype=torch.float64))
         fine, one = x, ExponentialMultistep(order=1, eta=eta)
         for plan in one.plan(path, fine_times):
             fine = one.step(model, fine, plan, None, lambda: torch.zeros_like(x)).x
-        torch.testing.assert_close(coarse, fine, rtol=2e-4, atol=2e-4)
+        torch.testing.assert_close(coarse, fine, rtol=5e-4, atol=5e-4)
 
 
 @pytest.mark.parametrize("sde", SDES)
-@pytest.mark.parametrize(("method", "order"), [("euler", 1), ("midpoint", 2), ("rk4", 4)])
-def test_fixed_step_methods_of_torchdiffeq(sde, method, order):
+@pytest.mark.parametrize(("method", "order", "coarse"), [("euler", 1, 100), ("midpoint", 2, 100), ("rk4", 4, 20)])
+def test_fixed_step_methods_of_torchdiffeq(sde, method, order, coarse):
     """They see our velocity field on our grid, and reach the order they have on any smooth field."""
     path = sde_named(sde)
     model, errors = exact_model(path), []
@@ -122,11 +122,11 @@ def test_fixed_step_methods_of_torchdiffeq(sde, method, order):
     level = path.at(float(path.t_of_lam(FIRST)))
     x = start() * (level.alpha**2 + level.sigma**2) ** 0.5
     exact = exact_flow(model, x, lams)[-1]
-    for steps in (100, 200):
+    for steps in (coarse, 2 * coarse):
         times = path.t_of_lam(torch.linspace(FIRST, LAST, steps + 1, dtype=torch.float64))
         *_, (_, last) = TorchDiffEq(method).integrate(model, times, x, Noise(0))
         errors.append(float((last - exact).square().mean().sqrt()))
-    assert np.log2(errors[0] / errors[1]) == pytest.approx(order, abs=0.25)
+    assert np.log2(errors[0] / errors[1]) == pytest.approx(order, abs=0.35)
 
 
 @pytest.mark.parametrize("sde", SDES)

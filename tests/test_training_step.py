@@ -1,5 +1,6 @@
 """One training step: its data, its random numbers, its learning rate, its update, and the average of the weights."""
 
+import itertools
 from math import comb
 from pathlib import Path
 from typing import Any
@@ -138,6 +139,37 @@ def test_clipping_bounds_the_step_and_nothing_else(clip: float) -> None:
     assert logged > 0.05  # the norm before clipping
 
 
+@pytest.mark.parametrize("clip", [1e-3, 0.3, 1e3])
+def test_clipping_is_the_same_to_the_bit_where_it_looks_first(clip: float) -> None:
+    weights = []
+    for on_host in (True, False):
+        model, optimizer = model_and_optimizer()
+        with torch.random.fork_rng([]):
+            step = _step(model, optimizer, clip)
+            step._on_host = on_host
+            for k in range(20):  # longer than the inputs that are drawn ahead
+                step(k)
+        weights.append(nn.utils.parameters_to_vector(model.parameters()))
+    assert torch.equal(*weights)
+
+
+def test_steps_may_begin_anywhere() -> None:
+    # the same 40 steps in one go, and by a second object that begins in the middle of what the first drew ahead
+    def run(cuts: list[int]) -> Tensor:
+        model, optimizer = model_and_optimizer()
+        ema = Ema(model, 0.999)
+        batches = Batches(moons().train, 7, torch.device("cpu"))
+        with torch.random.fork_rng([]):
+            for first, last in itertools.pairwise([0, *cuts, 40]):
+                loss = DenoisingScoreMatching()
+                step = Step(model, ema, optimizer, loss, batches, 32, 7, 1.0, lambda k: 1.0, 32 * first)
+                for k in range(first, last):
+                    step(k)
+        return torch.cat([p.flatten() for p in (*model.parameters(), *ema.module.parameters())])
+
+    assert torch.equal(run([]), run([5, 21, 22]))
+
+
 class _Copies(TorchDispatchMode):
     """Counts the operations by which a value reaches the host."""
 
@@ -155,6 +187,7 @@ class _Copies(TorchDispatchMode):
 def test_a_step_never_waits_for_the_device() -> None:
     model, optimizer = model_and_optimizer()
     step = _step(model, optimizer, clip=1.0)
+    step._on_host = False  # as on an accelerator
     step(0)
     with _Copies() as copies:
         for k in range(1, 5):

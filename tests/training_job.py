@@ -38,7 +38,7 @@ class Slow(NoLogger):
     """Waits at every log, so that there is a middle in which to be killed."""
 
     def log(self, scalars: Any, step: int) -> None:
-        time.sleep(0.01)
+        time.sleep(0.06)
 
 
 def model_and_optimizer(width: int = 32, seed: int = 3) -> tuple[ScoreModel, torch.optim.Optimizer]:

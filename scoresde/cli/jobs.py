@@ -33,7 +33,7 @@ def varied() -> list[str]:
     if not note.is_file():
         return overrides()
     common = OmegaConf.load(note).hydra.overrides.task
-    return [o for o in overrides() if o not in common]
+    return [o for o in overrides() if o not in common and not o.startswith("~")]
 
 
 def run_job(work: Callable[[dict[str, Any]], float | None], cfg: DictConfig, keys: tuple[str, ...]) -> float | None:

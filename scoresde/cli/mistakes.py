@@ -1,5 +1,6 @@
 """One line for each mistake that Hydra finds in the command line: what was typed, and the nearest right thing."""
 
+import difflib
 import re
 import traceback
 from collections.abc import Iterator, Sequence
@@ -99,6 +100,8 @@ def _nearest(key: str, known: Sequence[str]) -> str:
     """The key that was meant: one of that spelling as a whole, or one elsewhere whose last part is spelled so."""
     last = key.rpartition(".")[2]
     elsewhere = [k for k in known if k.rpartition(".")[2] == last]
+    if close := difflib.get_close_matches(key, elsewhere, n=1, cutoff=0.85):
+        elsewhere = close
     if elsewhere:
         return f"; did you mean {' or '.join(elsewhere[:3])}?"
     return did_you_mean(key, known) or _by_last_part(last, known)
@@ -106,5 +109,5 @@ def _nearest(key: str, known: Sequence[str]) -> str:
 
 def _by_last_part(last: str, known: Sequence[str]) -> str:
     parts = {k.rpartition(".")[2]: k for k in known}
-    near = did_you_mean(last, parts)
-    return near.replace(near[15:-1], parts[near[15:-1]]) if near else ""
+    near = difflib.get_close_matches(last, parts, n=1)
+    return f"; did you mean {parts[near[0]]}?" if near else ""

@@ -101,8 +101,13 @@ def _sampled(name: str, sampler: Sampler, task: Task, model: ScoreModel) -> Row:
     row, dataset = Row(name, None if _adaptive(sampler) else sampler.steps), task.dataset
     try:
         parts = list(draw(sampler, model, dataset.event_shape, task.n, task.seed, _BATCH, name))
-    except InputError as error:
-        row.error = " ".join(str(error).split())
+    except (
+        InputError,
+        ArithmeticError,
+        AssertionError,
+    ) as error:  # AssertionError: how torchdiffeq says that it is stuck
+        kind = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
+        row.error = kind + " ".join(str(error).split())
         return row
     row.nfe = math.fsum(p.nfe * len(p.x) for p in parts) / task.n
     row.seconds = math.fsum(p.seconds for p in parts)

@@ -17,6 +17,8 @@ from scoresde.training.window import Window
 # the processor's caches, and calling them back costs more than the numbers. At most so many steps, and values.
 _STEPS_AHEAD, _VALUES_AHEAD = 16, 2**17
 
+_Draw = tuple[Tensor, Tensor, Tensor, int]  # data, uniform numbers, normal numbers, seed of what the network draws
+
 
 class Loss(Protocol):
     """What a training minimises, such as `scoresde.loss.DenoisingScoreMatching`."""
@@ -64,19 +66,19 @@ class Step:
         self.model, self.ema, self.optimizer, self.loss, self.batches = model, ema, optimizer, loss, batches
         self.batch_size, self.seed, self.clip, self.rate, self.position = batch_size, seed, clip, rate, position
         self.window = Window(model.sde)
-        self._noise, self._device = Noise(seed), model.device
+        self._noise, self._device, self._on_host = Noise(seed), model.device, model.device.type == "cpu"
         self._ahead = max(1, min(_STEPS_AHEAD, _VALUES_AHEAD // batches.at(0, batch_size).numel()))
-        self._drawn: list[tuple[Tensor, Tensor, Tensor]] = []  # inputs of the next steps, the last one first
+        self._drawn: list[_Draw] = []  # inputs of the next steps, the last one first
         self._limit = torch.tensor(clip, device=model.device)
         self._base = [group["lr"] for group in optimizer.param_groups]
         self._params = [p for group in optimizer.param_groups for p in group["params"]]
 
     def __call__(self, k: int) -> None:
         self._set_rate(self.rate(k))
-        reseed(self._device, derived_seed(self.seed, "dropout", k))
         if not self._drawn:
             self._drawn = [self._draw(k + i, self.position + i * self.batch_size) for i in range(self._ahead)][::-1]
-        x0, u, eps = self._drawn.pop()
+        x0, u, eps, seed = self._drawn.pop()
+        reseed(self._device, seed)
         loss, lam = self.loss(self.model, x0, u, eps)
         loss.mean().backward()  # type: ignore[no-untyped-call]
         norm = self._clip()
@@ -86,11 +88,12 @@ class Step:
         self.window.add(LossTerms(loss.detach(), lam), norm)
         self.position += self.batch_size
 
-    def _draw(self, k: int, position: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Data, uniform and normal numbers of step k, whose data begin at `position`."""
+    def _draw(self, k: int, position: int) -> _Draw:
+        """All that is random in step k, whose data begin at `position`."""
         x0 = self.batches.at(position, self.batch_size)
         u = self._noise.uniform("time", k, self.batch_size)
-        return x0, u, self._noise.normal("train", k, x0.shape, self._device)
+        eps = self._noise.normal("train", k, x0.shape, self._device)
+        return x0, u, eps, derived_seed(self.seed, "dropout", k)
 
     @property
     def lr(self) -> float:
@@ -109,6 +112,7 @@ class Step:
         """Norm of the whole gradient, which is then scaled down to at most `clip`."""
         gradients = [p.grad for p in self._params if p.grad is not None]
         norm: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
-        if self.clip > 0:
+        # where there is nothing to wait for, a gradient that is short enough is left as it is
+        if self.clip > 0 and not (self._on_host and norm <= self.clip):
             torch._foreach_mul_(gradients, self._limit / norm.clamp(min=self.clip))
         return norm
