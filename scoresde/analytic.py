@@ -23,7 +23,9 @@ class FiniteData(nn.Module):
         super().__init__()
         points = torch.as_tensor(points, dtype=torch.float64)
         if points.ndim < 2 or len(points) == 0:
-            raise InputError(f"points: shape {tuple(points.shape)} is not allowed; give at least one point, (N, *event)")
+            raise InputError(
+                f"points: shape {tuple(points.shape)} is not allowed; give at least one point, (N, *event)"
+            )
         self.points: Tensor
         self.register_buffer("points", points)
 

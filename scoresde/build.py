@@ -2,8 +2,8 @@
 
 The one place where a name in a configuration becomes a class. A configuration may come from somebody else, so a name
 is resolved without importing anything but scoresde, the layers and optimizers of torch, and the packages that the
-person at the keyboard allows; and every value is checked against the annotations of the constructor before anything
-is constructed. Knows of no program and no group, and imports pydantic and torch only when used.
+person at the keyboard allows; and every value is checked against the annotations of its constructor before anything
+is made. Imports pydantic and torch only when used.
 """
 
 import difflib
@@ -76,8 +76,7 @@ def resolve(target: str, path: str = "", allow: Sequence[str] = ()) -> type:
         own = package not in sys.stdlib_module_names and package != "torch"
         hint = f", or, if you trust the package, add allow=[{package}]" if own else ""
         raise InputError(f"{where}: {target} is not allowed; give a class of scoresde, torch.nn or torch.optim{hint}")
-    found = _lookup(target, where)
-    if not isinstance(found, type):
+    if not isinstance(found := _lookup(target, where), type):
         raise InputError(f"{where}: {target} is not a class; give the name of a class")
     home = found.__module__
     if _within(home, ("scoresde", *packages)) or (_within(home, _TORCH) and _of_torch(found)):
@@ -244,9 +243,8 @@ def _checked(value: Any, path: str, annotation: Any) -> Any:
         # strictness in the sense of JSON is what is wanted: "3" is no number, 3.5 no integer, a list may be a tuple
         return adapter.validate_json(json.dumps(value, default=str))
     except ValidationError as error:
-        words, texts = _describe(annotation)
+        (words, texts), place = _describe(annotation), error.errors()[0]["loc"]
         hint = did_you_mean(value, texts) if isinstance(value, str) else ""
-        place = error.errors()[0]["loc"]
         if isinstance(value, float) and value.is_integer() and int in _members(annotation):
             hint = f"; write {int(value)}"
         elif isinstance(value, list | tuple) and place and isinstance(i := place[-1], int) and i < len(value):

@@ -62,26 +62,27 @@ class DenoisingScoreMatching:
         if self.times == "uniform":
             return sde.t_train + (sde.T - sde.t_train) * u
         ends = torch.tensor([sde.t_train, sde.T], dtype=torch.float64)
-        low, high = torch.special.ndtr((-sde.lam(ends) - self.mean) / self.std).tolist()
+        ratios = -sde.lam(ends)
+        low, high = torch.special.ndtr((ratios - self.mean) / self.std).tolist()
         log_ratio = self.mean + self.std * torch.special.ndtri(low + (high - low) * u)
+        log_ratio = log_ratio.clamp(*ratios.tolist())  # a law far from this range rounds to infinite values
         return sde.t_of_lam(-log_ratio).clamp(sde.t_train, sde.T)
 
-    def __call__(
-        self, model: ScoreModel, x0: Tensor, u: Tensor, eps: Tensor, cond: Tensor | None = None
-    ) -> LossTerms:
+    def __call__(self, model: ScoreModel, x0: Tensor, u: Tensor, eps: Tensor, cond: Tensor | None = None) -> LossTerms:
         """Loss of each sample for data x0 (B, *event), uniform numbers u (B,) and normal numbers eps (B, *event)."""
         t = self.sample_times(model.sde, u.to(x0.device))
-        alpha, sigma, c = model.coefficients(t)
+        alpha, sigma, lam = (torch.as_tensor(a) for a in model.levels(t))
+        c = model.preconditioning(alpha, sigma, lam)
         x = expand(alpha, x0) * x0 + expand(sigma, x0) * eps
         out = model.raw(x, c, cond)
         target = expand((1 - c.c_skip * alpha) / c.c_out, x0) * x0 - expand(c.c_skip * sigma / c.c_out, x0) * eps
         error = ((out - target) ** 2).flatten(1).mean(1)
         weight = self._weight(model, t, alpha, sigma) * (alpha * c.c_out / sigma) ** 2
-        return LossTerms(weight.to(error.dtype) * error, model.sde.lam(t))
+        return LossTerms(weight.to(error.dtype) * error, lam)
 
-    def _weight(self, model: ScoreModel, t: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+    def _weight(self, model: ScoreModel, t: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor | float:
         if self.weight == "noise":
-            return torch.ones_like(t)
+            return 1.0
         if self.weight == "likelihood":
             return model.sde.g2(t) / sigma**2
         return 1 + (sigma / (alpha * model.sigma_data)) ** 2

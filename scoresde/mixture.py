@@ -33,7 +33,9 @@ class GaussianMixture(nn.Module):
         weights, means, covariances = (torch.as_tensor(a, dtype=torch.float64) for a in (weights, means, covariances))
         if means.ndim != 2 or weights.shape != means.shape[:1] or covariances.shape != (*means.shape, means.shape[1]):
             shapes = [tuple(a.shape) for a in (weights, means, covariances)]
-            raise InputError(f"GaussianMixture: shapes {shapes} do not fit; give weights (K,), means (K, D), covariances (K, D, D)")
+            raise InputError(
+                f"GaussianMixture: shapes {shapes} do not fit; give weights (K,), means (K, D), covariances (K, D, D)"
+            )
         require(bool((weights > 0).all()), "weights", weights.tolist(), "give positive weights")
         require(torch.allclose(covariances, covariances.mT), "covariances", "a matrix", "give symmetric matrices")
         variances, axes = torch.linalg.eigh(covariances)

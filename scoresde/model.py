@@ -1,6 +1,7 @@
 """Score models: a network, an SDE and a preconditioning, called as `model(x, t)`."""
 
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import get_args
 
 import torch
@@ -69,6 +70,7 @@ class Model(nn.Module):
     """
 
     sde: SDE
+    __call__: Callable[..., Prediction]
 
     def __init__(self, sde: SDE) -> None:
         super().__init__()
@@ -86,7 +88,8 @@ class Model(nn.Module):
     def levels(self, t: float | Tensor) -> tuple[Coefficient, Coefficient, Coefficient]:
         """(alpha, sigma, lam) at t: floats for one time, float64 tensors (B,) for a time per sample."""
         if isinstance(t, Tensor) and t.ndim > 0:
-            return self.sde.alpha(t), self.sde.sigma(t), self.sde.lam(t)
+            alpha, sigma = self.sde.alpha(t), self.sde.sigma(t)
+            return alpha, sigma, torch.log(alpha) - torch.log(sigma)
         return self.sde.at(float(t))
 
 
@@ -116,17 +119,17 @@ class ScoreModel(Model):
         parameter = next(self.net.parameters(), None)
         return torch.device("cpu") if parameter is None else parameter.device
 
-    def coefficients(self, t: float | Tensor) -> tuple[Coefficient, Coefficient, Preconditioning]:
-        """(alpha, sigma, preconditioning) at t."""
-        alpha, sigma, lam = self.levels(t)
-        return alpha, sigma, coefficients(self.precond, alpha, sigma, lam, self.sigma_data)
+    def preconditioning(self, alpha: Coefficient, sigma: Coefficient, lam: Coefficient) -> Preconditioning:
+        """The four coefficients at a level, as returned by `levels`."""
+        return coefficients(self.precond, alpha, sigma, lam, self.sigma_data)
 
     def forward(self, x: Tensor, t: float | Tensor, cond: Tensor | None = None) -> Prediction:
-        alpha, sigma, c = self.coefficients(t)
+        alpha, sigma, lam = self.levels(t)
+        c = self.preconditioning(alpha, sigma, lam)
         return Prediction(x, self.raw(x, c, cond), alpha, sigma, c.c_skip, c.c_out)
 
     def raw(self, x: Tensor, c: Preconditioning, cond: Tensor | None = None) -> Tensor:
-        """The network's own output at the preconditioning `c`, in the dtype of x; the one place that calls the network."""
+        """The network's own output at the preconditioning `c`, in the dtype of x; only here is the network called."""
         parameter = next(self.net.parameters(), None)
         dtype = x.dtype if parameter is None else parameter.dtype
         if isinstance(c.c_noise, Tensor):
@@ -135,5 +138,5 @@ class ScoreModel(Model):
             level = torch.full((x.shape[0],), c.c_noise, device=x.device, dtype=dtype)
         scaled = (x * expand(c.c_in, x)).to(dtype)
         self.evaluations += x.shape[0]
-        out = self.net(scaled, level) if cond is None else self.net(scaled, level, cond)
+        out: Tensor = self.net(scaled, level) if cond is None else self.net(scaled, level, cond)
         return out.to(x.dtype)

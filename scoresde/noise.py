@@ -32,18 +32,24 @@ def _raw(key: np.ndarray, start: int, count: int) -> np.ndarray:
     return np.random.Philox(key=key, counter=counter).random_raw(skip + count)[skip:]
 
 
-def _normal_cpu(key: np.ndarray, first: int, count: int, size: int) -> Tensor:
-    pairs = (size + 1) // 2
-    words = _raw(key, first * pairs, count * pairs)
-    bits = torch.from_numpy(words.view(np.int32)).to(torch.float32).view(-1, 2)
-    uniform = bits[:, 0].mul(2.0**-32).add_(0.5 + 2.0**-33)  # inside (0, 1], so that the logarithm is finite
+def _box_muller(words: np.ndarray) -> Tensor:
+    """Two normal numbers of each 64-bit word, (len(words), 2), float32."""
+    bits = torch.from_numpy(words.view(np.uint32).astype(np.float32)).view(-1, 2)
+    # inside (0, 1] with full relative precision near 0, so that the logarithm is finite and the tails are right
+    uniform = bits[:, 0].add(0.5).mul_(2.0**-32)
     radius = uniform.log_().mul_(-2.0).sqrt_()
     angle = bits[:, 1].mul(2.0**-32 * 2.0 * math.pi)
-    z = torch.stack((radius * angle.cos(), radius * angle.sin()), dim=-1)
-    return z.view(count, 2 * pairs)[:, :size]
+    return torch.stack((radius * angle.cos(), radius * angle.sin()), dim=-1)
 
 
-def _normal_blocks(seed: int, purpose: str, step: int, first: int, count: int, size: int, device: torch.device) -> Tensor:
+def _normal_cpu(key: np.ndarray, first: int, count: int, size: int) -> Tensor:
+    pairs = (size + 1) // 2
+    return _box_muller(_raw(key, first * pairs, count * pairs)).view(count, 2 * pairs)[:, :size]
+
+
+def _normal_blocks(
+    seed: int, purpose: str, step: int, first: int, count: int, size: int, device: torch.device
+) -> Tensor:
     blocks = range(first // _BLOCK, (first + count - 1) // _BLOCK + 1)
     parts = []
     for block in blocks:

@@ -38,11 +38,15 @@ def coefficients(
     """The coefficients of `kind` at a level (see the table above); alpha, sigma, lam as floats or (B,) tensors."""
     d = sigma**2 + (alpha * sigma_data) ** 2
     unit = alpha**2 + sigma**2
-    c_skip, c_out = {
-        "eps": lambda: (1 / alpha, -sigma / alpha),
-        "x0": lambda: (0.0 * alpha, 1.0 + 0.0 * alpha),
-        "v": lambda: (alpha / unit, -sigma / unit),
-        "score": lambda: (1 / alpha, sigma**2 / alpha),
-        "edm": lambda: (alpha * sigma_data**2 / d, sigma * sigma_data / d**0.5),
-    }[kind]()
+    match kind:
+        case "eps":
+            c_skip, c_out = 1 / alpha, -sigma / alpha
+        case "x0":
+            c_skip, c_out = 0 * alpha, 1 + 0 * alpha
+        case "v":
+            c_skip, c_out = alpha / unit, -sigma / unit
+        case "score":
+            c_skip, c_out = 1 / alpha, sigma**2 / alpha
+        case "edm":
+            c_skip, c_out = alpha * sigma_data**2 / d, sigma * sigma_data / d**0.5
     return Preconditioning(d**-0.5, c_skip, c_out, -lam / 4)

@@ -82,7 +82,7 @@ class SDE(ABC):
         return torch.log(self.alpha(t)) - torch.log(self.sigma(t))
 
     def t_of_lam(self, lam: Tensor) -> Tensor:
-        """The time in [0, T] at which `lam` is reached, by bisection; a subclass may know the inverse in closed form."""
+        """The time in [0, T] at which `lam` is reached, by bisection; a subclass may give a closed form."""
         lam = torch.as_tensor(lam, dtype=torch.float64)
         low, high = torch.zeros_like(lam), torch.full_like(lam, self.T)
         for _ in range(80):  # halves the interval to below the spacing of float64
@@ -144,7 +144,10 @@ class _LinearBeta(SDE):
         super().__init__(T, t_min, t_train)
         require(beta_min > 0, "beta_min", beta_min, "give a rate > 0")
         require(
-            math.isfinite(beta_max) and beta_max > beta_min, "beta_max", beta_max, f"give a rate > beta_min = {beta_min}"
+            math.isfinite(beta_max) and beta_max > beta_min,
+            "beta_max",
+            beta_max,
+            f"give a rate > beta_min = {beta_min}",
         )
         self.beta_min, self.beta_max = beta_min, beta_max
 
@@ -224,14 +227,18 @@ class SubVPSDE(_LinearBeta):
 def _check_sigmas(sigma_min: float, sigma_max: float) -> None:
     require(sigma_min > 0, "sigma_min", sigma_min, "give a standard deviation > 0")
     require(
-        math.isfinite(sigma_max) and sigma_max > sigma_min, "sigma_max", sigma_max, f"give a value > sigma_min = {sigma_min}"
+        math.isfinite(sigma_max) and sigma_max > sigma_min,
+        "sigma_max",
+        sigma_max,
+        f"give a value > sigma_min = {sigma_min}",
     )
 
 
 class VESDE(SDE):
     """Variance-exploding SDE, a geometric sequence of noise levels.
 
-        alpha = 1,  sigma = sigma_min (sigma_max / sigma_min)^(t/T),  f = 0,  g^2 = 2 sigma^2 log(sigma_max / sigma_min) / T
+        alpha = 1,  sigma = sigma_min (sigma_max / sigma_min)^(t/T)
+        f = 0,  g^2 = 2 sigma^2 log(sigma_max / sigma_min) / T
 
     Song et al. 2021 (arXiv 2011.13456), eq. 30-31, in the convention that sigma is the whole noise, so that
     sigma(0) = sigma_min, in loss and sampler alike. The prior is N(0, sigma_max^2 I).

@@ -157,7 +157,7 @@ def test_norm_rule_has_no_limit_in_few_dimensions_and_is_refused():
 
 
 def test_norm_rule_steps_as_published():
-    """|drift part| = e |score| and |noise part| = sqrt(2 e) |z| with sqrt(e/2) = snr |z| / |score|, sample by sample."""
+    """The step is e score + sqrt(2 e) z with sqrt(e/2) = snr |z| / |score|, sample by sample."""
     d, snr = 64, 0.16
     model = exact_model(sde_named("vp"), type(gaussian())([1.0], torch.zeros(1, d), torch.eye(d)[None]))
     x, z = (torch.randn(5, d, generator=torch.Generator().manual_seed(k), dtype=torch.float64) for k in (0, 1))

@@ -58,6 +58,22 @@ def test_the_law_is_standard_normal(draw):
     assert np.abs(correlation).max() < 4 / 50_000**0.5
 
 
+def test_no_word_of_the_generator_makes_an_infinite_number():
+    """The extreme words, and all that float32 could round to them; the largest number is sqrt(2 log 2^33) = 6.76."""
+    low = np.array([0, 1, 63, 64, 127, 128, 2**31 - 1, 2**31, 2**31 + 1, 2**32 - 129, 2**32 - 1], dtype=np.uint64)
+    words = (low[:, None] | low[None, :] << np.uint64(32)).ravel()
+    z = noise._box_muller(words)
+    assert torch.isfinite(z).all()
+    assert float(z.abs().max()) == pytest.approx((2 * np.log(2.0**33)) ** 0.5, rel=1e-6)
+
+
+def test_tails_of_many_numbers():
+    """Beyond five standard deviations there is the expected number of 5.7e-7 of all."""
+    z = Noise(3).normal("p", 0, (20_000_000, 1))
+    assert 2 <= int((z.abs() > 5).sum()) <= 26
+    assert z.abs().max() < 6.5
+
+
 def test_uniform_law():
     u = Noise(1).uniform("p", 0, 50_000)
     assert stats.kstest(u.numpy(), "uniform").pvalue > 1e-3

@@ -85,7 +85,7 @@ def test_limit_is_the_exact_flow(name, sde):
 
 @pytest.mark.parametrize("sde", SDES)
 def test_second_order_multistep_is_exact_for_linear_predictions(sde):
-    """If x0_hat is linear in lam, order 2 with exact history makes no error at all, at eta 0 and 1, in a single step."""
+    """If x0_hat is linear in lam, order 2 with exact history makes no error, at eta 0 and 1, in a single step."""
     path = sde_named(sde)
 
     class Line(type(exact_model(path))):

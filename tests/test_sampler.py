@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from support import SDES, SOLVERS, exact_model, mixture, options, sde_named, solver_named, built
+from support import SDES, SOLVERS, built, exact_model, mixture, options, sde_named, solver_named
 from torch import nn
 
 from scoresde import InputError, Sampler, ScoreModel
+from scoresde.noise import Noise
 from scoresde.sampling import DDIM, GridSolver, Heun, Langevin, TimeUniform
 
 GRIDS = options("grid")
@@ -141,9 +142,6 @@ def test_float32_state_follows_float64():
 def test_a_path_can_be_differentiated():
     model = exact_model(sde_named("edm"))
     z = torch.randn(3, 2, dtype=torch.float64, requires_grad=True)
-    from scoresde.noise import Noise
-
-    *_, (_, x) = Sampler(DDIM(), steps=6).path(model, 80 * z, Noise(0))
     assert torch.autograd.gradcheck(lambda z: list(Sampler(DDIM(), steps=6).path(model, 80 * z, Noise(0)))[-1][1], (z,))
 
 

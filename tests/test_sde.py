@@ -12,7 +12,7 @@ from scipy.integrate import solve_ivp
 from support import SDES, sde_named
 
 import scoresde
-from scoresde import SDE, VESDE, VPSDE, EDMSDE, InputError, SubVPSDE
+from scoresde import EDMSDE, SDE, VESDE, VPSDE, InputError, SubVPSDE
 
 
 @pytest.mark.parametrize("name", SDES)

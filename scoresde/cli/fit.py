@@ -16,7 +16,7 @@ from hydra.core.hydra_config import HydraConfig
 from torch import Tensor
 
 from scoresde import runs
-from scoresde.build import build, check
+from scoresde.build import TARGET, build, check, resolve
 from scoresde.cli import report
 from scoresde.cli.jobs import overrides, sweeping, varied
 from scoresde.cli.resume import MEASURED, get, merge, put
@@ -26,6 +26,7 @@ from scoresde.errors import InputError
 from scoresde.loggers import Logger, Loggers, MetricsFile
 from scoresde.model import ScoreModel
 from scoresde.noise import derived_seed
+from scoresde.sampling import Sampler
 from scoresde.sde import SDE
 from scoresde.training import checkpoint as checkpoints
 from scoresde.training.checkpoint import Checkpoint
@@ -120,6 +121,13 @@ def _check_types(cfg: Mapping[str, Any], allow: Sequence[str]) -> None:
             put(stand_in, path, 1.0)
     for key in _OBJECTS:
         check(stand_in[key], key, allow, _EXPECTED.get(key))
+    if not isinstance(cfg["samplers"], dict):
+        raise InputError(f"samplers: {cfg['samplers']!r} is not a mapping of names to samplers")
+    for name, sampler in cfg["samplers"].items():
+        check(sampler, f"samplers.{name}", allow, Sampler)
+    for key, method in (("data", "load"), ("loss", "__call__")):
+        if not hasattr(resolve(cfg[key].get(TARGET), key, allow), method):
+            raise InputError(f"{key}.{TARGET}: {cfg[key][TARGET]} is not made for {key}, it has no {method}")
     if get(cfg, "sde.sigma_max") != MEASURED:
         build(cfg["sde"], "sde", allow)
 
@@ -148,7 +156,7 @@ def _model(cfg: Mapping[str, Any], dataset: Dataset, settings: TrainSettings, de
         model: ScoreModel = build(cfg["model"], "model", settings.packages, ScoreModel, sde=sde, event_shape=shape)
         x = dataset.train[:2]
         _check_call(model.net, x)
-        out = model.eval().raw(x, model.coefficients(sde.T)[2])
+        out = model.eval().raw(x, model.preconditioning(*model.levels(sde.T)))
     if out.shape != x.shape:
         raise InputError(
             f"model.net: {type(model.net).__name__} returned shape {tuple(out.shape)} for an input of shape "

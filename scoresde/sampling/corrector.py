@@ -64,4 +64,5 @@ class Langevin(Corrector):
         shape = (-1, *(1,) * (x.ndim - 1))
         ratio = (z.flatten(1).norm(dim=1) / score.flatten(1).norm(dim=1)).reshape(shape)
         e = 2 * (self.snr * ratio) ** 2
-        return x + e * score + (2 * e).sqrt() * z
+        moved: Tensor = x + e * score + (2 * e).sqrt() * z
+        return moved

@@ -36,8 +36,8 @@ class ExponentialMultistep(GridSolver):
     Raises:
         InputError: if order is not 1 or 2, or eta is negative.
 
-    Order 1 at eta 0 is DDIM (arXiv 2010.02502), at eta 1 the posterior step of DDPM (arXiv 2006.11239, eq. 6-7). Order 2
-    is DPM-Solver++(2M) (Lu et al. 2022, arXiv 2211.01095, algorithm 2) with the exact factor of the linear term where
+    Order 1 at eta 0 is DDIM (arXiv 2010.02502), at eta 1 the posterior step of DDPM (arXiv 2006.11239, eq. 6-7). Order
+    2 is DPM-Solver++(2M) (Lu et al. 2022, arXiv 2211.01095, algorithm 2) with the exact factor of the linear term where
     the paper puts one half of (1 - e^-h).
     """
 

@@ -79,11 +79,12 @@ class Sampler:
             noise: random numbers of these B samples.
         """
         times = self.times(model)
-        t = float(times[0])
-        yield t, x
-        for t, x in self.solver.integrate(model, times, x, noise, self.corrector):  # noqa: B020
-            yield t, x
+        last = float(times[0]), x
+        yield last
+        for last in self.solver.integrate(model, times, x, noise, self.corrector):
+            yield last
         if self.denoise:
+            t, x = last
             yield 0.0, model(x, t).x0
 
     def prior(
@@ -118,12 +119,12 @@ class Sampler:
         dtype: torch.dtype,
         on_step: Callable[[int], None] | None,
     ) -> Samples:
-        training, before, start = model.training, model.evaluations, time.perf_counter()
+        training, before, began = model.training, model.evaluations, time.perf_counter()
         model.eval()
         try:
             with torch.no_grad():
-                x = self.prior(model, event_shape, n, noise, dtype)
-                for t, x in self.path(model, x, noise):  # noqa: B007
+                start = self.prior(model, event_shape, n, noise, dtype)
+                for _, x in self.path(model, start, noise):
                     if on_step is not None:
                         on_step(n)
         finally:
@@ -134,7 +135,7 @@ class Sampler:
                 f"sampler: {bad} of {n} samples are NaN or infinite (solver {type(self.solver).__name__}, "
                 f"steps={self.steps}); use more steps, or a checkpoint from before training diverged"
             )
-        return Samples(x, (model.evaluations - before) / n, time.perf_counter() - start)
+        return Samples(x, (model.evaluations - before) / n, time.perf_counter() - began)
 
     def sample(
         self,

@@ -5,6 +5,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -44,6 +45,7 @@ class Solver(ABC):
 
     def check(self, corrector: Corrector | None) -> None:
         """Refuse a combination that cannot work, with the reason; called when a sampler is made."""
+        return  # a rule on a fixed grid goes with every corrector
 
     def with_eta(self, eta: float) -> "Solver":
         """The same solver at another noise level; a rule that has none refuses eta > 0."""
@@ -73,13 +75,13 @@ class GridSolver(Solver):
     def integrate(
         self, model: Model, times: Tensor, x: Tensor, noise: NoiseSource, corrector: Corrector | None = None
     ) -> Iterator[tuple[float, Tensor]]:
-        draw = {"shape": x.shape, "device": x.device, "dtype": x.dtype}
+        shape, device, dtype = x.shape, x.device, x.dtype
         state = None
         for i, (t, plan) in enumerate(zip(times.tolist()[1:], self.plan(model.sde, times), strict=True)):
-            x, state = self.step(model, x, plan, state, lambda i=i: noise.normal("solver", i, **draw))
+            x, state = self.step(model, x, plan, state, partial(noise.normal, "solver", i, shape, device, dtype))
             if corrector is not None:
                 for k in range(corrector.steps):
-                    z = noise.normal("corrector", i * corrector.steps + k, **draw)
+                    z = noise.normal("corrector", i * corrector.steps + k, shape, device, dtype)
                     x = corrector.step(model, x, t, z)
             yield t, x
 

@@ -1,0 +1,35 @@
+# make demo   train on handwritten digits, draw samples in three ways, print a table (about four minutes on two cores)
+# make test   all tests
+# make check  lint, format and types
+# Each sets up .venv at the first call and skips that afterwards.
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test check format setup clean
+
+demo: setup
+	$(BIN)/scoresde train
+
+test: setup
+	$(BIN)/python -m pytest -n 2 --dist loadscope
+
+check: setup
+	$(BIN)/ruff check scoresde tests benchmarks
+	$(BIN)/ruff format --check scoresde tests benchmarks
+	$(BIN)/mypy
+
+format: setup
+	$(BIN)/ruff check --fix scoresde tests benchmarks
+	$(BIN)/ruff format scoresde tests benchmarks
+
+setup: .venv/.installed
+
+.venv/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("scoresde needs Python 3.11 or newer, and $(PYTHON) is " + sys.version.split()[0] + "; try: make PYTHON=python3.12")'
+	$(PYTHON) -m venv .venv
+	PIP_CONSTRAINT=$(CURDIR)/constraints.txt $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf .venv dist build .pytest_cache .mypy_cache .ruff_cache
