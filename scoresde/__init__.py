@@ -1,16 +1,20 @@
-"""Score-based generative modelling with stochastic differential equations."""
+"""Score-based generative modelling with stochastic differential equations.
 
+Names are imported when they are first asked for, so that the command line answers a mistake before torch is loaded.
+"""
+
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from scoresde.analytic import ExactModel
 from scoresde.errors import InputError
-from scoresde.mixture import GaussianMixture
-from scoresde.model import Model, Prediction, ScoreModel
-from scoresde.sampling import Sampler
-from scoresde.sde import EDMSDE, SDE, VESDE, VPSDE, SubVPSDE
 
 if TYPE_CHECKING:
+    from scoresde.analytic import ExactModel
+    from scoresde.mixture import GaussianMixture
+    from scoresde.model import Model, Prediction, ScoreModel
     from scoresde.runs import load
+    from scoresde.sampling import Sampler
+    from scoresde.sde import EDMSDE, SDE, VESDE, VPSDE, SubVPSDE
 
 __version__ = "0.1.0"
 
@@ -30,11 +34,23 @@ __all__ = [
     "load",
 ]
 
+_MODULES = {
+    **dict.fromkeys(("EDMSDE", "SDE", "VESDE", "VPSDE", "SubVPSDE"), "scoresde.sde"),
+    **dict.fromkeys(("Model", "Prediction", "ScoreModel"), "scoresde.model"),
+    "ExactModel": "scoresde.analytic",
+    "GaussianMixture": "scoresde.mixture",
+    "Sampler": "scoresde.sampling",
+    "load": "scoresde.runs",
+}
+
 
 def __getattr__(name: str) -> Any:
-    """`scoresde.load`, imported when it is first asked for: it needs more than the models and samplers do."""
-    if name == "load":
-        from scoresde.runs import load
+    if name in _MODULES:
+        return getattr(import_module(_MODULES[name]), name)
+    if name in ("sampling", "nets", "data", "metrics", "training", "figures", "loss", "noise"):
+        return import_module(f"scoresde.{name}")
+    raise AttributeError(f"module 'scoresde' has no attribute {name!r}")
 
-        return load
-    raise AttributeError(f"module 'scoresde' has no attribute '{name}'")
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_MODULES])

@@ -120,6 +120,31 @@ def test_dropout_is_felt_in_training_only(case: str) -> None:
     assert not torch.equal(dropping.train()(x, c), dropping(x, c))
 
 
+@pytest.mark.parametrize("case", ["odd", "vector"])
+def test_a_scale_of_zero_hides_the_input_of_a_block(case: str) -> None:
+    """What a block adds to its input depends on that input through the scale alone."""
+    net, _, _ = made(case)
+    block = next(m for m in net.modules() if type(m).__name__ in ("_Residual", "_Block"))
+    width = net.get_submodule("first").weight.shape[0]
+    event = (5, 4) if case == "odd" else ()
+    h, other = torch.randn(2, 3, width, *event, dtype=torch.float64)
+    shift = torch.randn(3, width, *(1,) * len(event), dtype=torch.float64)
+    zero, one = torch.zeros_like(shift), torch.ones_like(shift)
+    assert torch.allclose(block(h, zero, shift) - h, block(other, zero, shift) - other, rtol=0, atol=1e-12)
+    assert not torch.allclose(block(h, one, shift) - h, block(other, one, shift) - other, rtol=0, atol=1e-3)
+
+
+def test_every_level_passes_its_result_across() -> None:
+    """With the way up from the coarser level cut, the way down to a level is still felt."""
+    torch.manual_seed(0)
+    for level in (0, 1):
+        net = perturbed(UNet((1, 8, 8), 8, (1, 2, 3)), torch.Generator().manual_seed(1))
+        for p in net.ups[1 - level].parameters():
+            nn.init.zeros_(p)
+        net(torch.randn(2, 1, 8, 8), torch.zeros(2)).square().sum().backward()
+        assert all(p.grad is not None and p.grad.norm() > 1e-4 for p in net.down_stages[level].parameters())
+
+
 @pytest.mark.parametrize("size", [(7, 5), (13, 9), (28, 28), (2, 11), (1, 6)])
 def test_rows_and_columns_are_treated_alike(size: tuple[int, int]) -> None:
     """Transposing the image and every kernel transposes the output."""
@@ -197,11 +222,12 @@ def test_embedding_tells_noise_levels_apart_and_is_smooth(size: int) -> None:
     assert slope.min() > 0.25
 
 
-def test_embedding_range_reaches_any_noise_level_of_single_precision() -> None:
-    """No two levels coincide, from sigma/alpha = e^-25 to e^25."""
-    c = torch.linspace(-6.25, 6.25, 400)
-    apart = torch.cdist(FourierEmbedding(64)(c), FourierEmbedding(64)(c)) + 9 * torch.eye(400)
-    assert apart.min() > 0.05
+def test_noise_level_can_be_read_from_its_slowest_features() -> None:
+    """The angle of the first cosine and sine gives c back, from sigma/alpha = e^-25 to e^25: no two levels coincide."""
+    c = torch.linspace(-6.25, 6.25, 400, dtype=torch.float64)
+    embed = FourierEmbedding(64).double()
+    e = embed(c)
+    assert torch.allclose(torch.atan2(e[:, 32], e[:, 0]) / embed.frequencies[0], c, rtol=0, atol=1e-12)
 
 
 def test_levels_keep_their_precision_in_a_half_precision_network() -> None:

@@ -124,7 +124,7 @@ class Sampler:
         try:
             with torch.no_grad():
                 start = self.prior(model, event_shape, n, noise, dtype)
-                for _, x in self.path(model, start, noise):
+                for _, x in self.path(model, start, noise):  # noqa: B007 - the last one is the sample
                     if on_step is not None:
                         on_step(n)
         finally:
