@@ -1,5 +1,8 @@
 """Gaussian mixtures with full covariances: densities and posterior means that need no learning."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -8,16 +11,26 @@ from scoresde.errors import InputError, require
 from scoresde.noise import Noise
 
 
+ArrayLike = Tensor | Sequence[Any]
+
+
 def _column(c: Coefficient, x: Tensor) -> Tensor:
     """A level as (B or 1, 1, 1), for arithmetic over samples, components and dimensions."""
     return torch.as_tensor(c, dtype=torch.float64, device=x.device).reshape(-1, 1, 1)
+
+
+def _float64(values: Any) -> Tensor:
+    """A tensor, nested numbers, or a list of tensors of one shape, as one tensor."""
+    if isinstance(values, list | tuple) and len(values) > 0 and isinstance(values[0], Tensor):
+        values = torch.stack(list(values))
+    return torch.as_tensor(values, dtype=torch.float64)
 
 
 class GaussianMixture(nn.Module):
     """A mixture of K Gaussians in D dimensions, p(x) = sum_k w_k N(x; m_k, C_k).
 
     Under x_t = alpha x_0 + sigma eps it stays a mixture, with means alpha m_k and covariances alpha^2 C_k + sigma^2 I.
-    All computations are in float64.
+    All computations are in float64. Arguments are tensors, nested lists of numbers, or lists of tensors.
 
     Args:
         weights: (K,), positive; they are normalised to sum to one.
@@ -28,9 +41,9 @@ class GaussianMixture(nn.Module):
         InputError: if shapes do not fit or a covariance is not symmetric positive semi-definite.
     """
 
-    def __init__(self, weights: Tensor, means: Tensor, covariances: Tensor) -> None:
+    def __init__(self, weights: ArrayLike, means: ArrayLike, covariances: ArrayLike) -> None:
         super().__init__()
-        weights, means, covariances = (torch.as_tensor(a, dtype=torch.float64) for a in (weights, means, covariances))
+        weights, means, covariances = _float64(weights), _float64(means), _float64(covariances)
         if means.ndim != 2 or weights.shape != means.shape[:1] or covariances.shape != (*means.shape, means.shape[1]):
             shapes = [tuple(a.shape) for a in (weights, means, covariances)]
             raise InputError(

@@ -138,11 +138,13 @@ def test_every_level_passes_its_result_across() -> None:
     """With the way up from the coarser level cut, the way down to a level is still felt."""
     torch.manual_seed(0)
     for level in (0, 1):
-        net = perturbed(UNet((1, 8, 8), 8, (1, 2, 3)), torch.Generator().manual_seed(1))
-        for p in net.ups[1 - level].parameters():
+        net = UNet((1, 8, 8), 8, (1, 2, 3), groups=4)
+        perturbed(net, torch.Generator().manual_seed(1))
+        for p in net.get_submodule(f"ups.{1 - level}").parameters():
             nn.init.zeros_(p)
         net(torch.randn(2, 1, 8, 8), torch.zeros(2)).square().sum().backward()
-        assert all(p.grad is not None and p.grad.norm() > 1e-4 for p in net.down_stages[level].parameters())
+        stage = net.get_submodule(f"down_stages.{level}")
+        assert all(p.grad is not None and p.grad.norm() > 1e-4 for p in stage.parameters())
 
 
 @pytest.mark.parametrize("size", [(7, 5), (13, 9), (28, 28), (2, 11), (1, 6)])
