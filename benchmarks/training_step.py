@@ -8,18 +8,16 @@ benchmarks/results/.
 
 import argparse
 import copy
-import json
-import platform
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from record import save
 from torch import Tensor, nn
 
 from scoresde import VPSDE, ScoreModel
@@ -96,19 +94,6 @@ def measure(kind: type[UNet] | type[ResidualMLP], event: tuple[int, ...], batch:
     }
 
 
-def hardware() -> dict[str, object]:
-    cpu = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        cpu = next((line.split(":")[1].strip() for line in info.read_text().splitlines() if "model name" in line), cpu)
-    return {
-        "cpu": cpu,
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-    }
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--pairs", type=int, default=200, help="pairs of steps for each row (at least 50)")
@@ -123,11 +108,7 @@ def main() -> None:
         what = f"{row['net']:11} {row['weights']:9,} {event!s:>12} {batch:6}"
         times = f"{row['bare_ms']:9.2f} {row['trainer_ms']:11.2f} {row['ratio']:7.3f}  {low:.3f} to {high:.3f}"
         print(what, times, f"  bar {BAR}" if kind is UNet else "", flush=True)
-    now = datetime.now().astimezone()
-    file = Path(__file__).parent / "results" / f"training_step-{now:%Y-%m-%d}.json"
-    file.parent.mkdir(exist_ok=True)
-    report = {"date": now.isoformat(timespec="seconds"), **hardware(), "bar": BAR, "rows": rows}
-    file.write_text(json.dumps(report, indent=1) + "\n")
+    file = save("training_step", {"bar": BAR, "rows": rows})
     print(f"written to {file}")
 
 

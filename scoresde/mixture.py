@@ -10,7 +10,6 @@ from scoresde._shapes import Coefficient
 from scoresde.errors import InputError, require
 from scoresde.noise import Noise
 
-
 ArrayLike = Tensor | Sequence[Any]
 
 

@@ -175,3 +175,12 @@ def test_a_model_that_returns_nan_is_an_error():
 
     with pytest.raises(InputError, match="3 of 3 samples are NaN"):
         Sampler(DDIM(), TimeUniform(), steps=3).sample(ScoreModel(Broken(), sde_named("vp")), (2,), n=3)
+
+
+def test_an_integrator_that_is_stuck_says_so():
+    class Broken(nn.Module):
+        def forward(self, x, c):
+            return x * float("nan")
+
+    with pytest.raises(InputError, match="dopri5 of torchdiffeq is stuck"):
+        Sampler(solver_named("torchdiffeq")).sample(ScoreModel(Broken(), sde_named("vp")), (2,), n=3)

@@ -42,6 +42,10 @@ class TorchDiffEq(Solver):
         require(self.rtol > 0, "rtol", self.rtol, "give a tolerance > 0")
         require(self.atol > 0, "atol", self.atol, "give a tolerance > 0")
 
+    @property
+    def adaptive(self) -> bool:
+        return self.method in _ADAPTIVE
+
     def check(self, corrector: Corrector | None) -> None:
         if corrector is not None:
             raise InputError("corrector: torchdiffeq takes its own steps and allows no corrector; use corrector=none")
@@ -57,9 +61,14 @@ class TorchDiffEq(Solver):
             a, b, _ = reverse_drift(model.sde, float(t), eta=0.0)
             return model(x, float(t)).combine(x=a, eps=b)
 
-        adaptive = self.method in _ADAPTIVE
-        grid = (times[[0, -1]] if adaptive else times).to(x.device)
+        grid = (times[[0, -1]] if self.adaptive else times).to(x.device)
         # without step_t the adaptive methods step past t_min, where sigma may not exist, and interpolate back
-        options = {"step_t": grid[-1:]} if adaptive else None
-        path = odeint(velocity, x, grid, rtol=self.rtol, atol=self.atol, method=self.method, options=options)
+        options = {"step_t": grid[-1:]} if self.adaptive else None
+        try:
+            path = odeint(velocity, x, grid, rtol=self.rtol, atol=self.atol, method=self.method, options=options)
+        except AssertionError as error:  # how torchdiffeq says that no step is small enough
+            raise InputError(
+                f"solver: {self.method} of torchdiffeq is stuck ({error}); the model returns NaN, or the tolerances "
+                f"rtol={self.rtol}, atol={self.atol} are too small for {x.dtype}"
+            ) from error
         yield from zip(grid.tolist()[1:], path[1:], strict=True)

@@ -37,6 +37,11 @@ class Step(NamedTuple):
 class Solver(ABC):
     """Carries x from times[0] down to times[-1]."""
 
+    @property
+    def adaptive(self) -> bool:
+        """Whether the solver chooses its own steps, whatever the grid."""
+        return False
+
     @abstractmethod
     def integrate(
         self, model: Model, times: Tensor, x: Tensor, noise: NoiseSource, corrector: Corrector | None = None
