@@ -55,6 +55,7 @@ class SDE(ABC):
         require(0 < t_min < T, "t_min", t_min, f"give a time in (0, T = {T})")
         require(0 < t_train <= t_min, "t_train", t_train, f"give a time in (0, t_min = {t_min}]")
         self.T, self.t_min, self.t_train = T, t_min, t_train
+        self._levels: dict[float, Level] = {}
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -119,13 +120,21 @@ class SDE(ABC):
     @final
     def at(self, t: float) -> Level:
         """The level at one time as floats; remembered, since every sample of a batch and every run asks again."""
-        memory: dict[float, Level] = self.__dict__.setdefault("_levels", {})
-        if t not in memory:
-            if len(memory) >= 10_000:  # an adaptive solver asks for ever new times
-                memory.clear()
-            u = torch.tensor(t, dtype=torch.float64)
-            memory[t] = Level(float(self.alpha(u)), float(self.sigma(u)), float(self.lam(u)))
-        return memory[t]
+        level = self._levels.get(t)
+        if level is None:
+            self.remember(torch.tensor([t], dtype=torch.float64))
+            level = self._levels[t]
+        return level
+
+    @final
+    def remember(self, times: Tensor) -> None:
+        """Compute the levels of all times (N,) of a grid at once, for `at`."""
+        if len(self._levels) > 10_000:  # an adaptive solver asks for ever new times
+            self._levels.clear()
+        times = times.detach()
+        alpha, sigma = self.alpha(times), self.sigma(times)
+        rows = (times, alpha, sigma, torch.log(alpha) - torch.log(sigma))
+        self._levels.update((t, Level(*level)) for t, *level in torch.stack(rows, dim=1).tolist())
 
     @final
     def perturb(self, x0: Tensor, t: Tensor, eps: Tensor) -> Tensor:

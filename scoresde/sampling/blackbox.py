@@ -59,7 +59,7 @@ class TorchDiffEq(Solver):
 
         def velocity(t: Tensor, x: Tensor) -> Tensor:
             a, b, _ = reverse_drift(model.sde, float(t), eta=0.0)
-            return model(x, float(t)).combine(x=a, eps=b)
+            return model(x, float(t)).combine(x=float(a), eps=float(b))
 
         grid = (times[[0, -1]] if self.adaptive else times).to(x.device)
         # without step_t the adaptive methods step past t_min, where sigma may not exist, and interpolate back

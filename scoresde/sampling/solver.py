@@ -81,6 +81,7 @@ class GridSolver(Solver):
         self, model: Model, times: Tensor, x: Tensor, noise: NoiseSource, corrector: Corrector | None = None
     ) -> Iterator[tuple[float, Tensor]]:
         shape, device, dtype = x.shape, x.device, x.dtype
+        model.sde.remember(times)
         state = None
         for i, (t, plan) in enumerate(zip(times.tolist()[1:], self.plan(model.sde, times), strict=True)):
             x, state = self.step(model, x, plan, state, partial(noise.normal, "solver", i, shape, device, dtype))
@@ -121,11 +122,9 @@ class EulerMaruyama(_StochasticRule):
     """
 
     def plan(self, sde: SDE, times: Tensor) -> Sequence[Any]:
-        rows = []
-        for t, s in zip(times.tolist(), times.tolist()[1:], strict=False):
-            a, b, c = reverse_drift(sde, t, self.eta)
-            rows.append((t, 1 + a * (s - t), b * (s - t), c * math.sqrt(t - s)))
-        return rows
+        t, dt = times[:-1], times.diff()
+        a, b, c = reverse_drift(sde, t, self.eta)
+        return torch.stack((t, 1 + a * dt, b * dt, c * (-dt).sqrt()), dim=1).tolist()
 
 
 class ReverseDiffusion(_StochasticRule):
