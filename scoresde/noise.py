@@ -32,19 +32,19 @@ def _raw(key: np.ndarray, start: int, count: int) -> np.ndarray:
     return np.random.Philox(key=key, counter=counter).random_raw(skip + count)[skip:]
 
 
-def _box_muller(words: np.ndarray) -> Tensor:
-    """Two normal numbers of each 64-bit word, (len(words), 2), float32."""
-    bits = torch.from_numpy(words.view(np.uint32).astype(np.float32)).view(-1, 2)
+def _box_muller(words: np.ndarray, count: int) -> Tensor:
+    """Two normal numbers of each 64-bit word, float32, in `count` rows of which each depends on its own words alone."""
+    halves = words.view(np.uint32)
     # inside (0, 1] with full relative precision near 0, so that the logarithm is finite and the tails are right
-    uniform = bits[:, 0].add(0.5).mul_(2.0**-32)
+    uniform = torch.from_numpy(halves[::2].astype(np.float32)).add_(0.5).mul_(2.0**-32)
+    angle = torch.from_numpy(halves[1::2].astype(np.float32)).mul_(2.0**-32 * 2.0 * math.pi)
     radius = uniform.log_().mul_(-2.0).sqrt_()
-    angle = bits[:, 1].mul(2.0**-32 * 2.0 * math.pi)
-    return torch.stack((radius * angle.cos(), radius * angle.sin()), dim=-1)
+    return torch.cat([part.mul_(radius).view(count, -1) for part in (angle.cos(), angle.sin())], dim=1)
 
 
 def _normal_cpu(key: np.ndarray, first: int, count: int, size: int) -> Tensor:
     pairs = (size + 1) // 2
-    return _box_muller(_raw(key, first * pairs, count * pairs)).view(count, 2 * pairs)[:, :size]
+    return _box_muller(_raw(key, first * pairs, count * pairs), count)[:, :size]
 
 
 def _normal_blocks(
