@@ -125,7 +125,7 @@ def test_a_scale_of_zero_hides_the_input_of_a_block(case: str) -> None:
     """What a block adds to its input depends on that input through the scale alone."""
     net, _, _ = made(case)
     block = next(m for m in net.modules() if type(m).__name__ in ("_Residual", "_Block"))
-    width = net.get_submodule("first").weight.shape[0]
+    width = net.get_parameter("first.weight").shape[0]
     event = (5, 4) if case == "odd" else ()
     h, other = torch.randn(2, 3, width, *event, dtype=torch.float64)
     shift = torch.randn(3, width, *(1,) * len(event), dtype=torch.float64)
