@@ -135,7 +135,8 @@ class ScoreModel(Model):
         if isinstance(c.c_noise, Tensor):
             level = c.c_noise.to(device=x.device, dtype=dtype)
         else:
-            level = torch.full((x.shape[0],), c.c_noise, device=x.device, dtype=dtype)
+            # one number seen B times: a network may notice (stride 0) and embed it once
+            level = torch.full((1,), c.c_noise, device=x.device, dtype=dtype).expand(x.shape[0])
         scaled = (x * expand(c.c_in, x)).to(dtype)
         self.evaluations += x.shape[0]
         out: Tensor = self.net(scaled, level) if cond is None else self.net(scaled, level, cond)

@@ -121,20 +121,19 @@ class SDE(ABC):
     def at(self, t: float) -> Level:
         """The level at one time as floats; remembered, since every sample of a batch and every run asks again."""
         level = self._levels.get(t)
-        if level is None:
-            self.remember(torch.tensor([t], dtype=torch.float64))
-            level = self._levels[t]
-        return level
+        return self.remember(torch.tensor([t], dtype=torch.float64))[0] if level is None else level
 
     @final
-    def remember(self, times: Tensor) -> None:
-        """Compute the levels of all times (N,) of a grid at once, for `at`."""
+    def remember(self, times: Tensor) -> list[Level]:
+        """Compute the levels of all times (N,) of a grid at once, and keep them for `at`."""
         if len(self._levels) > 10_000:  # an adaptive solver asks for ever new times
             self._levels.clear()
         times = times.detach()
         alpha, sigma = self.alpha(times), self.sigma(times)
-        rows = (times, alpha, sigma, torch.log(alpha) - torch.log(sigma))
-        self._levels.update((t, Level(*level)) for t, *level in torch.stack(rows, dim=1).tolist())
+        rows = (alpha, sigma, torch.log(alpha) - torch.log(sigma))
+        levels = [Level(*level) for level in torch.stack(rows, dim=1).tolist()]
+        self._levels.update(zip(times.tolist(), levels, strict=True))
+        return levels
 
     @final
     def perturb(self, x0: Tensor, t: Tensor, eps: Tensor) -> Tensor:

@@ -48,7 +48,7 @@ def test_training_reaches_the_smallest_possible_loss(tmp_path: Path) -> None:
     assert result.best is not None
     reached = result.best.value
     assert untrained > 5 * best
-    assert reached == pytest.approx(best, rel=0.04)
+    assert heldout_loss(loss, result.ema, data.heldout, 8192) == pytest.approx(best, rel=0.03)
     assert reached == heldout_loss(loss, result.ema, data.heldout, 128)
 
 
@@ -57,7 +57,8 @@ def test_heldout_loss_is_steady() -> None:
     model, _ = model_and_optimizer()
     data, loss = moons().heldout, DenoisingScoreMatching()
     many = heldout_loss(loss, model.eval(), data, 2048)
-    for batch_size, bound in ((32, 0.04), (128, 0.02)):
+    # three standard errors: a sixth of all draws carry the loss, each with a relative error of about one
+    for batch_size, bound in ((32, 0.22), (128, 0.11)):
         few = heldout_loss(loss, model, data, batch_size)
         assert few == pytest.approx(many, rel=bound)
         assert few == heldout_loss(loss, model, data, batch_size)
