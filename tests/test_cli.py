@@ -348,7 +348,10 @@ def test_unknown_keys_are_found_before_torch_is_imported():
         ("+sde.betamin=1", "sde.betamin: scoresde.VPSDE has no such argument; did you mean sde.beta_min?"),
         ("sde._target_=os.system", "sde._target_: os.system is not allowed"),
         ("trainer.steps=-5", "trainer.steps: -5 is not allowed; give an integer >= 1"),
-        ("trainer.monitor=fid", "trainer.monitor: 'fid' is not measured here"),
+        (
+            "trainer.monitor=fid",
+            "trainer.monitor: 'fid' is not a figure of this training; give one of heldout_loss, ",
+        ),
         ("optimizer.lr=-1", "optimizer: Invalid learning rate: -1.0"),
         ("model.net.channels=-3", "model.net.channels: -3 is not allowed"),
         ("model.sigma_data=wide", "model.sigma_data: 'wide' is not a number (float expected)"),
@@ -367,6 +370,16 @@ def test_a_mistake_in_a_training_is_one_line_and_leaves_nothing(here, capsys, ty
     Path("full/file.txt").write_text("")
     assert failed(capsys, "train", "logger=none", typed).removeprefix("logger=none ").startswith(line)
     assert sorted(p.name for p in here.rglob("*")) == ["file.txt", "file.txt", "full", "t.npy"]
+
+
+def test_the_best_checkpoint_can_be_that_of_the_best_samples(here, capsys):
+    assert main(["train", "debug=tiny", "logger=none", "run=run", "trainer.monitor=sliced_wasserstein"]) == 0
+    best = json.loads(Path("run/checkpoints/best.json").read_text())
+    rows = [json.loads(line) for line in Path("run/metrics.jsonl").read_text().splitlines()]
+    measured = {row["step"]: row["sliced_wasserstein"] for row in rows if "sliced_wasserstein" in row}
+    assert set(measured) == {0, 10, 20}
+    assert best["metric"] == "sliced_wasserstein"
+    assert best["value"] == min(v for step, v in measured.items() if step > 0) == measured[best["step"]]
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,7 @@ from scoresde.sampling import Sampler
 from scoresde.sde import SDE
 from scoresde.training import checkpoint as checkpoints
 from scoresde.training.checkpoint import Checkpoint
+from scoresde.training.fit import Evaluate
 from scoresde.training.stop import Interrupted
 from scoresde.training.trainer import Trainer
 
@@ -60,11 +61,10 @@ def train(cfg: dict[str, Any]) -> float | None:
         device, allow = runs.pick_device(settings.device), settings.packages
         _check_types(cfg, allow)
         parts = {k: build(cfg[k], k, allow) for k in ("data", "loss", "trainer", "metrics", "samplers", "logger")}
-        if parts["trainer"].monitor != "heldout_loss":
-            raise InputError(f"trainer.monitor: {parts['trainer'].monitor!r} is not measured here; give heldout_loss")
         if start.run is not None and _complete(start, parts["trainer"].steps):
             return report.already_complete(start.run, parts["trainer"].steps)
         dataset: Dataset = parts["data"].load()
+        evaluate = _evaluation(parts, dataset, settings)
         cfg = _measured(cfg, dataset)
         model = _model(cfg, dataset, settings, device)
         params = list(model.parameters())
@@ -72,9 +72,9 @@ def train(cfg: dict[str, Any]) -> float | None:
         run = start.run or _new_run(settings, stack)
         runs.write_config(run, {k: v for k, v in cfg.items() if k != "run"})
         report.opening(run, dataset, model, device, start.checkpoint, sweeping())
-        resume = start.checkpoint
+        resume, trainer, loss = start.checkpoint, parts["trainer"], parts["loss"]
         with _logging(parts["logger"], run, cfg, resume) as logger, _said_how_to_resume(run):
-            result = parts["trainer"].fit(model, dataset, parts["loss"], optimizer, run, settings.seed, logger, resume)
+            result = trainer.fit(model, dataset, loss, optimizer, run, settings.seed, logger, resume, evaluate)
             task = report.Task(dataset, run, settings.n, settings.seed, parts["samplers"], parts["metrics"])
             return report.closing(task, result, logger, sweeping())
 
@@ -140,6 +140,32 @@ def _measured(cfg: dict[str, Any], dataset: Dataset) -> dict[str, Any]:
     if get(cfg, "model.sigma_data") == MEASURED:
         put(cfg, "model.sigma_data", dataset.sigma_data)
     return cfg
+
+
+def _evaluation(parts: Mapping[str, Any], dataset: Dataset, settings: TrainSettings) -> Evaluate | None:
+    """Figures of samples during training, if one of them is monitored: drawn by the fixed-grid sampler of fewest steps.
+
+    Raises:
+        InputError: the monitored figure is none that the metrics give, or no sampler is on a fixed grid.
+    """
+    monitor, metrics = parts["trainer"].monitor, parts["metrics"].values()
+    if monitor == "heldout_loss":
+        return None
+
+    def figures(x: Tensor) -> dict[str, float]:
+        return {name: value for metric in metrics for name, value in metric(x, dataset).items()}
+
+    known = figures(dataset.heldout)
+    if monitor not in known:
+        names = ", ".join(["heldout_loss", *known])
+        raise InputError(f"trainer.monitor: {monitor!r} is not a figure of this training; give one of {names}")
+    samplers: list[Sampler] = [s for s in parts["samplers"].values() if not s.solver.adaptive]
+    if not samplers:
+        raise InputError(
+            f"trainer.monitor: {monitor!r} needs a sampler on a fixed grid; give samplers one, or heldout_loss"
+        )
+    sampler, n = min(samplers, key=lambda s: s.steps), min(settings.n, len(dataset.heldout))
+    return lambda model, step: figures(sampler.sample(model, dataset.event_shape, n, settings.seed).x.cpu())
 
 
 def _model(cfg: Mapping[str, Any], dataset: Dataset, settings: TrainSettings, device: str) -> ScoreModel:
