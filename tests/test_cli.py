@@ -169,7 +169,7 @@ def test_more_steps_go_on_from_the_last(copied, capsys):
         ("sde=ve", "sde._target_: this run was made with 'scoresde.VPSDE', and 'scoresde.VESDE' was asked for"),
         ("sde.beta_min=0.2", "sde.beta_min: this run was made with 0.1, and 0.2 was asked for"),
         ("seed=1", "seed: this run was made with 0, and 1 was asked for"),
-        ("optimizer.lr=0.1", "optimizer.lr: this run was made with 0.001, and 0.1 was asked for"),
+        ("optimizer.lr=0.1", "optimizer.lr: this run was made with 0.002, and 0.1 was asked for"),
         ("trainer.batch_size=3", "trainer.batch_size: this run was made with 16, and 3 was asked for"),
         ("experiment=digits_ve", "this run was made with 'scoresde.VPSDE', and 'scoresde.VESDE' was asked for"),
         ("trainer.steps=3", "trainer.steps: 3 is fewer than the 4 that"),
