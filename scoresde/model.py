@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from scoresde._shapes import Coefficient, expand
 from scoresde.errors import require
 from scoresde.precond import Precond, Preconditioning, coefficients
-from scoresde.sde import SDE
+from scoresde.sde import SDE, half_log_snr
 
 
 class Prediction:
@@ -89,7 +89,7 @@ class Model(nn.Module):
         """(alpha, sigma, lam) at t: floats for one time, float64 tensors (B,) for a time per sample."""
         if isinstance(t, Tensor) and t.ndim > 0:
             alpha, sigma = self.sde.alpha(t), self.sde.sigma(t)
-            return alpha, sigma, torch.log(alpha) - torch.log(sigma)
+            return alpha, sigma, half_log_snr(alpha, sigma)
         return self.sde.at(float(t))
 
 

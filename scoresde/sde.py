@@ -21,6 +21,11 @@ class Level(NamedTuple):
     lam: float
 
 
+def half_log_snr(alpha: Tensor, sigma: Tensor) -> Tensor:
+    """lam = log(alpha / sigma), as a difference that neither overflows nor underflows."""
+    return torch.log(alpha) - torch.log(sigma)
+
+
 def _in_float64(method: Callable[[Any, Tensor], Tensor]) -> Callable[[Any, float | Tensor], Tensor]:
     """Let a coefficient function take floats and tensors of any dtype and always compute in float64.
 
@@ -80,7 +85,7 @@ class SDE(ABC):
     def lam(self, t: float | Tensor) -> Tensor:
         """Half of the log signal-to-noise ratio, lam(t) = log(alpha / sigma); it falls from data to noise."""
         t = torch.as_tensor(t, dtype=torch.float64)
-        return torch.log(self.alpha(t)) - torch.log(self.sigma(t))
+        return half_log_snr(self.alpha(t), self.sigma(t))
 
     def t_of_lam(self, lam: Tensor) -> Tensor:
         """The time in [0, T] at which `lam` is reached, by bisection; a subclass may give a closed form."""
@@ -130,7 +135,7 @@ class SDE(ABC):
             self._levels.clear()
         times = times.detach()
         alpha, sigma = self.alpha(times), self.sigma(times)
-        rows = (alpha, sigma, torch.log(alpha) - torch.log(sigma))
+        rows = (alpha, sigma, half_log_snr(alpha, sigma))
         levels = [Level(*level) for level in torch.stack(rows, dim=1).tolist()]
         self._levels.update(zip(times.tolist(), levels, strict=True))
         return levels
