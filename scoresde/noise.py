@@ -3,15 +3,16 @@
 Sample k therefore gets the same numbers whatever the size of its batch, its neighbours or the number of devices, and a
 training resumed at step n needs no saved generator.
 
-On the CPU the numbers come from the counter-based generator Philox: its counter is set to where sample `first` begins,
-so any contiguous range of samples is one draw. Two 32-bit integers make two normals by the Box-Muller transform.
-On CUDA they come from torch's own Philox in blocks of fixed size. The two differ from each other; each is reproducible.
+On the CPU the numbers come from numpy's PCG64DXSM, which jumps in no time to where sample `first` begins, so any
+contiguous range of samples is one draw. Two 32-bit integers make two normals by the Box-Muller transform.
+On CUDA they come from torch's Philox in blocks of fixed size. The two differ from each other; each is reproducible.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,31 +21,45 @@ from torch import Tensor
 _BLOCK = 64  # samples that share one CUDA generator; a constant, since it defines the numbers
 
 
-def _key(seed: int, purpose: str, step: int, block: int = 0) -> np.ndarray:
-    """128 bits that depend on all arguments and look independent for different ones."""
-    digest = blake2b(f"{seed}/{purpose}/{step}/{block}".encode(), digest_size=16).digest()
-    return np.frombuffer(digest, dtype=np.uint64)
+class _Key(np.random.bit_generator.ISeedSequence):
+    """256 bits that depend on all arguments and look independent for different ones."""
+
+    def __init__(self, seed: int, purpose: str, step: int, block: int = 0) -> None:
+        self.digest = blake2b(f"{seed}/{purpose}/{step}/{block}".encode(), digest_size=32).digest()
+
+    def generate_state(self, n_words: int, dtype: Any = np.uint32) -> np.ndarray:
+        """What a bit generator of numpy asks of its seed: here its first state, and which of its streams it is."""
+        return np.frombuffer(self.digest, dtype=dtype)[:n_words]
+
+    def integer(self) -> int:
+        """63 of the bits, for generators that want one number."""
+        return int.from_bytes(self.digest[:8], "little") >> 1
 
 
-def _raw(key: np.ndarray, start: int, count: int) -> np.ndarray:
+def _raw(key: _Key, start: int, count: int) -> np.ndarray:
     """64-bit words number start ... start + count - 1 of the stream that belongs to `key`."""
-    counter, skip = divmod(start, 4)  # one counter value of Philox4x64 yields four words
-    return np.random.Philox(key=key, counter=counter).random_raw(skip + count)[skip:]
+    generator = np.random.PCG64DXSM(key)  # type: ignore[arg-type]  # the stubs know one kind of seed only
+    generator.advance(start)
+    return generator.random_raw(count)
 
 
-def _box_muller(words: np.ndarray, count: int) -> Tensor:
-    """Two normal numbers of each 64-bit word, float32, in `count` rows of which each depends on its own words alone."""
+def _box_muller(words: np.ndarray) -> Tensor:
+    """Two normal numbers of each 64-bit word (count, pairs), float32 (count, 2 pairs); no row depends on another."""
+    count, pairs = words.shape
     halves = words.view(np.uint32)
     # inside (0, 1] with full relative precision near 0, so that the logarithm is finite and the tails are right
-    uniform = torch.from_numpy(halves[::2].astype(np.float32)).add_(0.5).mul_(2.0**-32)
-    angle = torch.from_numpy(halves[1::2].astype(np.float32)).mul_(2.0**-32 * 2.0 * math.pi)
+    uniform = torch.from_numpy(halves[:, :pairs].astype(np.float32)).add_(0.5).mul_(2.0**-32)
+    angle = torch.from_numpy(halves[:, pairs:].astype(np.float32)).mul_(2.0**-32 * 2.0 * math.pi)
     radius = uniform.log_().mul_(-2.0).sqrt_()
-    return torch.cat([part.mul_(radius).view(count, -1) for part in (angle.cos(), angle.sin())], dim=1)
+    z = torch.empty(count, 2 * pairs)
+    torch.mul(angle.cos(), radius, out=z[:, :pairs])
+    torch.mul(angle.sin_(), radius, out=z[:, pairs:])
+    return z
 
 
-def _normal_cpu(key: np.ndarray, first: int, count: int, size: int) -> Tensor:
+def _normal_cpu(key: _Key, first: int, count: int, size: int) -> Tensor:
     pairs = (size + 1) // 2
-    return _box_muller(_raw(key, first * pairs, count * pairs), count)[:, :size]
+    return _box_muller(_raw(key, first * pairs, count * pairs).reshape(count, pairs))[:, :size]
 
 
 def _normal_blocks(
@@ -53,7 +68,7 @@ def _normal_blocks(
     blocks = range(first // _BLOCK, (first + count - 1) // _BLOCK + 1)
     parts = []
     for block in blocks:
-        generator = torch.Generator(device).manual_seed(int(_key(seed, purpose, step, block)[0] >> np.uint64(1)))
+        generator = torch.Generator(device).manual_seed(_Key(seed, purpose, step, block).integer())
         parts.append(torch.randn(_BLOCK, size, generator=generator, device=device))
     return torch.cat(parts)[first - blocks.start * _BLOCK :][:count]
 
@@ -83,23 +98,23 @@ class Noise:
         if count == 0:
             return torch.empty(tuple(shape), device=device, dtype=dtype)
         if device.type == "cpu":
-            z = _normal_cpu(_key(self.seed, purpose, step), self.first, count, size)
+            z = _normal_cpu(_Key(self.seed, purpose, step), self.first, count, size)
         else:
             z = _normal_blocks(self.seed, purpose, step, self.first, count, size, device)
         return z.reshape(tuple(shape)).to(dtype)
 
     def uniform(self, purpose: str, step: int, count: int) -> Tensor:
         """Uniform numbers in [0, 1) of shape (B,), float64, on the CPU."""
-        words = _raw(_key(self.seed, purpose, step), self.first, count)
+        words = _raw(_Key(self.seed, purpose, step), self.first, count)
         return torch.from_numpy((words >> np.uint64(11)).astype(np.float64) * 2.0**-53)
 
 
 def permutation(seed: int, purpose: str, step: int, n: int) -> Tensor:
     """A permutation of 0 ... n - 1, int64, as a function of (seed, purpose, step)."""
-    generator = np.random.Generator(np.random.Philox(key=_key(seed, purpose, step)))
+    generator = np.random.Generator(np.random.PCG64DXSM(_Key(seed, purpose, step)))  # type: ignore[arg-type]
     return torch.from_numpy(generator.permutation(n))
 
 
 def derived_seed(seed: int, purpose: str, step: int) -> int:
     """A 63-bit seed for code that insists on a generator of its own, such as dropout."""
-    return int(_key(seed, purpose, step)[0] >> np.uint64(1))
+    return _Key(seed, purpose, step).integer()
