@@ -7,8 +7,9 @@ from support import SDES, SOLVERS, built, exact_model, mixture, options, sde_nam
 from torch import nn
 
 from scoresde import InputError, Sampler, ScoreModel
+from scoresde.dynamics import EtaWindow
 from scoresde.noise import Noise
-from scoresde.sampling import DDIM, GridSolver, Heun, Langevin, TimeUniform
+from scoresde.sampling import DDIM, EulerMaruyama, ExponentialMultistep, GridSolver, Heun, Langevin, TimeUniform
 
 GRIDS = options("grid")
 GRID_SOLVERS = [n for n in SOLVERS if isinstance(solver_named(n), GridSolver)]
@@ -150,6 +151,12 @@ def test_a_path_can_be_differentiated():
     [
         (lambda: Sampler(DDIM(), steps=0), "steps: 0"),
         (lambda: Sampler(DDIM(), steps=-5), "steps: -5"),
+        (lambda: Sampler(solver_named("velocity_4"), steps=3), "steps: 3 is not allowed; give an integer >= 4"),
+        (lambda: ExponentialMultistep(order=5), "order: 5"),
+        (lambda: ExponentialMultistep(corrector=-1), "corrector: -1"),
+        (lambda: ExponentialMultistep("velocity", weights="dpmpp"), "weights: dpmpp was published for x0 or eps"),
+        (lambda: EtaWindow(lowest=2.0), "highest: 1.0"),
+        (lambda: EulerMaruyama(eta=1e200), r"eta: 1e\+200"),
         (lambda: Sampler(DDIM(), eta=-1.0), r"eta: -1\.0"),
         (lambda: Sampler(DDIM(), eta=float("nan")), "eta: nan"),
         (lambda: Sampler(DDIM(), eta=1.5), r"eta: 1\.5"),

@@ -22,6 +22,8 @@ class Heun(GridSolver):
     denoising step of the sampler at the end it is algorithm 1 of Karras et al. 2022 (arXiv 2206.00364) without churn.
     """
 
+    evaluations = 2
+
     def plan(self, sde: SDE, times: Tensor) -> Sequence[Any]:
         alpha = sde.alpha(times)
         r = sde.sigma(times) / alpha

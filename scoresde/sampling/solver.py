@@ -1,21 +1,22 @@
 """The contract of solvers, the one loop over fixed grids, and the rules that discretise the reverse SDE."""
 
-import dataclasses
-import math
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
-from scoresde.dynamics import reverse_drift
-from scoresde.errors import InputError, require
+from scoresde.dynamics import Eta, eta_at, require_eta, reverse_drift
+from scoresde.errors import InputError
 from scoresde.model import Model
 from scoresde.sampling.corrector import Corrector
 from scoresde.sde import SDE
+
+S = TypeVar("S", bound="Solver")
 
 
 class NoiseSource(Protocol):
@@ -34,8 +35,40 @@ class Step(NamedTuple):
     state: Any = None
 
 
+def add(x: Tensor, c: Any, y: Tensor) -> Tensor:
+    """x + c y, written into x if c is a number; a tensor c lets gradients through."""
+    return x + c * y if isinstance(c, Tensor) else x.add_(y, alpha=c)
+
+
+def accumulate(x: Tensor, weights: Sequence[Any], values: Sequence[Tensor]) -> Tensor:
+    """x + sum of weights times values, written into x; weights of zero may have no value yet."""
+    for c, y in zip(weights, values, strict=False):
+        x = add(x, c, y) if c else x
+    return x
+
+
+def changed(solver: S, **fields: Any) -> S:
+    """The same solver with other values of some fields, checked as at construction."""
+    new = copy.copy(solver)
+    for name, value in fields.items():
+        object.__setattr__(new, name, value)  # solvers are frozen
+    type(new).__post_init__(new)  # type: ignore[attr-defined]
+    return new
+
+
 class Solver(ABC):
-    """Carries x from times[0] down to times[-1]."""
+    """Carries x from times[0] down to times[-1].
+
+    Attributes:
+        evaluations: of the model in a step on a fixed grid, for planning only: what was spent is counted at the model.
+    """
+
+    evaluations: int = 1
+
+    @property
+    def least_steps(self) -> int:
+        """Smallest number of steps of a sampler with which the solver can be what it says."""
+        return 1
 
     @property
     def adaptive(self) -> bool:
@@ -96,13 +129,13 @@ class GridSolver(Solver):
 class _StochasticRule(GridSolver):
     """A rule with the noise level eta of `scoresde.dynamics` (1: reverse SDE, 0: no noise)."""
 
-    eta: float = 1.0
+    eta: Eta = 1.0
 
     def __post_init__(self) -> None:
-        require(math.isfinite(self.eta) and self.eta >= 0, "eta", self.eta, "give a number >= 0")
+        require_eta(self.eta)
 
     def with_eta(self, eta: float) -> Solver:
-        return dataclasses.replace(self, eta=eta)
+        return changed(self, eta=eta)
 
     def step(self, model: Model, x: Tensor, plan: Any, state: Any, noise: Callable[[], Tensor]) -> Step:
         """x <- a x + b eps_hat(x, t) + c z, with (t, a, b, c) from the plan."""
@@ -143,5 +176,6 @@ class ReverseDiffusion(_StochasticRule):
         alpha, sigma = sde.alpha(times), sde.sigma(times)
         ratio = alpha[:-1] / alpha[1:]
         g2 = sigma[:-1] ** 2 - (ratio * sigma[1:]) ** 2
-        b = -(1 + self.eta**2) / 2 * g2 / sigma[:-1]
-        return torch.stack((times[:-1], 2 - ratio, b, self.eta * g2.sqrt()), dim=1).tolist()
+        eta = eta_at(self.eta, sde.lam(times[:-1]))
+        b = -(1 + eta**2) / 2 * g2 / sigma[:-1]
+        return torch.stack((times[:-1], 2 - ratio, b, eta * g2.sqrt()), dim=1).tolist()
