@@ -34,6 +34,11 @@ CASES = {
     "velocity_2 eta=1": {"eta": 1.0},
     "velocity_3 eta=0.5": {"eta": 0.5},
     "velocity_4 eta=1": {"eta": 1.0},
+    "dpm_solver_2 eta=1": {"eta": 1.0},
+    "dpm_solver_3 eta=0.5": {"eta": 0.5},
+    "dpmpp_2s eta=0.5": {"eta": 0.5},
+    "dpmpp_3s eta=2": {"eta": 2.0},
+    "etd4rk eta=1": {"eta": 1.0},
     "sde_dpmpp_3m v": {"predict": "v"},
     "sa_solver window": {"eta": {"_target_": "scoresde.dynamics.EtaWindow", "eta": 1.0, "lowest": 0.05, "highest": 1}},
 }

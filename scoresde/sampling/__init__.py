@@ -3,8 +3,9 @@
 from scoresde.sampling.blackbox import TorchDiffEq
 from scoresde.sampling.corrector import Corrector, Langevin
 from scoresde.sampling.exponential import DDIM, Ancestral, DPMSolverPP2M, ExponentialMultistep
+from scoresde.sampling.exponential_stages import ExponentialRungeKutta
 from scoresde.sampling.grid import Grid, Karras, LambdaUniform, TimeUniform
-from scoresde.sampling.runge_kutta import Heun
+from scoresde.sampling.runge_kutta import Heun, RungeKutta
 from scoresde.sampling.sampler import Sampler, Samples
 from scoresde.sampling.solver import EulerMaruyama, GridSolver, ReverseDiffusion, Solver, Step
 
@@ -15,6 +16,7 @@ __all__ = [
     "DPMSolverPP2M",
     "EulerMaruyama",
     "ExponentialMultistep",
+    "ExponentialRungeKutta",
     "Grid",
     "GridSolver",
     "Heun",
@@ -22,6 +24,7 @@ __all__ = [
     "LambdaUniform",
     "Langevin",
     "ReverseDiffusion",
+    "RungeKutta",
     "Sampler",
     "Samples",
     "Solver",

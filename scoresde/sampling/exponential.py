@@ -1,6 +1,6 @@
 """Exponential multistep rules: the linear part of the equation is solved exactly, one quantity is interpolated."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -13,7 +13,7 @@ from scoresde.model import Model
 from scoresde.sampling import published
 from scoresde.sampling.coordinates import QUANTITIES, VARIABLES, Kernel, Quantity, Variable, parts, variable
 from scoresde.sampling.published import Weights
-from scoresde.sampling.solver import GridSolver, Solver, Step, accumulate, add, changed
+from scoresde.sampling.solver import Draw, GridSolver, Solver, Step, accumulate, add, changed
 from scoresde.sde import SDE
 
 HIGHEST_ORDER = 4
@@ -131,7 +131,7 @@ class ExponentialMultistep(GridSolver):
             done.append(rows)
         return torch.cat(parts)[torch.cat(done).argsort()]
 
-    def step(self, model: Model, x: Tensor, plan: Any, state: Any, noise: Callable[[], Tensor]) -> Step:
+    def step(self, model: Model, x: Tensor, plan: Any, state: Any, noise: Draw) -> Step:
         t, x0, eps, decay, std, *weights = plan
         predict, correct = weights[: self.order], weights[self.order :]
         prediction = model(x, t)

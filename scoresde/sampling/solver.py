@@ -17,6 +17,7 @@ from scoresde.sampling.corrector import Corrector
 from scoresde.sde import SDE
 
 S = TypeVar("S", bound="Solver")
+Draw = Callable[..., Tensor]  # draw(k=0): the k-th standard normal tensor of a step, of the shape of x
 
 
 class NoiseSource(Protocol):
@@ -57,13 +58,12 @@ def changed(solver: S, **fields: Any) -> S:
 
 
 class Solver(ABC):
-    """Carries x from times[0] down to times[-1].
+    """Carries x from times[0] down to times[-1]."""
 
-    Attributes:
-        evaluations: of the model in a step on a fixed grid, for planning only: what was spent is counted at the model.
-    """
-
-    evaluations: int = 1
+    @property
+    def evaluations(self) -> int:
+        """Evaluations of the model in one step, for planning only: what was spent is counted at the model."""
+        return 1
 
     @property
     def least_steps(self) -> int:
@@ -107,7 +107,7 @@ class GridSolver(Solver):
         """The coefficients of each of the N steps of times (N + 1,)."""
 
     @abstractmethod
-    def step(self, model: Model, x: Tensor, plan: Any, state: Any, noise: Callable[[], Tensor]) -> Step:
+    def step(self, model: Model, x: Tensor, plan: Any, state: Any, noise: Draw) -> Step:
         """One step; `state` is None at the first one, then what the step before returned."""
 
     def integrate(
@@ -116,8 +116,12 @@ class GridSolver(Solver):
         shape, device, dtype = x.shape, x.device, x.dtype
         model.sde.remember(times)
         state = None
+
+        def draw(i: int, k: int = 0) -> Tensor:
+            return noise.normal(f"solver {k}" if k else "solver", i, shape, device, dtype)
+
         for i, (t, plan) in enumerate(zip(times.tolist()[1:], self.plan(model.sde, times), strict=True)):
-            x, state = self.step(model, x, plan, state, partial(noise.normal, "solver", i, shape, device, dtype))
+            x, state = self.step(model, x, plan, state, partial(draw, i))
             if corrector is not None:
                 for k in range(corrector.steps):
                     z = noise.normal("corrector", i * corrector.steps + k, shape, device, dtype)
@@ -137,7 +141,7 @@ class _StochasticRule(GridSolver):
     def with_eta(self, eta: float) -> Solver:
         return changed(self, eta=eta)
 
-    def step(self, model: Model, x: Tensor, plan: Any, state: Any, noise: Callable[[], Tensor]) -> Step:
+    def step(self, model: Model, x: Tensor, plan: Any, state: Any, noise: Draw) -> Step:
         """x <- a x + b eps_hat(x, t) + c z, with (t, a, b, c) from the plan."""
         t, a, b, c = plan
         x = model(x, t).combine(x=a, eps=b)
