@@ -152,7 +152,7 @@ def test_predictor_corrector_law(solver, sde):
         sampler = Sampler(solver_named(solver), LambdaUniform(), n, corrector=corrector, denoise=False)
         errors.append(distance(model, sampler, model.sde.t_min))
     assert (2 * errors[1] - errors[0]).abs().max() < 5e-3
-    assert errors[1].abs().max() < 0.6 * errors[0].abs().max()
+    assert errors[1].abs().max() < 0.6 * errors[0].abs().max() + 1e-3  # errors of two signs may cancel
 
 
 @pytest.mark.parametrize("sde", SDES)
