@@ -102,10 +102,11 @@ def test_every_choice_of_a_training_passes_the_checks(option):
 @pytest.mark.parametrize("option", [f for f in GROUPS if f.startswith(("solver", "grid", "corrector"))])
 def test_every_choice_of_a_sampler_lands_in_it(option):
     group, name = option.split("/")
-    cfg = composed("sample", f"{group}={name}")
+    given = {"times": [1.0, 0.5, 0.1]} if option == "grid/list" else {}
+    cfg = composed("sample", f"{group}={name}", *(f"sampler.{group}.{k}={v}" for k, v in given.items()))
     check(cfg["sampler"], "sampler")
     own = yaml.safe_load((CONF / f"{option}.yaml").read_text()) or {}
-    assert cfg["sampler"][group] == own
+    assert cfg["sampler"][group] == {**own, **given}
 
 
 def test_a_preset_wins_over_the_choices_of_the_command():

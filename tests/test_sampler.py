@@ -3,14 +3,13 @@
 import numpy as np
 import pytest
 import torch
-from support import SDES, SOLVERS, built, exact_model, mixture, options, sde_named, solver_named
+from support import SDES, SOLVERS, exact_model, mixture, sde_named, solver_named
 from torch import nn
 
 from scoresde import InputError, Sampler, ScoreModel
 from scoresde.noise import Noise
 from scoresde.sampling import DDIM, GridSolver, Heun, Langevin, TimeUniform
 
-GRIDS = options("grid")
 GRID_SOLVERS = [n for n in SOLVERS if isinstance(solver_named(n), GridSolver)]
 
 
@@ -80,37 +79,6 @@ def test_samples_have_the_law_of_a_mixture(solver, sde):
     torch.testing.assert_close(torch.cov(x.T), torch.cov(data.T), rtol=0, atol=0.12)
 
 
-@pytest.mark.parametrize("sde", SDES)
-@pytest.mark.parametrize("grid", GRIDS)
-def test_grids_fall_from_the_prior_to_the_cut_off(grid, sde):
-    path = sde_named(sde)
-    for points in (2, 3, 50):
-        times = built("grid", grid)(path, points)
-        assert len(times) == points
-        assert times[0] == path.T
-        assert times[-1] == path.t_min
-        assert (times.diff() < 0).all()
-    assert built("grid", grid)(path, 1).tolist() == [path.T]
-
-
-@pytest.mark.parametrize("sde", SDES)
-def test_grids_are_uniform_in_their_variable(sde):
-    path = sde_named(sde)
-    lam = path.lam(built("grid", "lambda")(path, 30)).diff()
-    torch.testing.assert_close(lam, lam.mean().expand(29), rtol=1e-6, atol=0)
-    dt = built("grid", "time")(path, 30).diff()
-    torch.testing.assert_close(dt, dt.mean().expand(29), rtol=1e-9, atol=0)
-    ratio = torch.exp(-path.lam(built("grid", "karras")(path, 30)) / 7).diff()
-    torch.testing.assert_close(ratio, ratio.mean().expand(29), rtol=1e-6, atol=0)
-
-
-def test_karras_grid_in_closed_form_for_edm():
-    sde = sde_named("edm")
-    ramp = np.linspace(0, 1, 18)
-    published = (80 ** (1 / 7) + ramp * (0.002 ** (1 / 7) - 80 ** (1 / 7))) ** 7
-    np.testing.assert_allclose(built("grid", "karras")(sde, 18).numpy(), published, rtol=1e-9)
-
-
 def test_one_step_is_the_denoiser_at_the_prior():
     model = exact_model(sde_named("vp"))
     sampler = Sampler(DDIM(), steps=1)
@@ -158,7 +126,6 @@ def test_a_path_can_be_differentiated():
         (lambda: solver_named("torchdiffeq", rtol=0.0), "rtol"),
         (lambda: Langevin(snr=-0.1), "snr"),
         (lambda: Langevin(steps=0), "steps"),
-        (lambda: built("grid", "karras", rho=0.0), "rho"),
         (lambda: Sampler(DDIM()).sample(exact_model(sde_named("vp")), (2,), n=0), "n: 0"),
         (lambda: Sampler(DDIM()).sample(exact_model(sde_named("vp")), (2,), n=1, batch_size=0), "batch_size: 0"),
     ],

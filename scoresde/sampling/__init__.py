@@ -3,7 +3,18 @@
 from scoresde.sampling.blackbox import TorchDiffEq
 from scoresde.sampling.corrector import Corrector, Langevin
 from scoresde.sampling.exponential import DDIM, Ancestral, DPMSolverPP2M, ExponentialMultistep
-from scoresde.sampling.grid import Grid, Karras, LambdaUniform, TimeUniform
+from scoresde.sampling.grid import (
+    ContinuousGrid,
+    Cosine,
+    Discrete,
+    Explicit,
+    Grid,
+    Karras,
+    LambdaUniform,
+    NoiseShareUniform,
+    Quadratic,
+    TimeUniform,
+)
 from scoresde.sampling.runge_kutta import Heun
 from scoresde.sampling.sampler import Sampler, Samples
 from scoresde.sampling.solver import EulerMaruyama, GridSolver, ReverseDiffusion, Solver, Step
@@ -11,9 +22,13 @@ from scoresde.sampling.solver import EulerMaruyama, GridSolver, ReverseDiffusion
 __all__ = [
     "DDIM",
     "Ancestral",
+    "ContinuousGrid",
     "Corrector",
+    "Cosine",
     "DPMSolverPP2M",
+    "Discrete",
     "EulerMaruyama",
+    "Explicit",
     "ExponentialMultistep",
     "Grid",
     "GridSolver",
@@ -21,6 +36,8 @@ __all__ = [
     "Karras",
     "LambdaUniform",
     "Langevin",
+    "NoiseShareUniform",
+    "Quadratic",
     "ReverseDiffusion",
     "Sampler",
     "Samples",
