@@ -1,7 +1,7 @@
 """Solvers, grids, correctors and the sampler that joins them."""
 
 from scoresde.sampling.blackbox import TorchDiffEq
-from scoresde.sampling.corrector import Corrector, Langevin
+from scoresde.sampling.corrector import AnnealedLangevin, Corrector, Langevin, UnderdampedLangevin
 from scoresde.sampling.exponential import DDIM, Ancestral, DPMSolverPP2M, ExponentialMultistep
 from scoresde.sampling.grid import (
     ContinuousGrid,
@@ -22,6 +22,7 @@ from scoresde.sampling.solver import EulerMaruyama, GridSolver, ReverseDiffusion
 __all__ = [
     "DDIM",
     "Ancestral",
+    "AnnealedLangevin",
     "ContinuousGrid",
     "Corrector",
     "Cosine",
@@ -45,4 +46,5 @@ __all__ = [
     "Step",
     "TimeUniform",
     "TorchDiffEq",
+    "UnderdampedLangevin",
 ]
