@@ -8,7 +8,7 @@ from torch import nn
 
 from scoresde import InputError, Sampler, ScoreModel
 from scoresde.noise import Noise
-from scoresde.sampling import DDIM, GridSolver, Heun, Langevin, TimeUniform
+from scoresde.sampling import DDIM, GridSolver, Heun, TimeUniform
 
 GRID_SOLVERS = [n for n in SOLVERS if isinstance(solver_named(n), GridSolver)]
 
@@ -124,9 +124,6 @@ def test_a_path_can_be_differentiated():
         (lambda: Sampler(DDIM(), eta=-1.0), r"eta: -1\.0"),
         (lambda: Sampler(DDIM(), eta=float("nan")), "eta: nan"),
         (lambda: Sampler(DDIM(), eta=1.5), r"eta: 1\.5"),
-        (lambda: Sampler(solver_named("torchdiffeq"), corrector=Langevin()), "allows no corrector"),
-        (lambda: solver_named("torchdiffeq", method="rk45"), "rk45"),
-        (lambda: solver_named("torchdiffeq", rtol=0.0), "rtol"),
         (lambda: Sampler(DDIM()).sample(exact_model(sde_named("vp")), (2,), n=0), "n: 0"),
         (lambda: Sampler(DDIM()).sample(exact_model(sde_named("vp")), (2,), n=1, batch_size=0), "batch_size: 0"),
     ],
@@ -143,12 +140,3 @@ def test_a_model_that_returns_nan_is_an_error():
 
     with pytest.raises(InputError, match="3 of 3 samples are NaN"):
         Sampler(DDIM(), TimeUniform(), steps=3).sample(ScoreModel(Broken(), sde_named("vp")), (2,), n=3)
-
-
-def test_an_integrator_that_is_stuck_says_so():
-    class Broken(nn.Module):
-        def forward(self, x, c):
-            return x * float("nan")
-
-    with pytest.raises(InputError, match="dopri5 of torchdiffeq is stuck"):
-        Sampler(solver_named("torchdiffeq")).sample(ScoreModel(Broken(), sde_named("vp")), (2,), n=3)

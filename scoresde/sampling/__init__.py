@@ -1,6 +1,6 @@
 """Solvers, grids, correctors and the sampler that joins them."""
 
-from scoresde.sampling.blackbox import TorchDiffEq
+from scoresde.sampling.blackbox import BlackBox, SciPy, TorchDiffEq
 from scoresde.sampling.corrector import AnnealedLangevin, Corrector, Langevin, UnderdampedLangevin
 from scoresde.sampling.exponential import DDIM, Ancestral, DPMSolverPP2M, ExponentialMultistep
 from scoresde.sampling.grid import (
@@ -23,6 +23,7 @@ __all__ = [
     "DDIM",
     "Ancestral",
     "AnnealedLangevin",
+    "BlackBox",
     "ContinuousGrid",
     "Corrector",
     "Cosine",
@@ -42,6 +43,7 @@ __all__ = [
     "ReverseDiffusion",
     "Sampler",
     "Samples",
+    "SciPy",
     "Solver",
     "Step",
     "TimeUniform",
