@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from scoresde.figures.style import DATA, INK, dots, finished, legend, panels, plane, square
+from scoresde.figures.style import DATA, INK, dots, finished, legend, panels, plane, span, square
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -99,4 +99,35 @@ def trajectories(
         plane(ax, *limits)
         ax.set_title(name, fontsize=11, color=INK)
     legend(figure, axes[0][0])
+    return finished(figure, path, title)
+
+
+def flow(
+    moments: Tensor, transform: Transform, path: str | Path | None = None, title: str | None = None, lines: int = 100
+) -> Figure | None:
+    """Draws the ways of points (m, n, 2) in model units from noise to data over the cloud in which they end.
+
+    The first `lines` ways are drawn, dark at the noise and light near the data, with both ends marked; of the others
+    the end alone, faint, as a measure of where samples lie.
+    """
+    from matplotlib.collections import LineCollection
+
+    ways = np.stack([transform.decode(x.double().reshape(-1, *transform.event_shape)).numpy() for x in moments])
+    ways = ways.reshape(*ways.shape[:2], 2)
+    figure, axes = panels(1, 1, 6.0, 5.6)
+    ax = axes[0][0]
+    dots(ax, ways[-1], DATA, alpha=0.25)
+    few = ways[:, :lines]
+    segments = np.stack([few[:-1], few[1:]], axis=2).reshape(-1, 2, 2)
+    drawing = LineCollection(list(segments), cmap="viridis", linewidths=0.7, alpha=0.6, zorder=2)
+    drawing.set_array(np.repeat(np.linspace(0, 0.9, len(few) - 1), few.shape[1]))
+    drawing.set_clim(0, 1)
+    ax.add_collection(drawing)
+    ax.scatter(*few[0].T, s=12, color="white", edgecolors=INK, linewidths=0.7, zorder=3, label="noise")
+    ax.scatter(*few[-1].T, s=12, color=DATA, edgecolors=INK, linewidths=0.7, zorder=4, label="sample")
+    same_unit = transform.kind == "points"
+    both = np.concatenate([few.reshape(-1, 2), ways[-1]])
+    x, y = square(both, 0.05) if same_unit else (span(both[:, 0], 0.05), span(both[:, 1], 0.05))
+    plane(ax, x, y, equal=same_unit)
+    legend(figure, ax)
     return finished(figure, path, title)

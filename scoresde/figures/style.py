@@ -18,6 +18,7 @@ DATA = "#D98200"
 FAINT = "#C4C4C4"
 INK = "#333333"
 GAP = 0.42  # between images: grey, so that neither black nor white ones run into each other
+SPACE = 5  # pixels between images
 MOST_POINTS = 4000
 
 
@@ -80,22 +81,29 @@ def finished(figure: Figure, path: str | Path | None, title: str | None) -> Figu
     return None
 
 
-def tiled(images: np.ndarray, low: float | None, high: float | None) -> np.ndarray:
-    """One picture (rows, columns, 3) in uint8 of up to 10 x 10 images (n, channels, height, width)."""
+def tiled(
+    images: np.ndarray, low: float | None, high: float | None, across: int | None = None, pixels: int = 44
+) -> np.ndarray:
+    """One picture (rows, columns, 3) in uint8 of images (n, channels, height, width).
+
+    All of them in rows of `across`; or, without that, as many as fit into a square of up to 10 x 10. Small images are
+    enlarged by a whole number to at most so many pixels.
+    """
     images = images.astype(np.float64)
     low = float(np.nanmin(images)) if low is None else low
     high = float(np.nanmax(images)) if high is None else high
     unit = np.nan_to_num((images - low) / max(high - low, 1e-12)).clip(0, 1)
     n, channels, h, w = unit.shape
-    zoom = max(1, 44 // max(h, w))
-    across = max(1, min(10, math.ceil(math.sqrt(n)), max(3, 640 // (zoom * max(h, w)))))
-    down = min(across, math.ceil(n / across))
-    gap = 5
-    sheet = np.full((down * (zoom * h + gap) - gap, across * (zoom * w + gap) - gap, 3), GAP)
-    for k, image in enumerate(unit[: across * down]):
-        top, left = (k // across) * (zoom * h + gap), (k % across) * (zoom * w + gap)
-        pixels = np.moveaxis(image if channels == 3 else image[:1].repeat(3, axis=0), 0, -1)
-        sheet[top : top + zoom * h, left : left + zoom * w] = pixels.repeat(zoom, axis=0).repeat(zoom, axis=1)
+    zoom = max(1, pixels // max(h, w))
+    if across is None:
+        across = max(1, min(10, math.ceil(math.sqrt(n)), max(3, 640 // (zoom * max(h, w)))))
+        unit = unit[: across**2]
+    down = math.ceil(len(unit) / across)
+    sheet = np.full((down * (zoom * h + SPACE) - SPACE, across * (zoom * w + SPACE) - SPACE, 3), GAP)
+    for k, image in enumerate(unit):
+        top, left = (k // across) * (zoom * h + SPACE), (k % across) * (zoom * w + SPACE)
+        colours = np.moveaxis(image if channels == 3 else image[:1].repeat(3, axis=0), 0, -1)
+        sheet[top : top + zoom * h, left : left + zoom * w] = colours.repeat(zoom, axis=0).repeat(zoom, axis=1)
     return np.asarray(np.rint(sheet * 255), dtype=np.uint8)
 
 

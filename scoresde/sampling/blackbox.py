@@ -104,7 +104,8 @@ class SciPy(BlackBox):
 
     In these coordinates (Lu and Song 2024, arXiv 2410.11081, section 3) the equation of every SDE runs over an
     interval within [0, pi/2], has no coefficient that diverges or vanishes, and a state of the order of one or of the
-    data, so that tolerances mean the same for every SDE. It is never evaluated outside [t_min, T].
+    data, so that tolerances mean the same for every SDE. It is never evaluated outside [t_min, T]. At the times of the
+    sampler's grid it says, by interpolation, where it was (DOP853 at its own steps).
 
     The state is float64 on the host; the model sees it in the type and on the device of x. It takes one error norm
     over the whole batch, so here, unlike elsewhere, a sample depends slightly (within the tolerances) on its
@@ -141,18 +142,35 @@ class SciPy(BlackBox):
         if len(times) < 2:
             return
         flow = _Flow(model, float(times[0]), float(times[-1]), x)
+        model.sde.remember(times)
+        due = [(t, flow.angle(t)) for t in reversed(times.tolist()[1:])]
         stepper = self._stepper(flow, x)
         while stepper.status == "running":
             with warnings.catch_warnings():  # LSODA says by a warning too what `status` says
                 warnings.simplefilter("ignore")
                 message = stepper.step()
-            t = flow.time(stepper.t)
             if stepper.status == "failed":
                 raise InputError(
-                    f"solver: {self.method} of scipy is stuck at t = {t:.4g} ({' '.join(str(message).split())}); "
-                    f"the tolerances rtol={self.rtol}, atol={self.atol} may be too small for {x.dtype}"
+                    f"solver: {self.method} of scipy is stuck at t = {flow.time(stepper.t):.4g} "
+                    f"({' '.join(str(message).split())}); the tolerances rtol={self.rtol}, atol={self.atol} may be too "
+                    f"small for {x.dtype}"
                 )
-            yield t, flow.state(stepper.y, t)
+            for t, u in self._passed(stepper, flow, due):
+                yield t, flow.state(u, t)
+
+    def _passed(
+        self, stepper: Any, flow: "_Flow", due: list[tuple[float, float]]
+    ) -> Iterator[tuple[float, np.ndarray]]:
+        """The times and states that the last step reached, of those that are due: pairs (t, phi), the next one last."""
+        if self.method == "DOP853":  # whose interpolation would cost evaluations
+            yield flow.time(stepper.t), stepper.y
+            return
+        inside = None
+        while due and due[-1][1] >= stepper.t:
+            t, angle = due.pop()
+            if angle > stepper.t and inside is None:
+                inside = stepper.dense_output()
+            yield t, stepper.y if inside is None or angle == stepper.t else inside(angle)
 
     def _stepper(self, flow: "_Flow", x: Tensor) -> Any:
         import scipy.integrate  # takes a while, so only when used
@@ -177,11 +195,14 @@ class _Flow:
     def __init__(self, model: Model, T: float, t_min: float, x: Tensor) -> None:
         self.model, self.T, self.t_min = model, T, t_min
         self.shape, self.device, self.dtype = x.shape, x.device, x.dtype
-        top, bottom = model.sde.at(T), model.sde.at(t_min)
-        self.first = math.atan2(top.sigma, top.alpha)
-        self.last = math.atan2(bottom.sigma, bottom.alpha)
+        self.first, self.last, top = self.angle(T), self.angle(t_min), model.sde.at(T)
         x64 = x.detach().to("cpu", torch.float64)
         self.start = (x64 / math.hypot(top.alpha, top.sigma)).numpy().ravel()
+
+    def angle(self, t: float) -> float:
+        """phi at a time."""
+        level = self.model.sde.at(t)
+        return math.atan2(level.sigma, level.alpha)
 
     def time(self, phi: float) -> float:
         """The time at an angle; exact at both ends, and never beyond them."""
