@@ -29,6 +29,7 @@ def built(group: str, name: str, **changes: Any) -> Any:
 
 SDES = options("sde")
 SOLVERS = options("solver")
+CORRECTORS = [name for name in options("corrector") if name != "none"]
 
 
 def sde_named(name: str) -> SDE:
@@ -52,6 +53,16 @@ def mixture() -> GaussianMixture:
         [0.2, 0.5, 0.3],
         [[-1.5, 0.3], [1.0, 1.0], [0.2, -1.2]],
         [[[0.2, 0.05], [0.05, 0.1]], [[0.3, 0.0], [0.0, 0.1]], [[0.15, -0.1], [-0.1, 0.25]]],
+    )
+
+
+def gaussian_law(model: ExactModel, t: float) -> tuple[Tensor, Tensor]:
+    """Mean and covariance of x_t for the data of `gaussian`."""
+    level, data = model.sde.at(t), model.data
+    assert isinstance(data, GaussianMixture)
+    covariance = data.axes[0] @ torch.diag(data.variances[0]) @ data.axes[0].T
+    return level.alpha * data.means[0], level.alpha**2 * covariance + level.sigma**2 * torch.eye(
+        len(covariance), dtype=torch.float64
     )
 
 

@@ -235,6 +235,21 @@ def test_samples_are_written_whole(trained, here, arguments):
     assert summary(here / "drawn")["nfe"] == 5
 
 
+@pytest.mark.parametrize("solver", ["heun", "scipy", "torchdiffeq"])
+def test_the_way_from_noise_to_data_is_drawn_beside_the_samples(trained, here, solver, capsys):
+    plain = ["sample", f"run={trained}", f"solver={solver}", "sampler.steps=7", "n=30"]
+    assert main([*plain, "out=plain"]) == 0
+    assert main([*plain, "out=way", "sampler.path=true"]) == 0
+    pictures = {"strip.png", "film.gif", "flow.png"}
+    assert {p.name for p in Path("way").iterdir()} == {p.name for p in Path("plain").iterdir()} | pictures
+    assert summary(here / "way")["sampler"] == summary(here / "plain")["sampler"]
+    assert summary(here / "way")["nfe"] == summary(here / "plain")["nfe"]
+    np.testing.assert_array_equal(*(np.load(f"{d}/samples.npz")["samples"] for d in ("plain", "way")))
+    with Image.open("way/film.gif") as film:
+        assert film.n_frames == 8  # the prior and what each step of the grid leads to
+    assert "path: strip.png, film.gif, flow.png" in capsys.readouterr().out
+
+
 def test_many_samples_need_no_more_memory_than_a_batch(trained, here):
     import resource
 
@@ -270,7 +285,7 @@ def test_a_sweep_of_samplers(trained, here, capsys):
 def test_samples_that_cannot_be_drawn_leave_nothing(trained, here, capsys):
     known = set((trained / "samples").iterdir())
     rule = ["solver=ddim", "corrector=langevin", "sampler.corrector.rule=norm"]
-    assert "64" in failed(capsys, "sample", f"run={trained}", *rule)
+    assert failed(capsys, "sample", f"run={trained}", *rule).startswith("rule: 'norm' has no correct limit in 2 dim")
     assert set((trained / "samples").iterdir()) == known
 
 
@@ -420,6 +435,7 @@ def test_several_settings_together(here, capsys, typed, line):
         (["run=RUN", "sampler.steps=0"], "sampler.steps: 0 is not allowed; give an integer >= 1"),
         (["run=RUN", "solver=heun", "sampler.eta=1"], "sampler.eta: 1.0 is not possible with Heun"),
         (["run=RUN", "solver=torchdiffeq", "corrector=langevin"], "sampler.corrector: torchdiffeq takes its own steps"),
+        (["run=RUN", "sampler.path=5"], "sampler.path: 5 is not true or false"),
         (["run=RUN", "out=file.txt"], "out: no folder can be made here"),
     ],
 )

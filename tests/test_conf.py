@@ -14,6 +14,7 @@ from PIL import Image
 
 from scoresde.build import RUNTIME, TARGET, check, resolve
 from scoresde.cli.main import config_folder, main
+from scoresde.cli.settings import without_path
 
 CONF = Path(__file__).parents[1] / "conf"
 FILES = sorted(p.relative_to(CONF).with_suffix("").as_posix() for p in CONF.rglob("*.yaml") if p.parent.name != "help")
@@ -90,7 +91,7 @@ def test_says_what_it_is_and_where_it_goes(file):
 @pytest.mark.parametrize("command", ["train", "sample"])
 def test_the_commands_list_every_argument_of_a_sampler(command):
     cfg = composed(command)
-    samplers = cfg["samplers"].values() if command == "train" else [cfg["sampler"]]
+    samplers = cfg["samplers"].values() if command == "train" else [without_path(cfg["sampler"])[0]]
     for sampler in samplers:
         assert set(sampler) - {TARGET} == set(parameters(sampler))
         assert sampler["eta"] is None
@@ -110,10 +111,11 @@ def test_every_choice_of_a_training_passes_the_checks(option):
 @pytest.mark.parametrize("option", [f for f in GROUPS if f.startswith(("solver", "grid", "corrector"))])
 def test_every_choice_of_a_sampler_lands_in_it(option):
     group, name = option.split("/")
-    cfg = composed("sample", f"{group}={name}")
-    check(cfg["sampler"], "sampler")
+    given = {"times": [1.0, 0.5, 0.1]} if option == "grid/list" else {}
+    cfg = composed("sample", f"{group}={name}", *(f"sampler.{group}.{k}={v}" for k, v in given.items()))
+    check(without_path(cfg["sampler"])[0], "sampler")
     own = yaml.safe_load((CONF / f"{option}.yaml").read_text()) or {}
-    assert cfg["sampler"][group] == own
+    assert cfg["sampler"][group] == {**own, **given}
 
 
 def test_a_preset_wins_over_the_choices_of_the_command():

@@ -4,14 +4,12 @@ With an exact Gaussian score every rule here is affine in its starting point and
 random number in turn is one and all others are zero gives the mean and covariance of the result without sampling.
 """
 
-import numpy as np
 import pytest
 import torch
-from scipy.linalg import solve_discrete_lyapunov
-from support import SDES, SOLVERS, exact_model, gaussian, sde_named, solver_named
+from support import CORRECTORS, SDES, SOLVERS, built, exact_model, gaussian, gaussian_law, sde_named, solver_named
 
-from scoresde import InputError, Sampler
-from scoresde.sampling import DDIM, Ancestral, GridSolver, LambdaUniform, Langevin, TimeUniform
+from scoresde import Sampler
+from scoresde.sampling import DDIM, Ancestral, GridSolver, LambdaUniform, TimeUniform
 
 D = 2
 STOCHASTIC = {name: {} for name in SOLVERS if getattr(solver_named(name), "eta", 0) > 0}
@@ -72,15 +70,9 @@ class UnitNoise:
         return z
 
 
-def exact_law(model, t):
-    level, data = model.sde.at(t), model.data
-    covariance = data.axes[0] @ torch.diag(data.variances[0]) @ data.axes[0].T
-    return level.alpha * data.means[0], level.alpha**2 * covariance + level.sigma**2 * torch.eye(D)
-
-
 def law(model, sampler, from_exact=True):
     """Mean and covariance of what the sampler returns when it starts from the exact law of x_T."""
-    mean, covariance = exact_law(model, model.sde.T)
+    mean, covariance = gaussian_law(model, model.sde.T)
 
     def run(rows):
         noise = UnitNoise()
@@ -98,7 +90,7 @@ def law(model, sampler, from_exact=True):
 def distance(model, sampler, t):
     """Largest relative error of mean and covariance, with the sign kept so that errors can be extrapolated."""
     mean, covariance = law(model, sampler)
-    exact_mean, exact_covariance = exact_law(model, t)
+    exact_mean, exact_covariance = gaussian_law(model, t)
     scale = torch.linalg.cholesky(exact_covariance)
     white = torch.linalg.solve_triangular(scale, (mean - exact_mean)[:, None], upper=False)
     inverse = torch.linalg.inv(scale)
@@ -143,63 +135,21 @@ def test_second_order_beats_first_order_at_eta_1(sde):
     assert size("dpmpp_2m") < 0.25 * size("ancestral")
 
 
-@pytest.mark.parametrize(("solver", "sde"), with_sdes(STOCHASTIC))
-def test_predictor_corrector_law(solver, sde):
-    """With steps growing and snr shrinking together the corrector leaves the law where it is."""
+@pytest.mark.parametrize(
+    ("solver", "corrector", "sde"),
+    [(solver, "langevin", sde) for solver, sde in with_sdes(STOCHASTIC)]
+    + [("ancestral", c, sde) for c in CORRECTORS if c != "langevin" for sde in SDES],
+)
+def test_predictor_corrector_law(solver, corrector, sde):
+    """With steps growing and those of the corrector shrinking together it leaves the law where it is."""
     model, errors = exact_model(sde_named(sde), gaussian()), []
     for n, snr in ((150, 0.1), (300, 0.1 / 2**0.5)):
-        corrector = Langevin(snr=snr, steps=2)
-        sampler = Sampler(solver_named(solver), LambdaUniform(), n, corrector=corrector, denoise=False)
+        size = {"step": (2 * snr) ** 2} if corrector == "annealed_langevin" else {"snr": snr}
+        chain = built("corrector", corrector, steps=2, **size)
+        sampler = Sampler(solver_named(solver), LambdaUniform(), n, corrector=chain, denoise=False)
         errors.append(distance(model, sampler, model.sde.t_min))
     assert (2 * errors[1] - errors[0]).abs().max() < 5e-3
     assert errors[1].abs().max() < 0.6 * errors[0].abs().max() + 1e-3  # errors of two signs may cancel
-
-
-@pytest.mark.parametrize("sde", SDES)
-@pytest.mark.parametrize("lam", [-1.0, 0.5, 3.0])
-def test_stationary_law_of_langevin(sde, lam):
-    """One step is x -> A x + b + C z; its fixed point tends to p_t as snr^2 -> 0."""
-    model, errors = exact_model(sde_named(sde), gaussian()), []
-    t = float(model.sde.t_of_lam(lam))
-    exact_mean, exact_covariance = (a.numpy() for a in exact_law(model, t))
-    for snr in (0.1, 0.1 / 2**0.5):
-        step, zero = Langevin(snr=snr).step, torch.zeros(3, D, dtype=torch.float64)
-        x = zero.clone()
-        x[1:] = torch.eye(D)
-        with torch.no_grad():
-            b = step(model, zero, t, zero).numpy()[0]
-            a = (step(model, x, t, zero).numpy()[1:] - b).T
-            c = (step(model, zero, t, x).numpy()[1:] - b).T
-        mean = np.linalg.solve(np.eye(D) - a, b)
-        covariance = solve_discrete_lyapunov(a, c @ c.T)
-        np.testing.assert_allclose(mean, exact_mean, rtol=1e-6, atol=1e-8)
-        errors.append(np.abs(covariance - exact_covariance).max() / exact_covariance.max())
-    assert errors[1] == pytest.approx(errors[0] / 2, rel=0.05)
-    assert abs(2 * errors[1] - errors[0]) < 2e-4
-
-
-def test_norm_rule_has_no_limit_in_few_dimensions_and_is_refused():
-    model = exact_model(sde_named("vp"), gaussian())
-    with pytest.raises(InputError, match="at least 64"):
-        Langevin(rule="norm").step(model, torch.ones(3, 2), 0.5, torch.ones(3, 2))
-
-
-def test_norm_rule_steps_as_published():
-    """The step is e score + sqrt(2 e) z with sqrt(e/2) = snr |z| / |score|, sample by sample."""
-    d, snr = 64, 0.16
-    model = exact_model(sde_named("vp"), type(gaussian())([1.0], torch.zeros(1, d), torch.eye(d)[None]))
-    x, z = (torch.randn(5, d, generator=torch.Generator().manual_seed(k), dtype=torch.float64) for k in (0, 1))
-    step = Langevin(snr=snr, rule="norm").step
-    drift = step(model, x, 0.5, 1e-300 * z) - x  # vanishing noise makes a vanishing step
-    assert drift.norm() == 0
-    score = model(x, 0.5).score
-    moved = step(model, x, 0.5, z) - x
-    # the part along neither z nor score is zero; solve for the two factors of each sample
-    for k in range(5):
-        basis = torch.stack((score[k], z[k]), dim=1)
-        (e, noise), *_ = torch.linalg.lstsq(basis, moved[k, :, None])[0].T.tolist()
-        assert noise == pytest.approx((2 * e) ** 0.5, rel=1e-9)
-        assert (e / 2) ** 0.5 == pytest.approx(snr * float(z[k].norm() / score[k].norm()), rel=1e-9)
 
 
 @pytest.mark.parametrize("sde", SDES)

@@ -7,7 +7,7 @@ from support import SDES, SOLVERS, exact_flow, exact_model, sde_named, solver_na
 
 from scoresde import InputError, Sampler
 from scoresde.noise import Noise
-from scoresde.sampling import DDIM, ExponentialMultistep, GridSolver, Heun, LambdaUniform, TorchDiffEq
+from scoresde.sampling import DDIM, ExponentialMultistep, GridSolver, Heun, LambdaUniform
 from scoresde.sampling.coordinates import QUANTITIES, VARIABLES
 
 FIRST, LAST = -2.0, 1.5  # interval of lam, inside the range of every SDE of conf/
@@ -156,36 +156,6 @@ def test_second_order_multistep_is_exact_for_linear_predictions(sde):
         for plan in one.plan(path, fine_times):
             fine = one.step(model, fine, plan, None, lambda: torch.zeros_like(x)).x
         torch.testing.assert_close(coarse, fine, rtol=5e-4, atol=5e-4)
-
-
-@pytest.mark.parametrize("sde", SDES)
-@pytest.mark.parametrize(("method", "order", "coarse"), [("euler", 1, 100), ("midpoint", 2, 100), ("rk4", 4, 20)])
-def test_fixed_step_methods_of_torchdiffeq(sde, method, order, coarse):
-    """They see our velocity field on our grid, and reach the order they have on any smooth field."""
-    path = sde_named(sde)
-    model, errors = exact_model(path), []
-    lams = torch.tensor([FIRST, LAST], dtype=torch.float64)
-    level = path.at(float(path.t_of_lam(FIRST)))
-    x = start() * (level.alpha**2 + level.sigma**2) ** 0.5
-    exact = exact_flow(model, x, lams)[-1]
-    for steps in (coarse, 2 * coarse):
-        times = path.t_of_lam(torch.linspace(FIRST, LAST, steps + 1, dtype=torch.float64))
-        *_, (_, last) = TorchDiffEq(method).integrate(model, times, x, Noise(0))
-        errors.append(float((last - exact).square().mean().sqrt()))
-    assert np.log2(errors[0] / errors[1]) == pytest.approx(order, abs=0.35)
-
-
-@pytest.mark.parametrize("sde", SDES)
-def test_adaptive_black_box_is_as_exact_as_its_tolerance(sde):
-    path = sde_named(sde)
-    model, lams = exact_model(path), torch.tensor([FIRST, LAST], dtype=torch.float64)
-    level = path.at(float(path.t_of_lam(FIRST)))
-    x = start() * (level.alpha**2 + level.sigma**2) ** 0.5
-    exact = exact_flow(model, x, lams)[-1]
-    for method, tolerance in (("dopri5", 1e-5), ("dopri5", 1e-9), ("bosh3", 1e-5), ("dopri8", 1e-8)):
-        solver = TorchDiffEq(method, rtol=tolerance, atol=tolerance)
-        *_, (_, last) = solver.integrate(model, path.t_of_lam(lams), x, Noise(0))
-        assert float((last - exact).abs().max()) < 100 * tolerance
 
 
 def edm_algorithm_1(denoise, sigmas, x):

@@ -14,9 +14,10 @@ from torch import Tensor
 from scoresde import runs
 from scoresde.build import build, check
 from scoresde.cli.jobs import sweeping
+from scoresde.cli.path import draw_path
 from scoresde.cli.progress import draw
 from scoresde.cli.report import picture
-from scoresde.cli.settings import SampleSettings
+from scoresde.cli.settings import SampleSettings, without_path
 from scoresde.cli.stream import ArchiveWriter, TableWriter
 from scoresde.errors import InputError
 from scoresde.runs import Run
@@ -32,12 +33,19 @@ def sample(cfg: dict[str, Any]) -> None:
         InputError: something in the configuration cannot be had; no folder is left behind then.
     """
     settings: SampleSettings = SampleSettings.of(cfg)
-    check(cfg["sampler"], "sampler", settings.packages, Sampler)
-    sampler: Sampler = build(cfg["sampler"], "sampler", settings.packages, Sampler)
+    arguments, path = without_path(cfg["sampler"])
+    check(arguments, "sampler", settings.packages, Sampler)
+    sampler: Sampler = build(arguments, "sampler", settings.packages, Sampler)
     run = runs.load(settings.run, settings.checkpoint, settings.device, settings.weights, settings.packages)
     out = _folder(settings, run.path, sampler)
     try:
-        _write(out, run, sampler, settings, cfg)
+        _write(out, run, sampler, settings, arguments)
+        if path:
+            pictures = draw_path(
+                out, run, sampler, min(settings.n, settings.batch_size), settings.seed, _label(sampler)
+            )
+            films = "" if "film.gif" in pictures else "; only images and pairs of numbers have a film"
+            print(f"path: {', '.join(pictures)}{films}", flush=True)
     finally:
         _remove_if_empty(out)
 
@@ -62,7 +70,7 @@ def _folder(settings: SampleSettings, run: Path, sampler: Sampler) -> Path:
     return out
 
 
-def _write(out: Path, run: Run, sampler: Sampler, settings: SampleSettings, cfg: dict[str, Any]) -> None:
+def _write(out: Path, run: Run, sampler: Sampler, settings: SampleSettings, arguments: dict[str, Any]) -> None:
     """Draw in batches and write each as it comes; the picture is of the first ones."""
     transform, nfe, seconds = run.transform, 0.0, 0.0
     shown: list[Tensor] = []
@@ -90,7 +98,7 @@ def _write(out: Path, run: Run, sampler: Sampler, settings: SampleSettings, cfg:
         "seed": settings.seed,
         "nfe": nfe,
         "seconds": seconds,
-        "sampler": cfg["sampler"],
+        "sampler": arguments,
         "versions": runs.versions(),
     }
     runs.write_json(out / runs.SUMMARY, summary)

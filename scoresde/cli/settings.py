@@ -69,3 +69,23 @@ class SampleSettings(Settings):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self.batch_size >= 1, "batch_size", self.batch_size, "give an integer >= 1")
+
+
+@dataclass(frozen=True)
+class PathSettings:
+    """What stands beside the arguments of the sampler: whether to draw the way from noise to data."""
+
+    path: bool = False
+
+
+def without_path(cfg: Any) -> tuple[Any, bool]:
+    """The configuration `sampler` as its class takes it, and its key `path`, which is of the command.
+
+    Raises:
+        InputError: `sampler.path` is not true or false.
+    """
+    if not isinstance(cfg, Mapping):
+        return cfg, False  # which `build` refuses
+    own = {k: v for k, v in cfg.items() if k == "path"}
+    settings: PathSettings = build({TARGET: f"{__name__}.PathSettings", **own}, "sampler")
+    return {k: v for k, v in cfg.items() if k != "path"}, settings.path

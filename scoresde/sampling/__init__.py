@@ -1,10 +1,21 @@
 """Solvers, grids, correctors and the sampler that joins them."""
 
-from scoresde.sampling.blackbox import TorchDiffEq
-from scoresde.sampling.corrector import Corrector, Langevin
+from scoresde.sampling.blackbox import BlackBox, SciPy, TorchDiffEq
+from scoresde.sampling.corrector import AnnealedLangevin, Corrector, Langevin, UnderdampedLangevin
 from scoresde.sampling.exponential import DDIM, Ancestral, DPMSolverPP2M, ExponentialMultistep
 from scoresde.sampling.exponential_stages import ExponentialRungeKutta
-from scoresde.sampling.grid import Grid, Karras, LambdaUniform, TimeUniform
+from scoresde.sampling.grid import (
+    ContinuousGrid,
+    Cosine,
+    Discrete,
+    Explicit,
+    Grid,
+    Karras,
+    LambdaUniform,
+    NoiseShareUniform,
+    Quadratic,
+    TimeUniform,
+)
 from scoresde.sampling.runge_kutta import Heun, RungeKutta
 from scoresde.sampling.sampler import Sampler, Samples
 from scoresde.sampling.solver import EulerMaruyama, GridSolver, ReverseDiffusion, Solver, Step
@@ -12,9 +23,15 @@ from scoresde.sampling.solver import EulerMaruyama, GridSolver, ReverseDiffusion
 __all__ = [
     "DDIM",
     "Ancestral",
+    "AnnealedLangevin",
+    "BlackBox",
+    "ContinuousGrid",
     "Corrector",
+    "Cosine",
     "DPMSolverPP2M",
+    "Discrete",
     "EulerMaruyama",
+    "Explicit",
     "ExponentialMultistep",
     "ExponentialRungeKutta",
     "Grid",
@@ -23,12 +40,16 @@ __all__ = [
     "Karras",
     "LambdaUniform",
     "Langevin",
+    "NoiseShareUniform",
+    "Quadratic",
     "ReverseDiffusion",
     "RungeKutta",
     "Sampler",
     "Samples",
+    "SciPy",
     "Solver",
     "Step",
     "TimeUniform",
     "TorchDiffEq",
+    "UnderdampedLangevin",
 ]

@@ -1,8 +1,13 @@
-"""The probability-flow ODE handed to a general-purpose integrator."""
+"""The probability-flow ODE handed to a general-purpose integrator, of torchdiffeq or of scipy."""
 
+import math
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from scoresde.dynamics import reverse_drift
@@ -12,16 +17,27 @@ from scoresde.sampling.corrector import Corrector
 from scoresde.sampling.solver import NoiseSource, Solver
 
 _ADAPTIVE = ("dopri5", "dopri8", "bosh3", "fehlberg2", "adaptive_heun")
+_MOST_KEPT = 10_000_000  # values of a path, which take 40 MB in float32
 _FIXED = ("euler", "midpoint", "heun2", "heun3", "rk4", "explicit_adams", "implicit_adams")
 
 
+class BlackBox(Solver):
+    """An integrator that takes its own steps: one error norm over the batch, no noise and no corrector."""
+
+    def check(self, corrector: Corrector | None) -> None:
+        if corrector is not None:
+            library = type(self).__name__.lower()
+            raise InputError(f"corrector: {library} takes its own steps and allows no corrector; use corrector=none")
+
+
 @dataclass(frozen=True)
-class TorchDiffEq(Solver):
+class TorchDiffEq(BlackBox):
     """The probability-flow ODE dx/dt = f x - g^2 score / 2, integrated in t by torchdiffeq's `odeint`.
 
-    An adaptive method chooses its own steps between T and t_min; a fixed-step method uses the sampler's grid. It takes
-    one error norm over the whole batch, so here, unlike elsewhere, a sample depends slightly (within the tolerances) on
-    its neighbours. Song et al. 2021 (arXiv 2011.13456), section 4.3.
+    An adaptive method chooses its own steps between T and t_min, and says at the times of the sampler's grid where it
+    was (for large batches only at the end); a fixed-step method uses the grid. It takes one error norm over the whole
+    batch, so here, unlike elsewhere, a sample depends slightly (within the tolerances) on its neighbours. Song et al.
+    2021 (arXiv 2011.13456), section 4.3.
 
     Args:
         method: adaptive dopri5, dopri8, bosh3, fehlberg2 or adaptive_heun; or fixed-step euler, midpoint, heun2, heun3,
@@ -46,10 +62,6 @@ class TorchDiffEq(Solver):
     def adaptive(self) -> bool:
         return self.method in _ADAPTIVE
 
-    def check(self, corrector: Corrector | None) -> None:
-        if corrector is not None:
-            raise InputError("corrector: torchdiffeq takes its own steps and allows no corrector; use corrector=none")
-
     def integrate(
         self, model: Model, times: Tensor, x: Tensor, noise: NoiseSource, corrector: Corrector | None = None
     ) -> Iterator[tuple[float, Tensor]]:
@@ -61,7 +73,10 @@ class TorchDiffEq(Solver):
             a, b, _ = reverse_drift(model.sde, float(t), eta=0.0)
             return model(x, float(t)).combine(x=float(a), eps=float(b))
 
-        grid = (times[[0, -1]] if self.adaptive else times).to(x.device)
+        # what an adaptive method passes on its way is interpolated from its steps and does not change them; all of it
+        # is kept until the end, so that much of it is left out
+        all_of_it = not self.adaptive or len(times) * x.numel() <= _MOST_KEPT
+        grid = (times if all_of_it else times[[0, -1]]).to(x.device)
         # without step_t the adaptive methods step past t_min, where sigma may not exist, and interpolate back
         options = {"step_t": grid[-1:]} if self.adaptive else None
         try:
@@ -72,3 +87,180 @@ class TorchDiffEq(Solver):
                 f"rtol={self.rtol}, atol={self.atol} are too small for {x.dtype}"
             ) from error
         yield from zip(grid.tolist()[1:], path[1:], strict=True)
+
+
+_EXPLICIT = ("RK23", "RK45", "DOP853")
+_IMPLICIT = ("Radau", "BDF", "LSODA")
+_MOST_DERIVATIVES = 20_000_000  # of a batch, which take 160 MB
+
+
+@dataclass(frozen=True)
+class SciPy(BlackBox):
+    """The probability-flow ODE, integrated by an adaptive method of scipy.
+
+    The state is u = x / rho with rho = sqrt(alpha^2 + sigma^2), the variable the angle phi = atan(sigma / alpha):
+
+        u = cos(phi) x_0 + sin(phi) eps,   du/dphi = cos(phi) eps_hat - sin(phi) x0_hat = v_hat / rho
+
+    In these coordinates (Lu and Song 2024, arXiv 2410.11081, section 3) the equation of every SDE runs over an
+    interval within [0, pi/2], has no coefficient that diverges or vanishes, and a state of the order of one or of the
+    data, so that tolerances mean the same for every SDE. It is never evaluated outside [t_min, T]. At the times of the
+    sampler's grid it says, by interpolation, where it was (DOP853 at its own steps).
+
+    The state is float64 on the host; the model sees it in the type and on the device of x. It takes one error norm
+    over the whole batch, so here, unlike elsewhere, a sample depends slightly (within the tolerances) on its
+    neighbours; a small batch is integrated in larger steps.
+
+    Args:
+        method: RK23, RK45 or DOP853, which are explicit; or Radau, BDF or LSODA, which are implicit. These
+            differentiate the model, sample by sample, by as many further evaluations as an event has values (LSODA
+            only where the equation is stiff), and are for small events.
+        rtol, atol: relative and absolute tolerance of one step, in units of u.
+
+    Raises:
+        InputError: for an unknown method, a tolerance that is out of range, or a corrector; from `integrate` if the
+            model returns NaN, no step is small enough, or the derivatives would not fit into memory.
+    """
+
+    method: str = "RK45"
+    rtol: float = 1e-5
+    atol: float = 1e-5
+
+    def __post_init__(self) -> None:
+        known = _EXPLICIT + _IMPLICIT
+        require(self.method in known, "method", self.method, f"give one of {', '.join(known)}")
+        require(self.rtol >= 1e-13, "rtol", self.rtol, "give a tolerance >= 1e-13")
+        require(self.atol > 0, "atol", self.atol, "give a tolerance > 0")
+
+    @property
+    def adaptive(self) -> bool:
+        return True
+
+    def integrate(
+        self, model: Model, times: Tensor, x: Tensor, noise: NoiseSource, corrector: Corrector | None = None
+    ) -> Iterator[tuple[float, Tensor]]:
+        if len(times) < 2:
+            return
+        flow = _Flow(model, float(times[0]), float(times[-1]), x)
+        model.sde.remember(times)
+        due = [(t, flow.angle(t)) for t in reversed(times.tolist()[1:])]
+        stepper = self._stepper(flow, x)
+        while stepper.status == "running":
+            with warnings.catch_warnings():  # LSODA says by a warning too what `status` says
+                warnings.simplefilter("ignore")
+                message = stepper.step()
+            if stepper.status == "failed":
+                raise InputError(
+                    f"solver: {self.method} of scipy is stuck at t = {flow.time(stepper.t):.4g} "
+                    f"({' '.join(str(message).split())}); the tolerances rtol={self.rtol}, atol={self.atol} may be too "
+                    f"small for {x.dtype}"
+                )
+            for t, u in self._passed(stepper, flow, due):
+                yield t, flow.state(u, t)
+
+    def _passed(
+        self, stepper: Any, flow: "_Flow", due: list[tuple[float, float]]
+    ) -> Iterator[tuple[float, np.ndarray]]:
+        """The times and states that the last step reached, of those that are due: pairs (t, phi), the next one last."""
+        if self.method == "DOP853":  # whose interpolation would cost evaluations
+            yield flow.time(stepper.t), stepper.y
+            return
+        inside = None
+        while due and due[-1][1] >= stepper.t:
+            t, angle = due.pop()
+            if angle > stepper.t and inside is None:
+                inside = stepper.dense_output()
+            yield t, stepper.y if inside is None or angle == stepper.t else inside(angle)
+
+    def _stepper(self, flow: "_Flow", x: Tensor) -> Any:
+        import scipy.integrate  # takes a while, so only when used
+
+        arguments: dict[str, Any] = {"rtol": self.rtol, "atol": self.atol}
+        if self.method in _IMPLICIT:
+            size = x[0].numel()
+            if x.numel() * size > _MOST_DERIVATIVES:
+                raise InputError(
+                    f"solver: {self.method} of scipy needs {size} x {size} derivatives for each of {len(x)} samples; "
+                    "use method=RK45, or a smaller batch_size"
+                )
+            arguments["jac"] = flow.banded if self.method == "LSODA" else flow.sparse
+            arguments |= {"lband": size - 1, "uband": size - 1} if self.method == "LSODA" else {}
+        make = getattr(scipy.integrate, self.method)
+        return make(flow.rate, flow.first, flow.start, flow.last, **arguments)
+
+
+class _Flow:
+    """du/dphi of `SciPy` for one batch, as scipy wants it: functions of a float and a flat array."""
+
+    def __init__(self, model: Model, T: float, t_min: float, x: Tensor) -> None:
+        self.model, self.T, self.t_min = model, T, t_min
+        self.shape, self.device, self.dtype = x.shape, x.device, x.dtype
+        self.first, self.last, top = self.angle(T), self.angle(t_min), model.sde.at(T)
+        x64 = x.detach().to("cpu", torch.float64)
+        self.start = (x64 / math.hypot(top.alpha, top.sigma)).numpy().ravel()
+
+    def angle(self, t: float) -> float:
+        """phi at a time."""
+        level = self.model.sde.at(t)
+        return math.atan2(level.sigma, level.alpha)
+
+    def time(self, phi: float) -> float:
+        """The time at an angle; exact at both ends, and never beyond them."""
+        if phi >= self.first or phi <= self.last:
+            return self.T if phi >= self.first else self.t_min
+        lam = math.log(math.cos(phi)) - math.log(math.sin(phi))
+        t = float(self.model.sde.t_of_lam(torch.tensor(lam, dtype=torch.float64)))
+        return min(max(t, self.t_min), self.T)
+
+    def state(self, u: np.ndarray, t: float) -> Tensor:
+        """x of the flat u."""
+        level = self.model.sde.at(t)
+        x = torch.from_numpy(u * math.hypot(level.alpha, level.sigma))
+        return x.reshape(self.shape).to(self.device, self.dtype)
+
+    def rate(self, phi: float, u: np.ndarray) -> np.ndarray:
+        """du/dphi."""
+        t = self.time(phi)
+        level = self.model.sde.at(t)
+        rho = math.hypot(level.alpha, level.sigma)
+        v = self.model(self.state(u, t), t).combine(x0=-level.sigma / rho, eps=level.alpha / rho)
+        rate = v.detach().to("cpu", torch.float64).numpy().ravel()
+        if not np.isfinite(rate).all():
+            raise InputError(
+                f"solver: the model returns NaN or infinity at t = {t:.4g}; use smaller tolerances, or a checkpoint "
+                "from before training diverged"
+            )
+        return rate
+
+    def derivatives(self, phi: float, u: np.ndarray) -> np.ndarray:
+        """The derivative of each sample's rate by its own values, (B, D, D), in differences fit for x's type.
+
+        scipy's own differences are of the order of 1e-8, which is nothing in float32.
+        """
+        rows = u.reshape(self.shape[0], -1)
+        here, step = self.rate(phi, u), math.sqrt(torch.finfo(self.dtype).eps)
+        columns = []
+        for d in range(rows.shape[1]):
+            moved = rows.copy()
+            moved[:, d] += step * np.maximum(np.abs(rows[:, d]), 1.0)
+            difference = (self.rate(phi, moved.ravel()) - here).reshape(rows.shape)
+            columns.append(difference / (moved[:, d] - rows[:, d])[:, None])
+        return np.stack(columns, axis=2)
+
+    def sparse(self, phi: float, u: np.ndarray) -> Any:
+        """The derivatives as a sparse matrix (B D, B D) of blocks along the diagonal."""
+        from scipy.sparse import bsr_matrix
+
+        blocks = self.derivatives(phi, u)
+        count = len(blocks)
+        return bsr_matrix((blocks, np.arange(count), np.arange(count + 1))).tocsc()
+
+    def banded(self, phi: float, u: np.ndarray) -> np.ndarray:
+        """The derivatives as LSODA wants a matrix of 2 D - 1 diagonals: entry (i, j) in row i - j + D - 1, column j."""
+        blocks = self.derivatives(phi, u)
+        count, size, _ = blocks.shape
+        packed = np.zeros((2 * size - 1, count, size))
+        for i in range(size):
+            for j in range(size):
+                packed[i - j + size - 1, :, j] = blocks[:, i, j]
+        return packed.reshape(2 * size - 1, count * size)

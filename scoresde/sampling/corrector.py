@@ -2,6 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Literal
 
 from torch import Tensor
@@ -15,6 +16,8 @@ _NORM_RULE_DIMENSIONS = 64  # below this, 1/|score|^2 has so heavy a tail that t
 class Corrector(ABC):
     """A number of steps of a chain whose stationary law is p_t.
 
+    A corrector holds no state from level to level; what a chain has besides x (a velocity) is drawn afresh.
+
     Attributes:
         steps: model evaluations per level.
     """
@@ -22,8 +25,11 @@ class Corrector(ABC):
     steps: int
 
     @abstractmethod
-    def step(self, model: Model, x: Tensor, t: float, z: Tensor) -> Tensor:
-        """One step at time t with standard normal z of the shape of x (B, *event)."""
+    def correct(self, model: Model, x: Tensor, t: float, noise: Callable[[], Tensor]) -> Tensor:
+        """All steps of one level: x (B, *event) at time t; each call of `noise` gives new normals of that shape.
+
+        How often `noise` is called must not depend on x, so that the draws of a sample do not depend on the others.
+        """
 
 
 class Langevin(Corrector):
@@ -37,7 +43,7 @@ class Langevin(Corrector):
             influence each other; it has no such limit and is refused below 64 dimensions.
 
     Raises:
-        InputError: if snr or steps are not positive, and from `step` if `norm` is used in too few dimensions.
+        InputError: if snr or steps are not positive, and from `correct` if `norm` is used in too few dimensions.
 
     Song et al. 2021 (arXiv 2011.13456), algorithms 4 and 5.
     """
@@ -48,21 +54,102 @@ class Langevin(Corrector):
         require(rule in ("level", "norm"), "rule", rule, "give level or norm")
         self.snr, self.steps, self.rule = snr, steps, rule
 
-    def step(self, model: Model, x: Tensor, t: float, z: Tensor) -> Tensor:
-        if self.rule == "norm":
-            return self._norm_step(model(x, t).score, x, z)
-        sigma = model.sde.at(t).sigma
-        e = 2 * (self.snr * sigma) ** 2
-        return model(x, t).combine(x=1.0, eps=-e / sigma).add_(z, alpha=math.sqrt(2 * e))
+    def correct(self, model: Model, x: Tensor, t: float, noise: Callable[[], Tensor]) -> Tensor:
+        for _ in range(self.steps):
+            if self.rule == "norm":
+                x = self._norm_step(model(x, t).score, x, noise())
+            else:
+                x = _langevin_step(model, x, t, 2 * self.snr**2, noise())
+        return x
 
     def _norm_step(self, score: Tensor, x: Tensor, z: Tensor) -> Tensor:
         if x[0].numel() < _NORM_RULE_DIMENSIONS:
             raise InputError(
-                f"corrector.rule: 'norm' has no correct limit in {x[0].numel()} dimensions; "
-                f"it needs at least {_NORM_RULE_DIMENSIONS}, use rule=level"
+                f"rule: 'norm' has no correct limit in {x[0].numel()} dimensions; "
+                f"it needs at least {_NORM_RULE_DIMENSIONS}, use level"
             )
         shape = (-1, *(1,) * (x.ndim - 1))
         ratio = (z.flatten(1).norm(dim=1) / score.flatten(1).norm(dim=1)).reshape(shape)
         e = 2 * (self.snr * ratio) ** 2
         moved: Tensor = x + e * score + (2 * e).sqrt() * z
         return moved
+
+
+class AnnealedLangevin(Corrector):
+    """The chain of noise-conditional score networks, x <- x + (e_i / 2) score + sqrt(e_i) z, `steps` times a level.
+
+        e_i = e (sigma_i / sigma_L)^2 = step sigma_i^2,   step = e / sigma_L^2
+
+    where i counts the levels and sigma_L is the lowest. On a path with alpha != 1 this is stated for x / alpha, whose
+    noise is sigma / alpha; then alpha drops out, and the line above holds as it stands. (Note the half: the steps are
+    those of `Langevin` with 2 snr = sqrt(step).) The law tends to p_t as step -> 0.
+
+    Args:
+        step: e / sigma_L^2, in (0, 4), beyond which the chain diverges; 0.2 is the published 2e-5 at sigma_L = 0.01.
+        steps: steps per level, 100 in the paper; each is one evaluation.
+
+    Raises:
+        InputError: if step or steps are out of range.
+
+    Song and Ermon 2019 (arXiv 1907.05600), algorithm 1.
+    """
+
+    def __init__(self, step: float = 0.2, steps: int = 10) -> None:
+        require(0 < step < 4, "step", step, "give a number in (0, 4)")
+        require(steps >= 1, "steps", steps, "give an integer >= 1")
+        self.step, self.steps = step, steps
+
+    def correct(self, model: Model, x: Tensor, t: float, noise: Callable[[], Tensor]) -> Tensor:
+        for _ in range(self.steps):
+            x = _langevin_step(model, x, t, self.step / 2, noise())
+        return x
+
+
+class UnderdampedLangevin(Corrector):
+    """Kinetic Langevin dynamics: x with a velocity v of law N(0, I), which friction and noise keep at that law.
+
+        dx = v du,   dv = (score(x, t) - gamma v) du + sqrt(2 gamma) dw,   gamma = friction / sigma_t
+
+    in steps of u of size h = 2 snr sigma_t, each split into half an Ornstein-Uhlenbeck step of v, which is exact,
+    half a kick v <- v + h/2 score, a drift x <- x + h v, half a kick and half an Ornstein-Uhlenbeck step (OBABO).
+    The velocity is drawn afresh at each level; adjacent parts of two steps are taken as one, so each step is one
+    evaluation. A single step is one of `Langevin` with the same snr; several move in one direction before friction
+    turns them, and so mix faster for the same number of evaluations. The law tends to p_t as snr -> 0; on Gaussian
+    data it does not depend on friction or the number of steps.
+
+    Args:
+        snr: half the step in units of sigma_t, in (0, 1), beyond which leapfrog steps diverge.
+        steps: steps per level.
+        friction: decay rate of the velocity in units of 1/sigma_t; 0 is Hamiltonian dynamics.
+
+    Raises:
+        InputError: if an argument is out of range.
+
+    Bussi and Parrinello 2007 (Phys. Rev. E 75, 056707).
+    """
+
+    def __init__(self, snr: float = 0.16, steps: int = 4, friction: float = 1.0) -> None:
+        require(0 < snr < 1, "snr", snr, "give a number in (0, 1)")
+        require(steps >= 1, "steps", steps, "give an integer >= 1")
+        require(math.isfinite(friction) and friction >= 0, "friction", friction, "give a number >= 0")
+        self.snr, self.steps, self.friction = snr, steps, friction
+
+    def correct(self, model: Model, x: Tensor, t: float, noise: Callable[[], Tensor]) -> Tensor:
+        sigma = model.sde.at(t).sigma
+        h = 2 * self.snr * sigma
+        kept = math.exp(-self.friction * h / sigma)  # of the velocity, in a whole Ornstein-Uhlenbeck step
+        fresh = math.sqrt(1 - kept**2)
+        v = noise()  # half an Ornstein-Uhlenbeck step leaves N(0, I) what it is
+        for k in range(self.steps):
+            kick = model(x, t).combine(eps=-h / (2 * sigma))
+            if k > 0:
+                v = (v + kick) * kept + fresh * noise()
+            v = v + kick
+            x = x + h * v
+        return x
+
+
+def _langevin_step(model: Model, x: Tensor, t: float, e: float, z: Tensor) -> Tensor:
+    """x + e sigma^2 score + sqrt(2 e) sigma z, in two operations on the state."""
+    sigma = model.sde.at(t).sigma
+    return model(x, t).combine(x=1.0, eps=-e * sigma).add_(z, alpha=math.sqrt(2 * e) * sigma)

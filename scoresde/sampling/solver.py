@@ -5,6 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import count
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import torch
@@ -116,6 +117,7 @@ class GridSolver(Solver):
         shape, device, dtype = x.shape, x.device, x.dtype
         model.sde.remember(times)
         state = None
+        fresh = (noise.normal("corrector", k, shape, device, dtype) for k in count()).__next__
 
         def draw(i: int, k: int = 0) -> Tensor:
             return noise.normal(f"solver {k}" if k else "solver", i, shape, device, dtype)
@@ -123,9 +125,7 @@ class GridSolver(Solver):
         for i, (t, plan) in enumerate(zip(times.tolist()[1:], self.plan(model.sde, times), strict=True)):
             x, state = self.step(model, x, plan, state, partial(draw, i))
             if corrector is not None:
-                for k in range(corrector.steps):
-                    z = noise.normal("corrector", i * corrector.steps + k, shape, device, dtype)
-                    x = corrector.step(model, x, t, z)
+                x = corrector.correct(model, x, t, fresh)
             yield t, x
 
 

@@ -1,0 +1,133 @@
+"""Pictures of functions of two variables: the score, and paths from noise to data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from scoresde.figures.style import DATA, INK, dots, finished, legend, panels, plane, span, square
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from scoresde.data.transform import Transform
+
+_MOST_ENDS = 400
+_MOST_STEPS = 400
+
+
+def score_field(
+    levels: Sequence[tuple[str, Callable[[Tensor], Tensor]]],
+    transform: Transform,
+    path: str | Path | None = None,
+    reference: Tensor | None = None,
+    title: str | None = None,
+) -> Figure | None:
+    """Draws the score at several noise levels as stream lines, one panel each, over data (m, 2) in model units.
+
+    `levels` holds pairs of a label and a function from points (n, 2) to scores (n, 2), both in model units and
+    float32; lines follow the score in data units, and colour tells its length |score| in model units.
+    """
+    from matplotlib import colormaps
+    from matplotlib.colors import ListedColormap, LogNorm
+
+    figure, axes = panels(1, len(levels), 4.0, 3.4)
+    real = None if reference is None else transform.finish(reference)
+    (left, right), (bottom, top) = ((-3.0, 3.0), (-3.0, 3.0)) if real is None else square(real, 0.25)
+    x, y = np.meshgrid(np.linspace(left, right, 60), np.linspace(bottom, top, 60))
+    points = transform.encode(np.stack([x.ravel(), y.ravel()], axis=1)).float()
+    with torch.no_grad():
+        fields = [function(points).detach().cpu().double() for _, function in levels]
+    lengths = [field.norm(dim=1).numpy().reshape(x.shape) for field in fields]
+    low, high = np.nanquantile(np.stack(lengths), [0.02, 0.995])
+    norm = LogNorm(max(low, 1e-12), max(high, 2e-12), clip=True)
+    colours = ListedColormap(colormaps["viridis"](np.linspace(0, 0.8, 256)))  # its yellow is lost on white
+    scale = torch.tensor(transform.scale, dtype=torch.float64)
+    for ax, (label, _), field, length in zip(axes[0], levels, fields, lengths, strict=True):
+        if real is not None:
+            dots(ax, real, DATA, alpha=0.3)
+        u, v = (field * scale).numpy().T.reshape(2, *x.shape)
+        lines = ax.streamplot(
+            x, y, u, v, color=length, cmap=colours, norm=norm, density=1.1, linewidth=0.9, arrowsize=0.8
+        )
+        plane(ax, (left, right), (bottom, top))
+        ax.set_title(label, fontsize=11, color=INK)
+    bar = figure.colorbar(lines.lines, ax=list(axes[0]), shrink=0.8, pad=0.015)
+    bar.set_label("length of the score", color=INK)
+    bar.ax.tick_params(which="both", labelsize=8, colors=INK)
+    bar.outline.set_visible(False)
+    return finished(figure, path, title)
+
+
+def trajectories(
+    paths: Mapping[str, Tensor | np.ndarray],
+    path: str | Path | None = None,
+    transform: Transform | None = None,
+    title: str | None = None,
+    lines: int = 8,
+) -> Figure | None:
+    """Draws paths from noise to data, one panel for each label; arrays (steps, n, 2), first noise, last data.
+
+    In model units, or in data units if `transform` is given. The first `lines` paths are drawn whole, dark at the
+    noise and light near the data; of the others only where they start and end.
+    """
+    from matplotlib.collections import LineCollection
+
+    figure, axes = panels(1, len(paths), 4.4, 4.4)
+    drawn: dict[str, np.ndarray] = {}
+    for label, given in paths.items():
+        kept = torch.as_tensor(given).detach().cpu().double()[:, :_MOST_ENDS]
+        kept = kept[np.unique(np.linspace(0, len(kept) - 1, _MOST_STEPS).astype(int))]
+        drawn[label] = (kept if transform is None else torch.stack([transform.decode(x) for x in kept])).numpy()
+    limits = square(np.concatenate([steps.reshape(-1, 2) for steps in drawn.values()]), 0.08)
+    for ax, (name, steps) in zip(axes[0], drawn.items(), strict=True):
+        few = steps[:, :lines]
+        segments = np.stack([few[:-1], few[1:]], axis=2).reshape(-1, 2, 2)
+        drawing = LineCollection(list(segments), cmap="viridis", linewidths=0.7, alpha=0.7, zorder=2)
+        drawing.set_array(np.repeat(np.linspace(0, 0.9, len(few) - 1), few.shape[1]))
+        drawing.set_clim(0, 1)
+        ax.add_collection(drawing)
+        for ends, colour, label in ((steps[0], "white", "noise"), (steps[-1], DATA, "sample")):
+            x, y = ends.T
+            ax.scatter(x[lines:], y[lines:], s=6, color=colour, edgecolors=INK, linewidths=0.2, alpha=0.6, zorder=3)
+            ax.scatter(x[:lines], y[:lines], s=22, color=colour, edgecolors=INK, linewidths=0.8, zorder=4, label=label)
+        plane(ax, *limits)
+        ax.set_title(name, fontsize=11, color=INK)
+    legend(figure, axes[0][0])
+    return finished(figure, path, title)
+
+
+def flow(
+    moments: Tensor, transform: Transform, path: str | Path | None = None, title: str | None = None, lines: int = 100
+) -> Figure | None:
+    """Draws the ways of points (m, n, 2) in model units from noise to data over the cloud in which they end.
+
+    The first `lines` ways are drawn, dark at the noise and light near the data, with both ends marked; of the others
+    the end alone, faint, as a measure of where samples lie.
+    """
+    from matplotlib.collections import LineCollection
+
+    ways = np.stack([transform.decode(x.double().reshape(-1, *transform.event_shape)).numpy() for x in moments])
+    ways = ways.reshape(*ways.shape[:2], 2)
+    figure, axes = panels(1, 1, 6.0, 5.6)
+    ax = axes[0][0]
+    dots(ax, ways[-1], DATA, alpha=0.25)
+    few = ways[:, :lines]
+    segments = np.stack([few[:-1], few[1:]], axis=2).reshape(-1, 2, 2)
+    drawing = LineCollection(list(segments), cmap="viridis", linewidths=0.7, alpha=0.6, zorder=2)
+    drawing.set_array(np.repeat(np.linspace(0, 0.9, len(few) - 1), few.shape[1]))
+    drawing.set_clim(0, 1)
+    ax.add_collection(drawing)
+    ax.scatter(*few[0].T, s=12, color="white", edgecolors=INK, linewidths=0.7, zorder=3, label="noise")
+    ax.scatter(*few[-1].T, s=12, color=DATA, edgecolors=INK, linewidths=0.7, zorder=4, label="sample")
+    same_unit = transform.kind == "points"
+    both = np.concatenate([few.reshape(-1, 2), ways[-1]])
+    x, y = square(both, 0.05) if same_unit else (span(both[:, 0], 0.05), span(both[:, 1], 0.05))
+    plane(ax, x, y, equal=same_unit)
+    legend(figure, ax)
+    return finished(figure, path, title)

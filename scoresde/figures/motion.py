@@ -1,0 +1,197 @@
+"""Pictures of noise that becomes data: a strip of moments, and a film."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from torch import Tensor
+
+from scoresde.errors import InputError
+from scoresde.figures.style import (
+    INK,
+    SAMPLES,
+    SPACE,
+    dots,
+    finished,
+    middle,
+    panels,
+    plain,
+    plane,
+    span,
+    tiled,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from PIL.Image import Image
+
+    from scoresde.data.transform import Transform
+
+_ROWS = 5  # of a strip
+_FRAME, _FIRST, _LAST = 70, 500, 1800  # milliseconds that a frame of a film, its first and its last are shown
+
+
+def strip(
+    moments: Tensor, labels: Sequence[str], transform: Transform, path: str | Path | None = None, title: str = ""
+) -> Figure | None:
+    """Draws some moments (m, n, *event) of the way from noise to data, one column each, in model units.
+
+    Images (and middle slices of events of three axes and more) and series: a row for each of the first samples. Pairs
+    of numbers: a cloud a column. Other tables: a row of histograms for each of the first features. In data units,
+    clipped to their range.
+    """
+    shown = np.stack([transform.finish(x) for x in moments])
+    shape = transform.event_shape
+    if transform.kind == "image" or len(shape) > 2:
+        figure = _sheets(*_as_images(shown, transform), labels)
+    elif math.prod(shape) == 2:
+        figure = _small_clouds(shown, labels, transform)
+    elif len(shape) == 2:
+        figure = _small_series(shown, labels)
+    else:
+        figure = _small_histograms(shown, labels, transform.names)
+    return finished(figure, path, title or None)
+
+
+def film(moments: Tensor, labels: Sequence[str], transform: Transform, path: str | Path) -> None:
+    """Writes a GIF of moments (m, n, *event) in model units, one frame each: a sheet of images, or a cloud of points.
+
+    Raises:
+        InputError: for series, and tables of other than two columns, which have no film.
+    """
+    shown = np.stack([transform.finish(x) for x in moments])
+    if transform.kind == "image" or len(transform.event_shape) > 2:
+        frames = _image_frames(*_as_images(shown, transform), labels)
+    elif math.prod(transform.event_shape) == 2:
+        frames = _cloud_frames(shown.reshape(*shown.shape[:2], 2), labels, transform)
+    else:
+        raise InputError("film: only images and pairs of numbers have one; look at the strip")
+    durations = [_FIRST, *[_FRAME] * (len(frames) - 2), _LAST][: len(frames)]
+    frames[0].save(path, format="GIF", save_all=True, append_images=frames[1:], duration=durations, loop=0)
+
+
+def _as_images(shown: np.ndarray, transform: Transform) -> tuple[np.ndarray, float, float]:
+    """Moments as images (m, n, channels, height, width), and the range of the last one."""
+    if transform.kind == "image":
+        low, high = transform.low, transform.high
+        last = shown[-1]
+        return shown, float(last.min()) if low is None else low, float(last.max()) if high is None else high
+    low, high = np.nanquantile(shown[-1], [0.005, 0.995])
+    return np.stack([middle(x) for x in shown]), float(low), float(high)
+
+
+def _sheets(images: np.ndarray, low: float, high: float, labels: Sequence[str]) -> Figure:
+    """Rows of samples, columns of moments; one pixel of data is a whole number of pixels."""
+    from matplotlib.figure import Figure
+
+    rows = images[:, :_ROWS].swapaxes(0, 1)
+    sheet = tiled(rows.reshape(-1, *images.shape[2:]), low, high, across=len(images), pixels=72)
+    margin, header, dpi = 18, 82, 100
+    height, width = sheet.shape[0] + header + margin, max(sheet.shape[1] + 2 * margin, 500)
+    figure = Figure(figsize=(width / dpi, height / dpi), dpi=dpi, facecolor="white")
+    left = (1 - sheet.shape[1] / width) / 2
+    ax = figure.add_axes((left, margin / height, sheet.shape[1] / width, sheet.shape[0] / height))
+    ax.imshow(sheet, interpolation="nearest", aspect="auto")
+    ax.set_axis_off()
+    column = (sheet.shape[1] + SPACE) / len(images)
+    for k, label in enumerate(labels):
+        ax.text(k * column + (column - SPACE) / 2, -6, label, ha="center", va="bottom", fontsize=8, color=INK)
+    return figure
+
+
+def _small_clouds(shown: np.ndarray, labels: Sequence[str], transform: Transform) -> Figure:
+    points = shown.reshape(*shown.shape[:2], 2)
+    x, y, equal = _plane_of(points, transform)
+    across = min(len(points), 5)
+    figure, axes = panels(math.ceil(len(points) / across), across, 2.0, 2.1)
+    for k, ax in enumerate(axes.ravel()):
+        ax.set_visible(k < len(points))
+        if k < len(points):
+            dots(ax, points[k], SAMPLES, alpha=0.5)
+            plane(ax, x, y, equal)
+            ax.set_title(labels[k], fontsize=9, color=INK)
+    return figure
+
+
+def _plane_of(points: np.ndarray, transform: Transform) -> tuple[tuple[float, float], tuple[float, float], bool]:
+    """Limits of both axes that hold the first cloud and the last, and whether the axes have one unit."""
+    x, y = (span(column, 0.05) for column in points[[0, -1]].reshape(-1, 2).T)
+    return x, y, transform.kind == "points"
+
+
+def _small_series(shown: np.ndarray, labels: Sequence[str]) -> Figure:
+    """The first channel of some series, a row each."""
+    rows = min(shown.shape[1], _ROWS)
+    figure, axes = panels(rows, len(shown), 1.5, 1.1)
+    limits = span(shown[[0, -1], :, 0], 0.05)
+    for k, column in enumerate(axes.T):
+        for row, ax in enumerate(column):
+            ax.plot(shown[k, row, 0], color=SAMPLES, linewidth=0.8)
+            ax.set_ylim(*limits)
+            plain(ax)
+            ax.set_xticks([])
+            ax.tick_params(labelleft=k == 0)
+        column[0].set_title(labels[k], fontsize=9, color=INK)
+    return figure
+
+
+def _small_histograms(shown: np.ndarray, labels: Sequence[str], names: Sequence[str] | None) -> Figure:
+    """The law of the first features, a row each."""
+    values = shown.reshape(*shown.shape[:2], -1)
+    rows = min(values.shape[2], _ROWS)
+    figure, axes = panels(rows, len(shown), 1.5, 1.2)
+    for row in range(rows):
+        edges = np.linspace(*span(values[[0, -1], :, row], 0.05), 31)
+        for k, ax in enumerate(axes[row]):
+            ax.hist(values[k, :, row], edges, color=SAMPLES)
+            plain(ax)
+            ax.set_yticks([])
+            ax.tick_params(labelsize=6)
+        axes[row][0].set_ylabel(f"feature {row + 1}" if names is None else names[row], fontsize=8, color=INK)
+    for k, label in enumerate(labels):
+        axes[0][k].set_title(label, fontsize=9, color=INK)
+    return figure
+
+
+def _image_frames(images: np.ndarray, low: float, high: float, labels: Sequence[str]) -> list[Image]:
+    """Sheets of images with the label above."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    font, margin, header = ImageFont.load_default(13), 12, 34
+    frames = []
+    for moment, label in zip(images, labels, strict=True):
+        sheet = tiled(moment, low, high)
+        size = (max(sheet.shape[1] + 2 * margin, 150), sheet.shape[0] + header + margin)
+        frame = Image.new("RGB", size, "white")
+        frame.paste(Image.fromarray(sheet), (margin, header))
+        ImageDraw.Draw(frame).text((margin, 9), label, fill=INK, font=font)
+        frames.append(frame)
+    return frames
+
+
+def _cloud_frames(points: np.ndarray, labels: Sequence[str], transform: Transform) -> list[Image]:
+    """A cloud that moves between fixed axes."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from PIL import Image
+
+    x, y, equal = _plane_of(points, transform)
+    figure, axes = panels(1, 1, 4.0, 3.8)
+    figure.dpi, ax, canvas = 100, axes[0][0], FigureCanvasAgg(figure)
+    drawn = ax.scatter([], [], s=5, color=SAMPLES, alpha=0.6, linewidths=0)
+    plane(ax, x, y, equal)
+    if transform.names is not None:
+        ax.set_xlabel(transform.names[0], color=INK)
+        ax.set_ylabel(transform.names[1], color=INK)
+    title = ax.set_title("noise", fontsize=11, color=INK, loc="left")
+    frames = []
+    for cloud, label in zip(points, labels, strict=True):
+        drawn.set_offsets(cloud)
+        title.set_text(label)
+        canvas.draw()  # type: ignore[no-untyped-call]
+        pixels = np.asarray(canvas.buffer_rgba())  # type: ignore[no-untyped-call]
+        frames.append(Image.fromarray(pixels[..., :3].copy()))
+    return frames

@@ -1,0 +1,224 @@
+"""Integrators of torchdiffeq and scipy: as exact as their tolerances, on every SDE, and what they refuse."""
+
+import numpy as np
+import pytest
+import torch
+from support import SDES, exact_flow, exact_model, sde_named
+from torch import nn
+
+from scoresde import InputError, Sampler, ScoreModel
+from scoresde.noise import Noise
+from scoresde.sampling import Langevin, SciPy, TorchDiffEq
+
+FIRST, LAST = -2.0, 1.5  # interval of lam, inside the range of every SDE of conf/
+METHODS = ("RK23", "RK45", "DOP853", "Radau", "BDF", "LSODA")
+
+
+def start(n=8):
+    return torch.randn(n, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+
+def ends(sde):
+    return torch.tensor([sde.T, sde.t_min], dtype=torch.float64)
+
+
+def last_of(solver, model, times, x):
+    *_, (_, last) = solver.integrate(model, times, x, Noise(0))
+    return last
+
+
+@pytest.mark.parametrize("sde", SDES)
+@pytest.mark.parametrize(("method", "order", "coarse"), [("euler", 1, 100), ("midpoint", 2, 100), ("rk4", 4, 20)])
+def test_fixed_step_methods_of_torchdiffeq(sde, method, order, coarse):
+    """They see our velocity field on our grid, and reach the order they have on any smooth field."""
+    path = sde_named(sde)
+    model, errors = exact_model(path), []
+    lams = torch.tensor([FIRST, LAST], dtype=torch.float64)
+    level = path.at(float(path.t_of_lam(FIRST)))
+    x = start() * (level.alpha**2 + level.sigma**2) ** 0.5
+    exact = exact_flow(model, x, lams)[-1]
+    for steps in (coarse, 2 * coarse):
+        times = path.t_of_lam(torch.linspace(FIRST, LAST, steps + 1, dtype=torch.float64))
+        *_, (_, last) = TorchDiffEq(method).integrate(model, times, x, Noise(0))
+        errors.append(float((last - exact).square().mean().sqrt()))
+    assert np.log2(errors[0] / errors[1]) == pytest.approx(order, abs=0.35)
+
+
+@pytest.mark.parametrize("sde", SDES)
+def test_adaptive_black_box_is_as_exact_as_its_tolerance(sde):
+    path = sde_named(sde)
+    model, lams = exact_model(path), torch.tensor([FIRST, LAST], dtype=torch.float64)
+    level = path.at(float(path.t_of_lam(FIRST)))
+    x = start() * (level.alpha**2 + level.sigma**2) ** 0.5
+    exact = exact_flow(model, x, lams)[-1]
+    for method, tolerance in (("dopri5", 1e-5), ("dopri5", 1e-9), ("bosh3", 1e-5), ("dopri8", 1e-8)):
+        solver = TorchDiffEq(method, rtol=tolerance, atol=tolerance)
+        *_, (_, last) = solver.integrate(model, path.t_of_lam(lams), x, Noise(0))
+        assert float((last - exact).abs().max()) < 100 * tolerance
+
+
+@pytest.mark.parametrize("method", ["dopri5", "dopri8"])
+def test_what_an_adaptive_method_passes_changes_nothing(method):
+    """The path at the times of the grid lies on the flow, and its end is what it is without the path."""
+    model = exact_model(sde_named("vp"))
+    times = model.sde.t_of_lam(torch.linspace(FIRST, LAST, 9, dtype=torch.float64))
+    solver = TorchDiffEq(method, rtol=1e-7, atol=1e-7)
+    path = list(solver.integrate(model, times, start(), Noise(0)))
+    assert [t for t, _ in path] == times[1:].tolist()
+    exact = exact_flow(model, start(), model.sde.lam(times))
+    torch.testing.assert_close(torch.stack([x for _, x in path]), exact[1:], rtol=0, atol=5e-5)
+    assert torch.equal(path[-1][1], last_of(solver, model, times[[0, -1]], start()))
+
+
+@pytest.mark.parametrize("sde", SDES)
+@pytest.mark.parametrize("method", METHODS)
+def test_scipy_is_as_exact_as_its_tolerance_from_prior_to_cut_off(method, sde):
+    model = exact_model(sde_named(sde))
+    x = start() * model.sde.prior_std
+    exact = exact_flow(model, x, model.sde.lam(ends(model.sde)))[-1]
+    for tolerance in (1e-4, 1e-6):
+        last = last_of(SciPy(method, rtol=tolerance, atol=tolerance), model, ends(model.sde), x)
+        assert float((last - exact).abs().max()) < 30 * tolerance
+
+
+def test_scipy_needs_the_same_work_on_every_sde():
+    """The angle makes one equation of all of them: the same steps, but for where they begin and end."""
+    spent = []
+    for name in SDES:
+        model = exact_model(sde_named(name))
+        last_of(SciPy(), model, ends(model.sde), start() * model.sde.prior_std)
+        spent.append(model.evaluations / 8)
+    assert max(spent) < 1.25 * min(spent)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_scipy_stays_between_the_ends(method):
+    """Also where a model with a step in time provokes rejected and tiny steps."""
+    seen = []
+
+    class Jumping(type(exact_model(sde_named("ve")))):
+        def forward(self, x, t, cond=None):
+            seen.append(t)
+            prediction = super().forward(x, t)
+            return prediction if t > 0.3 else super().forward(x * 1.01, t)
+
+    sde = sde_named("ve")
+    model = Jumping(exact_model(sde).data, sde)
+    path = list(SciPy(method, rtol=1e-3, atol=1e-3).integrate(model, ends(sde), start() * sde.prior_std, Noise(0)))
+    assert min(seen) >= sde.t_min
+    assert max(seen) <= sde.T
+    assert path[-1][0] == sde.t_min
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_what_scipy_passes_changes_nothing(method):
+    model = exact_model(sde_named("ve"))
+    times = model.sde.t_of_lam(torch.linspace(FIRST, LAST, 9, dtype=torch.float64))
+    x = start() * model.sde.at(float(times[0])).sigma
+    solver, spent = SciPy(method, rtol=1e-7, atol=1e-7), []
+    for grid in (times, times[[0, -1]]):
+        model.evaluations = 0
+        path = list(solver.integrate(model, grid, x, Noise(0)))
+        spent.append((model.evaluations, path[-1][1]))
+        if grid is times:
+            passed = torch.tensor([float(times[0]), *(t for t, _ in path)], dtype=torch.float64)
+            exact = exact_flow(model, x, model.sde.lam(passed))[1:]
+            torch.testing.assert_close(torch.stack([x for _, x in path]), exact, rtol=0, atol=2e-5)
+            assert method == "DOP853" or torch.equal(passed, times)
+    assert spent[0][0] == spent[1][0]
+    assert torch.equal(spent[0][1], spent[1][1])
+
+
+@pytest.mark.parametrize("method", ["Radau", "BDF", "LSODA"])
+def test_implicit_methods_work_in_single_precision(method):
+    model = exact_model(sde_named("vp"))
+    x = start()
+    exact = exact_flow(model, x, model.sde.lam(ends(model.sde)))[-1]
+    model.evaluations = 0
+    double = last_of(SciPy(method, rtol=1e-4, atol=1e-4), model, ends(model.sde), x)
+    spent, model.evaluations = model.evaluations, 0
+    single = last_of(SciPy(method, rtol=1e-4, atol=1e-4), model, ends(model.sde), x.float())
+    assert single.dtype == torch.float32
+    assert float((double - exact).abs().max()) < 3e-3
+    assert float((single - exact).abs().max()) < 3e-3
+    assert model.evaluations < 1.5 * spent
+
+
+@pytest.mark.parametrize(("dtype", "atol"), [(torch.float64, 1e-6), (torch.float32, 5e-3)])
+@pytest.mark.parametrize("pack", ["sparse", "banded"])
+def test_derivatives_are_those_of_autograd(pack, dtype, atol):
+    from scoresde.sampling.blackbox import _Flow
+
+    model, (b, d) = exact_model(sde_named("vp")), (3, 2)
+    flow, u = _Flow(model, 1.0, 1e-3, start(b).to(dtype)), 0.3 * start(b)
+    level = model.sde.at(flow.time(0.6))
+    rho = float(np.hypot(level.alpha, level.sigma))
+
+    def rate(u):
+        prediction = model(u * rho, flow.time(0.6))
+        return np.cos(0.6) * prediction.eps - np.sin(0.6) * prediction.x0
+
+    full = torch.autograd.functional.jacobian(rate, u).reshape(b * d, b * d).numpy()
+    if pack == "sparse":
+        found = flow.sparse(0.6, u.numpy().ravel()).toarray()
+    else:
+        rows = flow.banded(0.6, u.numpy().ravel())
+        found = np.zeros((b * d, b * d))
+        for i in range(b * d):
+            for j in range(b * d):
+                if abs(i - j) < d:
+                    found[i, j] = rows[i - j + d - 1, j]
+    np.testing.assert_allclose(found, full, atol=atol)
+
+
+class Broken(nn.Module):
+    def forward(self, x, c):
+        return x * float("nan")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_model_that_returns_nan_is_named_with_the_time(method):
+    with pytest.raises(InputError, match="returns NaN or infinity at t = 1"):
+        Sampler(SciPy(method)).sample(ScoreModel(Broken(), sde_named("vp")), (2,), n=3)
+
+
+def test_torchdiffeq_says_when_it_is_stuck():
+    with pytest.raises(InputError, match="dopri5 of torchdiffeq is stuck"):
+        Sampler(TorchDiffEq()).sample(ScoreModel(Broken(), sde_named("vp")), (2,), n=3)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_scipy_says_when_it_is_stuck(method):
+    class Fickle(nn.Module):
+        calls = 0
+
+        def forward(self, x, c):
+            self.calls += 1
+            return torch.full_like(x, 1e16 * float(np.sin(self.calls**2)))
+
+    with pytest.raises(InputError, match=f"{method} of scipy is stuck at t = .*may be too small"):
+        Sampler(SciPy(method, 1e-13, 1e-13)).sample(
+            ScoreModel(Fickle(), sde_named("vp")), (1,), n=1, dtype=torch.float64
+        )
+
+
+@pytest.mark.parametrize(
+    ("make", "text"),
+    [
+        (lambda: TorchDiffEq("rk45"), "method: 'rk45'"),
+        (lambda: TorchDiffEq(rtol=0.0), "rtol"),
+        (lambda: SciPy("rk45"), "method: 'rk45' is not allowed; give one of RK23, RK45, DOP853, Radau, BDF, LSODA"),
+        (lambda: SciPy(rtol=1e-16), "rtol"),
+        (lambda: SciPy(atol=0.0), "atol"),
+        (lambda: Sampler(SciPy(), eta=0.5), r"eta: 0\.5 is not possible with SciPy"),
+        (lambda: Sampler(SciPy(), corrector=Langevin()), "corrector: scipy takes its own steps and allows no"),
+        (lambda: Sampler(TorchDiffEq(), corrector=Langevin()), "corrector: torchdiffeq takes its own steps"),
+        (
+            lambda: Sampler(SciPy("Radau")).sample(ScoreModel(Broken(), sde_named("vp")), (3, 64, 64), n=2),
+            "12288 x 12288 derivatives for each of 2 samples; use method=RK45",
+        ),
+    ],
+)
+def test_bad_input_is_named(make, text):
+    with pytest.raises(InputError, match=text):
+        make()
