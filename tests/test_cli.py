@@ -328,7 +328,7 @@ def test_unknown_keys_are_found_before_torch_is_imported():
         ("sde.betamin=1", "sde.betamin: no such key; did you mean sde.beta_min?"),
         ("beta_min=1", "beta_min: no such key; did you mean sde.beta_min?"),
         ("traner.steps=5", "traner.steps: no such key; did you mean trainer.steps?"),
-        ("sde=vpp", "sde=vpp: sde has no option vpp; did you mean vp? (options: edm, subvp, ve, vp)"),
+        ("sde=vpp", "sde=vpp: sde has no option vpp; did you mean vp? (options: cosine, drift, edm, path, "),
         ("experiment=moon", "experiment=moon: experiment has no option moon; did you mean moons? (options: "),
         ("sde", "sde: not a setting; write key=value"),
         ("seed=[1", "seed=[1: not a setting; write key=value"),

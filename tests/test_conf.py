@@ -25,6 +25,7 @@ OWN = {
     "loss/likelihood": {"weight"},
     "optimizer/adam": {"fused"},
     "optimizer/adamw": {"fused"},
+    "sde/trigonometric": {"offset"},
 }
 
 

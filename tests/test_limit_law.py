@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.linalg import solve_discrete_lyapunov
-from support import SDES, SOLVERS, exact_model, gaussian, sde_named, solver_named
+from support import PATHS, SOLVERS, exact_model, gaussian, sde_named, solver_named
 
 from scoresde import InputError, Sampler
 from scoresde.sampling import DDIM, Ancestral, GridSolver, LambdaUniform, Langevin, TimeUniform
@@ -74,7 +74,7 @@ def distance(model, sampler, t):
     return torch.cat((white.ravel(), (inverse @ covariance @ inverse.T - torch.eye(D)).ravel()))
 
 
-@pytest.mark.parametrize("sde", SDES)
+@pytest.mark.parametrize("sde", PATHS)
 @pytest.mark.parametrize("case", CASES)
 def test_law_converges_to_that_of_the_data(case, sde):
     model = exact_model(sde_named(sde), gaussian())
@@ -87,7 +87,7 @@ def test_law_converges_to_that_of_the_data(case, sde):
     assert (2 * fine - coarse).abs().max() < 4e-3
 
 
-@pytest.mark.parametrize("sde", SDES)
+@pytest.mark.parametrize("sde", PATHS)
 @pytest.mark.parametrize("name", STOCHASTIC)
 def test_law_on_a_grid_uniform_in_time(name, sde):
     """The law does not depend on the grid. EDM's time is sigma: uniform steps there are useless for any rule."""
@@ -102,7 +102,7 @@ def test_law_on_a_grid_uniform_in_time(name, sde):
     assert fine.abs().max() < coarse.abs().max()
 
 
-@pytest.mark.parametrize("sde", SDES)
+@pytest.mark.parametrize("sde", PATHS)
 def test_second_order_beats_first_order_at_eta_1(sde):
     """SDE-DPM-Solver++(2M) has the smaller constant: the drift is of order 2, the noise is exact."""
     model = exact_model(sde_named(sde), gaussian())
@@ -114,7 +114,7 @@ def test_second_order_beats_first_order_at_eta_1(sde):
     assert size("dpmpp_2m") < 0.25 * size("ancestral")
 
 
-@pytest.mark.parametrize("sde", SDES)
+@pytest.mark.parametrize("sde", PATHS)
 @pytest.mark.parametrize("solver", STOCHASTIC)
 def test_predictor_corrector_law(solver, sde):
     """With steps growing and snr shrinking together the corrector leaves the law where it is."""
@@ -127,7 +127,7 @@ def test_predictor_corrector_law(solver, sde):
     assert errors[1].abs().max() < 0.6 * errors[0].abs().max()
 
 
-@pytest.mark.parametrize("sde", SDES)
+@pytest.mark.parametrize("sde", PATHS)
 @pytest.mark.parametrize("lam", [-1.0, 0.5, 3.0])
 def test_stationary_law_of_langevin(sde, lam):
     """One step is x -> A x + b + C z; its fixed point tends to p_t as snr^2 -> 0."""
@@ -174,7 +174,7 @@ def test_norm_rule_steps_as_published():
         assert (e / 2) ** 0.5 == pytest.approx(snr * float(z[k].norm() / score[k].norm()), rel=1e-9)
 
 
-@pytest.mark.parametrize("sde", SDES)
+@pytest.mark.parametrize("sde", PATHS)
 def test_ancestral_step_is_the_posterior_of_two_levels(sde):
     """By conditioning the joint Gaussian of (x_s, x_t) given x_0 with plain linear algebra."""
     path = sde_named(sde)

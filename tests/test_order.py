@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from support import SDES, SOLVERS, exact_flow, exact_model, sde_named, solver_named
+from support import PATHS, SOLVERS, exact_flow, exact_model, sde_named, solver_named
 
 from scoresde import InputError, Sampler
 from scoresde.noise import Noise
@@ -59,21 +59,21 @@ def test_every_solver_is_listed():
     assert grid_solvers == set(ORDER)
 
 
-@pytest.mark.parametrize("sde", SDES)
+@pytest.mark.parametrize("sde", PATHS)
 @pytest.mark.parametrize("name", ORDER)
 def test_order(name, sde):
     measured = -slope(on_ode(name), exact_model(sde_named(sde)), steps=(80, 160, 320))
     assert measured == pytest.approx(ORDER[name], abs=0.12)
 
 
-@pytest.mark.parametrize("sde", SDES)
+@pytest.mark.parametrize("sde", PATHS)
 @pytest.mark.parametrize("name", ORDER)
 def test_order_from_a_fresh_start(name, sde):
     measured = -slope(on_ode(name), exact_model(sde_named(sde)), steps=(80, 160, 320), history=False)
     assert measured == pytest.approx(min(ORDER[name], 2), abs=0.2)
 
 
-@pytest.mark.parametrize("sde", SDES)
+@pytest.mark.parametrize("sde", PATHS)
 @pytest.mark.parametrize("name", ORDER)
 def test_limit_is_the_exact_flow(name, sde):
     """Richardson's extrapolation removes the leading error, so a wrong coefficient has nowhere to hide."""
@@ -83,7 +83,7 @@ def test_limit_is_the_exact_flow(name, sde):
     assert fine < 0.02
 
 
-@pytest.mark.parametrize("sde", SDES)
+@pytest.mark.parametrize("sde", PATHS)
 def test_second_order_multistep_is_exact_for_linear_predictions(sde):
     """If x0_hat is linear in lam, order 2 with exact history makes no error, at eta 0 and 1, in a single step."""
     path = sde_named(sde)
@@ -112,7 +112,7 @@ def test_second_order_multistep_is_exact_for_linear_predictions(sde):
         torch.testing.assert_close(coarse, fine, rtol=5e-4, atol=5e-4)
 
 
-@pytest.mark.parametrize("sde", SDES)
+@pytest.mark.parametrize("sde", PATHS)
 @pytest.mark.parametrize(("method", "order", "coarse"), [("euler", 1, 100), ("midpoint", 2, 100), ("rk4", 4, 20)])
 def test_fixed_step_methods_of_torchdiffeq(sde, method, order, coarse):
     """They see our velocity field on our grid, and reach the order they have on any smooth field."""
@@ -129,7 +129,7 @@ def test_fixed_step_methods_of_torchdiffeq(sde, method, order, coarse):
     assert np.log2(errors[0] / errors[1]) == pytest.approx(order, abs=0.35)
 
 
-@pytest.mark.parametrize("sde", SDES)
+@pytest.mark.parametrize("sde", PATHS)
 def test_adaptive_black_box_is_as_exact_as_its_tolerance(sde):
     path = sde_named(sde)
     model, lams = exact_model(path), torch.tensor([FIRST, LAST], dtype=torch.float64)
@@ -171,7 +171,7 @@ def test_heun_on_edm_is_the_published_algorithm():
 def test_ddim_is_the_same_flow_map_in_every_coordinate():
     """On VP and on VE, matched by log-SNR, DDIM draws the same samples up to the scale alpha."""
     z, results = start(), {}
-    for name in SDES:
+    for name in PATHS:
         sde = sde_named(name)
         level = sde.at(float(sde.t_of_lam(FIRST)))
         times = sde.t_of_lam(torch.linspace(FIRST, LAST, 11, dtype=torch.float64))
