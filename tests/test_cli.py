@@ -450,10 +450,13 @@ def test_a_training_that_diverges_stops_in_one_line(here, capsys):
 def test_the_overview_and_the_version(capsys):
     assert main([]) == main(["--help"]) == 0
     out = capsys.readouterr().out
-    assert all(word in out for word in ("train", "sample", "scoresde sample run=runs/RUN"))
+    assert all(word in out for word in ("train", "sample", "doctor", "scoresde sample run=runs/RUN"))
     assert main(["--version"]) == 0
     assert capsys.readouterr().out.startswith("scoresde ")
-    assert failed(capsys, "trian") == "trian: no such command; did you mean scoresde train? (commands: train, sample)"
+    assert (
+        failed(capsys, "trian")
+        == "trian: no such command; did you mean scoresde train? (commands: train, sample, doctor)"
+    )
 
 
 def test_a_reader_that_goes_away_is_no_error():
