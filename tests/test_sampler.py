@@ -81,6 +81,16 @@ def test_samples_have_the_law_of_a_mixture(solver, sde):
 
 
 @pytest.mark.parametrize("sde", SDES)
+def test_few_steps_may_be_poor_but_are_finite(sde):
+    """Also on grids uniform in time, and where f and g diverge right after T: nothing overflows, in float32 either."""
+    model = exact_model(sde_named(sde))
+    for grid in GRIDS:
+        for solver in GRID_SOLVERS:
+            sampler = Sampler(solver_named(solver), built("grid", grid), steps=4, corrector=Langevin())
+            assert sampler.sample(model, (2,), n=8).x.abs().max() < 1e5, (solver, grid)
+
+
+@pytest.mark.parametrize("sde", SDES)
 @pytest.mark.parametrize("grid", GRIDS)
 def test_grids_fall_from_the_prior_to_the_cut_off(grid, sde):
     path = sde_named(sde)
