@@ -189,6 +189,7 @@ def test_what_the_gaussian_cannot_see_the_signal_does():
 @pytest.fixture
 def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "150")  # of the terminal, which decides where the table breaks its lines
     return tmp_path
 
 
