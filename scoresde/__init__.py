@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from scoresde.model import Model, Prediction, ScoreModel
     from scoresde.runs import load
     from scoresde.sampling import Sampler
-    from scoresde.sde import EDMSDE, SDE, VESDE, VPSDE, SubVPSDE
+    from scoresde.sde import EDMSDE, SDE, VESDE, VPSDE, CosineSDE, DriftSDE, PathSDE, RectifiedSDE, SubVPSDE
 
 __version__ = "0.1.0"
 
@@ -23,11 +23,15 @@ __all__ = [
     "SDE",
     "VESDE",
     "VPSDE",
+    "CosineSDE",
+    "DriftSDE",
     "ExactModel",
     "GaussianMixture",
     "InputError",
     "Model",
+    "PathSDE",
     "Prediction",
+    "RectifiedSDE",
     "Sampler",
     "ScoreModel",
     "SubVPSDE",
@@ -36,6 +40,7 @@ __all__ = [
 
 _MODULES = {
     **dict.fromkeys(("EDMSDE", "SDE", "VESDE", "VPSDE", "SubVPSDE"), "scoresde.sde"),
+    **dict.fromkeys(("CosineSDE", "DriftSDE", "PathSDE", "RectifiedSDE"), "scoresde.sde"),
     **dict.fromkeys(("Model", "Prediction", "ScoreModel"), "scoresde.model"),
     "ExactModel": "scoresde.analytic",
     "GaussianMixture": "scoresde.mixture",
@@ -47,7 +52,7 @@ _MODULES = {
 def __getattr__(name: str) -> Any:
     if name in _MODULES:
         return getattr(import_module(_MODULES[name]), name)
-    if name in ("sampling", "nets", "data", "metrics", "training", "figures", "loss", "noise"):
+    if name in ("sampling", "nets", "data", "metrics", "training", "figures", "loss", "noise", "doctor"):
         return import_module(f"scoresde.{name}")
     raise AttributeError(f"module 'scoresde' has no attribute {name!r}")
 

@@ -1,5 +1,6 @@
 """What several tests share: objects from the YAML files of conf/, and problems whose answers are known."""
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +29,15 @@ def built(group: str, name: str, **changes: Any) -> Any:
 
 
 SDES = options("sde")
+# every path once: these are others under another name (or, trigonometric, with another parameter), and cheap tests and
+# equality with their twins are enough
+TWINS = {"drift": "vp", "path": "rectified", "trigonometric": "cosine"}
+PATHS = [name for name in SDES if name not in TWINS]
 SOLVERS = options("solver")
 CORRECTORS = [name for name in options("corrector") if name != "none"]
 
 
+@functools.cache
 def sde_named(name: str) -> SDE:
     """The SDE of conf/sde/<name>.yaml; what is measured from data is 50 here."""
     config = yaml.safe_load((CONF / "sde" / f"{name}.yaml").read_text())
@@ -66,11 +72,23 @@ def gaussian_law(model: ExactModel, t: float) -> tuple[Tensor, Tensor]:
     )
 
 
-def exact_flow(model: Model, x: Tensor, lams: Tensor) -> Tensor:
+_FLOWS: dict[Any, Tensor] = {}
+
+
+def exact_flow(model: ExactModel, x: Tensor, lams: Tensor) -> Tensor:
     """The probability-flow ODE solved by scipy to 1e-12, from lams[0] through all lams: (len(lams), B, D).
 
-    Integrates dy/dr = eps with y = x / alpha and r = sigma / alpha, which needs neither f nor g.
+    Integrates dy/dr = eps with y = x / alpha and r = sigma / alpha, which needs neither f nor g. Remembered, since many
+    tests ask for the same one.
     """
+    data = tuple(b.numpy().tobytes() for b in model.data.buffers())
+    key = (repr(model.sde), data, x.numpy().tobytes(), lams.numpy().tobytes())
+    if key not in _FLOWS:
+        _FLOWS[key] = _exact_flow(model, x, lams)
+    return _FLOWS[key]
+
+
+def _exact_flow(model: Model, x: Tensor, lams: Tensor) -> Tensor:
     sde, shape = model.sde, x.shape
     r = torch.exp(-lams).numpy()
 

@@ -343,7 +343,7 @@ def test_unknown_keys_are_found_before_torch_is_imported():
         ("sde.betamin=1", "sde.betamin: no such key; did you mean sde.beta_min?"),
         ("beta_min=1", "beta_min: no such key; did you mean sde.beta_min?"),
         ("traner.steps=5", "traner.steps: no such key; did you mean trainer.steps?"),
-        ("sde=vpp", "sde=vpp: sde has no option vpp; did you mean vp? (options: edm, subvp, ve, vp)"),
+        ("sde=vpp", "sde=vpp: sde has no option vpp; did you mean vp? (options: cosine, drift, edm, path, "),
         ("experiment=moon", "experiment=moon: experiment has no option moon; did you mean moons? (options: "),
         ("sde", "sde: not a setting; write key=value"),
         ("seed=[1", "seed=[1: not a setting; write key=value"),
@@ -466,10 +466,13 @@ def test_a_training_that_diverges_stops_in_one_line(here, capsys):
 def test_the_overview_and_the_version(capsys):
     assert main([]) == main(["--help"]) == 0
     out = capsys.readouterr().out
-    assert all(word in out for word in ("train", "sample", "scoresde sample run=runs/RUN"))
+    assert all(word in out for word in ("train", "sample", "doctor", "scoresde sample run=runs/RUN"))
     assert main(["--version"]) == 0
     assert capsys.readouterr().out.startswith("scoresde ")
-    assert failed(capsys, "trian") == "trian: no such command; did you mean scoresde train? (commands: train, sample)"
+    assert (
+        failed(capsys, "trian")
+        == "trian: no such command; did you mean scoresde train? (commands: train, sample, doctor)"
+    )
 
 
 def test_a_reader_that_goes_away_is_no_error():

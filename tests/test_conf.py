@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from scoresde.build import RUNTIME, TARGET, check, resolve
+from scoresde.cli.arguments import flags_first
 from scoresde.cli.main import config_folder, main
 from scoresde.cli.settings import without_path
 
@@ -26,6 +27,7 @@ OWN = {
     "loss/likelihood": {"weight"},
     "optimizer/adam": {"fused"},
     "optimizer/adamw": {"fused"},
+    "sde/trigonometric": {"offset"},
 }
 
 
@@ -128,7 +130,7 @@ def test_the_digits_preset_is_what_happens_without_any():
     assert composed("train", "experiment=digits") == composed("train")
 
 
-@pytest.mark.parametrize("command", ["train", "sample"])
+@pytest.mark.parametrize("command", ["train", "sample", "doctor"])
 def test_help_lists_groups_and_ten_examples_that_compose(command, capsys):
     assert main([command, "--help"]) == 0
     text = capsys.readouterr().out
@@ -137,9 +139,10 @@ def test_help_lists_groups_and_ten_examples_that_compose(command, capsys):
     examples = [line.split() for line in text.splitlines() if line.startswith(f"  scoresde {command}")]
     assert len(examples) == 10
     for example in examples:
-        settings = [word.partition("=") for word in example[2:] if "=" in word]
+        settings = [word.strip("'").partition("=") for word in example[2:] if "=" in word]
         for end in (0, -1):  # of the values of a sweep
-            composed(command, *(f"{k}={v}" if v[0] == "[" else f"{k}={v.split(',')[end]}" for k, _, v in settings))
+            typed = [f"{k}={v}" if v[0] == "[" else f"{k}={v.split(',')[end]}" for k, _, v in settings]
+            composed(command, *flags_first(typed))
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ FLOORS = (
     {"precond", "dynamics"},
     {"model"},
     {"analytic"},
-    {"sampling", "loss"},
+    {"sampling", "loss", "doctor"},
     {"data"},
     {"metrics", "loggers", "figures"},
     {"training"},

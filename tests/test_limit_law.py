@@ -6,7 +6,7 @@ random number in turn is one and all others are zero gives the mean and covarian
 
 import pytest
 import torch
-from support import CORRECTORS, SDES, SOLVERS, built, exact_model, gaussian, gaussian_law, sde_named, solver_named
+from support import CORRECTORS, PATHS, SOLVERS, built, exact_model, gaussian, gaussian_law, sde_named, solver_named
 
 from scoresde import Sampler
 from scoresde.sampling import DDIM, Ancestral, GridSolver, LambdaUniform, TimeUniform
@@ -52,7 +52,7 @@ def with_sdes(cases):
     return [
         (case, sde)
         for i, case in enumerate(cases)
-        for sde in (SDES if case.split()[0] in OWN else [SDES[i % len(SDES)]])
+        for sde in (PATHS if case.split()[0] in OWN else [PATHS[i % len(PATHS)]])
     ]
 
 
@@ -123,7 +123,7 @@ def test_law_on_a_grid_uniform_in_time(name, sde):
     assert fine.abs().max() < coarse.abs().max()
 
 
-@pytest.mark.parametrize("sde", SDES)
+@pytest.mark.parametrize("sde", PATHS)
 def test_second_order_beats_first_order_at_eta_1(sde):
     """SDE-DPM-Solver++(2M) has the smaller constant: the drift is of order 2, the noise is exact."""
     model = exact_model(sde_named(sde), gaussian())
@@ -138,7 +138,7 @@ def test_second_order_beats_first_order_at_eta_1(sde):
 @pytest.mark.parametrize(
     ("solver", "corrector", "sde"),
     [(solver, "langevin", sde) for solver, sde in with_sdes(STOCHASTIC)]
-    + [("ancestral", c, sde) for c in CORRECTORS if c != "langevin" for sde in SDES],
+    + [("ancestral", c, sde) for c in CORRECTORS if c != "langevin" for sde in PATHS],
 )
 def test_predictor_corrector_law(solver, corrector, sde):
     """With steps growing and those of the corrector shrinking together it leaves the law where it is."""
@@ -152,7 +152,7 @@ def test_predictor_corrector_law(solver, corrector, sde):
     assert errors[1].abs().max() < 0.6 * errors[0].abs().max() + 1e-3  # errors of two signs may cancel
 
 
-@pytest.mark.parametrize("sde", SDES)
+@pytest.mark.parametrize("sde", PATHS)
 def test_ancestral_step_is_the_posterior_of_two_levels(sde):
     """By conditioning the joint Gaussian of (x_s, x_t) given x_0 with plain linear algebra."""
     path = sde_named(sde)

@@ -125,7 +125,7 @@ def test_the_likelihood_weight_is_the_speed_of_the_log_signal_to_noise_ratio(nam
     sde, data, model = sde_named(name), gaussian(), model_that_says(_guess, sde_named(name))
     (plain, _), t = terms(DenoisingScoreMatching(), model, data)
     (weighted, _), _ = terms(DenoisingScoreMatching(weight="likelihood"), model, data)
-    h = 1e-4 * t
+    h = 1e-4 * torch.minimum(t, 1.0005 * sde.T - t)  # lam may diverge right after T
     speed = -2 * (sde.lam(t + h) - sde.lam(t - h)) / (2 * h)
     torch.testing.assert_close(weighted / plain, speed, rtol=1e-5, atol=0)
 

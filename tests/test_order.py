@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from support import SDES, SOLVERS, exact_flow, exact_model, sde_named, solver_named
+from support import PATHS, SOLVERS, exact_flow, exact_model, sde_named, solver_named
 
 from scoresde import InputError, Sampler
 from scoresde.noise import Noise
@@ -94,14 +94,14 @@ def test_every_solver_is_listed():
     assert grid_solvers == set(ORDER)
 
 
-@pytest.mark.parametrize("sde", SDES)
+@pytest.mark.parametrize("sde", PATHS)
 @pytest.mark.parametrize("name", ORDER)
 def test_order(name, sde):
     measured = -slope(on_ode(name), exact_model(sde_named(sde)), steps_for(name))
     assert measured == pytest.approx(ORDER[name], abs=0.2)
 
 
-@pytest.mark.parametrize("sde", SDES)
+@pytest.mark.parametrize("sde", PATHS)
 @pytest.mark.parametrize("name", ORDER)
 def test_order_from_a_fresh_start(name, sde):
     # a first step of order p costs O(h^(p+1)) once; a corrector makes that p = 2
@@ -110,7 +110,7 @@ def test_order_from_a_fresh_start(name, sde):
     assert min(ORDER[name], first + 1) - 0.2 < measured < ORDER[name] + 0.2
 
 
-@pytest.mark.parametrize("sde", SDES)
+@pytest.mark.parametrize("sde", PATHS)
 @pytest.mark.parametrize("name", ORDER)
 def test_limit_is_the_exact_flow(name, sde):
     """Richardson's extrapolation removes the leading error, so a wrong coefficient has nowhere to hide."""
@@ -129,7 +129,7 @@ def test_order_of_every_quantity_in_every_variable(predict, variable):
     assert measured == pytest.approx(3, abs=0.2)
 
 
-@pytest.mark.parametrize("sde", SDES)
+@pytest.mark.parametrize("sde", PATHS)
 def test_second_order_multistep_is_exact_for_linear_predictions(sde):
     """If x0_hat is linear in lam, order 2 with exact history makes no error, at eta 0 and 1, in a single step."""
     path = sde_named(sde)
@@ -187,7 +187,7 @@ def test_heun_on_edm_is_the_published_algorithm():
 def test_ddim_is_the_same_flow_map_in_every_coordinate():
     """On VP and on VE, matched by log-SNR, DDIM draws the same samples up to the scale alpha."""
     z, results = start(), {}
-    for name in SDES:
+    for name in PATHS:
         sde = sde_named(name)
         level = sde.at(float(sde.t_of_lam(FIRST)))
         times = sde.t_of_lam(torch.linspace(FIRST, LAST, 11, dtype=torch.float64))

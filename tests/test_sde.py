@@ -12,7 +12,7 @@ from scipy.integrate import solve_ivp
 from support import SDES, sde_named
 
 import scoresde
-from scoresde import EDMSDE, SDE, VESDE, VPSDE, InputError, SubVPSDE
+from scoresde import EDMSDE, SDE, VESDE, VPSDE, CosineSDE, InputError, RectifiedSDE, SubVPSDE
 
 
 @pytest.mark.parametrize("name", SDES)
@@ -71,6 +71,35 @@ def test_coefficients_are_exact_near_zero_whatever_the_dtype(cls):
     assert float(cls().sigma(t)) == pytest.approx(exact, rel=1e-12)
 
 
+@pytest.mark.parametrize("offset", [0.008, 0.0])
+def test_cosine_is_exact_at_both_ends(offset):
+    """Against the published alpha_bar(t) = cos^2(...) / cos^2(...) and 1 - alpha_bar, with forty digits."""
+    sde = CosineSDE(offset)
+    for t in (1e-9, 1e-5, 0.3, 0.996, 1 - 1e-9):
+        with mpmath.workdps(40):
+            s = mpmath.mpf(offset)
+            squares = [mpmath.cos((mpmath.mpf(u) + s) / (1 + s) * mpmath.pi / 2) ** 2 for u in (t, 0)]
+            bar = squares[0] / squares[1]
+            alpha, sigma, lam = mpmath.sqrt(bar), mpmath.sqrt(1 - bar), mpmath.log(bar / (1 - bar)) / 2
+        assert float(sde.alpha(t)) == pytest.approx(float(alpha), rel=1e-13)
+        assert float(sde.sigma(t)) == pytest.approx(float(sigma), rel=1e-13)
+        assert float(sde.t_of_lam(float(lam))) == pytest.approx(t, rel=1e-13)
+
+
+def test_cut_offs_of_the_paths_that_end_in_infinity():
+    assert CosineSDE().at(0.996).lam == pytest.approx(-5.08, abs=0.005)
+    assert CosineSDE(0.0).at(0.996).lam == pytest.approx(-5.07, abs=0.005)
+    assert RectifiedSDE().at(0.999).lam == pytest.approx(-6.91, abs=0.005)
+    for sde in (CosineSDE(), CosineSDE(0.0), RectifiedSDE()):
+        assert math.isfinite(float(sde.g2(sde.T)))
+
+
+def test_the_velocity_of_the_rectified_path_is_noise_minus_data():
+    dalpha, dsigma = RectifiedSDE().slopes(torch.linspace(1e-5, 0.999, 20, dtype=torch.float64))
+    assert torch.equal(dalpha, -torch.ones(20, dtype=torch.float64))
+    assert torch.equal(dsigma, torch.ones(20, dtype=torch.float64))
+
+
 @pytest.mark.parametrize("cls", [VPSDE, SubVPSDE, VESDE])
 def test_another_horizon_is_the_same_path_at_another_speed(cls):
     short, long = cls(), cls(T=10.0)
@@ -119,6 +148,9 @@ def test_perturbed_data_has_the_moments_of_the_path():
         (lambda: VPSDE(T=-1.0), "T: -1.0"),
         (lambda: VPSDE(t_min=2.0), "t_min: 2.0"),
         (lambda: SubVPSDE(t_train=0.5), "t_train: 0.5"),
+        (lambda: CosineSDE(T=1.0), "T: 1.0"),
+        (lambda: CosineSDE(offset=-0.1), "offset: -0.1"),
+        (lambda: RectifiedSDE(T=1.0), "T: 1.0"),
     ],
 )
 def test_impossible_parameters_are_named(make, culprit):

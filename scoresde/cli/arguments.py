@@ -12,6 +12,9 @@ _FLAGS = {
     **dict.fromkeys(("--info", "-i"), 1),
 }
 
+# Settings whose values are expressions in t, with parentheses that Hydra would take for a function of its own.
+_EXPRESSIONS = ("sde.drift", "sde.diffusion", "sde.alpha_of_t", "sde.sigma_of_t")
+
 
 def check_flags(command: str, arguments: Sequence[str]) -> None:
     """Refuse flags that do not exist.
@@ -29,9 +32,17 @@ def check_flags(command: str, arguments: Sequence[str]) -> None:
 
 def flags_first(arguments: Sequence[str], supplied: Sequence[str] = ()) -> list[str]:
     """The same arguments with the flags before the settings, so that `solver=heun,ddim -m sampler.steps=10,20` works
-    as typed; `supplied` settings come first among them, so that typed ones win."""
+    as typed; `supplied` settings come first among them, so that typed ones win. Expressions are quoted for Hydra."""
     flags = [word for flag in _flags(arguments) for word in flag[1]]
-    return [*flags, *supplied, *settings(arguments)]
+    return [*flags, *supplied, *map(_quoted, settings(arguments))]
+
+
+def _quoted(setting: str) -> str:
+    """`sde.drift=sqrt(t)` as `sde.drift='sqrt(t)'`, and so each value of a sweep; other settings as they are."""
+    key, _, value = setting.partition("=")
+    if key not in _EXPRESSIONS or not value or value == "null" or any(c in value for c in "'\"\\"):
+        return setting
+    return f"{key}=" + ",".join(f"'{one}'" for one in value.split(","))
 
 
 def settings(arguments: Sequence[str]) -> list[str]:

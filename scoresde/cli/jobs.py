@@ -54,7 +54,8 @@ def run_job(work: Callable[[dict[str, Any]], float | None], cfg: DictConfig, key
             raise TaskFailed from error
         if not isinstance(error, InputError):
             traceback.print_exc()
-        _note_failure(error)
+        mendable = isinstance(error, InputError)
+        note_failure(str(error) if mendable else f"{type(error).__name__}: {error}", mendable)
         if "BasicSweeper" not in HydraConfig.get().sweeper["_target_"]:
             raise
     return None
@@ -88,9 +89,8 @@ _EXAMPLES = {
 }
 
 
-def _note_failure(error: Exception) -> None:
-    mendable = isinstance(error, InputError)
-    message = str(error) if mendable else f"{type(error).__name__}: {error}"
+def note_failure(message: str, mendable: bool) -> None:
+    """Write down how this job of a sweep failed, and whether the person at the keyboard can mend it."""
     row = {"job": HydraConfig.get().job.num, "overrides": " ".join(varied()), "input": mendable, "message": message}
     with Path(os.environ[VARIABLE]).open("a", encoding="utf-8") as file:  # one write: jobs may run at the same time
         file.write(json.dumps(row) + "\n")

@@ -29,6 +29,7 @@ from scoresde.runs import timestamp
 COMMANDS = {
     "train": "train a score network, draw samples from it and say how good they are",
     "sample": "draw samples from a trained run",
+    "doctor": "say whether an SDE is sound and fits the data",
 }
 
 OVERVIEW = """\
@@ -46,6 +47,7 @@ examples:
   scoresde train -m sde=vp,ve,subvp seed=0,1           six trainings, one after the other
   scoresde sample run=runs/RUN n=100                   RUN is the folder that train has made
   scoresde sample run=runs/RUN solver=heun,ddim sampler.steps=10,20 -m
+  scoresde doctor sde=ve data=moons                    is anything wrong with this SDE on these data?
 
   scoresde COMMAND --help    what can be set, with ten examples
   scoresde --version
@@ -65,8 +67,8 @@ def config_folder() -> Path:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `scoresde` with these arguments (those of the process by default) and return the exit code.
 
-    0: done. 1: a fault of the program, with its traceback. 2: something that the person at the keyboard can mend, said
-    in one line. 130, 143: stopped by SIGINT or SIGTERM.
+    0: done. 1: a fault of the program, with its traceback; or `doctor` found something wrong. 2: something that the
+    person at the keyboard can mend, said in one line. 130, 143: stopped by SIGINT or SIGTERM.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:

@@ -18,19 +18,10 @@ class Settings:
     """What all commands have.
 
     Args:
-        seed: decides everything random.
-        n: number of samples.
-        device: auto, cpu, cuda or cuda:N.
         allow: packages of the user's own whose classes a configuration may name.
     """
 
-    seed: int
-    n: int
-    device: str
     allow: str | list[str] | None
-
-    def __post_init__(self) -> None:
-        require(self.n >= 1, "n", self.n, "give an integer >= 1")
 
     @classmethod
     def of(cls, cfg: Mapping[str, Any]) -> Self:
@@ -50,14 +41,32 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class TrainSettings(Settings):
+class DrawSettings(Settings):
+    """What commands that draw samples have besides.
+
+    Args:
+        seed: decides everything random.
+        n: number of samples.
+        device: auto, cpu, cuda or cuda:N.
+    """
+
+    seed: int
+    n: int
+    device: str
+
+    def __post_init__(self) -> None:
+        require(self.n >= 1, "n", self.n, "give an integer >= 1")
+
+
+@dataclass(frozen=True)
+class TrainSettings(DrawSettings):
     """What `scoresde train` has besides: the run folder, or None for a new one."""
 
     run: str | None
 
 
 @dataclass(frozen=True)
-class SampleSettings(Settings):
+class SampleSettings(DrawSettings):
     """What `scoresde sample` has besides: from which run, which weights of it, and where the samples go."""
 
     run: str
@@ -89,3 +98,11 @@ def without_path(cfg: Any) -> tuple[Any, bool]:
     own = {k: v for k, v in cfg.items() if k == "path"}
     settings: PathSettings = build({TARGET: f"{__name__}.PathSettings", **own}, "sampler")
     return {k: v for k, v in cfg.items() if k != "path"}, settings.path
+
+
+@dataclass(frozen=True)
+class DoctorSettings(Settings):
+    """What `scoresde doctor` has besides: a run whose SDE and data are meant, and a file for the findings."""
+
+    run: str | None
+    out: str | None

@@ -1,0 +1,109 @@
+"""The doctor's visit: an SDE and data from a configuration or a run, a table in the terminal, a file if asked for."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import shutil
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+
+from scoresde import runs
+from scoresde.build import TARGET, build, check, resolve
+from scoresde.cli.jobs import overrides, sweeping
+from scoresde.cli.resume import MEASURED, get, put
+from scoresde.cli.settings import DoctorSettings
+from scoresde.data import Dataset
+from scoresde.doctor import Finding, examine
+from scoresde.errors import InputError
+from scoresde.sde import SDE
+
+_NARROWEST = 60  # columns of text below which wrapping would be worse than long lines
+
+
+def doctor(cfg: dict[str, Any]) -> int:
+    """Examine the SDE against the data and print a line for each finding; returns how many are wrong.
+
+    Raises:
+        InputError: something in the configuration cannot be had; no file is written then.
+    """
+    settings: DoctorSettings = DoctorSettings.of(cfg)
+    out = None if settings.out is None else _free(Path(settings.out))
+    if settings.run is not None:
+        cfg = _of_run(Path(settings.run))
+    dataset, sde = _objects(cfg, settings.packages)
+    findings = examine(sde, dataset)
+    counts = {verdict: sum(f.verdict == verdict for f in findings) for verdict in ("ok", "warning", "wrong")}
+    print(f"sde    {sde}\ndata   {len(dataset.train):,} items of shape {dataset.event_shape}, in model units\n")
+    print(f"{table(findings)}\n\n{_summary(counts)}" + ("\n" if sweeping() else ""), flush=True)
+    if out is not None:
+        what = {"sde": cfg["sde"], "data": cfg["data"], **counts}
+        rows = [dataclasses.asdict(finding) for finding in findings]
+        runs.write_json(out, {**what, "findings": rows, "versions": runs.versions()})
+    return counts["wrong"]
+
+
+def _free(out: Path) -> Path:
+    """The file that was asked for; in a sweep one for each job."""
+    if sweeping():
+        out = out.with_stem(f"{out.stem}-{HydraConfig.get().job.num}")
+    if out.is_dir() or not out.parent.is_dir():
+        raise InputError(f"out: {out} cannot be written; give the name of a file in a folder that is there")
+    return out
+
+
+def _of_run(run: Path) -> dict[str, Any]:
+    """The SDE and data of a run, which its configuration fixes."""
+    for override in overrides():
+        key = override.lstrip("+~").split("=")[0]
+        if key.split(".")[0] in ("sde", "data"):
+            raise InputError(f"{key}: the run has its own; leave it out, or leave out run=")
+    stored = runs.read_config(run)
+    return {key: runs.section(stored, key, run) for key in ("sde", "data")}
+
+
+def _objects(cfg: dict[str, Any], allow: Sequence[str]) -> tuple[Dataset, SDE]:
+    """The data and the SDE, whose sigma_max may be measured on the data."""
+    stand_in = copy.deepcopy(cfg)
+    measured = get(cfg, "sde.sigma_max") == MEASURED
+    if measured:
+        put(stand_in, "sde.sigma_max", 1.0)
+    for key, kind in (("sde", SDE), ("data", None)):
+        check(stand_in[key], key, allow, kind)
+    if not isinstance(cfg["data"], dict) or not hasattr(resolve(str(cfg["data"].get(TARGET)), "data", allow), "load"):
+        raise InputError(f"data.{TARGET}: this is not made for data, it has no load")
+    if not measured:
+        sde: SDE = build(cfg["sde"], "sde", allow, SDE)  # a mistake in it is cheaper to find than data to load
+    dataset: Dataset = build(cfg["data"], "data", allow).load()
+    if measured:
+        put(cfg, "sde.sigma_max", dataset.sigma_max)
+        sde = build(cfg["sde"], "sde", allow, SDE)
+    return dataset, sde
+
+
+def table(findings: Sequence[Finding]) -> str:
+    """A line for each finding: verdict, check, words; and the remedy below those that need one."""
+    width = max(len(finding.check) for finding in findings)
+    room = max(shutil.get_terminal_size((120, 24)).columns - width - 11, _NARROWEST)
+    lines = []
+    for finding in findings:
+        words = textwrap.wrap(finding.message, room)
+        if finding.remedy:
+            words += textwrap.wrap(f"-> {finding.remedy}", room)
+        heads = [f"{finding.verdict:<7}  {finding.check:<{width}}", *[" " * (9 + width)] * (len(words) - 1)]
+        lines += [f"{head}  {text}" for head, text in zip(heads, words, strict=True)]
+    return "\n".join(lines)
+
+
+def _summary(counts: dict[str, int]) -> str:
+    if not counts["wrong"]:
+        return f"nothing is wrong ({counts['ok']} ok, {_count(counts['warning'])})"
+    return f"{counts['wrong']} wrong, {_count(counts['warning'])}, {counts['ok']} ok"
+
+
+def _count(warnings: int) -> str:
+    return f"{warnings} warning" + ("" if warnings == 1 else "s")

@@ -1,0 +1,114 @@
+"""Checks of an SDE by itself: what must hold whatever the data."""
+
+import torch
+from torch import Tensor
+
+from scoresde.doctor.finding import Finding
+from scoresde.sde import SDE
+
+_TIMES = 400  # at which the identities are checked
+_BY_TORCH = "write alpha and sigma with torch operations on t, without detaching it"
+
+
+def visited(sde: SDE) -> Tensor:
+    """Times from t_train to T, even in t and in its logarithm."""
+    u = torch.linspace(0, 1, _TIMES // 2, dtype=torch.float64)
+    even, early = sde.t_train + (sde.T - sde.t_train) * u, sde.t_train * (sde.T / sde.t_train) ** u
+    times = torch.cat((even, early)).clamp(sde.t_train, sde.T).sort().values
+    apart = torch.cat((torch.tensor([True]), times.diff() > 1e-9 * times[1:]))
+    return times[apart]
+
+
+def finite(sde: SDE, times: Tensor) -> Finding:
+    """alpha and sigma are finite and positive at all times."""
+    name = "finite path"
+    with torch.no_grad():
+        alpha, sigma = sde.alpha(times), sde.sigma(times)
+    for symbol, values in (("alpha", alpha), ("sigma", sigma)):
+        bad = ~(torch.isfinite(values) & (values > 0))
+        if bad.any():
+            t, value = float(times[bad][-1]), float(values[bad][-1])
+            message = f"{symbol} is {value:.4g} at t = {t:.6g}; it must be finite and > 0 from t_train to T"
+            remedy = f"end at a smaller T than {sde.T:g}" if t == sde.T else f"mend {symbol}, or the times of the SDE"
+            return Finding(name, "wrong", message, remedy)
+    ends = f"alpha falls from {alpha[0]:.4g} to {alpha[-1]:.4g}"
+    if bool((alpha[0] - alpha[-1]).abs() < 1e-12):
+        ends = f"alpha stays {alpha[0]:.4g}"
+    message = f"{ends}, sigma goes from {sigma[0]:.4g} to {sigma[-1]:.4g}, t from {times[0]:g} to {sde.T:g}"
+    return Finding(name, "ok", message)
+
+
+def falls(sde: SDE, times: Tensor) -> Finding:
+    """lam falls strictly."""
+    name, lam = "lam falls", sde.lam(times)
+    rises = lam.diff() >= 0
+    if rises.any():
+        t, s = float(times[:-1][rises][0]), float(times[1:][rises][-1])
+        message = f"lam = log(alpha / sigma) does not fall everywhere between t = {t:.4g} and {s:.4g}"
+        return Finding(name, "wrong", message, "let the noise grow relative to the signal at all times")
+    return Finding(name, "ok", f"log(alpha / sigma) falls from {lam[0]:.3f} to {lam[-1]:.3f} without a step back")
+
+
+def _slope(values: Tensor, h: Tensor) -> Tensor:
+    """Derivative of order four from values (5, N) at -2h, -h, 0, h, 2h."""
+    return (values[0] - values[4] + 8 * (values[3] - values[1])) / (12 * h)
+
+
+def _around(sde: SDE, times: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Times within the path, five points around each, and their distance: small against the distance to both ends."""
+    t = times[1:-1]
+    h = 2e-3 * torch.minimum(t, sde.T - t)
+    return t, t + torch.arange(-2.0, 3.0, dtype=torch.float64)[:, None] * h, h
+
+
+def _worst(found: Tensor, expected: Tensor, scale: Tensor) -> tuple[float, int]:
+    error = ((found - expected) / scale).abs()
+    error = torch.where(torch.isfinite(error), error, torch.inf)
+    worst = int(error.argmax())
+    return float(error[worst]), worst
+
+
+def drift(sde: SDE, times: Tensor) -> Finding:
+    """f is the slope of log alpha."""
+    name = "drift"
+    t, points, h = _around(sde, times)
+    with torch.no_grad():
+        slope = _slope(torch.log(sde.alpha(points)), h)
+    error, i = _worst(sde.f(t), slope, slope.abs() + 1e-3 / t)
+    if error > 1e-4:
+        message = f"f is {float(sde.f(t[i])):.6g} at t = {float(t[i]):.4g}, but alpha'/alpha is {float(slope[i]):.6g}"
+        return Finding(name, "wrong", message, _BY_TORCH, error)
+    return Finding(name, "ok", f"f is alpha'/alpha, by finite differences to {error:.0e}", value=error)
+
+
+def diffusion(sde: SDE, times: Tensor) -> Finding:
+    """g^2 is that of the path, and not negative."""
+    name, g2 = "diffusion", sde.g2(times)
+    if (negative := g2 < 0).any():
+        message = f"g^2 is {float(g2[negative][0]):.4g} at t = {float(times[negative][0]):.4g}; no noise has that"
+        return Finding(name, "wrong", message, "let the noise grow relative to the signal at all times")
+    t, points, h = _around(sde, times)
+    with torch.no_grad():
+        # with r = sigma / alpha, g^2 is alpha^2 d(r^2)/dt, that is -2 sigma^2 lam'
+        expected = -2 * sde.sigma(t) ** 2 * _slope(sde.lam(points), h)
+    error, i = _worst(sde.g2(t), expected, expected.abs())
+    if error > 1e-4:
+        found = float(sde.g2(t[i]))
+        message = f"g^2 is {found:.6g} at t = {float(t[i]):.4g}, but the path needs {float(expected[i]):.6g}"
+        return Finding(
+            name, "wrong", message, "write alpha and sigma with torch operations, without detaching t", error
+        )
+    message = f"g^2 is 2 sigma sigma' - 2 f sigma^2 and >= 0, by finite differences to {error:.0e}"
+    return Finding(name, "ok", message, value=error)
+
+
+def inverse(sde: SDE, times: Tensor) -> Finding:
+    """t_of_lam inverts lam."""
+    name = "t_of_lam"
+    with torch.no_grad():
+        error, i = _worst(sde.t_of_lam(sde.lam(times)), times, times)
+        found = float(sde.t_of_lam(sde.lam(times[i])))
+    if error > 1e-6:
+        message = f"t_of_lam(lam(t)) is {found:.6g} at t = {float(times[i]):.6g}, off by {100 * error:.2g} %"
+        return Finding(name, "wrong", message, "mend t_of_lam, or leave it to the base class", error)
+    return Finding(name, "ok", f"t_of_lam is the inverse of lam, to {error:.0e}", value=error)
