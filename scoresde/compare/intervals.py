@@ -51,3 +51,18 @@ def student(values: Sequence[float], level: float = 0.95) -> Interval:
 def paired(values: Sequence[float], rivals: Sequence[float], level: float = 0.95) -> Interval:
     """The mean of values - rivals, repetition by repetition, with its interval: same noise, same real data."""
     return student([a - b for a, b in zip(values, rivals, strict=True)], level)
+
+
+def text(interval: Interval) -> str:
+    """`0.0341 ± 0.0021`: the half with two digits, the mean to the same place; empty for no value."""
+    mean, half = interval
+    if math.isnan(mean):
+        return ""
+    if not (half > 0 and math.isfinite(half)):
+        return f"{mean:.3g}"
+    scale = max(abs(mean), half)
+    shift = 0 if 1e-3 <= scale < 1e5 else math.floor(math.log10(scale))
+    places = max(0, 1 - math.floor(math.log10(half / 10.0**shift)))
+    places = min(places, 6)
+    body = f"{mean / 10.0**shift:.{places}f} ± {half / 10.0**shift:.{places}f}"
+    return body if shift == 0 else f"({body})e{shift}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -21,6 +21,7 @@ from scoresde.runs import Run
 from scoresde.sde import SDE
 
 
+@runtime_checkable
 class Source(Protocol):
     """What gives a data set: a class of `scoresde.data`."""
 

@@ -15,19 +15,21 @@ from torch import Tensor
 
 from scoresde import runs
 from scoresde.compare.intervals import Interval, student
+from scoresde.data import Transform
 from scoresde.errors import InputError
 
 RESULTS, TABLE = "results.json", "results.csv"
 ENDPOINT = "endpoint_rms"  # the figure by which deterministic samplers of an exact problem are judged
+_STORED = ("problem", "n", "seeds", "floors", "notes", "comparable")  # of a comparison, besides its rows
 # figures in the order of tables and plots, and what they are
 WORDS = {
     "sliced_wasserstein": ("sliced W", "sliced Wasserstein distance to real data"),
     "energy_distance": ("energy", "energy distance to real data; unbiased: 0 on average for a perfect sampler"),
     "mmd2": ("MMD²", "squared maximum mean discrepancy to real data, Gaussian kernel; unbiased, too"),
     "frechet_distance": ("Frechet", "Frechet distance to real data in features of your network; depends on n"),
-    "endpoint_median": ("median", "median distance to the exact endpoint from the same noise"),
-    "endpoint_rms": ("RMS", "root mean square of that distance"),
-    "endpoint_p95": ("95 %", "its 95th percentile"),
+    "endpoint_median": ("median", "median distance to the exact endpoint of the same noise"),
+    "endpoint_rms": ("RMS", "root mean square distance to the exact endpoint"),
+    "endpoint_p95": ("95 %", "95th percentile of the distance to the exact endpoint"),
     "other_basin": ("astray", "share of samples that landed in another basin than the exact one"),
 }
 
@@ -64,6 +66,11 @@ class Row:
     error: str | None = None
     shown: Tensor | None = field(default=None, repr=False, compare=False)
 
+    @property
+    def family(self) -> str:
+        """The name without the tolerance: what makes one line in a plot."""
+        return self.name if self.tolerance is None else self.name.removesuffix(f" {self.tolerance:g}")
+
     def interval(self, figure: str) -> Interval:
         """Mean and 95 % interval of a figure over the seeds; `seconds` is one too."""
         return student(self.seconds if figure == "seconds" else self.figures.get(figure, []))
@@ -80,6 +87,9 @@ class Comparison:
         rows: the results so far.
         floors: for each distance its values between real data and real data, for the seeds.
         notes: what a reader must know, a sentence each.
+        comparable: whether all rows are of one problem and its seeds, so that they may be judged in pairs.
+        endpoints: of each SDE the first exact endpoints of the first seed, for pictures; not stored.
+        transform: the way to data units, for pictures; not stored.
     """
 
     problem: str
@@ -88,6 +98,9 @@ class Comparison:
     rows: list[Row] = field(default_factory=list)
     floors: dict[str, list[float]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    comparable: bool = True
+    endpoints: dict[str, Tensor] = field(default_factory=dict, repr=False, compare=False)
+    transform: Transform | None = field(default=None, repr=False, compare=False)
 
     @property
     def figures(self) -> list[str]:
@@ -116,7 +129,7 @@ def ordered(rows: Iterable[Row]) -> list[Row]:
 
 def write(folder: Path, comparison: Comparison, extra: Mapping[str, Any] | None = None) -> None:
     """Write both files; a reader sees the old ones or the new ones, whole."""
-    stored = {f.name: getattr(comparison, f.name) for f in fields(comparison) if f.name != "rows"}
+    stored = {k: getattr(comparison, k) for k in _STORED}
     content = {**stored, "rows": [_plain(row, comparison) for row in comparison.rows], **(extra or {})}
     runs.write_json(folder / RESULTS, _finite(content))
     runs.write_text(folder / TABLE, _csv(comparison))
@@ -132,7 +145,7 @@ def read(path: Path) -> Comparison:
         content = json.loads(path.read_text(encoding="utf-8"))
         names = {f.name for f in fields(Row)} - {"shown"}
         rows = [Row(**{k: v for k, v in row.items() if k in names}) for row in content["rows"]]
-        rest = {k: content[k] for k in ("problem", "n", "seeds", "floors", "notes")}
+        rest = {k: content[k] for k in _STORED}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: not as scoresde compare wrote it ({type(error).__name__}: {error})") from None
     for row in rows:
