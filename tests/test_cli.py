@@ -453,7 +453,10 @@ def test_the_overview_and_the_version(capsys):
     assert all(word in out for word in ("train", "sample", "scoresde sample run=runs/RUN"))
     assert main(["--version"]) == 0
     assert capsys.readouterr().out.startswith("scoresde ")
-    assert failed(capsys, "trian") == "trian: no such command; did you mean scoresde train? (commands: train, sample)"
+    assert (
+        failed(capsys, "trian")
+        == "trian: no such command; did you mean scoresde train? (commands: train, sample, compare)"
+    )
 
 
 def test_a_reader_that_goes_away_is_no_error():

@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from scoresde.build import RUNTIME, TARGET, check, resolve
+from scoresde.cli.compare import KEYS
 from scoresde.cli.main import config_folder, main
 
 CONF = Path(__file__).parents[1] / "conf"
@@ -22,6 +23,7 @@ PRESETS = ("experiment", "debug")
 ELSEWHERE = ("solver", "grid", "corrector", "problem")  # groups that are no part of a training by themselves
 # where an option differs from the defaults of its class, and so has a name of its own
 OWN = {
+    "problem/mixture_64d": {"dimension"},
     "loss/edm": {"weight", "times"},
     "loss/likelihood": {"weight"},
     "optimizer/adam": {"fused"},
@@ -122,7 +124,17 @@ def test_the_digits_preset_is_what_happens_without_any():
     assert composed("train", "experiment=digits") == composed("train")
 
 
-@pytest.mark.parametrize("command", ["train", "sample"])
+@pytest.mark.parametrize("option", [f for f in GROUPS if f.startswith(("problem", "metrics", "sde", "logger"))])
+def test_every_choice_of_a_comparison_passes_the_checks(option):
+    group, name = option.split("/")
+    extra = ["metrics.frechet.features._target_=torch.nn.Flatten"] if name == "frechet" else []
+    cfg = composed("compare", f"{group}={name}", *extra)
+    check({k: 1.0 if v == "measured" else v for k, v in cfg[group].items()}, group)
+    check(cfg["reference"], "reference")
+    assert set(cfg) == set(KEYS)
+
+
+@pytest.mark.parametrize("command", ["train", "sample", "compare"])
 def test_help_lists_groups_and_ten_examples_that_compose(command, capsys):
     assert main([command, "--help"]) == 0
     text = capsys.readouterr().out
