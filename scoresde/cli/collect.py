@@ -87,7 +87,9 @@ def _setting(key: str, value: Any) -> str:
 
 def _of_comparisons(files: Sequence[Path], folder: Path) -> Comparison:
     found = [read(path) for path in files]
-    labels = _labels([_json(path).get("config") or {} for path in files])
+    configs = [_json(path).get("config") or {} for path in files]
+    # rows carry the names of solvers and SDEs already
+    labels = _labels([{k: v for k, v in cfg.items() if k not in ("sde", "sdes", "solvers")} for cfg in configs])
     first = found[0]
     alike = all((c.problem, c.n, c.seeds) == (first.problem, first.n, first.seeds) for c in found)
     result = Comparison(

@@ -128,7 +128,8 @@ class Race:
         told = [
             f"{plan.seeds} independent seeds of {plan.n:,} samples each; all samplers start from the same noise, and "
             "stochastic ones follow the same Brownian path in the log of the signal-to-noise ratio.",
-            "Intervals are Student's t over the seeds, 95 %; those of differences are of pairs of the same seed.",
+            "Intervals are Student's t over the seeds, 95 %; those of differences are of pairs of the same seed, "
+            "at the level at which all pairs of a budget together are judged rightly with 95 % (Bonferroni).",
             "NFE is counted where the network is called. The clock sees the sampling alone, after a warm-up.",
         ]
         if problem.law is not None and self.accuracy:
@@ -146,6 +147,11 @@ class Race:
                 told.append("There are too few training items for disjoint floors, so its interval is too short.")
         if any(row.memory is None and row.error is None for row in self.result.rows):
             told.append("Peak memory cannot be measured on this system.")
+        elif plan.device == "cpu":
+            told.append(
+                "Memory is the growth of the resident memory of the process at its peak: 0 where freed memory was used "
+                "again. Seconds are of one shared machine; what else ran there is in them."
+            )
         return told
 
     def _count_steps(self) -> dict[tuple[str, str, int], int | str]:

@@ -14,7 +14,6 @@ from scoresde.compare.rows import ENDPOINT, WORDS, Comparison, Row, succeeded
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 # Okabe and Ito's palette without its yellow, which is lost on white; markers and dashes tell the same once more
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#56B4E9", "#E69F00")
@@ -23,7 +22,7 @@ _INK, _FAINT, _BAND = "#333333", "#C4C4C4", "#E4E4E4"
 _PANELS = ("sliced_wasserstein", "frechet_distance", "energy_distance", "mmd2", ENDPOINT)
 _MOST = 4
 _APART = 0.052  # between two labels, in heights of a panel
-_AXES = {"nfe": "network evaluations per sample", "seconds": "seconds for {n:,} samples"}
+_AXES = {"nfe": "network evaluations per sample", "seconds": "seconds for {n:,} samples, of the fastest seed"}
 
 
 def lines(comparison: Comparison) -> dict[tuple[str, str], list[Row]]:
@@ -76,7 +75,7 @@ def _panel(ax: Axes, comparison: Comparison, name: str, horizontal: str) -> None
         if not rows:
             continue
         colour, marker = _COLOURS[i % len(_COLOURS)], _MARKERS[i % len(_MARKERS)]
-        x = [r.nfe if horizontal == "nfe" else float(np.median(r.seconds)) for r in rows]
+        x = [r.nfe if horizontal == "nfe" else min(r.seconds) for r in rows]
         # side by side where intervals would cover each other
         x = [v * 1.012 ** (i - len(drawn) / 2) for v in x]
         y, half = (np.array(v) for v in zip(*(r.interval(name) for r in rows), strict=True))
