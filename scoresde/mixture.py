@@ -78,6 +78,10 @@ class GaussianMixture(nn.Module):
         """Log density in nats of x_t = alpha x_0 + sigma eps, shape (B,), float64, for x (B, D)."""
         return torch.logsumexp(self._components(x, alpha, sigma)[0], dim=-1)
 
+    def component(self, x: Tensor, alpha: Coefficient = 1.0, sigma: Coefficient = 0.0) -> Tensor:
+        """The component of the largest posterior probability given x_t = x (B, D), int64 (B,)."""
+        return self._components(x, alpha, sigma)[0].argmax(dim=-1)
+
     def posterior_mean(self, x: Tensor, alpha: Coefficient, sigma: Coefficient) -> Tensor:
         """E[x_0 | x_t = x], shape (B, D), float64: the ideal denoiser at level (alpha, sigma)."""
         joint, offset, variance = self._components(x, alpha, sigma)

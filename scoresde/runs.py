@@ -72,10 +72,11 @@ def versions() -> dict[str, str]:
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write aside, then rename: a reader sees the old file or the new one, whole."""
-    _write_text(path, json.dumps(content, indent=2) + "\n")
+    write_text(path, json.dumps(content, indent=2) + "\n")
 
 
-def _write_text(path: Path, text: str) -> None:
+def write_text(path: Path, text: str) -> None:
+    """Write aside, then rename, as `write_json` does."""
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         aside.write_text(text, encoding="utf-8")
@@ -119,7 +120,7 @@ def without_secrets(cfg: Any) -> Any:
 
 def write_config(run: Path, cfg: Mapping[str, Any]) -> None:
     """Write the resolved configuration, without secrets."""
-    _write_text(run / CONFIG, yaml.safe_dump(without_secrets(cfg), sort_keys=False, allow_unicode=True))
+    write_text(run / CONFIG, yaml.safe_dump(without_secrets(cfg), sort_keys=False, allow_unicode=True))
 
 
 def read_config(run: Path) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from PIL import Image
 
 from scoresde.build import RUNTIME, TARGET, check, resolve
 from scoresde.cli.arguments import flags_first
+from scoresde.cli.compare import KEYS
 from scoresde.cli.main import config_folder, main
 from scoresde.cli.settings import without_path
 
@@ -21,8 +22,10 @@ CONF = Path(__file__).parents[1] / "conf"
 FILES = sorted(p.relative_to(CONF).with_suffix("").as_posix() for p in CONF.rglob("*.yaml") if p.parent.name != "help")
 GROUPS = [f for f in FILES if "/" in f]
 PRESETS = ("experiment", "debug")
+ELSEWHERE = ("solver", "grid", "corrector", "problem")  # groups that are no part of a training by themselves
 # where an option differs from the defaults of its class, and so has a name of its own
 OWN = {
+    "problem/mixture_64d": {"dimension"},
     "loss/edm": {"weight", "times"},
     "loss/likelihood": {"weight"},
     "optimizer/adam": {"fused"},
@@ -75,7 +78,8 @@ def test_lists_every_argument_with_its_default(file):
         given = {k: v for k, v in node.items() if k != TARGET and not (isinstance(v, dict) and k == "net")}
         assert set(given) == set(arguments) - {"net"}
         for key, value in given.items():
-            if value not in ("measured", "???") and key not in OWN.get(file, ()) and not family(file):
+            own = isinstance(value, dict) or value in ("measured", "???") or key in OWN.get(file, ()) or family(file)
+            if not own:
                 assert value == plain(arguments[key].default), f"{file}: {key}"
                 assert type(value) is type(plain(arguments[key].default)) or value == 0, f"{file}: {key}"
 
@@ -100,10 +104,13 @@ def test_the_commands_list_every_argument_of_a_sampler(command):
         assert sampler["denoise"] is True
 
 
-@pytest.mark.parametrize("option", [f for f in GROUPS if not f.startswith((*PRESETS, "solver", "grid", "corrector"))])
+@pytest.mark.parametrize("option", [f for f in GROUPS if not f.startswith((*PRESETS, *ELSEWHERE))])
 def test_every_choice_of_a_training_passes_the_checks(option):
     group, name = option.split("/")
-    extra = ["model.net._target_=torch.nn.Linear"] if name == "custom" else []
+    extra = {
+        "custom": ["model.net._target_=torch.nn.Linear"],
+        "frechet": ["metrics.frechet.features._target_=torch.nn.Flatten"],
+    }.get(name, [])
     cfg = composed("train", f"{group}={name}", *extra)
     for key in ("sde", "data", "loss", "optimizer", "trainer", "metrics", "logger", "samplers"):
         stand_in = {k: 1.0 if v == "measured" else v for k, v in cfg[key].items()}
@@ -130,7 +137,17 @@ def test_the_digits_preset_is_what_happens_without_any():
     assert composed("train", "experiment=digits") == composed("train")
 
 
-@pytest.mark.parametrize("command", ["train", "sample", "doctor"])
+@pytest.mark.parametrize("option", [f for f in GROUPS if f.startswith(("problem", "metrics", "sde", "logger"))])
+def test_every_choice_of_a_comparison_passes_the_checks(option):
+    group, name = option.split("/")
+    extra = ["metrics.frechet.features._target_=torch.nn.Flatten"] if name == "frechet" else []
+    cfg = composed("compare", f"{group}={name}", *extra)
+    check({k: 1.0 if v == "measured" else v for k, v in cfg[group].items()}, group)
+    check(cfg["reference"], "reference")
+    assert set(cfg) == set(KEYS)
+
+
+@pytest.mark.parametrize("command", ["train", "sample", "compare", "doctor"])
 def test_help_lists_groups_and_ten_examples_that_compose(command, capsys):
     assert main([command, "--help"]) == 0
     text = capsys.readouterr().out

@@ -87,6 +87,7 @@ def test_samples_have_the_law_of_a_mixture(solver, sde):
 def test_few_steps_may_be_poor_but_are_finite(sde):
     """Also on grids uniform in time, and where f and g diverge right after T: nothing overflows, in float32 either."""
     model = exact_model(sde_named(sde))
+    langevin = built("corrector", "langevin")
     for grid in options("grid"):
         for solver in GRID_SOLVERS:
             sampler = Sampler(

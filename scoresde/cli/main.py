@@ -29,6 +29,7 @@ from scoresde.runs import timestamp
 COMMANDS = {
     "train": "train a score network, draw samples from it and say how good they are",
     "sample": "draw samples from a trained run",
+    "compare": "compare samplers on a trained run or on an exact problem",
     "doctor": "say whether an SDE is sound and fits the data",
 }
 
@@ -47,6 +48,7 @@ examples:
   scoresde train -m sde=vp,ve,subvp seed=0,1           six trainings, one after the other
   scoresde sample run=runs/RUN n=100                   RUN is the folder that train has made
   scoresde sample run=runs/RUN solver=heun,ddim sampler.steps=10,20 -m
+  scoresde compare run=runs/RUN                        which solver for how many evaluations
   scoresde doctor sde=ve data=moons                    is anything wrong with this SDE on these data?
 
   scoresde COMMAND --help    what can be set, with ten examples
@@ -151,7 +153,7 @@ def _run(command: str, arguments: list[str]) -> int:
 
 def _sweep_folder(command: str, scratch: Path) -> Path:
     """One for the whole sweep, chosen here since each job may run in a process of its own."""
-    if command != "train":  # the results lie in the run from which they come
+    if command == "sample":  # the results lie in the run from which they come
         return scratch / "sweep"
     return Path("runs") / f"sweep-{timestamp()}-{secrets.token_hex(3)}"
 

@@ -106,3 +106,34 @@ class DoctorSettings(Settings):
 
     run: str | None
     out: str | None
+
+
+@dataclass(frozen=True)
+class CompareSettings(DrawSettings):
+    """What `scoresde compare` has besides: what is compared, how often, and where the result goes."""
+
+    run: str | None
+    folder: str | None
+    out: str | None
+    budgets: int | list[int]
+    tolerances: float | list[float]
+    seeds: int
+    checkpoint: str | int
+    weights: Literal["ema", "raw"]
+    batch_size: int
+    dtype: Literal["float32", "float64"]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.batch_size >= 1, "batch_size", self.batch_size, "give an integer >= 1")
+        require(all(t > 0 for t in self.all_tolerances), "tolerances", self.tolerances, "give numbers > 0")
+
+    @property
+    def all_budgets(self) -> list[int]:
+        """The budgets as a list, also where one was given."""
+        return self.budgets if isinstance(self.budgets, list) else [self.budgets]
+
+    @property
+    def all_tolerances(self) -> list[float]:
+        """The tolerances as a list, also where one was given."""
+        return self.tolerances if isinstance(self.tolerances, list) else [self.tolerances]

@@ -63,8 +63,13 @@ def table(rows: Sequence[Row]) -> str:
         steps = "auto" if row.steps is None else str(row.steps)
         cells = ["-", "-"] if row.error is not None else [f"{row.nfe:.0f}", f"{row.seconds:.1f}"]
         lines.append([row.name, steps, *cells, *(c[1](row.figures) for c in columns)])
-    widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
-    text = ["  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]).rstrip() for line in lines]
-    text.insert(1, "-" * max(map(len, text)))
+    text = aligned(lines)
     text += [f"{row.name}: {row.error}" for row in rows if row.error is not None]
     return "\n".join(text)
+
+
+def aligned(lines: Sequence[Sequence[str]]) -> list[str]:
+    """Cells in columns, the first to the left and the others to the right, with a rule under the headings."""
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    text = ["  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]).rstrip() for line in lines]
+    return [text[0], "-" * max(map(len, text)), *text[1:]]

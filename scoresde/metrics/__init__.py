@@ -1,14 +1,24 @@
 """Figures of merit, called as `metric(samples, dataset) -> dict[str, float]` with samples in model units."""
 
 from scoresde.metrics.classes import ClassShares, classify
+from scoresde.metrics.energy import EnergyDistance, energy_distance
+from scoresde.metrics.frechet import FrechetDistance, frechet_distance
+from scoresde.metrics.mmd import MMD, median_distance, mmd2
 from scoresde.metrics.nearest import NearestNeighbour, nearest_neighbours
 from scoresde.metrics.sliced import SlicedWasserstein, sliced_wasserstein, wasserstein_1d
 
 __all__ = [
+    "MMD",
     "ClassShares",
+    "EnergyDistance",
+    "FrechetDistance",
     "NearestNeighbour",
     "SlicedWasserstein",
     "classify",
+    "energy_distance",
+    "frechet_distance",
+    "median_distance",
+    "mmd2",
     "nearest_neighbours",
     "sliced_wasserstein",
     "wasserstein_1d",

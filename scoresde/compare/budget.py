@@ -1,0 +1,110 @@
+"""How many steps a budget of network evaluations allows, by counting what a sampler really calls."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from scoresde.errors import InputError
+from scoresde.model import Model, Prediction
+from scoresde.noise import Noise
+from scoresde.sampling import Corrector, Grid, Sampler, Solver
+from scoresde.sde import SDE
+
+_SAMPLES = 2
+
+
+class CountingModel(Model):
+    """Counts evaluations and costs nothing: the exact model of data that are all zero.
+
+    Args:
+        sde: the path.
+        event_shape: of a sample.
+    """
+
+    def __init__(self, sde: SDE, event_shape: tuple[int, ...]) -> None:
+        super().__init__(sde)
+        self.event_shape = event_shape
+
+    @property
+    def device(self) -> torch.device:
+        return torch.device("cpu")
+
+    def forward(self, x: Tensor, t: float | Tensor, cond: Tensor | None = None) -> Prediction:
+        alpha, sigma, _ = self.levels(t)
+        self.evaluations += x.shape[0]
+        # of data spread a little, since a score may not vanish where a rule divides by its length
+        return Prediction(x, torch.full_like(x, 0.01), alpha, sigma, 0.0, 1.0)
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """A solver with its grid and corrector, under a name: all of a sampler but the number of steps.
+
+    Attributes:
+        name: for tables and plots.
+        solver, grid, corrector: see `scoresde.sampling.Sampler`.
+        tolerance: of an adaptive solver, for the table; None for others.
+    """
+
+    name: str
+    solver: Solver
+    grid: Grid | None = None
+    corrector: Corrector | None = None
+    tolerance: float | None = None
+
+    def sampler(self, steps: int = 50) -> Sampler:
+        """With so many steps, the denoising at the end included."""
+        return Sampler(self.solver, self.grid, steps, corrector=self.corrector)
+
+
+class _Recording:
+    """A noise source that remembers whether it was asked."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def normal(self, purpose: str, step: int, shape: tuple[int, ...], device: object, dtype: torch.dtype) -> Tensor:
+        self.asked = True
+        return Noise(0).normal(purpose, step, shape, "cpu", dtype)
+
+
+def spent(contestant: Contestant, steps: int, sde: SDE, event_shape: tuple[int, ...]) -> tuple[float, bool]:
+    """Evaluations per sample with so many steps, counted at the model, and whether noise was asked for."""
+    model, noise = CountingModel(sde, event_shape), _Recording()
+    x = torch.ones((_SAMPLES, *event_shape)) * sde.prior_std
+    with torch.no_grad():
+        for _ in contestant.sampler(steps).path(model, x, noise):  # type: ignore[arg-type]
+            pass
+    return model.evaluations / _SAMPLES, noise.asked
+
+
+def fitting(contestant: Contestant, budget: int, sde: SDE, event_shape: tuple[int, ...]) -> int:
+    """The largest number of steps, at least 2, that spends no more than `budget` evaluations per sample.
+
+    Raises:
+        InputError: not even one step of the solver and the denoising fit; says what they need.
+    """
+
+    @functools.cache
+    def nfe(steps: int) -> float:
+        return spent(contestant, steps, sde, event_shape)[0]
+
+    if nfe(2) > budget:
+        raise InputError(f"budgets: {budget} is too small for {contestant.name}; it needs at least {nfe(2):g}")
+    slope = max((nfe(8) - nfe(2)) / 6, 1e-9)
+    steps = max(2, min(budget, int(2 + (budget - nfe(2)) / slope)))
+    # the count need not be linear in the steps: first steps of a multistep rule may cost more
+    return _settled(nfe, steps, budget)
+
+
+def _settled(nfe: Callable[[int], float], steps: int, budget: int) -> int:
+    while steps > 2 and nfe(steps) > budget:
+        steps -= 1
+    while steps < budget and nfe(steps + 1) <= budget:
+        steps += 1
+    return steps

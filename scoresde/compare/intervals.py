@@ -1,0 +1,68 @@
+"""Intervals from independent repetitions: Student's t, for a mean and for a difference of pairs.
+
+A bootstrap of the points of one sample would be easier and wrong here: a distance between clouds is biased by their
+size, so a resampled one is biased twice and its interval misses the truth.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Interval(NamedTuple):
+    """`mean` plus and minus `half`; `half` is NaN where one repetition allows none."""
+
+    mean: float
+    half: float
+
+    @property
+    def low(self) -> float:
+        return self.mean - self.half
+
+    @property
+    def high(self) -> float:
+        return self.mean + self.half
+
+
+def student(values: Sequence[float], level: float = 0.95) -> Interval:
+    """The mean of independent repetitions with its interval of confidence.
+
+        mean ± t_{k-1} s / sqrt(k)
+
+    Args:
+        values: one figure a repetition.
+        level: with this probability the interval holds the expectation, if the figures are normal.
+    """
+    from scipy.special import stdtrit
+
+    numbers = np.asarray(values, dtype=np.float64)
+    k = len(numbers)
+    mean = float(numbers.mean()) if k else math.nan
+    if k < 2:
+        return Interval(mean, math.nan)
+    quantile = float(stdtrit(k - 1, (1 + level) / 2))
+    return Interval(mean, quantile * float(numbers.std(ddof=1)) / math.sqrt(k))
+
+
+def paired(values: Sequence[float], rivals: Sequence[float], level: float = 0.95) -> Interval:
+    """The mean of values - rivals, repetition by repetition, with its interval: same noise, same real data."""
+    return student([a - b for a, b in zip(values, rivals, strict=True)], level)
+
+
+def text(interval: Interval) -> str:
+    """`0.0341 ± 0.0021`: the half with two digits, the mean to the same place; empty for no value."""
+    mean, half = interval
+    if math.isnan(mean):
+        return ""
+    if not (half > 0 and math.isfinite(half)):
+        return f"{mean:.3g}"
+    scale = max(abs(mean), half)
+    shift = 0 if 1e-3 <= scale < 1e5 else math.floor(math.log10(scale))
+    places = max(0, 1 - math.floor(math.log10(half / 10.0**shift)))
+    places = min(places, 6)
+    body = f"{mean / 10.0**shift:.{places}f} ± {half / 10.0**shift:.{places}f}"
+    return body if shift == 0 else f"({body})e{shift}"

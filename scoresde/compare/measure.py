@@ -1,0 +1,345 @@
+"""Measuring samplers: same start noise, calls counted at the network, warm clock, peak memory, figures of merit."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from scoresde.compare.brownian import SharedNoise
+from scoresde.compare.budget import Contestant, fitting
+from scoresde.compare.memory import peak_memory
+from scoresde.compare.problems import Problem
+from scoresde.compare.reference import Accuracy, accuracy, endpoints
+from scoresde.compare.rows import Comparison, Row
+from scoresde.data import Dataset
+from scoresde.errors import InputError, require
+from scoresde.model import Model
+from scoresde.noise import Noise
+from scoresde.sampling import DDIM, Sampler
+from scoresde.sde import SDE
+
+SHOWN = 400  # samples kept for pictures
+GUESS = 150  # evaluations of an adaptive solver, for the time that is left
+_WARM_STEPS = 3
+
+
+@dataclass(frozen=True)
+class Reference:
+    """How the exact endpoints are computed.
+
+    Args:
+        n: how many samples of each seed are held against their exact endpoints; 0 for none.
+        tolerance: of one step, relative.
+
+    Raises:
+        InputError: a negative n, or a tolerance outside (0, 1).
+    """
+
+    n: int = 200
+    tolerance: float = 1e-9
+
+    def __post_init__(self) -> None:
+        require(self.n >= 0, "n", self.n, "give an integer >= 0")
+        require(0 < self.tolerance < 1, "tolerance", self.tolerance, "give a number between 0 and 1, such as 1e-9")
+
+
+@dataclass
+class Plan:
+    """What is to be compared.
+
+    Args:
+        problem: what is sampled.
+        contestants: the samplers.
+        sdes: name and SDE of each path; None is the one a run was trained on.
+        budgets: network evaluations per sample.
+        n: samples of each seed.
+        seed: of the first repetition; the others follow.
+        seeds: independent repetitions.
+        metrics: called as metric(samples, dataset).
+        reference: see `Reference`.
+        batch_size: samples computed at once.
+        dtype: of the state.
+        device: of the model.
+
+    Raises:
+        InputError: a value that leaves nothing to compare or no interval.
+    """
+
+    problem: Problem
+    contestants: Sequence[Contestant]
+    sdes: Mapping[str, SDE | None]
+    budgets: Sequence[int]
+    n: int = 500
+    seed: int = 0
+    seeds: int = 8
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    reference: Reference = field(default_factory=Reference)
+    batch_size: int = 500
+    dtype: torch.dtype = torch.float32
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        most = self.problem.largest_n
+        require(self.n >= 20, "n", self.n, "give at least 20, fewer say nothing about a distribution")
+        if most is not None and self.n > most:
+            raise InputError(f"n: {self.n} is more than the {most} training items that make the floor; give {most}")
+        require(self.seeds >= 2, "seeds", self.seeds, "give at least 2, an interval needs them; 5 or more are better")
+        require(bool(self.contestants), "solvers", [], "give one at least")
+        names = [c.name for c in self.contestants]
+        for name in names:
+            require(names.count(name) == 1, "solvers", name, "each may be there once")
+        small = "2 is the smallest: a step and the denoising"
+        require(all(b >= 2 for b in self.budgets), "budgets", list(self.budgets), small)
+        fixed = any(not c.solver.adaptive for c in self.contestants)
+        require(bool(self.budgets) or not fixed, "budgets", [], "give one at least, such as budgets=[10,20]")
+
+
+class Race:
+    """Runs a plan row by row; what the rows have in common is computed once.
+
+    Args:
+        plan: what to compare.
+        on_work: called with the number of sample evaluations that were done or, for a row that is over, not needed.
+    """
+
+    def __init__(self, plan: Plan, on_work: Callable[[float], None] = lambda amount: None) -> None:
+        self.plan, self._on_work, self._told = plan, on_work, 0.0
+        self.models = {name: plan.problem.model(sde, plan.device) for name, sde in plan.sdes.items()}
+        self._steps = self._count_steps()
+        self._seeds = range(plan.seed, plan.seed + plan.seeds)
+        self.result = Comparison(plan.problem.name, plan.n, plan.seeds, transform=plan.problem.transform)
+        self._real: list[Dataset] = []
+        self._endpoints: dict[str, list[Tensor]] = {}
+        self.accuracy: dict[str, Accuracy] = {}
+
+    def listen(self, on_work: Callable[[float], None]) -> None:
+        """Report work there from now on."""
+        self._on_work = on_work
+
+    def notes(self) -> list[str]:
+        """What a reader of the results must know, a sentence each."""
+        plan, problem = self.plan, self.plan.problem
+        told = [
+            f"{plan.seeds} independent seeds of {plan.n:,} samples each; all samplers start from the same noise, and "
+            "stochastic ones follow the same Brownian path in the log of the signal-to-noise ratio.",
+            "Intervals are Student's t over the seeds, 95 %; those of differences are of pairs of the same seed, "
+            "at the level at which all pairs of a budget together are judged rightly with 95 % (Bonferroni).",
+            "NFE is counted where the network is called. The clock sees the sampling alone, after a warm-up.",
+        ]
+        if problem.law is not None and self.accuracy:
+            worst = max(a.largest for a in self.accuracy.values())
+            middle = max(a.median for a in self.accuracy.values())
+            told.append(
+                f"Endpoints are held against the probability-flow ODE in float64 at sigma = 0; against a solution of a "
+                f"hundredfold tolerance that moves by {middle:.1g} (median) and at most {worst:.1g}."
+            )
+        elif problem.law is None:
+            told.append(
+                "Real data are the held-out items, the same for all seeds: intervals say nothing of their choice."
+            )
+            if not problem.floor_is_independent:
+                told.append("There are too few training items for disjoint floors, so its interval is too short.")
+        if any(row.memory is None and row.error is None for row in self.result.rows):
+            told.append("Peak memory cannot be measured on this system.")
+        elif plan.device == "cpu":
+            told.append(
+                "Memory is the growth of the resident memory of the process at its peak: 0 where freed memory was used "
+                "again. Seconds are of one shared machine; what else ran there is in them."
+            )
+        return told
+
+    def _count_steps(self) -> dict[tuple[str, str, int], int | str]:
+        """The steps of each row, or why there are none.
+
+        Raises:
+            InputError: a budget is too small for all samplers.
+        """
+        counted: dict[tuple[str, str, int], int | str] = {}
+        for sde, model in self.models.items():
+            for budget in self.plan.budgets:
+                for c in self.plan.contestants:
+                    if not c.solver.adaptive:
+                        counted[sde, c.name, budget] = self._fitting(c, budget, model)
+                found = [v for (s, _, b), v in counted.items() if (s, b) == (sde, budget)]
+                if found and all(isinstance(v, str) for v in found):
+                    raise InputError(next(str(v) for v in found))
+        return counted
+
+    def _fitting(self, contestant: Contestant, budget: int, model: Model) -> int | str:
+        try:
+            return fitting(contestant, budget, model.sde, self.plan.problem.event_shape)
+        except Exception as error:  # a row that says so
+            return said(error)
+
+    @property
+    def entries(self) -> list[tuple[str, Contestant, int | None]]:
+        """(SDE, sampler, budget) of each row: small budgets first, adaptive solvers last."""
+        plan = self.plan
+        fixed = [c for c in plan.contestants if not c.solver.adaptive]
+        rows: list[tuple[str, Contestant, int | None]] = [
+            (s, c, b) for b in sorted(set(plan.budgets)) for s in plan.sdes for c in fixed
+        ]
+        return rows + [(s, c, None) for s in plan.sdes for c in plan.contestants if c.solver.adaptive]
+
+    @property
+    def work(self) -> float:
+        """About how many sample evaluations all rows need."""
+        return sum(self._row_work(budget) for _, _, budget in self.entries)
+
+    def _row_work(self, budget: int | None) -> float:
+        return (budget or GUESS) * self.plan.n * self.plan.seeds
+
+    def rows(self) -> Iterator[Row]:
+        """Measure one row after the other; each is also in `result`."""
+        self._prepare()
+        for sde, contestant, budget in self.entries:
+            row = self._measured(sde, contestant, budget)
+            self.result.rows.append(row)
+            yield row
+
+    def _prepare(self) -> None:
+        """Real data, their distance from each other, and the exact endpoints."""
+        plan = self.plan
+        self._real = plan.problem.real(plan.n, self._seeds)
+        for i, dataset in enumerate(self._real):
+            for name, value in self._figures(dataset.train[: plan.n], i, floors=True).items():
+                self.result.floors.setdefault(name, []).append(value)
+        law, m = plan.problem.law, min(plan.reference.n, plan.n)
+        if law is None or not m:
+            return
+        for name, model in self.models.items():
+            level, tolerance = model.sde.at(model.sde.T), plan.reference.tolerance
+            starts = [self._start(model, m, Noise(s)).double() / level.alpha for s in self._seeds]
+            r = level.sigma / level.alpha
+            law = law.to(model.device)
+            self._endpoints[name] = [endpoints(law, y, r, tolerance) for y in starts]
+            self.result.endpoints[name] = self._endpoints[name][0][:SHOWN].float().cpu()
+            self.accuracy[name] = accuracy(law, starts[0], r, tolerance, self._endpoints[name][0])
+
+    def _start(self, model: Model, n: int, noise: Noise) -> Tensor:
+        return Sampler(DDIM()).prior(model, self.plan.problem.event_shape, n, noise, self.plan.dtype)
+
+    def _measured(self, sde: str, contestant: Contestant, budget: int | None) -> Row:
+        row = Row(contestant.name, sde, budget, contestant.tolerance)
+        model = self.models[sde]
+        steps = None if budget is None else self._steps[sde, contestant.name, budget]
+        try:
+            if isinstance(steps, str):
+                raise InputError(steps)
+            row.steps = steps
+            sampler = contestant.sampler() if steps is None else contestant.sampler(steps)
+            self._warm_up(sampler, model)
+            before = model.evaluations
+            with peak_memory(model.device) as peak:
+                for i in range(self.plan.seeds):
+                    self._repeat(row, sampler, model, i)
+            row.memory = peak.megabytes
+            row.nfe = (model.evaluations - before) / (self.plan.n * self.plan.seeds)
+        except Exception as error:  # whatever a solver does, the others have their turn
+            row.figures, row.seconds, row.error = {}, [], said(error)
+        self._tell(self._row_work(budget) - self._told)
+        self._told = 0.0
+        return row
+
+    def _tell(self, amount: float) -> None:
+        self._told += amount
+        self._on_work(amount)
+
+    def _warm_up(self, sampler: Sampler, model: Model) -> None:
+        """A few steps that no clock sees: memory is allocated, kernels are chosen."""
+        steps = sampler.steps if sampler.solver.adaptive else min(sampler.steps, _WARM_STEPS)
+        few = Sampler(sampler.solver, sampler.grid, steps, corrector=sampler.corrector)
+        n = 2 if sampler.solver.adaptive else min(self.plan.n, self.plan.batch_size)
+        with torch.no_grad():
+            for _ in few.path(model, self._start(model, n, Noise(-1)), Noise(-1)):
+                pass
+
+    def _repeat(self, row: Row, sampler: Sampler, model: Model, i: int) -> None:
+        """The samples of seed number i, their time and figures."""
+        plan, parts, seconds = self.plan, [], 0.0
+        for first in range(0, plan.n, plan.batch_size):
+            noise = Noise(self._seeds[i], first)
+            x, spent, asked = self._draw(sampler, model, min(plan.batch_size, plan.n - first), noise)
+            parts.append(x)
+            seconds += spent
+            row.stochastic |= asked
+        x = torch.cat(parts)
+        row.seconds.append(seconds)
+        if i == 0:
+            row.shown = x[:SHOWN].float().cpu()
+        exact = self._endpoints.get(row.sde)
+        figures = self._figures(x.cpu(), i)
+        if exact is not None and not row.stochastic:
+            figures |= against(exact[i], x, plan.problem)
+        for name, value in figures.items():
+            row.figures.setdefault(name, []).append(value)
+
+    def _draw(self, sampler: Sampler, model: Model, n: int, noise: Noise) -> tuple[Tensor, float, bool]:
+        """A batch, the seconds it took, and whether it needed noise."""
+        start = self._start(model, n, noise)
+        shared = SharedNoise(noise, model.sde, sampler.times(model))
+        source: Any = noise if sampler.solver.adaptive else shared
+        done = model.evaluations
+        _synchronise(model)
+        began = time.perf_counter()
+        with torch.no_grad():
+            for _, x in sampler.path(model, start, source):  # noqa: B007 - the last one is the sample
+                self._tell(model.evaluations - done)
+                done = model.evaluations
+        _synchronise(model)
+        seconds = time.perf_counter() - began - shared.seconds
+        if not bool(torch.isfinite(x).all()):
+            again = SharedNoise(noise, model.sde, sampler.times(model))
+            raise InputError(_where(sampler, model, start, noise if sampler.solver.adaptive else again))
+        return x, seconds, shared.asked
+
+    def _figures(self, x: Tensor, i: int, floors: bool = False) -> dict[str, float]:
+        """All figures of samples x against the real data of seed number i; of real samples the distances only."""
+        found: dict[str, float] = {}
+        for metric in self.plan.metrics.values():
+            found |= metric(x, self._real[i])
+        kept = {k: v for k, v in found.items() if not k.endswith(("_floor", "_ratio"))}
+        return {k: v for k, v in kept.items() if f"{k}_floor" in found} if floors else kept
+
+
+def against(exact: Tensor, x: Tensor, problem: Problem) -> dict[str, float]:
+    """Figures of the distance |x - exact| of the first samples x (n, *event) to their exact endpoints (m, *event)."""
+    mine = x[: len(exact)].double()
+    apart = (mine - exact).flatten(1).norm(dim=1)
+    figures = {
+        "endpoint_median": float(apart.median()),
+        "endpoint_rms": float(apart.square().mean().sqrt()),
+        "endpoint_p95": float(torch.quantile(apart, 0.95)),
+    }
+    there, right = problem.basin(mine), problem.basin(exact)
+    if there is not None and right is not None:
+        figures["other_basin"] = float((there != right).double().mean())
+    return figures
+
+
+def _synchronise(model: Model) -> None:
+    if model.device.type == "cuda":
+        torch.cuda.synchronize(model.device)
+
+
+def _where(sampler: Sampler, model: Model, start: Tensor, noise: Any) -> str:
+    """Where a batch that ended in NaN first had one; the trajectory is walked again for that."""
+    with torch.no_grad():
+        for t, x in sampler.path(model, start, noise):
+            if bad := int((~torch.isfinite(x.flatten(1)).all(1)).sum()):
+                ratio = math.exp(-float(model.sde.lam(t))) if t > 0 else 0.0
+                where = f"from t = {t:.4g} on (noise {ratio:.3g} of the signal)"
+                return f"{bad} of {len(x)} samples are NaN or infinite {where}"
+    return "some samples are NaN or infinite"
+
+
+def said(error: Exception) -> str:
+    """The error of a row in one line."""
+    kind = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
+    return kind + " ".join(str(error).split())[:300]

@@ -1,0 +1,250 @@
+"""What samplers are compared on: a law whose score is known exactly, or a trained run."""
+
+from __future__ import annotations
+
+import functools
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from scoresde.analytic import ExactModel, FiniteData
+from scoresde.data import Dataset, Transform
+from scoresde.errors import InputError, require
+from scoresde.metrics import nearest_neighbours
+from scoresde.mixture import GaussianMixture
+from scoresde.model import Model, ScoreModel
+from scoresde.noise import Noise, derived_seed, permutation
+from scoresde.runs import Run
+from scoresde.sde import SDE
+
+
+@runtime_checkable
+class Source(Protocol):
+    """What gives a data set: a class of `scoresde.data`."""
+
+    def load(self) -> Dataset:
+        """Read the data."""
+
+
+class Problem(ABC):
+    """What samplers are compared on.
+
+    Attributes:
+        name: for headings.
+        transform: the map between model units and data units.
+    """
+
+    name: str
+    transform: Transform
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        """Shape of one sample."""
+        return tuple(self.transform.event_shape)
+
+    @property
+    def law(self) -> GaussianMixture | FiniteData | None:
+        """The law of the data where it is known."""
+        return None
+
+    @abstractmethod
+    def model(self, sde: SDE | None, device: str) -> Model:
+        """The model under an SDE, or under its own for None."""
+
+    @abstractmethod
+    def real(self, n: int, seeds: Sequence[int]) -> list[Dataset]:
+        """For each seed n real items as `train` and more as `heldout`, with which samples are compared."""
+
+    def basin(self, x: Tensor) -> Tensor | None:
+        """Where each endpoint (n, *event) has landed, int64 (n,): a component or a point; None if there are none."""
+        return None
+
+    @property
+    @abstractmethod
+    def sigma_max(self) -> float:
+        """About the largest distance between two items, for SDEs that want it measured."""
+
+    @property
+    @abstractmethod
+    def largest_n(self) -> int | None:
+        """How many samples a seed may have, so that as many real items make the floor; None for any number."""
+
+    @property
+    def floor_is_independent(self) -> bool:
+        """Whether the real items of two seeds have nothing in common, as far as the last call of `real` goes."""
+        return True
+
+
+class Mixture(Problem):
+    """A random Gaussian mixture in any dimension, the same for the same arguments, with its exact score.
+
+    Its components have unequal weights and covariances with standard deviations from 0.15 to 0.4 in random directions;
+    their means are drawn from N(0, I). So the components are apart in high dimensions and some overlap in few.
+
+    Args:
+        dimension: of one item.
+        components: number of Gaussians.
+        seed: which mixture.
+
+    Raises:
+        InputError: dimension or components < 1.
+    """
+
+    def __init__(self, dimension: int = 2, components: int = 5, seed: int = 0) -> None:
+        require(dimension >= 1, "dimension", dimension, "give an integer >= 1")
+        require(components >= 1, "components", components, "give an integer >= 1")
+        noise = Noise(seed)
+        size = (components, dimension, dimension)
+        axes, _ = torch.linalg.qr(noise.normal("axes", 0, size, dtype=torch.float64))
+        spread = noise.uniform("spread", 0, components * dimension).reshape(components, dimension)
+        variances = (0.15 + 0.25 * spread) ** 2
+        means = noise.normal("means", 0, (components, dimension), dtype=torch.float64)
+        self._law = GaussianMixture(
+            0.5 + noise.uniform("weights", 0, components), means, (axes * variances[:, None]) @ axes.mT
+        )
+        self.dimension, self.components, self.seed = dimension, components, seed
+        self.name = f"mixture of {components} Gaussians in {dimension} dimensions"
+        self.transform = Transform("points" if dimension == 2 else "table", (dimension,))
+
+    @property
+    def law(self) -> GaussianMixture:
+        return self._law
+
+    def model(self, sde: SDE | None, device: str) -> Model:
+        return _exact(self._law, sde, device)
+
+    def real(self, n: int, seeds: Sequence[int]) -> list[Dataset]:
+        def draw(purpose: str, seed: int) -> Tensor:
+            return self._law.sample(n, derived_seed(seed, purpose, 0)).float().cpu()
+
+        return [Dataset(draw("floor", s), draw("real", s), self.transform) for s in seeds]
+
+    def basin(self, x: Tensor) -> Tensor:
+        return self._law.component(x)
+
+    @property
+    def sigma_max(self) -> float:
+        return self.real(1000, [0])[0].sigma_max
+
+    @property
+    def largest_n(self) -> None:
+        return None
+
+
+class Finite(Problem):
+    """The law that puts equal mass on each training item of a data set, with its exact score.
+
+    A perfect sampler draws training items, so there is a right answer with real images; it says nothing of how well
+    a network generalises.
+
+    Args:
+        data: a data source such as `scoresde.data.Digits`.
+    """
+
+    def __init__(self, data: Source) -> None:
+        self.data = data
+
+    @functools.cached_property
+    def dataset(self) -> Dataset:
+        """The data, read when they are first needed."""
+        return self.data.load()
+
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        return f"{len(self.dataset.train):,} items of {type(self.data).__name__} as a finite law"
+
+    @property
+    def transform(self) -> Transform:  # type: ignore[override]
+        return self.dataset.transform
+
+    @functools.cached_property
+    def law(self) -> FiniteData:
+        return FiniteData(self.dataset.train)
+
+    def model(self, sde: SDE | None, device: str) -> Model:
+        return _exact(self.dataset.train, sde, device)
+
+    def real(self, n: int, seeds: Sequence[int]) -> list[Dataset]:
+        train, labels = self.dataset.train, self.dataset.train_labels
+
+        def chosen(purpose: str, seed: int) -> Tensor:
+            return (Noise(derived_seed(seed, purpose, 0)).uniform("item", 0, n) * len(train)).long()
+
+        pairs = [(chosen("floor", s), chosen("real", s)) for s in seeds]
+        return [Dataset(train[a], train[b], self.transform, None if labels is None else labels[a]) for a, b in pairs]
+
+    def basin(self, x: Tensor) -> Tensor:
+        return nearest_neighbours(x.double(), self.law.points)[1][:, 0]
+
+    @property
+    def sigma_max(self) -> float:
+        return self.dataset.sigma_max
+
+    @property
+    def largest_n(self) -> None:
+        return None
+
+
+class Trained(Problem):
+    """A trained run: samples are compared with its held-out items, training items with these make the floor.
+
+    Args:
+        run: from `scoresde.runs.load`.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self.run, self.name, self.transform = run, f"run {run.path}, step {run.step}", run.transform
+        self._independent = True
+
+    @functools.cached_property
+    def dataset(self) -> Dataset:
+        """The data of the run, read when they are first needed."""
+        return self.run.dataset()
+
+    def model(self, sde: SDE | None, device: str) -> Model:
+        own = self.run.model
+        # a network is told the signal-to-noise ratio alone, so it works under another path too
+        return own if sde is None else ScoreModel(own.net, sde, own.precond, own.sigma_data).eval()
+
+    def real(self, n: int, seeds: Sequence[int]) -> list[Dataset]:
+        train, labels = self.dataset.train, self.dataset.train_labels
+        self._independent = n * len(seeds) <= len(train)
+        whole = permutation(min(seeds), "floor", 0, len(train))
+        sets = []
+        for i, seed in enumerate(seeds):
+            rows = whole[i * n : (i + 1) * n] if self._independent else permutation(seed, "floor", 1, len(train))[:n]
+            own_labels = None if labels is None else labels[rows]
+            sets.append(Dataset(train[rows], self.dataset.heldout, self.transform, own_labels))
+        return sets
+
+    @property
+    def sigma_max(self) -> float:
+        return self.dataset.sigma_max
+
+    @property
+    def largest_n(self) -> int:
+        return len(self.dataset.train)
+
+    @property
+    def floor_is_independent(self) -> bool:
+        return self._independent
+
+
+def _exact(data: Any, sde: SDE | None, device: str) -> Model:
+    if sde is None:
+        raise InputError("sde: an exact problem needs one; give sde=vp")
+    return ExactModel(data, sde).to(device).eval()
+
+
+def smallest_scale(law: GaussianMixture | FiniteData) -> float:
+    """A length below which the law has no features: the smallest standard deviation of a Gaussian in it, or of the
+    gaps between points; far below it the exact denoiser is linear."""
+    if isinstance(law, GaussianMixture):
+        return max(float(law.variances.amin().sqrt()), 1e-6)
+    points = law.points.flatten(1)[:2000]
+    gaps = torch.pdist(points)
+    finite = gaps[gaps > 0]
+    return float(finite.min()) if len(finite) else 1.0

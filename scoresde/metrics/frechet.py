@@ -1,0 +1,73 @@
+"""The Frechet distance between two clouds in the space of a feature network."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from scoresde.errors import InputError, require
+from scoresde.metrics._events import flat_pair
+
+if TYPE_CHECKING:
+    from scoresde.data.dataset import Dataset
+
+
+def frechet_distance(x: Tensor, y: Tensor) -> float:
+    """Squared 2-Wasserstein distance between Gaussians with the moments of clouds x (n, k) and y (m, k).
+
+        d² = |a - b|² + tr(A + B - 2 (A^1/2 B A^1/2)^1/2)
+
+    with means a, b and covariances A, B (over n - 1), in float64.
+
+    Raises:
+        ValueError: a cloud of fewer than two points, or events of two shapes.
+
+    Reference: D. Dowson and B. Landau, The Frechet distance between multivariate normal distributions, 1982.
+    """
+    x, y = flat_pair(x.double(), y.double())
+    if min(len(x), len(y)) < 2:
+        raise ValueError(f"a covariance needs two points at least: {len(x)} and {len(y)}")
+    # one feature has a variance, which torch gives without axes
+    a, b = (torch.cov(cloud.T).reshape(cloud.shape[1], -1) for cloud in (x, y))
+    variances, axes = torch.linalg.eigh(a)
+    root = (axes * variances.clamp(min=0).sqrt()) @ axes.T
+    middle = torch.linalg.eigvalsh(root @ b @ root).clamp(min=0).sqrt().sum()
+    return float((x.mean(0) - y.mean(0)).square().sum() + a.trace() + b.trace() - 2 * middle)
+
+
+class FrechetDistance:
+    """Frechet distance of samples to the held-out data in features of a network of the user's.
+
+    The figure depends on n, on the network and on the items held out: compare it only where all three are the same.
+
+    Args:
+        features: called as features(x) on items (B, *event) in model units, returns (B, ...).
+        batch_size: items at a time.
+
+    Raises:
+        InputError: batch_size < 1.
+    """
+
+    def __init__(self, features: nn.Module, batch_size: int = 500) -> None:
+        require(batch_size >= 1, "batch_size", batch_size, "give an integer >= 1")
+        self.features, self.batch_size = features.eval(), batch_size
+
+    def __call__(self, samples: Tensor, dataset: Dataset) -> dict[str, float]:
+        """Figures of samples (n, *event) in model units.
+
+        `frechet_distance`: samples to held-out data. `frechet_distance_floor`: training to held-out data.
+        """
+        real = self._of(dataset.heldout)
+        return {
+            "frechet_distance": frechet_distance(self._of(samples), real),
+            "frechet_distance_floor": frechet_distance(self._of(dataset.train), real),
+        }
+
+    def _of(self, items: Tensor) -> Tensor:
+        with torch.no_grad():
+            parts = [self.features(part) for part in torch.split(items.float(), self.batch_size)]
+        if not all(isinstance(part, Tensor) and len(part) for part in parts):
+            raise InputError(f"features: {type(self.features).__name__} must return one tensor (B, ...)")
+        return torch.cat([part.flatten(1).cpu() for part in parts])

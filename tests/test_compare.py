@@ -1,0 +1,226 @@
+"""The comparison of samplers: exact endpoints, shared noise, budgets, intervals, and rows that fail."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from support import SOLVERS, built, gaussian, mixture, sde_named, solver_named
+
+from scoresde import ExactModel, InputError
+from scoresde.analytic import FiniteData
+from scoresde.compare import Contestant, Mixture, Plan, Race, Reference, endpoints, fitting, paired, student
+from scoresde.compare.brownian import BrownianPath, SharedNoise
+from scoresde.compare.budget import spent
+from scoresde.compare.rows import best, read, write
+from scoresde.metrics import EnergyDistance, SlicedWasserstein, energy_distance
+from scoresde.noise import Noise
+from scoresde.sampling import DDIM, DPMSolverPP2M, EulerMaruyama, GridSolver, Heun, LambdaUniform, Sampler, Step
+
+GRID_SOLVERS = [name for name in SOLVERS if isinstance(solver_named(name), GridSolver)]
+
+
+# ---- exact endpoints ----
+
+
+@pytest.mark.parametrize("r", [3.0, 80.0])
+def test_endpoints_of_a_gaussian_are_the_closed_form(r):
+    """The flow of a Gaussian scales each axis of its covariance by sqrt(v / (v + r²))."""
+    law = gaussian()
+    y = r * torch.randn(40, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    mean, axes, variances = law.means[0], law.axes[0], law.variances[0]
+    expected = mean + ((y - mean) @ axes * (variances / (variances + r**2)).sqrt()) @ axes.T
+    torch.testing.assert_close(endpoints(law, y, r), expected, rtol=0, atol=1e-7)
+    rough = (endpoints(law, y, r, 1e-4) - expected).abs().max()
+    assert rough > 10 * (endpoints(law, y, r, 1e-7) - expected).abs().max()
+
+
+def test_endpoints_of_points_are_points_and_scale_with_them():
+    points = torch.randn(30, 1, 2, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    y = 20 * torch.randn(50, 1, 2, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    found = endpoints(FiniteData(points), y, 20.0)
+    nearest = torch.cdist(found.flatten(1), points.flatten(1)).min(1)
+    assert float(nearest.values.max()) < 1e-6
+    assert len(nearest.indices.unique()) > 10
+    torch.testing.assert_close(endpoints(FiniteData(1000 * points), 1000 * y, 2e4), 1000 * found, rtol=0, atol=1e-5)
+
+
+def test_endpoints_of_one_flow_from_two_levels_agree():
+    """What a sampler reaches on the way, to 1e-6, has the same endpoint."""
+    law, sde = mixture(), sde_named("edm")
+    model = ExactModel(law, sde)
+    x = 80 * torch.randn(20, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    path = Sampler(Heun(), LambdaUniform(), 3000).path(model, x, Noise(0))
+    t, middle = next((t, x) for t, x in path if t < 1)
+    torch.testing.assert_close(endpoints(law, middle, t), endpoints(law, x, 80.0), rtol=0, atol=1e-5)
+
+
+# ---- one Brownian path ----
+
+
+def test_a_brownian_path_has_independent_increments_of_the_right_variance():
+    path = BrownianPath(Noise(3), (20_000, 1), "cpu")
+    ticks = [0, 5, 1000, 1003, 30_000, 2**16]
+    w = torch.cat([path.at(t) for t in ticks], dim=1)
+    steps = w.diff(dim=1) / torch.tensor(ticks, dtype=torch.float64).diff().sqrt()
+    assert w[:, 0].abs().max() == 0
+    np.testing.assert_allclose(np.cov(steps.T.numpy()), np.eye(5), atol=0.04)  # 4 standard errors
+
+
+def test_a_brownian_path_is_the_same_in_any_order_and_batch():
+    forward, backward = (BrownianPath(Noise(0, first), (n, 2), "cpu") for first, n in ((0, 8), (5, 3)))
+    ticks = [1, 77, 4096, 65_535]
+    values = {t: forward.at(t) for t in ticks}
+    for t in reversed(ticks):
+        torch.testing.assert_close(backward.at(t), values[t][5:], rtol=0, atol=1e-12)
+
+
+def test_step_sizes_share_one_path():
+    """On a shared path the difference of N and 2N steps falls with N (strong convergence); else it stays large."""
+    sde = sde_named("vp")
+    model = ExactModel(gaussian(), sde)
+
+    def end(steps, share):
+        sampler, noise = Sampler(EulerMaruyama(), LambdaUniform(), steps), Noise(0)
+        x = sampler.prior(model, (2,), 100, noise, torch.float64)
+        source = SharedNoise(noise, sde, sampler.times(model)) if share else noise
+        *_, (_, x) = sampler.path(model, x, source)
+        return x
+
+    def apart(steps, share):
+        return float((end(steps, share) - end(2 * steps, share)).norm(dim=1).median())
+
+    # a factor of 4 in the steps is one of about 4 at strong order 1, and of 2 at order one half
+    assert apart(160, True) < 0.35 * apart(40, True) < 0.1 < apart(160, False)
+
+
+# ---- budgets ----
+
+
+@pytest.mark.parametrize("corrector", ["none", "langevin"])
+@pytest.mark.parametrize("name", GRID_SOLVERS)
+def test_a_budget_is_used_and_not_exceeded(name, corrector):
+    sde = sde_named("vp")
+    mending = None if corrector == "none" else built("corrector", corrector)
+    contestant = Contestant(name, solver_named(name), corrector=mending)
+    for budget in (7, 24):
+        steps = fitting(contestant, budget, sde, (3,))
+        assert spent(contestant, steps, sde, (3,))[0] <= budget < spent(contestant, steps + 1, sde, (3,))[0]
+
+
+def test_a_budget_that_is_too_small_names_what_is_needed():
+    with pytest.raises(InputError, match="budgets: 2 is too small for heun; it needs at least 3"):
+        fitting(Contestant("heun", Heun()), 2, sde_named("vp"), (3,))
+
+
+# ---- intervals ----
+
+
+def test_intervals_of_a_distance_cover_the_truth_at_their_level():
+    """Between N(0, 1) and N(0.7, 1) on a line: E = 2 E|N(0.7, 2)| - 2 E|N(0, 2)|."""
+    m, s = 0.7, math.sqrt(2)
+    folded = s * math.sqrt(2 / math.pi) * math.exp(-(m**2) / (2 * s**2)) + m * math.erf(m / (s * math.sqrt(2)))
+    truth = 2 * folded - 2 * s * math.sqrt(2 / math.pi)
+    rng, covered, trials = np.random.default_rng(0), 0, 400
+    for _ in range(trials):
+        clouds = torch.from_numpy(rng.normal(size=(2, 6, 80, 1)))
+        interval = student([energy_distance(x, y + m) for x, y in zip(*clouds, strict=True)])
+        covered += interval.low < truth < interval.high
+    assert 0.92 < covered / trials < 0.98  # three standard errors of a coin of 0.95
+
+
+def test_pairs_see_what_the_single_intervals_hide():
+    common = np.random.default_rng(0).normal(size=8)
+    a, b = common.tolist(), (common + 0.01).tolist()
+    assert paired(a, b).high < 0 < student(a).high
+    assert math.isnan(student([1.0]).half)
+
+
+# ---- rows ----
+
+
+class Broken(DDIM):
+    """Gives NaN from its third step on."""
+
+    def step(self, model, x, plan, state, noise):
+        found = super().step(model, x, plan, state, noise)
+        return Step(found.x * math.nan, None) if plan[0] < 0.5 else found
+
+
+class Raising(DDIM):
+    def step(self, model, x, plan, state, noise):
+        if len(x) > 2:
+            raise RuntimeError("no step\nfor you")
+        return super().step(model, x, plan, state, noise)
+
+
+def small(contestants, sdes=("vp",), budgets=(6,), **changes):
+    values = {"n": 40, "seeds": 3, "metrics": {"w": SlicedWasserstein(20), "e": EnergyDistance()}, **changes}
+    return Plan(values.pop("problem", Mixture()), contestants, {s: sde_named(s) for s in sdes}, budgets, **values)
+
+
+def test_a_race_measures_and_a_failure_is_a_row(tmp_path):
+    dopri5 = Contestant("dopri5", solver_named("torchdiffeq", rtol=1e-6, atol=1e-6), tolerance=1e-6)
+    fast = [Contestant("2m", DPMSolverPP2M()), Contestant("em", EulerMaruyama()), Contestant("heun", Heun())]
+    work = []
+    broken = [Contestant("nan", Broken()), Contestant("bad", Raising())]
+    race = Race(small([*fast, dopri5, *broken], budgets=(2, 30)), work.append)
+    for row in race.rows():
+        write(tmp_path, race.result)
+        assert read(tmp_path / "results.json").rows[-1].name == row.name
+    rows = {(row.name, row.budget): row for row in race.result.rows}
+    assert rows["heun", 2].error == "budgets: 2 is too small for heun; it needs at least 3"
+    assert rows["nan", 30].error.startswith("40 of 40 samples are NaN or infinite from t = 0.4")
+    assert rows["bad", 30].error == "RuntimeError: no step for you"
+    assert (rows["2m", 30].nfe, rows["heun", 30].nfe, rows["dopri5", None].steps) == (30, 29, None)
+    assert rows["dopri5", None].nfe > 20
+    assert rows["em", 30].stochastic
+    assert "endpoint_rms" not in rows["em", 30].figures
+    exact = rows["dopri5", None]
+    assert exact.interval("endpoint_rms").mean < 1e-3 < rows["2m", 30].interval("endpoint_rms").mean
+    assert exact.interval("other_basin").mean == 0
+    assert sum(work) == pytest.approx(race.work)
+    assert set(race.result.floors) == {"sliced_wasserstein", "energy_distance"}
+    assert best(race.result) == min(r.interval("sliced_wasserstein").mean for r in rows.values() if not r.error)
+    again = read(tmp_path / "results.json")
+    assert again.rows == [*race.result.rows] or any(math.isnan(r.nfe) for r in again.rows)
+
+
+def test_one_endpoint_for_all_sdes_whatever_their_cut_off():
+    """A fine solver reaches the float64 reference to float32 rounding under every SDE."""
+    race = Race(small([Contestant("heun", Heun())], ("vp", "ve", "edm"), (150,), dtype=torch.float64))
+    for row in race.rows():
+        assert row.interval("endpoint_median").mean < 3e-3, row.sde
+        assert race.accuracy[row.sde].largest < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"n": 5}, "n: 5 is not allowed"),
+        ({"seeds": 1}, "seeds: 1"),
+        ({"budgets": [1]}, "budgets: .1. is not allowed; 2 is the smallest"),
+        ({"budgets": []}, "budgets: "),
+        ({"contestants": []}, "solvers: "),
+        ({"contestants": [Contestant("a", DDIM())] * 2}, "solvers: 'a' is not allowed; each may be there once"),
+    ],
+)
+def test_impossible_plans_are_refused(changes, message):
+    with pytest.raises(InputError, match=message):
+        small(**{"contestants": [Contestant("ddim", DDIM())], **changes})
+
+
+def test_a_budget_that_is_too_small_for_all_stops_the_race_before_it_begins():
+    with pytest.raises(InputError, match="budgets: 2 is too small for heun"):
+        Race(small([Contestant("heun", Heun())], budgets=(2, 10)))
+    with pytest.raises(InputError, match="tolerance: 2"):
+        Reference(tolerance=2.0)
+
+
+def test_a_mixture_problem_is_a_function_of_its_arguments():
+    a, b, c = Mixture(3), Mixture(3), Mixture(3, seed=1)
+    assert torch.equal(a.law.means, b.law.means)
+    assert not torch.equal(a.law.means, c.law.means)
+    real = a.real(500, [0, 1])
+    assert len({float(part.sum()) for d in real for part in (d.train, d.heldout)}) == 4
+    assert torch.equal(a.basin(a.law.means), torch.arange(5))

@@ -1,0 +1,304 @@
+"""`scoresde compare` on the command line: results, reports, one line for each mistake, and sweeps put together."""
+
+import contextlib
+import csv
+import json
+import math
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from scoresde.cli.main import main
+from scoresde.compare.intervals import Interval, text
+from scoresde.compare.plots import spread
+from scoresde.compare.rows import Comparison, Row
+from scoresde.compare.verdict import verdict
+
+SMALL = ["logger=none", "n=40", "seeds=3", "reference.n=20", "metrics.sliced_wasserstein.projections=20"]
+FEW = ["solvers=[heun,ancestral]", "budgets=[6]"]
+TRAIN = ["debug=tiny", "model=mlp", "model.net.width=8", "data=array", "logger=none", "n=6", "trainer.steps=2"]
+TRAIN += ["~samplers.predictor_corrector", "~samplers.dopri5"]
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def no_plots(monkeypatch):
+    """Drawing takes most of the time of a small comparison."""
+    monkeypatch.setattr("scoresde.cli.compare_report.quality", lambda *arguments: [])
+    monkeypatch.setattr("scoresde.cli.compare_report.pictures", lambda *arguments: [])
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory):
+    """A comparison with one of everything; printed.txt is what was printed. Not to be changed."""
+    folder = tmp_path_factory.mktemp("compared")
+    entries = "solvers=[ddim,heun@karras,{solver:ddim,eta:1.0},reverse_diffusion+langevin,torchdiffeq]"
+    with contextlib.chdir(folder), Path("printed.txt").open("w") as file, contextlib.redirect_stdout(file):
+        arguments = ["problem=mixture_2d", *SMALL, entries, "budgets=[2,8]", "tolerances=[1e-2]", "sdes=[vp,ve]"]
+        assert main(["compare", *arguments]) == 0
+    (out,) = (folder / "runs").iterdir()
+    return out
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A sweep of two trainings that differ in their seed, and the folder of the first. Not to be changed."""
+    folder = tmp_path_factory.mktemp("trained")
+    np.save(folder / "t.npy", np.random.default_rng(0).normal(size=(80, 2)))
+    with contextlib.chdir(folder):
+        assert main(["train", *TRAIN, f"data.path={folder / 't.npy'}", "seed=0,1", "-m"]) == 0
+    (sweep,) = (folder / "runs").iterdir()
+    return sweep
+
+
+def failed(capsys, *arguments):
+    assert main(["compare", *arguments]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    return err[len("error: ") : -1]
+
+
+def results(out):
+    return json.loads((out / "results.json").read_text())
+
+
+# ---- results ----
+
+
+def test_all_files_are_there_and_agree(compared):
+    names = {p.name for p in compared.iterdir()}
+    assert names >= {"config.yaml", "results.json", "results.csv", "report.html", "samples.png"}
+    assert names >= {f"quality-{k}.{end}" for k in ("nfe", "seconds") for end in ("png", "svg")}
+    stored = results(compared)
+    with (compared / "results.csv").open() as file:
+        table = list(csv.DictReader(file))
+    assert len(table) == len(stored["rows"]) + 1  # and the floor
+    for line, row in zip(table, stored["rows"], strict=False):
+        assert (line["solver"], line["error"] or None) == (row["name"], row["error"])
+        if row["error"] is None:
+            assert float(line["nfe"]) == row["nfe"]
+            mean, half = row["intervals"]["sliced_wasserstein"].values()
+            assert (float(line["sliced_wasserstein"]), float(line["sliced_wasserstein_half"])) == (mean, half)
+            assert mean == pytest.approx(np.mean(row["figures"]["sliced_wasserstein"]))
+
+
+def test_rows_are_what_was_asked_for(compared):
+    rows = {(r["name"], r["sde"], r["budget"]): r for r in results(compared)["rows"]}
+    assert {sde for _, sde, _ in rows} == {"vp", "ve"}
+    assert (rows["ddim", "vp", 8]["nfe"], rows["heun@karras", "vp", 8]["nfe"]) == (8, 7)
+    assert rows["reverse_diffusion+langevin", "vp", 8]["nfe"] == 7
+    assert rows["heun@karras", "ve", 2]["error"].endswith("it needs at least 3")
+    assert [rows[n, "vp", 8]["stochastic"] for n in ("ddim", "ddim eta=1.0")] == [False, True]
+    assert rows["torchdiffeq 0.01", "ve", None]["tolerance"] == 0.01
+
+
+def test_the_terminal_has_table_floor_failures_and_verdict(compared):
+    printed = (compared.parents[1] / "printed.txt").read_text()
+    assert max(map(len, printed.splitlines())) < 250
+    assert re.search(r"^heun@karras, vp +4 +7 ", printed, re.MULTILINE)
+    assert re.search(r"^floor: real data +\d", printed, re.MULTILINE)
+    assert "heun@karras, ve, budget 2: budgets: 2 is too small" in printed
+    assert "  8 evaluations: " in printed
+    assert results(compared)["verdict"][-1] in printed
+
+
+class Links(HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.outside, self.images, self.open = [], 0, []
+
+    def handle_starttag(self, tag, attrs):
+        values = dict(attrs)
+        self.images += tag == "img"
+        self.outside += [v for k, v in values.items() if k in ("src", "href") and not v.startswith("data:")]
+        if tag not in ("meta", "img"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def test_the_report_needs_nothing_but_itself(compared):
+    page, parser = (compared / "report.html").read_text(), Links()
+    parser.feed(page)
+    assert (parser.outside, parser.open, parser.images) == ([], [], 3)
+    assert "http" not in re.sub(r"base64,[^\"]*", "", page)
+    for title in ("Verdict", "Table", "Plots", "Samples", "How it was measured", "Configuration"):
+        assert f"<h2>{title}</h2>" in page
+
+
+def test_samples_of_a_run_and_the_floor_of_its_training_data(trained, here, capsys, no_plots):
+    run = next(trained.glob("0-*"))
+    assert main(["compare", f"run={run}", *SMALL, *FEW, "n=20", "out=a", "sde=edm"]) == 0
+    stored = results(here / "a")
+    assert [r["nfe"] for r in stored["rows"]] == [5, 6]
+    assert {r["sde"] for r in stored["rows"]} == {"edm"}  # not the VP of its training
+    assert stored["floors"]["energy_distance"]
+    assert "endpoint_rms" not in stored["rows"][0]["figures"]
+    assert failed(capsys, f"run={run}", "n=1000").startswith("n: 1000 is more than the 72 training items")
+
+
+def test_images_of_a_finite_law(here):
+    digits = ["problem=digits", *SMALL, "solvers=[ddim]", "budgets=[3]", "metrics=distances", "n=20", "seeds=2"]
+    assert main(["compare", *digits, "out=a", "reference.n=4"]) == 0
+    assert (here / "a" / "samples-3.png").stat().st_size > 1000
+    assert results(here / "a")["rows"][0]["figures"]["other_basin"][0] > 0.2
+
+
+def test_an_interruption_keeps_the_finished_rows(here, capsys, monkeypatch, no_plots):
+    from scoresde.compare.measure import Race
+
+    whole = Race._measured
+
+    def second_is_interrupted(self, *arguments):
+        if self.result.rows:
+            raise KeyboardInterrupt
+        return whole(self, *arguments)
+
+    monkeypatch.setattr(Race, "_measured", second_is_interrupted)
+    assert main(["compare", "problem=mixture_2d", *SMALL, *FEW, "out=a"]) == 130
+    assert [r["name"] for r in results(here / "a")["rows"]] == ["heun"]
+    assert "Stopped before all rows" in (here / "a" / "report.html").read_text()
+    assert "stopped by Ctrl-C" in capsys.readouterr().err
+
+
+def test_weights_and_biases_gets_table_and_plots(here, monkeypatch):
+    from scoresde.loggers import WandbLogger
+
+    seen = []
+    monkeypatch.setattr("scoresde.cli.compare_report.quality", lambda c, k, stem: [stem.with_suffix(".png")] * 2)
+    monkeypatch.setattr("scoresde.cli.compare_report.pictures", lambda *arguments: [])
+    (here / "a").mkdir()
+    for name in ("nfe", "seconds"):
+        (here / "a" / f"quality-{name}.png").touch()
+    monkeypatch.setattr(WandbLogger, "start", lambda self, *a, **k: seen.append("start"))
+    monkeypatch.setattr(WandbLogger, "table", lambda self, name, columns, rows, step: seen.append((name, len(rows))))
+    monkeypatch.setattr(WandbLogger, "picture", lambda self, name, path, step: seen.append(name))
+    assert main(["compare", "problem=mixture_2d", *SMALL, *FEW, "out=a", "logger=wandb"]) == 0
+    assert seen == ["start", ("comparison", 3), "quality-nfe", "quality-seconds"]
+
+
+# ---- mistakes ----
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        ([], "run: not given; give run=FOLDER of a trained run, problem="),
+        (["run=a", "problem=digits"], "run and problem: only one is possible"),
+        (["run=nowhere"], "run: there is no folder nowhere"),
+        (["folder=nowhere"], "folder: there is no folder nowhere"),
+        (["folder=."], "folder: . has no results in it"),
+        (["problem=mixture_3d"], "problem=mixture_3d: problem has no option mixture_3d; did you mean mixture_2d?"),
+        (["problem=mixture_2d", "solvers=[heunn]"], "solvers: there is no solver heunn; did you mean heun?"),
+        (["problem=mixture_2d", "solvers=[heun@karas]"], "solvers: there is no grid karas; did you mean karras?"),
+        (["problem=mixture_2d", "solvers=[heun,heun]"], "solvers: 'heun' is not allowed; each may be there once"),
+        (["problem=mixture_2d", "solvers=[{solver:ddim,etta:1}]"], "solvers: ddim etta=1: ddim has no etta; did you"),
+        (["problem=mixture_2d", "solvers=[7]"], "solvers: 7 is no sampler"),
+        (
+            ["problem=mixture_2d", "solvers=[heun]", "budgets=[2]"],
+            "budgets: 2 is too small for heun; it needs at least 3",
+        ),
+        (["problem=mixture_2d", "budgets=[1]"], "budgets: [1] is not allowed; 2 is the smallest"),
+        (["problem=mixture_2d", "n=2"], "n: 2 is not allowed; give at least 20"),
+        (["problem=mixture_2d", "seeds=1"], "seeds: 1 is not allowed; give at least 2"),
+        (["problem=mixture_2d", "sde=vp", "sdes=[ve]"], "sdes: given together with sde"),
+        (["problem=mixture_2d", "dtype=half"], "dtype: 'half' is not one of float32, float64"),
+        (["problem=mixture_2d", "problem.dimension=0"], "problem.dimension: 0 is not allowed"),
+    ],
+)
+def test_mistakes_are_one_line_and_leave_nothing(here, capsys, arguments, line):
+    assert failed(capsys, *arguments).startswith(line)
+    assert not list(here.iterdir())
+
+
+# ---- put together ----
+
+
+def test_a_sweep_of_comparisons_in_one_table(here, no_plots):
+    sweep = ["problem=mixture_2d", *SMALL, "solvers=[ddim]", "budgets=[4]", "sde=vp,edm", "reference.n=0", "-m"]
+    assert main(["compare", *sweep]) == 0
+    (folder,) = (here / "runs").iterdir()
+    assert main(["compare", f"folder={folder}", "logger=none", "out=a"]) == 0
+    stored = results(here / "a")
+    assert sorted(r["sde"] for r in stored["rows"]) == ["edm", "vp"]
+    assert stored["comparable"]
+    assert "4 evaluations: ddim, " in (here / "a" / "report.html").read_text()
+
+
+def test_trainings_that_differ_in_their_seed_are_one_row(trained, here, no_plots):
+    assert main(["compare", f"folder={trained}", "logger=none", "out=a"]) == 0
+    (row,) = results(here / "a")["rows"]
+    both = [json.loads(p.read_text())["samplers"]["dpmpp_2m"] for p in sorted(trained.glob("*/summary.json"))]
+    assert row["figures"]["sliced_wasserstein"] == [b["sliced_wasserstein"] for b in both]
+
+
+def test_samples_of_a_run_get_figures(trained, here, no_plots):
+    run = next(trained.glob("0-*"))
+    assert main(["sample", f"run={run}", "n=50", "sampler.steps=4", "solver=heun,ddim", "seed=0,1", "-m"]) == 0
+    assert main(["compare", f"folder={run / 'samples'}", "logger=none", "out=a"]) == 0
+    rows = {r["name"]: r for r in results(here / "a")["rows"]}
+    assert {name: r["nfe"] for name, r in rows.items()} == {"Heun 4": 7, "DDIM 4": 4}
+    assert all(len(r["figures"]["energy_distance"]) == 2 for r in rows.values())
+
+
+# ---- words ----
+
+
+def judged(**figures):
+    rows = [Row(name, budget=10, nfe=10, figures={"mmd2": values}) for name, values in figures.items()]
+    floors = {"mmd2": [0.0, 0.1, -0.1, 0.05]}
+    return verdict(Comparison("p", 100, 4, rows, floors))[1]
+
+
+def test_a_verdict_calls_only_what_is_larger_than_its_interval():
+    common = np.array([0.0, 3.0, -2.0, 1.0]) + 20
+    line = judged(a=common.tolist(), b=(common + 1 + np.array([0, 0.01, 0, 0.01])).tolist())
+    assert "10 evaluations: a, " in line
+    assert "better than b by 1.005" in line  # although the intervals of both overlap
+    assert "not told apart from real data" not in line
+    line = judged(a=[1.0, 2.0, 3.0, 4.0], b=[2.0, 1.0, 4.0, 3.5])
+    assert "not told apart from b (worse by " in line
+    assert "not told apart from real data" in judged(a=[0.1, 0.0, -0.1, 0.1])
+
+
+def test_many_pairs_need_more_evidence_than_one():
+    a, b = [0.0, 0.0, 0.0, 0.0], [1.0, 1.2, 0.6, 2.0]
+    assert "better than b" in judged(a=a, b=b)
+    others = {f"c{i}": [5.0 + i] * 4 for i in range(10)}
+    assert "not told apart from b" in judged(a=a, b=b, **others)
+
+
+def test_failures_and_mixed_problems_are_said():
+    rows = [Row("a", budget=5, error="NaN"), Row("b", budget=5, nfe=5, figures={"mmd2": [1.0, math.nan]})]
+    lines = verdict(Comparison("p", 100, 2, rows, {"mmd2": [0.0, 0.0]}))
+    assert lines[-1] == "Without a result: a with 5."
+    assert not any("b," in line for line in lines)
+    (line,) = verdict(Comparison("p", 0, 2, rows, comparable=False))
+    assert "not judged" in line
+
+
+def test_numbers_are_written_with_the_digits_that_count():
+    assert text(Interval(0.034123, 0.0021456)) == "0.0341 ± 0.0021"
+    assert text(Interval(123.4, 21)) == "123 ± 21"
+    assert text(Interval(1.234e-6, 2.1e-8)) == "(1.234 ± 0.021)e-6"
+    assert text(Interval(math.nan, math.nan)) == ""
+    assert text(Interval(0.5, math.nan)) == "0.5"
+
+
+def test_labels_are_apart_in_their_order_and_not_below_the_axis():
+    given = [0.5, 0.51, 0.49, 0.9, 0.001, 0.0]
+    placed = spread(given, 0.05)
+    assert np.diff(sorted(placed)).min() > 0.05 - 1e-9
+    assert min(placed) >= 0
+    assert np.argsort(placed).tolist() == np.argsort(given).tolist()
+    assert placed[3] == 0.9
