@@ -27,6 +27,7 @@ ELSEWHERE = ("solver", "grid", "corrector", "problem")  # groups that are no par
 OWN = {
     "problem/mixture_64d": {"dimension"},
     "loss/edm": {"weight", "times"},
+    "model/unet": {"dropout"},
     "loss/likelihood": {"weight"},
     "optimizer/adam": {"fused"},
     "optimizer/adamw": {"fused"},

@@ -90,9 +90,7 @@ def test_few_steps_may_be_poor_but_are_finite(sde):
     langevin = built("corrector", "langevin")
     for grid in options("grid"):
         for solver in GRID_SOLVERS:
-            sampler = Sampler(
-                solver_named(solver), built("grid", grid), steps=4, corrector=built("corrector", "langevin")
-            )
+            sampler = Sampler(solver_named(solver), built("grid", grid), steps=4, corrector=langevin)
             assert sampler.sample(model, (2,), n=8).x.abs().max() < 1e5, (solver, grid)
 
 

@@ -31,7 +31,7 @@ from scoresde._shapes import Coefficient
 from scoresde.sde import SDE
 
 Quantity = Literal["x0", "eps", "v", "velocity"]
-Variable = Literal["lambda", "ratio", "fraction", "time"]
+Variable = Literal["lambda", "ratio", "noise_share", "time"]
 QUANTITIES, VARIABLES = get_args(Quantity), get_args(Variable)
 _NODES = 32
 _SMOOTH = 12.0  # an exponential over so many units is integrated to rounding by the nodes of one panel
@@ -82,7 +82,7 @@ def variable(name: Variable, sde: SDE, lam: Tensor) -> Tensor:
             return lam
         case "ratio":
             return torch.exp(-lam)
-        case "fraction":
+        case "noise_share":
             return torch.sigmoid(-lam)
         case "time":
             return sde.t_of_lam(lam)

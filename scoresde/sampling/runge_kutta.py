@@ -13,7 +13,7 @@ from scoresde.sampling.stages import Stages, steps_of
 from scoresde.sampling.tableaux import EXPLICIT
 from scoresde.sde import SDE
 
-RungeKuttaVariable = Literal["ratio", "fraction", "time"]
+RungeKuttaVariable = Literal["ratio", "noise_share", "time"]
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def flow_coordinate(variable: RungeKuttaVariable, sde: SDE, t: Tensor) -> FlowPo
     one = torch.ones_like(t)
     if variable == "ratio":
         return FlowPoint(sigma / alpha, alpha, (0 * one, 0 * one, one))
-    if variable == "fraction":
+    if variable == "noise_share":
         return FlowPoint(sigma / (alpha + sigma), alpha + sigma, (0 * one, -one, one))
     f, b, _ = reverse_drift(sde, t, 0.0)
     return FlowPoint(t, one, (f, 0 * one, b))
