@@ -32,6 +32,8 @@ CASES = {
     "velocity_2 eta=1": {"eta": 1.0},
     "velocity_3 eta=0.5": {"eta": 0.5},
     "velocity_4 eta=1": {"eta": 1.0},
+    "heun_churn": {},
+    "restart": {},
     "dpm_solver_2 eta=1": {"eta": 1.0},
     "dpm_solver_3 eta=0.5": {"eta": 0.5},
     "dpmpp_2s eta=0.5": {"eta": 0.5},

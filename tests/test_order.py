@@ -91,7 +91,7 @@ def steps_for(name):
 
 def test_every_solver_is_listed():
     grid_solvers = {name for name in SOLVERS if isinstance(solver_named(name), GridSolver)}
-    assert grid_solvers == set(ORDER)
+    assert grid_solvers == {*ORDER, "heun_churn"}  # which never goes without noise
 
 
 @pytest.mark.parametrize("sde", PATHS)

@@ -9,9 +9,10 @@ from torch import nn
 from scoresde import InputError, Sampler, ScoreModel
 from scoresde.dynamics import EtaWindow
 from scoresde.noise import Noise
-from scoresde.sampling import DDIM, EulerMaruyama, ExponentialMultistep, GridSolver, Heun, TimeUniform
+from scoresde.sampling import DDIM, Adaptive, EulerMaruyama, ExponentialMultistep, GridSolver, Heun, TimeUniform
 
 GRID_SOLVERS = [n for n in SOLVERS if isinstance(solver_named(n), GridSolver)]
+OWN_STEPS = [n for n in SOLVERS if isinstance(solver_named(n), Adaptive)]
 
 
 class CountingNet(nn.Module):
@@ -42,7 +43,10 @@ def test_evaluations_reported_are_evaluations_spent(solver, corrector):
 
 @pytest.mark.parametrize("sde", PATHS)
 @pytest.mark.parametrize(
-    ("solver", "corrector"), [(s, "langevin") for s in GRID_SOLVERS] + [("ancestral", c) for c in CORRECTORS]
+    ("solver", "corrector"),
+    [(s, "langevin") for s in [*GRID_SOLVERS, "restart"]]
+    + [("ancestral", c) for c in CORRECTORS]
+    + [(s, "none") for s in OWN_STEPS],
 )
 def test_a_sample_depends_on_seed_and_index_alone(solver, corrector, sde):
     model = exact_model(sde_named(sde))
@@ -156,5 +160,5 @@ def test_a_model_that_returns_nan_is_an_error():
         def forward(self, x, c):
             return x * float("nan")
 
-    with pytest.raises(InputError, match="3 of 3 samples are NaN"):
+    with pytest.raises(InputError, match=r"3 of 3 samples are NaN or infinite, first at t = 0\.5005 "):
         Sampler(DDIM(), TimeUniform(), steps=3).sample(ScoreModel(Broken(), sde_named("vp")), (2,), n=3)

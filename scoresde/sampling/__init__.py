@@ -1,7 +1,9 @@
 """Solvers, grids, correctors and the sampler that joins them."""
 
+from scoresde.sampling.adaptive import Adaptive
 from scoresde.sampling.blackbox import BlackBox, SciPy, TorchDiffEq
 from scoresde.sampling.corrector import AnnealedLangevin, Corrector, Langevin, UnderdampedLangevin
+from scoresde.sampling.embedded import AdaptiveExponential, AdaptiveRungeKutta, AdaptiveSDE
 from scoresde.sampling.exponential import DDIM, Ancestral, DPMSolverPP2M, ExponentialMultistep
 from scoresde.sampling.exponential_stages import ExponentialRungeKutta
 from scoresde.sampling.grid import (
@@ -19,12 +21,18 @@ from scoresde.sampling.grid import (
 from scoresde.sampling.runge_kutta import Heun, RungeKutta
 from scoresde.sampling.sampler import Sampler, Samples
 from scoresde.sampling.solver import EulerMaruyama, GridSolver, ReverseDiffusion, Solver, Step
+from scoresde.sampling.wrappers import Churn, Restart
 
 __all__ = [
     "DDIM",
+    "Adaptive",
+    "AdaptiveExponential",
+    "AdaptiveRungeKutta",
+    "AdaptiveSDE",
     "Ancestral",
     "AnnealedLangevin",
     "BlackBox",
+    "Churn",
     "ContinuousGrid",
     "Corrector",
     "Cosine",
@@ -42,6 +50,7 @@ __all__ = [
     "Langevin",
     "NoiseShareUniform",
     "Quadratic",
+    "Restart",
     "ReverseDiffusion",
     "RungeKutta",
     "Sampler",

@@ -120,7 +120,7 @@ class Kernel:
         h, k = lam[1] - lam[0], 1 + eta**2
         self.quantity, self.h, self.k = quantity, h, k
         steepest = float((k * h).detach().abs().amax()) if len(h) else 0.0
-        self.u, du = _gauss_legendre(1 + int(steepest / _SMOOTH))
+        self.u, du = (v.to(h.device) for v in _gauss_legendre(1 + int(steepest / _SMOOTH)))
         self.lam = lam[0][:, None] + h[:, None] * self.u
         log_n, last = _log_n(quantity, self.lam), _log_n(quantity, lam[1])
         kernel = torch.exp(k[:, None] * (last[:, None] - log_n))

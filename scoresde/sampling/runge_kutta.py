@@ -22,7 +22,7 @@ class RungeKutta(Stages):
 
         variable    q                        m                 P
         ratio       sigma / alpha            alpha             eps
-        fraction    sigma / (alpha + sigma)  alpha + sigma     eps - x0
+        noise_share sigma / (alpha + sigma)  alpha + sigma     eps - x0
         time        t                        1                 f x + g^2 / (2 sigma) eps
 
     In the first two there is no linear term left, whatever the SDE.

@@ -130,13 +130,21 @@ class Sampler:
                         on_step(n)
         finally:
             model.train(training)
+        nfe, seconds = (model.evaluations - before) / n, time.perf_counter() - began
         if not torch.isfinite(x).all():
             bad = int((~torch.isfinite(x.flatten(1)).all(1)).sum())
+            t, name = self._broken_at(model, start, noise), type(self.solver).__name__
             raise InputError(
-                f"sampler: {bad} of {n} samples are NaN or infinite (solver {type(self.solver).__name__}, "
+                f"sampler: {bad} of {n} samples are NaN or infinite, first at t = {t:.4g} (solver {name}, "
                 f"steps={self.steps}); use more steps, or a checkpoint from before training diverged"
             )
-        return Samples(x, (model.evaluations - before) / n, time.perf_counter() - began)
+        return Samples(x, nfe, seconds)
+
+    @torch.no_grad()
+    def _broken_at(self, model: Model, start: Tensor, noise: Noise) -> float:
+        """The first time at which x is not finite: the way is gone once more, since looking at each step would wait."""
+        model.eval()
+        return next((t for t, x in self.path(model, start, noise) if not torch.isfinite(x).all()), math.nan)
 
     def sample(
         self,

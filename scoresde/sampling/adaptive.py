@@ -1,0 +1,148 @@
+"""The loop over adaptive grids: every sample has its own steps, chosen by its own error."""
+
+from abc import abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from scoresde._shapes import expand
+from scoresde.errors import InputError, require
+from scoresde.model import Model
+from scoresde.sampling.corrector import Corrector
+from scoresde.sampling.increments import Increments, by_sample
+from scoresde.sampling.solver import NoiseSource, Solver
+
+_FIRST, _SMALLEST, _LARGEST_ATTEMPTS = 0.05, 1e-9, 100_000  # steps in lam
+_SAFETY, _SHRINK, _GROW = 0.9, 0.2, 5.0
+
+
+class Trial(NamedTuple):
+    """One attempted step of each sample.
+
+    Attributes:
+        x: where it leads (B, *event).
+        error: estimate of its local error (B, *event).
+        first: the evaluation at x and the new level, where the rule has made it; else None.
+    """
+
+    x: Tensor
+    error: Tensor
+    first: Tensor | None
+
+
+@dataclass(frozen=True)
+class Adaptive(Solver):
+    """Steps in lam = log(alpha / sigma), chosen for each sample alone.
+
+    A step of a sample is accepted if its error E = rms(error / (atol + rtol max(|x|, |x_new|))) is at most 1; the next
+    one is larger by 0.9 E^-a E_before^b. A hard sample neither slows nor changes an easy one, and finished samples
+    leave the batch. Rejected steps cost evaluations and are counted.
+
+    Args:
+        rtol, atol: relative and absolute tolerance of one step, in units of x.
+    """
+
+    rtol: float = 1e-3
+    atol: float = 1e-3
+
+    def __post_init__(self) -> None:
+        require(self.rtol > 0, "rtol", self.rtol, "give a tolerance > 0")
+        require(self.atol > 0, "atol", self.atol, "give a tolerance > 0")
+
+    @property
+    def adaptive(self) -> bool:
+        return True
+
+    def check(self, corrector: Corrector | None) -> None:
+        if corrector is not None:
+            name = type(self).__name__
+            raise InputError(f"corrector: {name} chooses its own steps and allows no corrector; use corrector=none")
+
+    @property
+    @abstractmethod
+    def exponents(self) -> tuple[float, float]:
+        """(a, b) of the step-size controller."""
+
+    @abstractmethod
+    def evaluate(self, model: Model, x: Tensor, t: Tensor) -> Tensor:
+        """The first evaluation of a step from x (B, *event) at times t (B,)."""
+
+    @abstractmethod
+    def attempt(self, model: Model, x: Tensor, lam: Tensor, h: Tensor, first: Tensor, w: Tensor | None) -> Trial:
+        """A step from lam (B,) to lam + h, given the first evaluation and, for rules with noise, the increment w."""
+
+    @property
+    def noisy(self) -> bool:
+        """Whether `attempt` wants increments of Brownian motion."""
+        return False
+
+    def integrate(
+        self, model: Model, times: Tensor, x: Tensor, noise: NoiseSource, corrector: Corrector | None = None
+    ) -> Iterator[tuple[float, Tensor]]:
+        if len(times) < 2:
+            return
+        sde, out, a_b = model.sde, x.clone(), self.exponents
+        start, end = (float(v) for v in sde.lam(times[[0, -1]]))
+        rows = torch.arange(len(x), device=x.device)
+        lam = torch.full((len(x),), start, dtype=torch.float64, device=x.device)
+        h, before, stale = torch.full_like(lam, _FIRST), torch.ones_like(lam), torch.ones_like(rows, dtype=torch.bool)
+        first, brownian = torch.empty_like(x), Increments(sde, x) if self.noisy else None
+        for attempt in range(_LARGEST_ATTEMPTS):
+            h = torch.minimum(h, end - lam)
+            if stale.any():
+                first[stale] = self.evaluate(model, x[stale], sde.t_of_lam(lam[stale]))
+            draw, bridge = (partial(self._draw, noise, purpose, attempt, out, rows) for purpose in ("solver", "bridge"))
+            w = None
+            if brownian is not None:
+                h, w = brownian.propose(lam, h, x, draw)
+            trial = self.attempt(model, x, lam, h, first, w)
+            error = self._norm(trial.error, x, trial.x)
+            accepted = error <= 1
+            self._refuse_if_stuck(sde.t_of_lam(lam), h, error)
+            if brownian is not None and w is not None:
+                brownian.settle(accepted, lam, h, w, bridge)
+            x = torch.where(by_sample(accepted, x), trial.x, x)
+            if trial.first is not None:
+                first = torch.where(by_sample(accepted, x), trial.first, first)
+            lam, stale = torch.where(accepted, lam + h, lam), accepted & (trial.first is None)
+            factor = (_SAFETY * error ** -a_b[0] * before ** a_b[1]).clamp(_SHRINK, _GROW)
+            h, before = h * factor, torch.where(accepted, error.clamp(min=1e-4), before)
+            out[rows] = x
+            running = lam < end - 1e-12
+            yield float(sde.t_of_lam(lam.min())) if running.any() else float(times[-1]), out.clone()
+            if not running.any():
+                return
+            if not running.all():
+                rows, x, lam, h = rows[running], x[running], lam[running], h[running]
+                before, stale, first = before[running], stale[running], first[running]
+                if brownian is not None:
+                    brownian.keep(running)
+        raise InputError(f"solver: {type(self).__name__} has not arrived after {_LARGEST_ATTEMPTS} steps; raise rtol")
+
+    @staticmethod
+    def _draw(noise: NoiseSource, purpose: str, attempt: int, x: Tensor, rows: Tensor) -> Tensor:
+        """Normal numbers of the samples that are still on their way, the same whoever else is."""
+        return noise.normal(purpose, attempt, x.shape, x.device, x.dtype)[rows]
+
+    def _norm(self, error: Tensor, x: Tensor, new: Tensor) -> Tensor:
+        scale = self.atol + self.rtol * torch.maximum(x.abs(), new.abs())
+        return (error / scale).flatten(1).double().square().mean(1).sqrt()
+
+    def _refuse_if_stuck(self, t: Tensor, h: Tensor, error: Tensor) -> None:
+        stuck = ~torch.isfinite(error) | ((h < _SMALLEST) & (error > 1))
+        if stuck.any():
+            raise InputError(
+                f"solver: {type(self).__name__} is stuck at t = {float(t[stuck][0]):.4g}; the model returns NaN there, "
+                f"or the tolerances rtol={self.rtol}, atol={self.atol} are too small"
+            )
+
+
+def weighted(x: Tensor, weights: list[Tensor], values: list[Tensor]) -> Tensor:
+    """x + sum of weights (B,) times values (B, *event)."""
+    for c, y in zip(weights, values, strict=True):
+        x = x + expand(c, y) * y
+    return x

@@ -1,0 +1,175 @@
+"""Noise put back on the way down: wrappers of any solver that lets errors of earlier steps be forgotten."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from scoresde.errors import InputError, require
+from scoresde.model import Model
+from scoresde.sampling.corrector import Corrector
+from scoresde.sampling.runge_kutta import Heun
+from scoresde.sampling.solver import Draw, GridSolver, NoiseSource, Solver, Step
+from scoresde.sde import SDE
+
+
+class Raised(NamedTuple):
+    """A step that first goes up: x <- scale x + std z, then the inner plan."""
+
+    scale: float
+    std: float
+    plan: Any
+
+
+@dataclass(frozen=True)
+class Churn(GridSolver):
+    """Before each step from r = sigma / alpha, noise is added up to r' = r (1 + gamma), and the step starts from there.
+
+        x/alpha <- x/alpha + noise sqrt(r'^2 - r^2) z
+        gamma = min(churn / N, sqrt(2) - 1) where lowest <= r <= highest, else 0
+
+    With Heun's rule it is algorithm 2 of Karras et al. 2022 (arXiv 2206.00364). Noise never exceeds that of T.
+
+    Args:
+        solver: a one-step rule; Heun's unless given.
+        churn: S_churn, how much noise over the whole way.
+        lowest, highest: S_tmin and S_tmax, the levels where noise is added, as sigma / alpha.
+        noise: S_noise, factor of the added noise; 1 keeps the law.
+
+    Raises:
+        InputError: for a multistep rule, whose history the added noise would falsify, and numbers out of range.
+    """
+
+    solver: GridSolver | None = None
+    churn: float = 40.0
+    lowest: float = 0.05
+    highest: float = 50.0
+    noise: float = 1.0
+
+    def __post_init__(self) -> None:
+        require(math.isfinite(self.churn) and self.churn >= 0, "churn", self.churn, "give a number >= 0")
+        require(0 <= self.lowest < self.highest, "lowest", self.lowest, f"give a ratio from 0 to {self.highest}")
+        require(self.noise > 0, "noise", self.noise, "give a factor > 0, such as 1")
+        if self.inner.least_steps > 1 or not isinstance(self.inner, GridSolver):
+            name = type(self.inner).__name__
+            raise InputError(f"solver: churn needs a one-step rule, and {name} is none; use heun, dpmpp_2s or euler")
+
+    @property
+    def inner(self) -> GridSolver:
+        """The rule that takes the steps."""
+        return Heun() if self.solver is None else self.solver
+
+    @property
+    def evaluations(self) -> int:
+        return self.inner.evaluations
+
+    def plan(self, sde: SDE, times: Tensor) -> Sequence[Any]:
+        alpha, sigma = sde.alpha(times[:-1]), sde.sigma(times[:-1])
+        r = sigma / alpha
+        within = ((self.lowest <= r) & (r <= self.highest)).to(r.dtype)
+        gamma = within * min(self.churn / max(len(r), 1), math.sqrt(2) - 1)
+        top = float(torch.exp(-sde.lam(sde.T)))
+        raised = torch.minimum(r * (1 + gamma), torch.full_like(r, top).maximum(r))
+        starts = torch.where(raised > r, sde.t_of_lam(-torch.log(raised)), times[:-1])
+        alphas, plans = sde.alpha(starts), []
+        for i, (t, s) in enumerate(zip(starts, times[1:], strict=True)):
+            std = float(alphas[i] * (raised[i] ** 2 - r[i] ** 2).clamp(min=0).sqrt()) * self.noise
+            plans.append(Raised(float(alphas[i] / alpha[i]), std, self.inner.plan(sde, torch.stack((t, s)))[0]))
+        sde.remember(starts)
+        return plans
+
+    def step(self, model: Model, x: Tensor, plan: Any, state: Any, noise: Draw) -> Step:
+        if plan.std:
+            x = torch.add(x * plan.scale, noise(), alpha=plan.std)
+
+        def later(k: int = 0) -> Tensor:
+            return noise(k + 1)
+
+        return Step(self.inner.step(model, x, plan.plan, None, later).x)
+
+
+@dataclass(frozen=True)
+class Restart(Solver):
+    """Once the solver is down to `lowest`, noise is added up to `highest` and the way down taken again, `times` times.
+
+    Xu et al. 2023 (arXiv 2306.14878), algorithm 1. Adding noise contracts errors that have piled up before; the way
+    down between is that of an ODE solver, so that few steps are enough.
+
+    Args:
+        solver: any solver; Heun's rule unless given.
+        lowest, highest: the interval, as sigma / alpha; the grid's nearest level takes the place of `lowest`.
+        times: how often.
+        steps: steps of each repetition, equal in lam.
+
+    Raises:
+        InputError: for numbers out of range.
+    """
+
+    solver: Solver | None = None
+    lowest: float = 0.1
+    highest: float = 0.5
+    times: int = 2
+    steps: int = 4
+
+    def __post_init__(self) -> None:
+        require(self.lowest > 0, "lowest", self.lowest, "give a ratio sigma / alpha > 0")
+        require(self.highest > self.lowest, "highest", self.highest, f"give a ratio > lowest = {self.lowest}")
+        require(self.times >= 1, "times", self.times, "give an integer >= 1")
+        least = self.inner.least_steps
+        require(self.steps >= least, "steps", self.steps, f"give an integer >= {least}, which the solver needs")
+
+    @property
+    def inner(self) -> Solver:
+        """The rule that takes the steps."""
+        return Heun() if self.solver is None else self.solver
+
+    @property
+    def least_steps(self) -> int:
+        return self.inner.least_steps
+
+    @property
+    def adaptive(self) -> bool:
+        return self.inner.adaptive
+
+    def check(self, corrector: Corrector | None) -> None:
+        self.inner.check(corrector)
+
+    def integrate(
+        self, model: Model, times: Tensor, x: Tensor, noise: NoiseSource, corrector: Corrector | None = None
+    ) -> Iterator[tuple[float, Tensor]]:
+        sde = model.sde
+        lam = sde.lam(times)
+        bottom = int((lam + math.log(self.lowest)).abs().argmin())
+        top = max(float(lam[0]), -math.log(self.highest))
+        if bottom == 0 or float(lam[bottom]) <= top:  # no such interval on this way
+            yield from self.inner.integrate(model, times, x, noise, corrector)
+            return
+        last = float(times[0]), x
+        for last in self.inner.integrate(model, times[: bottom + 1], x, noise, corrector):
+            yield last
+        again = sde.t_of_lam(torch.linspace(top, float(lam[bottom]), self.steps + 1, dtype=torch.float64))
+        again[-1] = times[bottom]
+        low, high = sde.at(float(again[-1])), sde.at(float(again[0]))
+        std = math.sqrt(max(high.sigma**2 - (high.alpha / low.alpha * low.sigma) ** 2, 0.0))
+        for k in range(self.times):
+            z = noise.normal("restart", k, x.shape, x.device, x.dtype)
+            x = torch.add(last[1] * (high.alpha / low.alpha), z, alpha=std)
+            for last in self.inner.integrate(model, again, x, _Renamed(noise, f"restart {k} "), corrector):
+                yield last
+        yield from self.inner.integrate(model, times[bottom:], last[1], _Renamed(noise, "after "), corrector)
+
+
+@dataclass(frozen=True)
+class _Renamed:
+    """A noise source whose numbers differ from those of the part of the way before."""
+
+    noise: NoiseSource
+    prefix: str
+
+    def normal(
+        self, purpose: str, step: int, shape: Sequence[int], device: torch.device | str, dtype: torch.dtype
+    ) -> Tensor:
+        return self.noise.normal(self.prefix + purpose, step, shape, device, dtype)

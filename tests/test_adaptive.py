@@ -1,0 +1,112 @@
+"""Adaptive solvers: errors follow the tolerance, and every sample has steps of its own."""
+
+import numpy as np
+import pytest
+import torch
+from support import exact_flow, exact_model, gaussian, sde_named
+from torch import nn
+
+from scoresde import InputError, Sampler, ScoreModel
+from scoresde.noise import Noise
+from scoresde.sampling import AdaptiveExponential, AdaptiveRungeKutta, AdaptiveSDE, Langevin
+
+RULES = {
+    "bosh3": lambda tol: AdaptiveRungeKutta(tol, tol),
+    "bosh3 noise_share": lambda tol: AdaptiveRungeKutta(tol, tol, "bosh3", "noise_share"),
+    "bosh3 time": lambda tol: AdaptiveRungeKutta(tol, tol, "bosh3", "time"),
+    "dopri5": lambda tol: AdaptiveRungeKutta(tol, tol, "dopri5"),
+    "exponential x0": lambda tol: AdaptiveExponential(tol, tol),
+    "exponential eps": lambda tol: AdaptiveExponential(tol, tol, "eps"),
+}
+FIRST, LAST = -2.0, 1.5
+
+
+def start(n=8):
+    return torch.randn(n, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+
+def arrive(solver, model, x, first=FIRST, last=LAST):
+    times = model.sde.t_of_lam(torch.tensor([first, last], dtype=torch.float64))
+    *_, (_, x) = solver.integrate(model, times, x, Noise(0))
+    return x
+
+
+@pytest.mark.parametrize("sde", ["vp", "ve", "rectified"])
+@pytest.mark.parametrize("name", RULES)
+def test_error_follows_the_tolerance(name, sde):
+    model = exact_model(sde_named(sde))
+    level = model.sde.at(float(model.sde.t_of_lam(FIRST)))
+    x = start() * (level.alpha**2 + level.sigma**2) ** 0.5
+    exact = exact_flow(model, x, torch.tensor([FIRST, LAST], dtype=torch.float64))[-1]
+    errors = [float((arrive(RULES[name](tol), model, x) - exact).abs().max()) for tol in (1e-4, 1e-7)]
+    assert errors[0] < 100 * 1e-4
+    assert errors[1] < 100 * 1e-7
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_cost_follows_the_order(name):
+    """Steps grow as tolerance^(-1/p): 3 for the pairs of order 3 (2), where the error of order 2 steers, 5 (4)."""
+    model, evaluations = exact_model(sde_named("vp")), []
+    for tol in (1e-5, 1e-8):
+        before = model.evaluations
+        arrive(RULES[name](tol), model, start())
+        evaluations.append(model.evaluations - before)
+    growth = np.log10(evaluations[1] / evaluations[0]) / 3
+    assert growth == pytest.approx(1 / (5 if name == "dopri5" else 3), abs=0.06)
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_a_hard_sample_costs_an_easy_one_nothing(name):
+    """The batch spends what its samples spend alone, and no more."""
+    model, solver = exact_model(sde_named("vp")), RULES[name](1e-6)
+    x = start(4) * torch.tensor([[0.1], [1.0], [1.0], [30.0]], dtype=torch.float64)
+    alone = []
+    for k in range(4):
+        before = model.evaluations
+        arrive(solver, model, x[k : k + 1])
+        alone.append(model.evaluations - before)
+    before = model.evaluations
+    arrive(solver, model, x)
+    assert model.evaluations - before == sum(alone)
+    assert max(alone) > min(alone)
+
+
+def test_law_of_the_adaptive_sde():
+    """Mean and covariance of 20,000 samples, within five standard errors and what the tolerance leaves."""
+    model, n = exact_model(sde_named("vp"), gaussian()), 20_000
+    x = Sampler(AdaptiveSDE(1e-2, 1e-2)).sample(model, (2,), n, batch_size=n, dtype=torch.float64).x
+    covariance = model.data.axes[0] @ torch.diag(model.data.variances[0]) @ model.data.axes[0].T
+    torch.testing.assert_close(x.mean(0), model.data.means[0], rtol=0, atol=0.03)
+    torch.testing.assert_close(torch.cov(x.T), covariance, rtol=0, atol=0.04)
+
+
+def test_without_noise_the_adaptive_sde_is_the_ode():
+    model = exact_model(sde_named("vp"))
+    exact = exact_flow(model, start(), torch.tensor([FIRST, LAST], dtype=torch.float64))[-1]
+    assert float((arrive(AdaptiveSDE(1e-5, 1e-5, eta=0.0), model, start()) - exact).abs().max()) < 1e-3
+
+
+def test_a_model_that_returns_nan_is_named_with_the_time():
+    class Broken(nn.Module):
+        def forward(self, x, c):
+            return x * float("nan")
+
+    for solver in (AdaptiveRungeKutta(), AdaptiveExponential(), AdaptiveSDE()):
+        with pytest.raises(InputError, match="is stuck at t = 1; the model returns NaN there"):
+            Sampler(solver).sample(ScoreModel(Broken(), sde_named("vp")), (2,), n=3)
+
+
+@pytest.mark.parametrize(
+    ("make", "text"),
+    [
+        (lambda: AdaptiveRungeKutta(rtol=0.0), "rtol: 0.0"),
+        (lambda: AdaptiveRungeKutta(pair="rk45"), "pair: 'rk45'"),
+        (lambda: AdaptiveExponential(predict="v"), "predict: 'v'"),
+        (lambda: AdaptiveSDE(eta=-1.0), "eta: -1.0"),
+        (lambda: Sampler(AdaptiveRungeKutta(), eta=0.5), "eta: 0.5 is not possible"),
+        (lambda: Sampler(AdaptiveRungeKutta(), corrector=Langevin()), "allows no corrector"),
+    ],
+)
+def test_bad_input_is_named(make, text):
+    with pytest.raises(InputError, match=text):
+        make()
