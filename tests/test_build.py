@@ -156,7 +156,7 @@ def test_names_the_value_that_is_wrong(cfg, line):
             {"solver": {"_target_": S + "Heunn"}},
             f"sampler.solver._target_: {S[:-1]} has no Heunn; did you mean {S}Heun?",
         ),
-        ({"solver": {**HEUN, "eta": 0}}, f"sampler.solver.eta: {S}Heun has no such argument; it has none"),
+        ({"solver": {**HEUN, "eta": 0}}, f"sampler.solver.eta: {S}Heun has no such argument; it has variable"),
         ({"grid": {"_target_": S + "Karras", "rho": -1}}, "sampler.grid.rho: -1.0 is not allowed; give a number > 0"),
         (
             {"corrector": {"_target_": S + "Langevin", "rule": "nrm"}},

@@ -103,7 +103,7 @@ def test_a_budget_is_used_and_not_exceeded(name, corrector):
     sde = sde_named("vp")
     mending = None if corrector == "none" else built("corrector", corrector)
     contestant = Contestant(name, solver_named(name), corrector=mending)
-    for budget in (7, 24):
+    for budget in (8, 24):
         steps = fitting(contestant, budget, sde, (3,))
         assert spent(contestant, steps, sde, (3,))[0] <= budget < spent(contestant, steps + 1, sde, (3,))[0]
 

@@ -50,7 +50,9 @@ def test_evaluations_reported_are_evaluations_spent(solver, corrector):
 )
 def test_a_sample_depends_on_seed_and_index_alone(solver, corrector, sde):
     model = exact_model(sde_named(sde))
-    sampler = Sampler(solver_named(solver), steps=8, corrector=built("corrector", corrector))
+    sampler = Sampler(
+        solver_named(solver), steps=8, corrector=None if corrector == "none" else built("corrector", corrector)
+    )
     draw = {"event_shape": (2,), "seed": 3, "dtype": torch.float64}
     whole = sampler.sample(model, n=23, batch_size=23, **draw).x
     torch.testing.assert_close(sampler.sample(model, n=23, batch_size=5, **draw).x, whole, rtol=0, atol=1e-6)
@@ -92,7 +94,7 @@ def test_few_steps_may_be_poor_but_are_finite(sde):
     """Also on grids uniform in time, and where f and g diverge right after T: nothing overflows, in float32 either."""
     model = exact_model(sde_named(sde))
     langevin = built("corrector", "langevin")
-    for grid in options("grid"):
+    for grid in set(options("grid")) - {"list"}:  # which says nothing of its own
         for solver in GRID_SOLVERS:
             sampler = Sampler(solver_named(solver), built("grid", grid), steps=4, corrector=langevin)
             assert sampler.sample(model, (2,), n=8).x.abs().max() < 1e5, (solver, grid)
@@ -137,7 +139,10 @@ def test_a_path_can_be_differentiated():
     [
         (lambda: Sampler(DDIM(), steps=0), "steps: 0"),
         (lambda: Sampler(DDIM(), steps=-5), "steps: -5"),
-        (lambda: Sampler(solver_named("velocity_4"), steps=3), "steps: 3 is not allowed; give an integer >= 4"),
+        (
+            lambda: Sampler(solver_named("velocity_4"), steps=3),
+            "steps: 3 is not allowed; ExponentialMultistep of order 4 needs",
+        ),
         (lambda: ExponentialMultistep(order=5), "order: 5"),
         (lambda: ExponentialMultistep(corrector=-1), "corrector: -1"),
         (lambda: ExponentialMultistep("velocity", weights="dpmpp"), "weights: dpmpp was published for x0 or eps"),

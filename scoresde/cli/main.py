@@ -153,7 +153,7 @@ def _run(command: str, arguments: list[str]) -> int:
 
 def _sweep_folder(command: str, scratch: Path) -> Path:
     """One for the whole sweep, chosen here since each job may run in a process of its own."""
-    if command == "sample":  # the results lie in the run from which they come
+    if command in ("sample", "doctor"):  # the results lie in the run from which they come, or are printed
         return scratch / "sweep"
     return Path("runs") / f"sweep-{timestamp()}-{secrets.token_hex(3)}"
 

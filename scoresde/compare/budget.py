@@ -84,7 +84,7 @@ def spent(contestant: Contestant, steps: int, sde: SDE, event_shape: tuple[int, 
 
 
 def fitting(contestant: Contestant, budget: int, sde: SDE, event_shape: tuple[int, ...]) -> int:
-    """The largest number of steps, at least 2, that spends no more than `budget` evaluations per sample.
+    """The largest number of steps, at least 2 and what the solver needs, that spends no more than `budget` evaluations per sample.
 
     Raises:
         InputError: not even one step of the solver and the denoising fit; says what they need.
@@ -94,16 +94,17 @@ def fitting(contestant: Contestant, budget: int, sde: SDE, event_shape: tuple[in
     def nfe(steps: int) -> float:
         return spent(contestant, steps, sde, event_shape)[0]
 
-    if nfe(2) > budget:
-        raise InputError(f"budgets: {budget} is too small for {contestant.name}; it needs at least {nfe(2):g}")
-    slope = max((nfe(8) - nfe(2)) / 6, 1e-9)
-    steps = max(2, min(budget, int(2 + (budget - nfe(2)) / slope)))
+    least = max(2, contestant.solver.least_steps)
+    if nfe(least) > budget:
+        raise InputError(f"budgets: {budget} is too small for {contestant.name}; it needs at least {nfe(least):g}")
+    slope = max((nfe(least + 6) - nfe(least)) / 6, 1e-9)
+    steps = max(least, min(budget, int(least + (budget - nfe(least)) / slope)))
     # the count need not be linear in the steps: first steps of a multistep rule may cost more
-    return _settled(nfe, steps, budget)
+    return _settled(nfe, steps, budget, least)
 
 
-def _settled(nfe: Callable[[int], float], steps: int, budget: int) -> int:
-    while steps > 2 and nfe(steps) > budget:
+def _settled(nfe: Callable[[int], float], steps: int, budget: int, least: int) -> int:
+    while steps > least and nfe(steps) > budget:
         steps -= 1
     while steps < budget and nfe(steps + 1) <= budget:
         steps += 1

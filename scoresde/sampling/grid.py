@@ -146,7 +146,7 @@ class Discrete(Grid):
 
     Args:
         spacing: which of the three.
-        levels: number of levels N; t_1 = T / N must not be below t_min.
+        levels: number of levels N; t_1 = T / N must not be below t_train.
 
     Raises:
         InputError: for another spacing, more points than levels, or levels that do not fit the SDE as said above.
@@ -173,10 +173,10 @@ class Discrete(Grid):
 
     def times(self, sde: SDE, points: int) -> Tensor:
         times = torch.tensor([sde.T * n / self.levels for n in self.numbers(points)], dtype=torch.float64)
-        if times[-1] < sde.t_min * (1 - 1e-9):
+        if times[-1] < sde.t_train * (1 - 1e-9):  # where nobody knows the score
             raise InputError(
-                f"levels: {self.levels} put a level at t = {float(times[-1]):.3g}, below t_min = {sde.t_min:g}; "
-                f"give at most {int(sde.T / sde.t_min)}, or a smaller sde.t_min"
+                f"levels: {self.levels} put a level at t = {float(times[-1]):.3g}, below t_train = {sde.t_train:g}; "
+                f"give at most {int(sde.T / sde.t_train)}, or a smaller sde.t_train"
             )
         sigma = float(sde.sigma(times[0]))
         if times[0] < sde.T and abs(sigma / sde.prior_std - 1) > 0.1:
@@ -184,7 +184,7 @@ class Discrete(Grid):
                 f"spacing: {self.spacing!r} begins at t = {float(times[0]):.3g}, where sigma is {sigma:.3g}, but "
                 f"samples start from a prior of {sde.prior_std:.3g}; use trailing or linspace"
             )
-        return times.clamp(min=sde.t_min)
+        return times.clamp(min=sde.t_train)
 
 
 def _rounded(numerator: int, denominator: int) -> int:

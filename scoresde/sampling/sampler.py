@@ -60,8 +60,9 @@ class Sampler:
         corrector: Corrector | None = None,
         denoise: bool = True,
     ) -> None:
+        require(steps >= 1, "steps", steps, "give an integer >= 1")
         least, name = solver.least_steps, type(solver).__name__
-        require(steps >= least, "steps", steps, f"give an integer >= {least}, which this {name} needs")
+        require(steps >= least, "steps", steps, f"{name} of order {least} needs an integer >= {least}")
         self.solver = solver if eta is None else solver.with_eta(eta)
         self.grid = LambdaUniform() if grid is None else grid
         self.steps, self.corrector, self.denoise = steps, corrector, denoise
