@@ -77,7 +77,7 @@ def _of_entry(
         except InputError as error:
             raise InputError(f"{where}: {error}") from None
         tolerance = own.get("rtol", changes.get("rtol")) if solver.adaptive else None
-        return Contestant(name, solver, build(grid, where, allow, Grid), usable, tolerance)
+        return Contestant(name, solver, build(grid, where, allow, Grid) if grid else None, usable, tolerance)
 
     loose = [k for k in _TOLERANCES if k in plain and k not in own]
     if not contestant(entry["name"]).solver.adaptive or not loose or len(loose) < sum(k in plain for k in _TOLERANCES):

@@ -84,7 +84,7 @@ def spent(contestant: Contestant, steps: int, sde: SDE, event_shape: tuple[int, 
 
 
 def fitting(contestant: Contestant, budget: int, sde: SDE, event_shape: tuple[int, ...]) -> int:
-    """The largest number of steps, at least 2 and what the solver needs, that spends no more than `budget` evaluations per sample.
+    """The largest number of steps that spends at most `budget` evaluations per sample; at least 2 and `least_steps`.
 
     Raises:
         InputError: not even one step of the solver and the denoising fit; says what they need.

@@ -1,6 +1,7 @@
 """Solvers, grids, correctors and the sampler that joins them."""
 
 from scoresde.sampling.adaptive import Adaptive
+from scoresde.sampling.auto import Auto, AutoGrid
 from scoresde.sampling.blackbox import BlackBox, SciPy, TorchDiffEq
 from scoresde.sampling.corrector import AnnealedLangevin, Corrector, Langevin, UnderdampedLangevin
 from scoresde.sampling.embedded import AdaptiveExponential, AdaptiveRungeKutta, AdaptiveSDE
@@ -31,6 +32,8 @@ __all__ = [
     "AdaptiveSDE",
     "Ancestral",
     "AnnealedLangevin",
+    "Auto",
+    "AutoGrid",
     "BlackBox",
     "Churn",
     "ContinuousGrid",

@@ -11,8 +11,9 @@ from torch import Tensor
 from scoresde.errors import InputError, require
 from scoresde.model import Model
 from scoresde.noise import Noise
+from scoresde.sampling.auto import Auto
 from scoresde.sampling.corrector import Corrector
-from scoresde.sampling.grid import Grid, LambdaUniform
+from scoresde.sampling.grid import Grid
 from scoresde.sampling.solver import NoiseSource, Solver
 
 
@@ -40,8 +41,8 @@ class Sampler:
     Sample k depends on (seed, k) alone, not on n, the batch size or the other samples.
 
     Args:
-        solver: the rule for one step.
-        grid: where the times lie; equal steps in lam unless given.
+        solver: the rule for one step; `Auto` unless given.
+        grid: where the times lie; equal steps in lam, or what suits `Auto`, unless given.
         steps: number of steps, the last one included.
         eta: noise level in place of the solver's own, see `scoresde.dynamics`; None keeps that.
         corrector: applied after each step of the solver.
@@ -53,7 +54,7 @@ class Sampler:
 
     def __init__(
         self,
-        solver: Solver,
+        solver: Solver | None = None,
         grid: Grid | None = None,
         steps: int = 50,
         eta: float | None = None,
@@ -61,10 +62,11 @@ class Sampler:
         denoise: bool = True,
     ) -> None:
         require(steps >= 1, "steps", steps, "give an integer >= 1")
+        solver = Auto() if solver is None else solver
         least, name = solver.least_steps, type(solver).__name__
         require(steps >= least, "steps", steps, f"{name} of order {least} needs an integer >= {least}")
         self.solver = solver if eta is None else solver.with_eta(eta)
-        self.grid = LambdaUniform() if grid is None else grid
+        self.grid = self.solver.default_grid if grid is None else grid
         self.steps, self.corrector, self.denoise = steps, corrector, denoise
         self.solver.check(corrector)
 

@@ -15,6 +15,7 @@ from scoresde.dynamics import Eta, eta_at, require_eta, reverse_drift
 from scoresde.errors import InputError
 from scoresde.model import Model
 from scoresde.sampling.corrector import Corrector
+from scoresde.sampling.grid import Grid, LambdaUniform
 from scoresde.sde import SDE
 
 S = TypeVar("S", bound="Solver")
@@ -81,6 +82,11 @@ class Solver(ABC):
         self, model: Model, times: Tensor, x: Tensor, noise: NoiseSource, corrector: Corrector | None = None
     ) -> Iterator[tuple[float, Tensor]]:
         """Yield (t, x) after each step, at times[1], times[2], ...; times (N + 1,) float64, x (B, *event)."""
+
+    @property
+    def default_grid(self) -> Grid:
+        """What a sampler takes where no grid is given."""
+        return LambdaUniform()
 
     def check(self, corrector: Corrector | None) -> None:
         """Refuse a combination that cannot work, with the reason; called when a sampler is made."""

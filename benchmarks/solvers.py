@@ -1,0 +1,244 @@
+"""Endpoint errors of the deterministic solvers beside those of diffusers: `python benchmarks/solvers.py`.
+
+Problems with exact scores, in float64: a plane with 8 unequal narrow modes, and 10 anisotropic Gaussians in 64
+dimensions; VP, VE and EDM; 5 to 100 evaluations. An endpoint is compared with the exact solution at noise zero from the
+same start. A cell is one problem, SDE and budget; in it every solver has its best grid, and every scheduler of diffusers
+its best setting. The last lines are geometric means over cells of the median error over that of the best peer (bar for the
+best of ours 1.0, for `auto` 1.3).
+"""
+
+import argparse
+import itertools
+import math
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from record import save
+from torch import Tensor
+
+from scoresde import SDE, EDMSDE, ExactModel, GaussianMixture, Sampler, VESDE, VPSDE
+from scoresde.build import build
+from scoresde.compare.budget import Contestant, fitting
+from scoresde.compare.reference import endpoints
+from scoresde.noise import Noise
+
+CONF = Path(__file__).parents[1] / "conf"
+BUDGETS = (5, 10, 15, 20, 35, 50, 100)
+GRIDS = ("lambda", "karras", "noise_share", "time")
+PATHS = {"vp": VPSDE(), "ve": VESDE(sigma_max=50.0), "edm": EDMSDE()}
+
+
+def narrow_modes() -> GaussianMixture:
+    """Eight unequal narrow modes in the plane, none in line with another."""
+    noise = Noise(11)
+    angle = 2 * math.pi * (torch.arange(8) + 0.3 * noise.uniform("angle", 0, 8)) / 8
+    radius = 1.2 + 0.8 * noise.uniform("radius", 0, 8)
+    means = torch.stack((radius * angle.cos(), radius * angle.sin()), dim=1)
+    spread = 0.05 + 0.1 * noise.uniform("spread", 0, 16).reshape(8, 2)
+    return GaussianMixture(0.3 + noise.uniform("weight", 0, 8), means, torch.diag_embed(spread**2))
+
+
+def anisotropic(d: int = 64, k: int = 10) -> GaussianMixture:
+    """Ten Gaussians in 64 dimensions whose standard deviations along random axes fall from 1 to 0.05."""
+    noise = Noise(12)
+    axes, _ = torch.linalg.qr(noise.normal("axes", 0, (k, d, d), dtype=torch.float64))
+    spread = 0.05 ** torch.linspace(0, 1, d, dtype=torch.float64)
+    means = 0.7 * noise.normal("means", 0, (k, d), dtype=torch.float64)
+    return GaussianMixture(0.3 + noise.uniform("weight", 0, k), means, (axes * spread**2) @ axes.mT)
+
+
+class References:
+    """Exact endpoints, remembered by start."""
+
+    def __init__(self, law: GaussianMixture, z: Tensor) -> None:
+        self.law, self.z, self._known = law, z, dict[tuple[float, float], Tensor]()
+
+    def error(self, x: Tensor, scale: float, r: float) -> dict[str, float]:
+        """Of endpoints x from y = scale z at r."""
+        key = (round(scale, 9), round(r, 9))
+        if key not in self._known:
+            self._known[key] = endpoints(self.law, scale * self.z, r, 1e-9)
+        apart = (x - self._known[key]).norm(dim=1)
+        if not bool(torch.isfinite(apart).all()):
+            return {"median": math.inf, "rms": math.inf, "p95": math.inf}
+        return {
+            "median": float(apart.median()),
+            "rms": float(apart.square().mean().sqrt()),
+            "p95": float(apart.quantile(0.95)),
+        }
+
+
+def option(group: str, name: str) -> Any:
+    return build(yaml.safe_load((CONF / group / f"{name}.yaml").read_text()))
+
+
+def ours(law: GaussianMixture, references: References, sde: SDE, names: list[str]) -> list[dict[str, Any]]:
+    """Rows of all solvers, grids and budgets on one path."""
+    model, rows, level = ExactModel(law, sde), [], sde.at(sde.T)
+    for name, grid, budget in itertools.product(names, GRIDS, BUDGETS):
+        solver = option("solver", name)
+        if name == "auto" and grid != GRIDS[0]:
+            continue  # it chooses its own
+        contestant = Contestant(name, solver, None if name == "auto" else option("grid", grid))
+        try:
+            steps = fitting(contestant, budget, sde, law.event_shape)
+        except ValueError:
+            continue  # too few evaluations for this solver
+        *_, (_, x) = contestant.sampler(steps).path(model, references.z * sde.prior_std, Noise(0))
+        error = references.error(x, sde.prior_std / level.alpha, level.sigma / level.alpha)
+        rows.append({"solver": name, "grid": grid, "budget": budget, **error})
+    return rows
+
+
+def schedulers(kind: str) -> dict[str, Any]:
+    """Schedulers of diffusers in all settings that make sense, for a path."""
+    import diffusers as d
+
+    out: dict[str, Any] = {}
+    if kind == "vp":
+        betas = {"num_train_timesteps": 1000, "beta_start": 1e-4, "beta_end": 0.02, "beta_schedule": "linear"}
+        for space, spacing in itertools.product(("", "karras", "exponential"), ("linspace", "trailing")):
+            shape = {f"use_{space}_sigmas": True} if space else {}
+            base, tag = {**betas, **shape, "timestep_spacing": spacing}, f"{space or 'levels'} {spacing}"
+            for order, final, kind_ in itertools.product((1, 2, 3), (True, False), ("midpoint", "heun")):
+                end = {"lower_order_final": final, "solver_type": kind_, "euler_at_final": False}
+                out[f"dpmpp {order} {kind_} {final} {tag}"] = d.DPMSolverMultistepScheduler(
+                    **base, solver_order=order, **end
+                )
+            for order, bh in itertools.product((2, 3), ("bh1", "bh2")):
+                out[f"unipc {order} {bh} {tag}"] = d.UniPCMultistepScheduler(
+                    **base, solver_order=order, solver_type=bh, final_sigmas_type="zero"
+                )
+            for order in (2, 3):
+                out[f"deis {order} {tag}"] = d.DEISMultistepScheduler(**base, solver_order=order)
+            out[f"euler {tag}"] = d.EulerDiscreteScheduler(**base)
+            out[f"heun {tag}"] = d.HeunDiscreteScheduler(**base)
+            out[f"lms {tag}"] = d.LMSDiscreteScheduler(**base)
+        return out
+    path = PATHS[kind]
+    for schedule, order, final, kind_ in itertools.product(
+        ("karras", "exponential"), (1, 2, 3), (True, False), ("midpoint", "heun")
+    ):
+        levels = {"sigma_min": path.sigma_min, "sigma_max": path.sigma_max, "sigma_data": 1.0}  # type: ignore[attr-defined]
+        out[f"edm dpmpp {order} {kind_} {final} {schedule}"] = d.EDMDPMSolverMultistepScheduler(
+            **levels, sigma_schedule=schedule, solver_order=order, solver_type=kind_, lower_order_final=final
+        )
+        out[f"edm euler {schedule}"] = d.EDMEulerScheduler(**levels, sigma_schedule=schedule)
+    return out
+
+
+def run_peer(scheduler: Any, name: str, law: GaussianMixture, references: References, budget: int) -> dict[str, float]:
+    """Their own loop, their own levels and start, the exact eps (or x0) in place of the network."""
+    steps = (budget + 1) // 2 if name.startswith("heun") else budget
+    scheduler.set_timesteps(steps)
+    in_sigma = name.startswith(("euler", "heun", "lms", "edm"))
+    sigmas = scheduler.sigmas.double()
+    first = float(sigmas[0])
+    alpha = 1.0 if in_sigma else (1 + first**2) ** -0.5
+    start = float(scheduler.init_noise_sigma) / alpha if in_sigma or "edm" in name else 1.0 / alpha
+    x, calls = references.z * start * alpha, 0
+    scheduler.is_scale_input_called = True
+    for t in scheduler.timesteps:
+        if scheduler.step_index is None:
+            scheduler._init_step_index(t)
+        sigma = float(sigmas[scheduler.step_index])
+        scale = 1.0 if in_sigma else (1 + sigma**2) ** -0.5
+        y = x / scale
+        x0 = law.posterior_mean(y, 1.0, sigma)
+        if name.startswith("edm"):
+            out = (x0 - scheduler.precondition_outputs(y, torch.zeros_like(y), sigma)) / float(
+                scheduler.precondition_outputs(torch.zeros(1), torch.ones(1), sigma)
+            )
+        else:
+            out = (y - x0) / sigma
+        x, calls = scheduler.step(out, t, x).prev_sample.double(), calls + 1
+    last = float(sigmas[-1])
+    if last > 0:  # what is left is removed as ours do, at the price of an evaluation
+        x = law.posterior_mean(x / ((1 + last**2) ** -0.5 if not in_sigma else 1.0), 1.0, last)
+        calls += 1
+    if calls > budget + 1:
+        return {"median": math.inf, "rms": math.inf, "p95": math.inf}
+    return references.error(x, start, first)
+
+
+def peers(law: GaussianMixture, references: References, kind: str) -> list[dict[str, Any]]:
+    """Rows of all schedulers and budgets on one path."""
+    rows = []
+    for (name, scheduler), budget in itertools.product(schedulers(kind).items(), BUDGETS):
+        try:
+            rows.append({"solver": name, "budget": budget, **run_peer(scheduler, name, law, references, budget)})
+        except (ValueError, IndexError, RuntimeError) as error:
+            rows.append({"solver": name, "budget": budget, "error": str(error)})
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--n", type=int, default=128, help="start points")
+    parser.add_argument("--solvers", nargs="*", help="names of conf/solver; all deterministic ones unless given")
+    parser.add_argument("--no-peers", action="store_true")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    names = arguments.solvers or deterministic()
+    results: list[dict[str, Any]] = []
+    for problem, law in (("modes 2-D", narrow_modes()), ("Gaussians 64-D", anisotropic())):
+        z = Noise(5).normal("start", 0, (arguments.n, *law.event_shape), dtype=torch.float64)
+        references = References(law, z)
+        for kind, sde in PATHS.items():
+            with torch.no_grad():
+                found = [{"who": "ours", **r} for r in ours(law, references, sde, names)]
+                if not arguments.no_peers:
+                    found += [{"who": "peers", **r} for r in peers(law, references, kind)]
+            results += [{"problem": problem, "sde": kind, **r} for r in found]
+            report(results[-len(found) :], f"{problem}, {kind}")
+    summary(results)
+    print(f"written to {save('solvers', {'n': arguments.n, 'rows': results})}")
+
+
+def deterministic() -> list[str]:
+    """Solvers of conf/ that take one or more evaluations a step on a grid and need no noise."""
+    names = sorted(p.stem for p in (CONF / "solver").glob("*.yaml"))
+    stochastic_or_adaptive = ("adaptive", "sde_", "seeds", "sa_", "heun_churn", "restart", "scipy", "torchdiffeq")
+    return [
+        n
+        for n in names
+        if not n.startswith((*stochastic_or_adaptive, "ancestral", "euler_maruyama", "reverse_diffusion"))
+    ]
+
+
+def best(rows: list[dict[str, Any]], who: str, budget: int, figure: str = "median") -> dict[str, Any] | None:
+    found = [r for r in rows if r["who"] == who and r["budget"] == budget and math.isfinite(r.get(figure, math.inf))]
+    return min(found, key=lambda r: float(r[figure])) if found else None
+
+
+def report(rows: list[dict[str, Any]], title: str) -> None:
+    print(title)
+    for budget in BUDGETS:
+        for who in ("ours", "peers"):
+            row = best(rows, who, budget)
+            if row:
+                print(f"  {budget:4} {who:6} {row['median']:.2e}  {row['solver']} {row.get('grid', '')}", flush=True)
+
+
+def summary(rows: list[dict[str, Any]]) -> None:
+    cells = defaultdict(list)
+    for row in rows:
+        cells[row["problem"], row["sde"], row["budget"]].append(row)
+    ratios, auto = [], []
+    for (_, _, budget), cell in cells.items():
+        mine, theirs = best(cell, "ours", budget), best(cell, "peers", budget)
+        if mine and theirs:
+            ratios.append(math.log(mine["median"] / theirs["median"]))
+            auto += [math.log(r["median"] / theirs["median"]) for r in cell if r["solver"] == "auto"]
+    for name, values in (("best of ours", ratios), ("auto", auto)):
+        if values:
+            print(
+                f"{name}: geometric mean over {len(values)} cells {math.exp(sum(values) / len(values)):.3f} of the best peer"
+            )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,103 @@
+"""The solver and the grid to take when nobody has said which: chosen by the size of the steps in log-SNR alone.
+
+The table comes from endpoint errors on exact scores, see benchmarks/solvers.py: no rule wins everywhere, and which one
+leads depends far more on how large the steps are than on the data.
+"""
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from torch import Tensor
+
+from scoresde.dynamics import Eta, require_eta
+from scoresde.model import Model
+from scoresde.sampling.corrector import Corrector
+from scoresde.sampling.exponential import ExponentialMultistep
+from scoresde.sampling.grid import Grid, Karras, LambdaUniform, NoiseShareUniform
+from scoresde.sampling.solver import NoiseSource, Solver, changed
+from scoresde.sde import SDE
+
+
+class Choice(NamedTuple):
+    """A rule and a grid that go together, for mean steps in lam of at least `step`."""
+
+    step: float
+    rule: ExponentialMultistep
+    grid: Grid
+
+
+_ODE = (
+    Choice(1.25, ExponentialMultistep("velocity", "noise_share", order=2), NoiseShareUniform()),
+    Choice(0.8, ExponentialMultistep("eps", "lambda", order=3), LambdaUniform()),
+    Choice(0.57, ExponentialMultistep("eps", "lambda", order=3), Karras()),
+    Choice(0.235, ExponentialMultistep("eps", "lambda", order=4, weights="constant_step"), NoiseShareUniform()),
+    Choice(0.0, ExponentialMultistep("x0", "lambda", order=3, corrector=4), LambdaUniform()),
+)
+
+
+def choice(sde: SDE, points: int) -> Choice:
+    """What suits a grid of so many points from T to t_min."""
+    span = float(sde.lam(sde.t_min) - sde.lam(sde.T))
+    return next(c for c in _ODE if span / points >= c.step)
+
+
+@dataclass(frozen=True)
+class Auto(Solver):
+    """A multistep rule that suits the size of the steps; all take one evaluation a step.
+
+        mean step in lam    rule at eta = 0
+        above 1.25          Adams-Bashforth on the rectified velocity in sigma/(alpha + sigma), order 2
+        above 0.57          eps in lambda, order 3
+        above 0.235         eps with the Adams-Bashforth numbers of equal steps, order 4 (iPNDM)
+        below               x0 in lambda, order 3 with a corrector of 4 values (UniPC)
+
+    With noise it is the exponential rule of order 2 on x0 in lambda (SDE-DPM-Solver++(2M)). Where no grid is given
+    it takes the one that goes with the rule.
+
+    Args:
+        eta: noise level: 0 for the probability-flow ODE, 1 for the reverse SDE, or a function of lam.
+
+    Raises:
+        InputError: for a negative eta.
+    """
+
+    eta: Eta = 0.0
+
+    def __post_init__(self) -> None:
+        require_eta(self.eta)
+
+    def with_eta(self, eta: float) -> Solver:
+        return changed(self, eta=eta)
+
+    @property
+    def default_grid(self) -> Grid:
+        return AutoGrid(stochastic=self.eta != 0)
+
+    def rule(self, sde: SDE, points: int) -> ExponentialMultistep:
+        """The rule for a grid of so many points."""
+        if self.eta != 0:
+            return ExponentialMultistep(order=2, eta=self.eta)
+        found = choice(sde, points).rule
+        return dataclasses.replace(found, order=max(1, min(found.order, points - 1)))
+
+    def integrate(
+        self, model: Model, times: Tensor, x: Tensor, noise: NoiseSource, corrector: Corrector | None = None
+    ) -> Iterator[tuple[float, Tensor]]:
+        yield from self.rule(model.sde, len(times)).integrate(model, times, x, noise, corrector)
+
+
+class AutoGrid(Grid):
+    """The grid that goes with the rule of `Auto`: uniform in sigma/(alpha + sigma) or in lam, or that of Karras.
+
+    Args:
+        stochastic: whether the rule has noise; its grid is uniform in lam.
+    """
+
+    def __init__(self, stochastic: bool = False) -> None:
+        self.stochastic = stochastic
+
+    def times(self, sde: SDE, points: int) -> Tensor:
+        grid = LambdaUniform() if self.stochastic else choice(sde, points).grid
+        return grid(sde, points)
