@@ -22,7 +22,7 @@ from typing import Any
 from scoresde.errors import InputError
 
 TARGET = "_target_"
-RUNTIME = ("event_shape", "sde", "net", "params")  # what programs supply; see `build`
+RUNTIME = ("event_shape", "sde", "net", "params", "run")  # what programs supply; see `build`
 _TORCH = ("torch.nn", "torch.optim")
 
 

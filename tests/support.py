@@ -33,7 +33,7 @@ SDES = options("sde")
 # equality with their twins are enough
 TWINS = {"drift": "vp", "path": "rectified", "trigonometric": "cosine"}
 PATHS = [name for name in SDES if name not in TWINS]
-SOLVERS = options("solver")
+SOLVERS = [name for name in options("solver") if name != "tuned"]  # which needs a run
 CORRECTORS = [name for name in options("corrector") if name != "none"]
 
 

@@ -20,7 +20,7 @@ FLOORS = (
     {"data"},
     {"metrics", "loggers", "figures"},
     {"training"},
-    {"runs"},
+    {"runs", "tuning"},
     {"compare"},
     {"cli"},
 )

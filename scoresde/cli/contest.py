@@ -60,10 +60,10 @@ def compare(cfg: dict[str, Any]) -> float | None:
 
 def _plan(cfg: Mapping[str, Any], settings: CompareSettings) -> Plan:
     """Everything that is compared, built and checked."""
-    allow = settings.packages
+    allow, folder = settings.packages, None if settings.run is None else Path(settings.run)
     reference = build(cfg["reference"], "reference", allow, Reference)
     check(cfg["metrics"], "metrics", allow)
-    samplers = contestants(cfg["solvers"], settings.all_tolerances, cfg["sampler"], allow)
+    samplers = contestants(cfg["solvers"], settings.all_tolerances, cfg["sampler"], allow, folder)
     device = runs.pick_device(settings.device)
     problem = _problem(cfg, settings)
     paths = _paths(cfg, problem, settings)

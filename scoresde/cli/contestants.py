@@ -20,7 +20,7 @@ _TOLERANCES = ("rtol", "atol", "tolerance")
 
 
 def contestants(
-    entries: Any, tolerances: Sequence[float], sampler: Mapping[str, Any], allow: Sequence[str]
+    entries: Any, tolerances: Sequence[float], sampler: Mapping[str, Any], allow: Sequence[str], run: Path | None = None
 ) -> list[Contestant]:
     """The samplers of `solvers`: SOLVER[+CORRECTOR][@GRID], or mappings with `solver` and changes of its arguments.
 
@@ -29,13 +29,14 @@ def contestants(
         tolerances: an adaptive solver whose entry gives none has one sampler for each.
         sampler: the grid and the corrector of entries that name none.
         allow: packages of the user's own.
+        run: the folder of a run, for what was tuned on it.
 
     Raises:
         InputError: an entry or a name that is not known, with the nearest right one.
     """
     found: list[Contestant] = []
     for entry in [entries] if isinstance(entries, str | Mapping) else entries or []:
-        found += _of_entry(_parsed(entry), tolerances, sampler, allow)
+        found += _of_entry(_parsed(entry), tolerances, sampler, allow, run)
     return found
 
 
@@ -56,7 +57,11 @@ def _parsed(entry: Any) -> dict[str, Any]:
 
 
 def _of_entry(
-    entry: dict[str, Any], tolerances: Sequence[float], sampler: Mapping[str, Any], allow: Sequence[str]
+    entry: dict[str, Any],
+    tolerances: Sequence[float],
+    sampler: Mapping[str, Any],
+    allow: Sequence[str],
+    run: Path | None,
 ) -> list[Contestant]:
     where = f"solvers: {entry['name']}"
     plain = option("solver", entry["solver"], "solvers")
@@ -68,7 +73,7 @@ def _of_entry(
     corrector = option("corrector", entry["corrector"], "solvers") if "corrector" in entry else sampler.get("corrector")
 
     def contestant(name: str, **changes: Any) -> Contestant:
-        solver: Solver = build({**plain, **own, **changes}, where, allow, Solver)
+        solver: Solver = build({**plain, **own, **changes}, where, allow, Solver, run=run)
         mending = build(corrector, where, allow, Corrector) if corrector else None
         # a black-box solver and a corrector do not go together: with the corrector of all it simply has none
         usable = mending if "corrector" in entry or not solver.adaptive else None
@@ -77,7 +82,7 @@ def _of_entry(
         except InputError as error:
             raise InputError(f"{where}: {error}") from None
         tolerance = own.get("rtol", changes.get("rtol")) if solver.adaptive else None
-        return Contestant(name, solver, build(grid, where, allow, Grid) if grid else None, usable, tolerance)
+        return Contestant(name, solver, build(grid, where, allow, Grid, run=run) if grid else None, usable, tolerance)
 
     loose = [k for k in _TOLERANCES if k in plain and k not in own]
     if not contestant(entry["name"]).solver.adaptive or not loose or len(loose) < sum(k in plain for k in _TOLERANCES):

@@ -35,7 +35,7 @@ def sample(cfg: dict[str, Any]) -> None:
     settings: SampleSettings = SampleSettings.of(cfg)
     arguments, path = without_path(cfg["sampler"])
     check(arguments, "sampler", settings.packages, Sampler)
-    sampler: Sampler = build(arguments, "sampler", settings.packages, Sampler)
+    sampler: Sampler = build(arguments, "sampler", settings.packages, Sampler, run=Path(settings.run))
     run = runs.load(settings.run, settings.checkpoint, settings.device, settings.weights, settings.packages)
     out = _folder(settings, run.path, sampler)
     try:

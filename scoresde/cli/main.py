@@ -30,6 +30,7 @@ COMMANDS = {
     "train": "train a score network, draw samples from it and say how good they are",
     "sample": "draw samples from a trained run",
     "compare": "compare samplers on a trained run or on an exact problem",
+    "tune": "find the time grid that suits a trained run and a number of steps",
     "doctor": "say whether an SDE is sound and fits the data",
 }
 
@@ -49,6 +50,7 @@ examples:
   scoresde sample run=runs/RUN n=100                   RUN is the folder that train has made
   scoresde sample run=runs/RUN solver=heun,ddim sampler.steps=10,20 -m
   scoresde compare run=runs/RUN                        which solver for how many evaluations
+  scoresde tune run=runs/RUN sampler.steps=8           the best grid for few steps, for solver=tuned
   scoresde doctor sde=ve data=moons                    is anything wrong with this SDE on these data?
 
   scoresde COMMAND --help    what can be set, with ten examples
@@ -153,7 +155,7 @@ def _run(command: str, arguments: list[str]) -> int:
 
 def _sweep_folder(command: str, scratch: Path) -> Path:
     """One for the whole sweep, chosen here since each job may run in a process of its own."""
-    if command in ("sample", "doctor"):  # the results lie in the run from which they come, or are printed
+    if command in ("sample", "tune", "doctor"):  # the results lie in the run from which they come, or are printed
         return scratch / "sweep"
     return Path("runs") / f"sweep-{timestamp()}-{secrets.token_hex(3)}"
 

@@ -137,3 +137,48 @@ class CompareSettings(DrawSettings):
     def all_tolerances(self) -> list[float]:
         """The tolerances as a list, also where one was given."""
         return self.tolerances if isinstance(self.tolerances, list) else [self.tolerances]
+
+
+@dataclass(frozen=True)
+class TuneSettings(Settings):
+    """What `scoresde tune` has besides: which run and which weights of it, and the seed of the starts."""
+
+    seed: int
+    device: str
+    run: str
+    checkpoint: str | int
+    weights: Literal["ema", "raw"]
+
+    @staticmethod
+    def steps(cfg: Any) -> int:
+        """`sampler.steps`, which is all of a sampler that matters here."""
+        found: _Steps = build({TARGET: f"{__name__}._Steps", **cfg}, "sampler")
+        return found.steps
+
+
+@dataclass(frozen=True)
+class _Steps:
+    steps: int
+
+
+@dataclass(frozen=True)
+class TuneArguments:
+    """The arguments of `scoresde.tuning.tune` that the command line has."""
+
+    coefficients: bool
+    n: int
+    iterations: int
+    batch_size: int
+    rate: float
+    fine: int
+
+    def __post_init__(self) -> None:
+        require(self.batch_size >= 1, "batch_size", self.batch_size, "give an integer >= 1")
+        require(self.rate > 0, "rate", self.rate, "give a learning rate > 0")
+        require(self.fine >= 10, "fine", self.fine, "give at least 10 steps")
+
+    @classmethod
+    def of(cls, cfg: Any) -> Self:
+        """Take the values from `tune`; raises InputError for a wrong type or range."""
+        arguments: Self = build({TARGET: f"{cls.__module__}.{cls.__name__}", **cfg}, "tune")
+        return arguments

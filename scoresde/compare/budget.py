@@ -12,7 +12,7 @@ from torch import Tensor
 from scoresde.errors import InputError
 from scoresde.model import Model, Prediction
 from scoresde.noise import Noise
-from scoresde.sampling import Corrector, Grid, Sampler, Solver
+from scoresde.sampling import Corrector, Grid, Sampler, Solver, Tuned
 from scoresde.sde import SDE
 
 _SAMPLES = 2
@@ -94,6 +94,8 @@ def fitting(contestant: Contestant, budget: int, sde: SDE, event_shape: tuple[in
     def nfe(steps: int) -> float:
         return spent(contestant, steps, sde, event_shape)[0]
 
+    if isinstance(contestant.solver, Tuned):
+        return budget  # one evaluation a step, and for no other number of steps
     least = max(2, contestant.solver.least_steps)
     if nfe(least) > budget:
         raise InputError(f"budgets: {budget} is too small for {contestant.name}; it needs at least {nfe(least):g}")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import torch
@@ -253,12 +255,9 @@ class Race:
 
     def _warm_up(self, sampler: Sampler, model: Model) -> None:
         """A few steps that no clock sees: memory is allocated, kernels are chosen."""
-        steps = sampler.steps if sampler.solver.adaptive else min(sampler.steps, _WARM_STEPS)
-        few = Sampler(sampler.solver, sampler.grid, steps, corrector=sampler.corrector)
         n = 2 if sampler.solver.adaptive else min(self.plan.n, self.plan.batch_size)
         with torch.no_grad():
-            for _ in few.path(model, self._start(model, n, Noise(-1)), Noise(-1)):
-                pass
+            deque(islice(sampler.path(model, self._start(model, n, Noise(-1)), Noise(-1)), 1 + _WARM_STEPS), maxlen=0)
 
     def _repeat(self, row: Row, sampler: Sampler, model: Model, i: int) -> None:
         """The samples of seed number i, their time and figures."""

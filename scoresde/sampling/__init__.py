@@ -22,6 +22,7 @@ from scoresde.sampling.grid import (
 from scoresde.sampling.runge_kutta import Heun, RungeKutta
 from scoresde.sampling.sampler import Sampler, Samples
 from scoresde.sampling.solver import EulerMaruyama, GridSolver, ReverseDiffusion, Solver, Step
+from scoresde.sampling.tuned import Tuned, TunedGrid
 from scoresde.sampling.wrappers import Churn, Restart
 
 __all__ = [
@@ -63,5 +64,7 @@ __all__ = [
     "Step",
     "TimeUniform",
     "TorchDiffEq",
+    "Tuned",
+    "TunedGrid",
     "UnderdampedLangevin",
 ]

@@ -1,0 +1,135 @@
+"""Grids and coefficients that `scoresde tune` has found for a model, read from where it keeps them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from scoresde.errors import InputError
+from scoresde.model import Model
+from scoresde.sampling.corrector import Corrector
+from scoresde.sampling.exponential import ExponentialMultistep
+from scoresde.sampling.grid import Grid
+from scoresde.sampling.solver import Draw, GridSolver, NoiseSource, Solver, Step
+from scoresde.sde import SDE
+
+FOLDER = "tuned"
+
+
+@dataclass(frozen=True)
+class TunedRule:
+    """What is kept of a tuning: for one SDE and one number of points.
+
+    Attributes:
+        sde: its description, as `repr` gives it.
+        times: of the grid.
+        rule: fields of the `ExponentialMultistep`.
+        coefficients: its rows, or None for the rule's own.
+        report: errors before and after, the start and the cost.
+    """
+
+    sde: str
+    times: list[float]
+    rule: dict[str, Any]
+    coefficients: list[list[float]] | None
+    report: dict[str, Any]
+
+    def text(self) -> str:
+        """As JSON."""
+        return json.dumps(dataclasses.asdict(self), indent=1) + "\n"
+
+
+def file_for(run: Path, points: int) -> Path:
+    """Where the tuning for so many steps lies in a run."""
+    return run / FOLDER / f"steps-{points}.json"
+
+
+def read(run: Path | None, points: int, sde: SDE) -> TunedRule:
+    """The tuning for so many points.
+
+    Raises:
+        InputError: no run, nothing tuned for so many steps, or tuned for another SDE.
+    """
+    if run is None:
+        raise InputError("run: a tuned grid belongs to a trained run, and none is given")
+    file = file_for(run, points)
+    if not file.is_file():
+        there = sorted(int(f.stem.removeprefix("steps-")) for f in file.parent.glob("steps-*.json"))
+        known = f" (there are {', '.join(map(str, there))})" if there else ""
+        raise InputError(
+            f"steps: {run} has no grid tuned for {points}{known}; make one with scoresde tune run={run} "
+            f"sampler.steps={points}"
+        )
+    try:
+        found = TunedRule(**json.loads(file.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise InputError(f"run: {file} is damaged ({error}); tune again") from None
+    if found.sde != repr(sde):
+        raise InputError(f"sde: {file} was tuned for {found.sde}, not for {sde!r}; tune again")
+    return found
+
+
+class TunedGrid(Grid):
+    """The grid that `scoresde tune` has found for the run, the SDE and the number of steps.
+
+    Args:
+        run: the folder of the run.
+
+    Raises:
+        InputError: from a call: nothing tuned for so many steps, or for another SDE.
+    """
+
+    def __init__(self, run: Path | None = None) -> None:
+        self.run = run
+
+    def times(self, sde: SDE, points: int) -> Tensor:
+        return torch.tensor(read(self.run, points, sde).times, dtype=torch.float64)
+
+
+@dataclass(frozen=True)
+class _Rows(GridSolver):
+    """A multistep rule with coefficients that are given."""
+
+    rule: ExponentialMultistep
+    rows: list[list[float]]
+
+    def plan(self, sde: SDE, times: Tensor) -> Sequence[Any]:
+        return self.rows
+
+    def step(self, model: Model, x: Tensor, plan: Any, state: Any, noise: Draw) -> Step:
+        return self.rule.step(model, x, plan, state, noise)
+
+
+@dataclass(frozen=True)
+class Tuned(Solver):
+    """The multistep rule that was tuned together with its grid, with its coefficients if they were tuned too.
+
+    Args:
+        run: the folder of the run.
+
+    Raises:
+        InputError: from a call: nothing tuned for so many steps, for another SDE, or another grid.
+    """
+
+    run: Path | None = None
+
+    @property
+    def default_grid(self) -> Grid:
+        return TunedGrid(self.run)
+
+    def integrate(
+        self, model: Model, times: Tensor, x: Tensor, noise: NoiseSource, corrector: Corrector | None = None
+    ) -> Iterator[tuple[float, Tensor]]:
+        found = read(self.run, len(times), model.sde)
+        if found.times != times.tolist():
+            raise InputError("grid: the tuned solver goes with its own grid; leave the grid out, or use grid=tuned")
+        rule = ExponentialMultistep(**found.rule)
+        solver = rule if found.coefficients is None else _Rows(rule, found.coefficients)
+        yield from solver.integrate(model, times, x, noise, corrector)
