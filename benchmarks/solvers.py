@@ -1,7 +1,8 @@
 """Endpoint errors of the deterministic solvers beside those of diffusers: `python benchmarks/solvers.py`.
 
-Problems with exact scores, in float64: a plane with 8 unequal narrow modes, and 10 anisotropic Gaussians in 64
-dimensions; VP, VE and EDM; 5 to 100 evaluations. An endpoint is compared with the exact solution at noise zero from the
+Problems with exact scores, in float64: a plane with 8 unequal narrow modes, 10 anisotropic Gaussians in 64 dimensions,
+and the digits as a finite data set (up to 10 evaluations; beyond, good solvers are exact); VP, VE and EDM; 5 to 100
+evaluations. An endpoint is compared with the exact solution at noise zero from the
 same start. A cell is one problem, SDE and budget; in it every solver has its best grid, and every scheduler of
 diffusers its best setting. The last lines are geometric means over cells of an error over that of the best peer. Bars:
 the best of ours 1.0, `auto` 1.3, with --tune and for 5 to 35 evaluations 0.4 (median and 95th percentile; RMS 1.0).
@@ -20,9 +21,11 @@ from record import save
 from torch import Tensor
 
 from scoresde import EDMSDE, SDE, VESDE, VPSDE, ExactModel, GaussianMixture
+from scoresde.analytic import FiniteData
 from scoresde.build import build
 from scoresde.compare.budget import Contestant, fitting
-from scoresde.compare.reference import endpoints
+from scoresde.compare.reference import Law, endpoints
+from scoresde.data import Digits
 from scoresde.noise import Noise
 from scoresde.tuning import endpoint, tune
 
@@ -51,10 +54,15 @@ def anisotropic(d: int = 64, k: int = 10) -> GaussianMixture:
     return GaussianMixture(0.3 + noise.uniform("weight", 0, k), means, (axes * spread**2) @ axes.mT)
 
 
+def digits() -> FiniteData:
+    """The training images of the digits as vectors."""
+    return FiniteData(Digits().load().train.flatten(1))
+
+
 class References:
     """Exact endpoints, remembered by start."""
 
-    def __init__(self, law: GaussianMixture, z: Tensor) -> None:
+    def __init__(self, law: Law, z: Tensor) -> None:
         self.law, self.z, self._known = law, z, dict[tuple[float, float], Tensor]()
 
     def error(self, x: Tensor, scale: float, r: float) -> dict[str, float]:
@@ -76,10 +84,10 @@ def option(group: str, name: str) -> Any:
     return build(yaml.safe_load((CONF / group / f"{name}.yaml").read_text()))
 
 
-def ours(law: GaussianMixture, references: References, sde: SDE, names: list[str]) -> list[dict[str, Any]]:
+def ours(law: Law, references: References, sde: SDE, names: list[str], budgets: list[int]) -> list[dict[str, Any]]:
     """Rows of all solvers, grids and budgets on one path."""
-    model, rows, level = ExactModel(law, sde), [], sde.at(sde.T)
-    for name, grid, budget in itertools.product(names, GRIDS, BUDGETS):
+    model, rows, level = ExactModel(law if isinstance(law, GaussianMixture) else law.points, sde), [], sde.at(sde.T)
+    for name, grid, budget in itertools.product(names, GRIDS, budgets):
         solver = option("solver", name)
         if name == "auto" and grid != GRIDS[0]:
             continue  # it chooses its own
@@ -131,7 +139,7 @@ def schedulers(kind: str) -> dict[str, Any]:
     return out
 
 
-def run_peer(scheduler: Any, name: str, law: GaussianMixture, references: References, budget: int) -> dict[str, float]:
+def run_peer(scheduler: Any, name: str, law: Law, references: References, budget: int) -> dict[str, float]:
     """Their own loop, their own levels and start, the exact eps (or x0) in place of the network."""
     steps = (budget + 1) // 2 if name.startswith("heun") else budget
     scheduler.set_timesteps(steps)
@@ -165,10 +173,10 @@ def run_peer(scheduler: Any, name: str, law: GaussianMixture, references: Refere
     return references.error(x, start, first)
 
 
-def peers(law: GaussianMixture, references: References, kind: str) -> list[dict[str, Any]]:
+def peers(law: Law, references: References, kind: str, budgets: list[int]) -> list[dict[str, Any]]:
     """Rows of all schedulers and budgets on one path."""
     rows = []
-    for (name, scheduler), budget in itertools.product(schedulers(kind).items(), BUDGETS):
+    for (name, scheduler), budget in itertools.product(schedulers(kind).items(), budgets):
         try:
             rows.append({"solver": name, "budget": budget, **run_peer(scheduler, name, law, references, budget)})
         except (ValueError, IndexError, RuntimeError) as error:
@@ -186,16 +194,18 @@ def main() -> None:
     torch.set_num_threads(1)
     names = arguments.solvers or deterministic()
     results: list[dict[str, Any]] = []
-    for problem, law in (("modes 2-D", narrow_modes()), ("Gaussians 64-D", anisotropic())):
+    problems = {"modes 2-D": narrow_modes(), "Gaussians 64-D": anisotropic(), "digits": digits()}
+    for problem, law in problems.items():
+        budgets = [b for b in BUDGETS if problem != "digits" or b <= 10]
         z = Noise(5).normal("start", 0, (arguments.n, *law.event_shape), dtype=torch.float64)
         references = References(law, z)
         for kind, sde in PATHS.items():
             with torch.no_grad():
-                found = [{"who": "ours", **r} for r in ours(law, references, sde, names)]
+                found = [{"who": "ours", **r} for r in ours(law, references, sde, names, budgets)]
                 if not arguments.no_peers:
-                    found += [{"who": "peers", **r} for r in peers(law, references, kind)]
+                    found += [{"who": "peers", **r} for r in peers(law, references, kind, budgets)]
             if arguments.tune:
-                found += tuned(law, references, sde)
+                found += tuned(law, references, sde, budgets)
             results += [{"problem": problem, "sde": kind, **r} for r in found]
             report(results[-len(found) :], f"{problem}, {kind}")
     summary(results)
@@ -227,10 +237,10 @@ def report(rows: list[dict[str, Any]], title: str) -> None:
                 print(f"  {budget:4} {who:6} {row['median']:.2e}  {row['solver']} {row.get('grid', '')}", flush=True)
 
 
-def tuned(law: GaussianMixture, references: References, sde: SDE) -> list[dict[str, Any]]:
+def tuned(law: Law, references: References, sde: SDE, budgets: list[int]) -> list[dict[str, Any]]:
     """Rows of tuned grids and coefficients on one path; the starts of the tuning are others."""
-    model, level, rows = ExactModel(law, sde), sde.at(sde.T), []
-    for budget in (b for b in BUDGETS if b <= 35):
+    model, level, rows = ExactModel(law if isinstance(law, GaussianMixture) else law.points, sde), sde.at(sde.T), []
+    for budget in (b for b in budgets if b <= 35):
         found = tune(model, law.event_shape, budget, coefficients=True, seed=77)
         coefficients = found.rule.coefficients(sde, found.times) if found.coefficients is None else found.coefficients
         with torch.no_grad():

@@ -9,12 +9,14 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from scoresde.errors import InputError, require
 from scoresde.model import Model
 from scoresde.noise import Noise
+from scoresde.sampling.coordinates import parts, variable
 from scoresde.sampling.exponential import ExponentialMultistep
 from scoresde.sampling.grid import Grid, Karras, LambdaUniform, NoiseShareUniform
 from scoresde.sampling.runge_kutta import RungeKutta
@@ -26,6 +28,7 @@ _RULES = (
     ExponentialMultistep("eps", "lambda", order=3),
 )
 _GRIDS: tuple[Grid, ...] = (NoiseShareUniform(), LambdaUniform(), Karras())
+_FEW = 64  # samples along whose path the local error is estimated
 _SMALLEST = 1e-3  # of a step, as a share of the mean step: two times may not meet
 
 
@@ -175,7 +178,7 @@ def tune(
     try:
         pilot = _Pilot.of(model, event_shape, seed, 0, n, fine)
         judge = _Pilot.of(model, event_shape, seed, n, max(n // 2, 16), fine)
-        rule, grid, times = _start(model, pilot, steps)
+        rule, name, times = _start(model, pilot, steps)
         start = _Parameters(model, rule, times, False)
         first = judge.error(model, rule, times, start.rows(times).detach())
         found: list[tuple[Error, Tensor, Tensor | None]] = [(first, times, None)]
@@ -188,26 +191,68 @@ def tune(
             found.append((judge.error(model, rule, tuned, rows), tuned, rows if with_weights else None))
         best = min(found, key=lambda f: f[0].mean)
         used = model.evaluations - before_all
-        return Tuning(rule, best[1], best[2], first, best[0], type(grid).__name__, used)
+        return Tuning(rule, best[1], best[2], first, best[0], name, used)
     finally:
         model.train(training)
         for p in frozen:
             p.requires_grad_()
 
 
-def _start(model: Model, pilot: _Pilot, steps: int) -> tuple[ExponentialMultistep, Grid, Tensor]:
-    """The rule and grid of the smallest error on the pilot, without tuning."""
-    tried: list[tuple[float, int, ExponentialMultistep, Grid, Tensor]] = []
+def _start(model: Model, pilot: _Pilot, steps: int) -> tuple[ExponentialMultistep, str, Tensor]:
+    """The rule and grid of the smallest error on the pilot, without tuning, and the name of the grid."""
+    tried: list[tuple[float, int, ExponentialMultistep, str, Tensor]] = []
     for rule in _RULES:
-        for grid in _GRIDS:
-            times = grid(model.sde, steps)
+        grids = {type(grid).__name__: grid(model.sde, steps) for grid in _GRIDS}
+        grids["equal error"] = equal_error(model, rule, pilot.x[:_FEW], steps)
+        for name, times in grids.items():
             with torch.no_grad():
                 error = pilot.error(model, rule, times, rule.coefficients(model.sde, times)).mean
-            tried.append((error, len(tried), rule, grid, times))
-    error, _, rule, grid, times = min(tried, key=lambda t: t[:2])
+            tried.append((error, len(tried), rule, name, times))
+    error, _, rule, name, times = min(tried, key=lambda t: t[:2])
     if not math.isfinite(error):
         raise InputError("model: all samples of the pilot are NaN or infinite; give a checkpoint from before that")
-    return rule, grid, times
+    return rule, name, times
+
+
+@torch.no_grad()
+def equal_error(model: Model, rule: ExponentialMultistep, x: Tensor, points: int, fine: int = 200) -> Tensor:
+    """Times (points,) with about the same local error of the rule in every step, without optimisation.
+
+    A rule of order p on the quantity P in the variable w makes a local error of about dw^(p+1) |P^(p)(w)|, so points
+    lie with density |P^(p)|^(1/(p+1)) in w. The derivative is a divided difference along a fine path of a few samples.
+
+    Args:
+        model: what predicts.
+        rule: whose local error it is.
+        x: starts (B, *event); a few are enough.
+        points: number of times, from T to t_min.
+        fine: steps of that path, one evaluation each.
+    """
+    sde = model.sde
+    times = LambdaUniform()(sde, fine)
+    levels, values, here = sde.remember(times), [], x
+    walk = ExponentialMultistep("velocity", "noise_share", order=3)
+    state = None
+    for row, level in zip(walk.plan(sde, times), levels[:-1], strict=True):
+        of_x0, of_eps = parts(rule.predict, level.alpha, level.sigma)
+        values.append(model(here, row[0]).combine(x0=of_x0, eps=of_eps))
+        here, state = walk.step(model, here, row, state, _no_noise)
+    w = variable(rule.variable, sde, sde.lam(times[:-1]))
+    difference = torch.stack(values).flatten(1).double()
+    for k in range(1, rule.order + 1):  # divided differences of order p, up to a factor
+        difference = difference.diff(dim=0) / (w[k:] - w[:-k]).abs()[:, None].to(difference.device)
+    size = difference.square().mean(1).sqrt().cpu()
+    middle = torch.nn.functional.pad(
+        size[None, None], (rule.order // 2, rule.order - rule.order // 2), mode="replicate"
+    )
+    smooth = torch.nn.functional.avg_pool1d(middle, 9, 1, 4, count_include_pad=False)[0, 0]
+    density = (smooth[1:] ** (1 / (rule.order + 1))) * w.diff().abs()
+    density = density + 1e-3 * density.mean()
+    mass = torch.cat((torch.zeros(1, dtype=torch.float64), torch.cumsum(density, 0)))
+    lam = np.interp(np.linspace(0, float(mass[-1]), points), mass.numpy(), sde.lam(times[:-1]).numpy())
+    found = sde.t_of_lam(torch.from_numpy(lam))
+    found[0], found[-1] = sde.T, sde.t_min
+    return found
 
 
 def _descend(

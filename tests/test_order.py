@@ -7,7 +7,7 @@ from support import PATHS, SOLVERS, exact_flow, exact_model, sde_named, solver_n
 
 from scoresde import InputError, Sampler
 from scoresde.noise import Noise
-from scoresde.sampling import DDIM, ExponentialMultistep, GridSolver, Heun, LambdaUniform
+from scoresde.sampling import DDIM, ExponentialMultistep, GridSolver, Heun, LambdaUniform, RungeKutta
 from scoresde.sampling.coordinates import QUANTITIES, VARIABLES
 
 FIRST, LAST = -2.0, 1.5  # interval of lam, inside the range of every SDE of conf/
@@ -184,17 +184,33 @@ def test_heun_on_edm_is_the_published_algorithm():
     torch.testing.assert_close(actual, expected, rtol=1e-9, atol=1e-9)
 
 
-def test_ddim_is_the_same_flow_map_in_every_coordinate():
-    """On VP and on VE, matched by log-SNR, DDIM draws the same samples up to the scale alpha."""
+@pytest.mark.parametrize("name", [n for n in ORDER if n not in ("euler_maruyama", "reverse_diffusion", "deis")])
+def test_rules_in_lam_are_the_same_flow_map_in_every_coordinate(name):
+    """On VP and on VE, matched by log-SNR, they draw the same samples up to the scale alpha."""
     z, results = start(), {}
-    for name in PATHS:
-        sde = sde_named(name)
+    for path in PATHS:
+        sde = sde_named(path)
         level = sde.at(float(sde.t_of_lam(FIRST)))
         times = sde.t_of_lam(torch.linspace(FIRST, LAST, 11, dtype=torch.float64))
-        *_, (t, x) = DDIM().integrate(exact_model(sde), times, level.sigma * z, Noise(0))
-        results[name] = x / sde.at(t).alpha
+        # the same x / alpha at the start: noise alone would be another state in each
+        *_, (t, x) = on_ode(name).integrate(exact_model(sde), times, level.sigma * z, Noise(0))
+        results[path] = x / sde.at(t).alpha
     for x in results.values():
         torch.testing.assert_close(x, results["vp"], rtol=1e-8, atol=1e-8)
+
+
+def test_names_that_mean_the_same_rule():
+    """UniPC of order 1 without corrector is DDIM; Euler's rule in sigma/alpha too; SDE-2M at eta 0 is 2M."""
+    model, z = exact_model(sde_named("vp")), start()
+
+    def drawn(solver):
+        return list(Sampler(solver, steps=9).path(model, z, Noise(0)))[-1][1]
+
+    unipc = ExponentialMultistep(order=1, weights="unipc_bh2")
+    torch.testing.assert_close(drawn(unipc), drawn(DDIM()), rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(drawn(RungeKutta("euler")), drawn(DDIM()), rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(drawn(ExponentialMultistep("eps", order=1)), drawn(DDIM()), rtol=1e-10, atol=1e-10)
+    assert torch.equal(drawn(on_ode("sde_dpmpp_2m")), drawn(solver_named("dpmpp_2m")))
 
 
 @pytest.mark.parametrize("name", ["heun", "torchdiffeq"])

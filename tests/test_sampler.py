@@ -128,6 +128,26 @@ def test_float32_state_follows_float64():
     torch.testing.assert_close(a.double(), b, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_networks_in_bfloat16_and_events_of_any_shape(solver):
+    """The state stays float32 and ends near that of the float32 network; a tolerance below bfloat16 would never end."""
+    loose = {"rtol": 0.05, "atol": 0.05} if {"rtol", "atol"} <= set(vars(solver_named(solver))) else {}
+    chosen = solver_named(solver, **loose)
+    torch.manual_seed(0)
+    net = CountingNet()
+    half = CountingNet().bfloat16()
+    half.load_state_dict(net.state_dict())
+    noise = {} if not hasattr(chosen, "eta") else {"eta": 0.0}
+    ends = [
+        Sampler(chosen, steps=6, **noise).sample(ScoreModel(n, sde_named("vp"), "v"), (1, 2, 3), n=4)
+        for n in (net, half)
+    ]
+    assert ends[1].x.dtype == torch.float32
+    assert ends[1].x.shape == (4, 1, 2, 3)
+    if solver not in ("heun_churn", "restart"):
+        torch.testing.assert_close(ends[1].x, ends[0].x, rtol=0, atol=0.15)
+
+
 def test_a_path_can_be_differentiated():
     model = exact_model(sde_named("edm"))
     z = torch.randn(3, 2, dtype=torch.float64, requires_grad=True)

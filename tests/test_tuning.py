@@ -5,7 +5,7 @@ import pytest
 import torch
 from support import exact_flow, exact_model, sde_named
 
-from scoresde import ExactModel, InputError, Sampler
+from scoresde import ExactModel, GaussianMixture, InputError, Sampler
 from scoresde.compare import Mixture
 from scoresde.noise import Noise
 from scoresde.sampling import (
@@ -19,7 +19,7 @@ from scoresde.sampling import (
     TunedGrid,
 )
 from scoresde.sampling.tuned import TunedRule, file_for
-from scoresde.tuning import endpoint, tune
+from scoresde.tuning import endpoint, equal_error, tune
 
 
 @pytest.mark.parametrize("predict", ["x0", "velocity"])
@@ -65,8 +65,9 @@ def test_tuning_is_never_worse_than_its_start():
     assert found.after == found.before
     assert found.coefficients is None
     grids = [grid(model.sde, 5) for grid in (LambdaUniform(), Karras())]
-    assert found.start in {"NoiseShareUniform", "LambdaUniform", "Karras"}
-    assert found.start == "NoiseShareUniform" or any(torch.equal(found.times, g) for g in grids)
+    named = {"NoiseShareUniform", "LambdaUniform", "Karras", "equal error"}
+    assert found.start in named
+    assert found.start in {"NoiseShareUniform", "equal error"} or any(torch.equal(found.times, g) for g in grids)
 
 
 def test_the_model_is_left_as_it_was():
@@ -146,6 +147,30 @@ def test_bad_input_is_named(arguments, text):
 
 
 # ---- the choice without tuning ----
+
+
+def test_points_of_equal_error_crowd_where_the_solution_bends():
+    """Data of two widths: the score changes around sigma = 0.05 and around sigma = 1, and hardly in between."""
+    law = GaussianMixture([0.5, 0.5], [[-1.0, 0.0], [1.0, 0.0]], [1e-4 * torch.eye(2)] * 2)
+    model, rule = ExactModel(law, sde_named("ve")), ExponentialMultistep("x0", order=2)
+    x = 50 * torch.randn(64, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    times = equal_error(model, rule, x, 12)
+    assert times[0] == model.sde.T
+    assert times[-1] == model.sde.t_min
+    assert (times.diff() < 0).all()
+    # between sigma 0.3 and 3 a sample decides for one of the modes: most points there
+
+    def within(grid):
+        ratio = torch.exp(-model.sde.lam(grid))
+        return int(((ratio > 0.3) & (ratio < 3)).sum())
+
+    assert within(times) > within(LambdaUniform()(model.sde, 12))
+    start, errors = x, []
+    exact = list(Sampler(DPMSolverPP2M(), steps=600).path(model, start, Noise(0)))[-1][1]
+    for grid in (times, LambdaUniform()(model.sde, 12)):
+        end = endpoint(model, rule, grid, rule.coefficients(model.sde, grid), start)
+        errors.append(float((end - exact).norm(dim=1).median()))
+    assert errors[0] < errors[1]
 
 
 @pytest.mark.parametrize("sde", ["vp", "ve", "edm", "rectified"])

@@ -23,7 +23,7 @@ from scoresde.data import Dataset
 from scoresde.errors import InputError, require
 from scoresde.model import Model
 from scoresde.noise import Noise
-from scoresde.sampling import DDIM, Sampler
+from scoresde.sampling import DDIM, Sampler, Tuned
 from scoresde.sde import SDE
 
 SHOWN = 400  # samples kept for pictures
@@ -147,6 +147,12 @@ class Race:
             )
             if not problem.floor_is_independent:
                 told.append("There are too few training items for disjoint floors, so its interval is too short.")
+        for contestant in plan.contestants:
+            if isinstance(contestant.solver, Tuned):
+                costs = contestant.solver.costs(plan.budgets)
+                told += [
+                    f"Tuning {b} steps took {n:,} evaluations, once, which are not in NFE." for b, n in costs.items()
+                ]
         if any(row.memory is None and row.error is None for row in self.result.rows):
             told.append("Peak memory cannot be measured on this system.")
         elif plan.device == "cpu":

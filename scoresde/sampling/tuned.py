@@ -124,6 +124,11 @@ class Tuned(Solver):
     def default_grid(self) -> Grid:
         return TunedGrid(self.run)
 
+    def costs(self, points: Sequence[int]) -> dict[int, int]:
+        """Evaluations that the tuning for so many steps took in all, where there was one."""
+        files = {n: file_for(self.run, n) for n in points} if self.run else {}
+        return {n: json.loads(f.read_text())["report"]["evaluations"] for n, f in files.items() if f.is_file()}
+
     def integrate(
         self, model: Model, times: Tensor, x: Tensor, noise: NoiseSource, corrector: Corrector | None = None
     ) -> Iterator[tuple[float, Tensor]]:
