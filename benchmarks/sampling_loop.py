@@ -1,9 +1,9 @@
 """What a sampling loop costs beside its network: `python benchmarks/sampling_loop.py`.
 
 The figure is (time of the loop - time inside the network) / time inside the network, on one thread; each row is the
-median of several runs of 30 steps, after one that is not counted. Bars, for fixed grids and the small U-Net on
-(3, 32, 32) at batch 16: 0.02 for deterministic solvers and 0.03 for stochastic ones; 0.10 and 0.25 for the MLP. The network is timed around its
-call, in the same runs.
+median of several runs of 30 steps, after one that is not counted. Bars for fixed grids: with the small U-Net on
+(3, 32, 32) at batch 16 0.02 for deterministic solvers and 0.03 for stochastic ones, with the MLP 0.10 and 0.25. The
+network is timed around its call, in the same runs.
 """
 
 import argparse
