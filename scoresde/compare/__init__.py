@@ -2,7 +2,8 @@
 
 from scoresde.compare.budget import Contestant, fitting
 from scoresde.compare.intervals import Interval, paired, student
-from scoresde.compare.measure import Plan, Race, Reference
+from scoresde.compare.measure import Race
+from scoresde.compare.plan import Plan, Reference
 from scoresde.compare.problems import Finite, Mixture, Problem, Trained
 from scoresde.compare.reference import endpoints
 from scoresde.compare.rows import Comparison, Row
