@@ -49,10 +49,25 @@ _MODULES = {
 }
 
 
+_PARTS = ("sampling", "nets", "data", "metrics", "training", "figures", "loss", "noise", "doctor", "compare", "tuning")
+
+
 def __getattr__(name: str) -> Any:
     if name in _MODULES:
         return getattr(import_module(_MODULES[name]), name)
-    if name in ("sampling", "nets", "data", "metrics", "training", "figures", "loss", "noise", "doctor", "compare", "tuning"):
+    if name in (
+        "sampling",
+        "nets",
+        "data",
+        "metrics",
+        "training",
+        "figures",
+        "loss",
+        "noise",
+        "doctor",
+        "compare",
+        "tuning",
+    ):
         return import_module(f"scoresde.{name}")
     raise AttributeError(f"module 'scoresde' has no attribute {name!r}")
 

@@ -270,7 +270,7 @@ def _describe(annotation: Any) -> tuple[str, tuple[str, ...]]:
         return "one of " + ", ".join(map(str, arguments)), tuple(map(str, arguments))
     if origin in (typing.Union, types.UnionType):
         plain = [a for a in arguments if a in _WORDS or not isinstance(a, type)]
-        described = [_describe(a) for a in plain or arguments]
+        described = [_describe(a) for a in (arguments if plain in ([], [type(None)]) else plain)]
         return " or ".join(words for words, _ in described), tuple(text for _, texts in described for text in texts)
     if origin is tuple and ... not in arguments:
         return f"a list of {len(arguments)}: " + ", ".join(_describe(a)[0] for a in arguments), ()

@@ -152,7 +152,7 @@ def test_every_choice_of_a_comparison_passes_the_checks(option):
 def test_help_lists_groups_and_ten_examples_that_compose(command, capsys):
     assert main([command, "--help"]) == 0
     text = capsys.readouterr().out
-    for group in {f.split("/")[0] for f in GROUPS}:
+    for group in {f.split("/")[0] for f in GROUPS if command != "tune"}:  # which has none
         assert re.search(rf"^{group}: \w", text, re.MULTILINE)
     examples = [line.split() for line in text.splitlines() if line.startswith(f"  scoresde {command}")]
     assert len(examples) == 10

@@ -9,10 +9,11 @@ import torch
 from support import CORRECTORS, PATHS, SOLVERS, built, exact_model, gaussian, gaussian_law, sde_named, solver_named
 
 from scoresde import Sampler
-from scoresde.sampling import DDIM, Ancestral, GridSolver, LambdaUniform, TimeUniform
+from scoresde.sampling import DDIM, Ancestral, GridSolver, LambdaUniform, Restart, TimeUniform
 
 D = 2
-STOCHASTIC = {name: {} for name in SOLVERS if getattr(solver_named(name), "eta", 0) > 0}
+GRID = {name: solver_named(name) for name in SOLVERS if isinstance(solver_named(name), GridSolver)}
+STOCHASTIC = {name: {} for name, solver in GRID.items() if getattr(solver, "eta", 0) > 0}
 CASES = {
     **STOCHASTIC,
     "euler_maruyama eta=0.5": {"eta": 0.5},
@@ -33,7 +34,6 @@ CASES = {
     "velocity_3 eta=0.5": {"eta": 0.5},
     "velocity_4 eta=1": {"eta": 1.0},
     "heun_churn": {},
-    "restart": {},
     "dpm_solver_2 eta=1": {"eta": 1.0},
     "dpm_solver_3 eta=0.5": {"eta": 0.5},
     "dpmpp_2s eta=0.5": {"eta": 0.5},
@@ -181,6 +181,16 @@ def test_ancestral_step_is_the_posterior_of_two_levels(sde):
 
 
 def test_every_stochastic_solver_is_covered():
-    grid = {n for n in SOLVERS if isinstance(solver_named(n), GridSolver)}
-    with_eta = {n for n in grid if hasattr(solver_named(n), "eta")}
-    assert {case.split()[0] for case in CASES} == with_eta
+    with_noise = {name for name, solver in GRID.items() if hasattr(solver, "eta") or name == "heun_churn"}
+    assert {case.split()[0] for case in CASES} == with_noise
+
+
+@pytest.mark.parametrize("sde", ["vp", "ve"])
+def test_restart_keeps_the_law(sde):
+    """As the steps of the way and of the repetitions grow together, with the order 2 of Heun's rule."""
+    model, errors = exact_model(sde_named(sde), gaussian()), []
+    for n in (1, 2):
+        sampler = Sampler(Restart(steps=12 * n), LambdaUniform(), 120 * n, denoise=False)
+        errors.append(distance(model, sampler, model.sde.t_min))
+    assert errors[1].abs().max() < 0.35 * errors[0].abs().max()
+    assert (4 * errors[1] - errors[0]).abs().max() < 1e-3
