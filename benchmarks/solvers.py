@@ -189,12 +189,12 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=128, help="start points")
     parser.add_argument("--solvers", nargs="*", help="names of conf/solver; all deterministic ones unless given")
     parser.add_argument("--no-peers", action="store_true")
-    parser.add_argument("--tune", action="store_true", help="tune grids and coefficients too")
+    parser.add_argument("--tune", type=int, default=0, help="iterations of tuning grids, and as many of coefficients")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     names = arguments.solvers or deterministic()
     results: list[dict[str, Any]] = []
-    problems = {"modes 2-D": narrow_modes(), "Gaussians 64-D": anisotropic(), "digits": digits()}
+    problems: dict[str, Law] = {"modes 2-D": narrow_modes(), "Gaussians 64-D": anisotropic(), "digits": digits()}
     for problem, law in problems.items():
         budgets = [b for b in BUDGETS if problem != "digits" or b <= 10]
         z = Noise(5).normal("start", 0, (arguments.n, *law.event_shape), dtype=torch.float64)
@@ -205,7 +205,7 @@ def main() -> None:
                 if not arguments.no_peers:
                     found += [{"who": "peers", **r} for r in peers(law, references, kind, budgets)]
             if arguments.tune:
-                found += tuned(law, references, sde, budgets)
+                found += tuned(law, references, sde, budgets, arguments.tune)
             results += [{"problem": problem, "sde": kind, **r} for r in found]
             report(results[-len(found) :], f"{problem}, {kind}")
     summary(results)
@@ -237,11 +237,13 @@ def report(rows: list[dict[str, Any]], title: str) -> None:
                 print(f"  {budget:4} {who:6} {row['median']:.2e}  {row['solver']} {row.get('grid', '')}", flush=True)
 
 
-def tuned(law: Law, references: References, sde: SDE, budgets: list[int]) -> list[dict[str, Any]]:
+def tuned(law: Law, references: References, sde: SDE, budgets: list[int], iterations: int) -> list[dict[str, Any]]:
     """Rows of tuned grids and coefficients on one path; the starts of the tuning are others."""
     model, level, rows = ExactModel(law if isinstance(law, GaussianMixture) else law.points, sde), sde.at(sde.T), []
     for budget in (b for b in budgets if b <= 35):
-        found = tune(model, law.event_shape, budget, coefficients=True, seed=77)
+        found = tune(
+            model, law.event_shape, budget, coefficients=True, n=500, iterations=iterations, batch_size=128, seed=77
+        )
         coefficients = found.rule.coefficients(sde, found.times) if found.coefficients is None else found.coefficients
         with torch.no_grad():
             x = endpoint(model, found.rule, found.times, coefficients, references.z * sde.prior_std)
