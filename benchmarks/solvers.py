@@ -215,7 +215,17 @@ def main() -> None:
 def deterministic() -> list[str]:
     """Solvers of conf/ that take one or more evaluations a step on a grid and need no noise."""
     names = sorted(p.stem for p in (CONF / "solver").glob("*.yaml"))
-    stochastic_or_adaptive = ("adaptive", "sde_", "seeds", "sa_", "heun_churn", "restart", "scipy", "torchdiffeq")
+    stochastic_or_adaptive = (
+        "adaptive",
+        "sde_",
+        "seeds",
+        "sa_",
+        "heun_churn",
+        "restart",
+        "scipy",
+        "torchdiffeq",
+        "tuned",
+    )
     return [
         n
         for n in names
