@@ -9,6 +9,7 @@ from torch import nn
 from scoresde import InputError, Sampler, ScoreModel
 from scoresde.noise import Noise
 from scoresde.sampling import AdaptiveExponential, AdaptiveRungeKutta, AdaptiveSDE, Langevin
+from scoresde.sampling.increments import Increments
 
 RULES = {
     "bosh3": lambda tol: AdaptiveRungeKutta(tol, tol),
@@ -110,3 +111,27 @@ def test_a_model_that_returns_nan_is_named_with_the_time():
 def test_bad_input_is_named(make, text):
     with pytest.raises(InputError, match=text):
         make()
+
+
+def test_a_split_increment_has_the_law_of_two():
+    """Rejected once and then twice: the three parts are independent, with the variances of their spans of time."""
+    sde, n = sde_named("vp"), 100_000
+    x = torch.zeros(n, 1, dtype=torch.float64)
+    lam, h = torch.full((n,), -1.0, dtype=torch.float64), torch.full((n,), 0.8, dtype=torch.float64)
+    steps, numbers = Increments(sde, x), iter(range(100))
+
+    def draw():
+        return Noise(2).normal("p", next(numbers), x.shape, "cpu", torch.float64)
+
+    yes = torch.ones(n, dtype=torch.bool)
+    taken = []
+    for answer in (~yes, ~yes, yes, yes, yes):
+        width, w = steps.propose(lam, h, x, draw)
+        steps.settle(answer, lam, width, w, draw)
+        if answer.all():
+            taken.append((float(sde.t_of_lam(lam[0]) - sde.t_of_lam(lam[0] + width[0])), w[:, 0], float(width[0])))
+            lam = lam + width
+    assert [width for _, _, width in taken] == pytest.approx([0.2, 0.2, 0.4])
+    spans = torch.tensor([span for span, _, _ in taken])
+    scaled = torch.stack([w for _, w, _ in taken]) / spans.sqrt()[:, None]
+    torch.testing.assert_close(torch.cov(scaled), torch.eye(3, dtype=torch.float64), rtol=0, atol=0.02)
