@@ -1,4 +1,4 @@
-# make demo   train on handwritten digits, draw samples in three ways, print a table (about two minutes on two cores)
+# make demo   train on handwritten digits, draw samples in three ways, print a table (two and a half minutes on two cores)
 # make test   all tests
 # make check  lint, format and types
 # Each sets up .venv at the first call and skips that afterwards.
