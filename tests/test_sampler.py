@@ -166,6 +166,8 @@ def test_a_path_can_be_differentiated():
         (lambda: ExponentialMultistep(order=5), "order: 5"),
         (lambda: ExponentialMultistep(corrector=-1), "corrector: -1"),
         (lambda: ExponentialMultistep("velocity", weights="dpmpp"), "weights: dpmpp was published for x0 or eps"),
+        (lambda: ExponentialMultistep(weights="bh3"), "weights: 'bh3' is not allowed; give one of exact, dpmpp"),
+        (lambda: ExponentialMultistep(order=4, weights="dpmpp"), "weights: dpmpp was published up to order 3"),
         (lambda: EtaWindow(lowest=2.0), "highest: 1.0"),
         (lambda: EulerMaruyama(eta=1e200), r"eta: 1e\+200"),
         (lambda: Sampler(DDIM(), eta=-1.0), r"eta: -1\.0"),

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ from scoresde.sampling import published
 from scoresde.sampling.coordinates import QUANTITIES, VARIABLES, Kernel, Quantity, Variable, parts, variable
 from scoresde.sampling.published import Weights
 from scoresde.sampling.solver import Draw, GridSolver, Solver, Step, accumulate, add, changed
-from scoresde.sde import SDE
+from scoresde.sde import SDE, half_log_snr
 
 HIGHEST_ORDER = 4
 
@@ -76,6 +76,10 @@ class ExponentialMultistep(GridSolver):
         known = 0 <= self.corrector <= HIGHEST_ORDER
         require(known, "corrector", self.corrector, f"give an integer from 0 (none) to {HIGHEST_ORDER}")
         require_eta(self.eta)
+        kinds = get_args(Weights)
+        require(self.weights in kinds, "weights", self.weights, f"give one of {', '.join(kinds)}")
+        if self.weights == "dpmpp" and self.order > 3:
+            raise InputError(f"weights: dpmpp was published up to order 3, not {self.order}; give weights=exact")
         if self.weights != "exact" and (self.predict not in ("x0", "eps") or self.variable != "lambda"):
             raise InputError(
                 f"weights: {self.weights} was published for x0 or eps in lambda, not for {self.predict} in "
@@ -99,7 +103,7 @@ class ExponentialMultistep(GridSolver):
         noise; weights of the prediction, the newest first; weights of the correction of the step before.
         """
         alpha, sigma = sde.alpha(times), sde.sigma(times)
-        lam = torch.log(alpha) - torch.log(sigma)
+        lam = half_log_snr(alpha, sigma)
         middle = (lam[1:] + lam[:-1]) / 2
         kernel = Kernel(self.predict, (alpha[:-1], alpha[1:]), (lam[:-1], lam[1:]), eta_at(self.eta, middle))
         at = variable(self.variable, sde, kernel.lam)

@@ -95,7 +95,14 @@ class SDE(ABC):
             middle = (low + high) / 2
             earlier = self.lam(middle) > lam
             low, high = torch.where(earlier, middle, low), torch.where(earlier, high, middle)
-        return (low + high) / 2
+        return self._with_slope((low + high) / 2, lam)
+
+    def _with_slope(self, t: Tensor, lam: Tensor) -> Tensor:
+        """Times found by iteration carry no gradient: give them that of the inverse function, dt = dlam / lam'(t)."""
+        if not (torch.is_grad_enabled() and lam.requires_grad):
+            return t
+        dalpha, dsigma = self.slopes(t)
+        return t + (lam - lam.detach()) / (dalpha / self.alpha(t) - dsigma / self.sigma(t)).detach()
 
     @final
     def slopes(self, t: float | Tensor) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,14 @@ from scoresde.sde.base import SDE
 class _LinearBeta(SDE):
     """beta(t) rises linearly from beta_min to beta_max over [0, T]; B(t) is its integral in units of T = 1."""
 
-    def __init__(self, beta_min: float, beta_max: float, T: float, t_min: float, t_train: float) -> None:
+    def __init__(
+        self,
+        beta_min: float = 0.1,
+        beta_max: float = 20.0,
+        T: float = 1.0,
+        t_min: float = 1e-3,
+        t_train: float = 1e-5,
+    ) -> None:
         super().__init__(T, t_min, t_train)
         require(beta_min > 0, "beta_min", beta_min, "give a rate > 0")
         require(
@@ -53,16 +60,6 @@ class VPSDE(_LinearBeta):
         T, t_min, t_train: see `SDE`.
     """
 
-    def __init__(
-        self,
-        beta_min: float = 0.1,
-        beta_max: float = 20.0,
-        T: float = 1.0,
-        t_min: float = 1e-3,
-        t_train: float = 1e-5,
-    ) -> None:
-        super().__init__(beta_min, beta_max, T, t_min, t_train)
-
     def sigma(self, t: Tensor) -> Tensor:
         return torch.sqrt(-torch.expm1(-self._B(t)))
 
@@ -77,16 +74,6 @@ class SubVPSDE(_LinearBeta):
 
     Song et al. 2021 (arXiv 2011.13456), eq. 12 and 35. The prior is N(0, I). Arguments as for `VPSDE`.
     """
-
-    def __init__(
-        self,
-        beta_min: float = 0.1,
-        beta_max: float = 20.0,
-        T: float = 1.0,
-        t_min: float = 1e-3,
-        t_train: float = 1e-5,
-    ) -> None:
-        super().__init__(beta_min, beta_max, T, t_min, t_train)
 
     def sigma(self, t: Tensor) -> Tensor:
         return -torch.expm1(-self._B(t))

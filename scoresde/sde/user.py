@@ -69,8 +69,9 @@ class _UserSDE(SDE):
     def t_of_lam(self, lam: Tensor) -> Tensor:
         """The time in [t_train, T] at which `lam` is reached, or the end that is nearest to it."""
         times, lams = self._times.to(lam.device), self._lams.to(lam.device)
-        lam = lam.detach().clamp(lams[-1], lams[0])
-        i = torch.searchsorted(-lams, -lam).clamp(1, len(lams) - 1)
+        wanted = lam.clamp(lams[-1], lams[0])
+        lam = wanted.detach()
+        i = torch.searchsorted(-lams, (-lam).contiguous()).clamp(1, len(lams) - 1)
         low, high = times[i - 1], times[i]
         t = low + (high - low) * (lams[i - 1] - lam) / (lams[i - 1] - lams[i])
         for _ in range(3):  # Newton's rule from so near doubles the digits each time; the bracket keeps it honest
@@ -80,7 +81,7 @@ class _UserSDE(SDE):
             low, high = torch.where(excess > 0, t, low), torch.where(excess > 0, high, t)
             newton = t - excess / (dalpha / alpha - dsigma / sigma)
             t = torch.where((newton >= low) & (newton <= high), newton, (low + high) / 2)
-        return t
+        return self._with_slope(t, wanted)
 
 
 class PathSDE(_UserSDE):
@@ -189,7 +190,7 @@ class DriftSDE(_UserSDE):
     def _before(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The edge before t, with log alpha and sigma^2 there."""
         edges = self._edges.to(t.device)
-        i = (torch.searchsorted(edges, t) - 1).clamp(0, len(edges) - 2)
+        i = (torch.searchsorted(edges, t.contiguous()) - 1).clamp(0, len(edges) - 2)
         return edges[i], self._log_alphas.to(t.device)[i], self._variances.to(t.device)[i]
 
     def _carry(self, start: Tensor, end: Tensor) -> tuple[Tensor, Tensor]:
