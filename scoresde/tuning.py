@@ -19,6 +19,7 @@ from scoresde.noise import Noise
 from scoresde.sampling.coordinates import parts, variable
 from scoresde.sampling.exponential import ExponentialMultistep
 from scoresde.sampling.grid import Grid, Karras, LambdaUniform, NoiseShareUniform
+from scoresde.sampling.last_step import clean, first_x0
 from scoresde.sampling.runge_kutta import RungeKutta
 from scoresde.sampling.sampler import Sampler
 
@@ -29,6 +30,7 @@ _RULES = (
 )
 _GRIDS: tuple[Grid, ...] = (NoiseShareUniform(), LambdaUniform(), Karras())
 _FEW = 64  # samples along whose path the local error is estimated
+_GROWTH = 0.5  # of a step at most, in units of the one before
 _SMALLEST = 1e-3  # of a step, as a share of the mean step: two times may not meet
 
 
@@ -72,11 +74,13 @@ class Tuning:
 
 def endpoint(model: Model, rule: ExponentialMultistep, times: Tensor, rows: Tensor, x: Tensor) -> Tensor:
     """The sample from x (B, *event), denoised at the end; differentiable in times (N,) and rows (N - 1, C)."""
-    state = None
+    state, before = None, None
     for row in rows:
         t, *rest = row.unbind()
-        x, state = rule.step(model, x, [t.expand(len(x)).to(x.device), *rest], state, _no_noise)
-    return model(x, times[-1].expand(len(x)).to(x.device)).x0
+        with first_x0(model) as seen:
+            x, state = rule.step(model, x, [t.expand(len(x)).to(x.device), *rest], state, _no_noise)
+        before = seen[0]
+    return clean(model, x, times[-1].expand(len(x)).to(x.device), before, times)
 
 
 def _no_noise(k: int = 0) -> Tensor:
@@ -246,9 +250,13 @@ def equal_error(model: Model, rule: ExponentialMultistep, x: Tensor, points: int
         size[None, None], (rule.order // 2, rule.order - rule.order // 2), mode="replicate"
     )
     smooth = torch.nn.functional.avg_pool1d(middle, 9, 1, 4, count_include_pad=False)[0, 0]
-    density = (smooth[1:] ** (1 / (rule.order + 1))) * w.diff().abs()
-    density = density + 1e-3 * density.mean()
-    mass = torch.cat((torch.zeros(1, dtype=torch.float64), torch.cumsum(density, 0)))
+    density = smooth[1:] ** (1 / (rule.order + 1))
+    length = w.diff().abs()
+    # the polynomial of a step passes through the values of those before it, so steps may only grow by degrees
+    apart = (w[1:, None] - w[None, 1:]).abs()
+    step = (density * length).sum() / ((points - 1) * density.clamp(min=1e-12 * density.max()))
+    step = (step + _GROWTH * apart).amin(1)
+    mass = torch.cat((torch.zeros(1, dtype=torch.float64), torch.cumsum(length / step, 0)))
     lam = np.interp(np.linspace(0, float(mass[-1]), points), mass.numpy(), sde.lam(times[:-1]).numpy())
     found = sde.t_of_lam(torch.from_numpy(lam))
     found[0], found[-1] = sde.T, sde.t_min

@@ -68,6 +68,10 @@ class Auto(Solver):
     def __post_init__(self) -> None:
         require_eta(self.eta)
 
+    @property
+    def extrapolates(self) -> bool:
+        return self.eta == 0
+
     def with_eta(self, eta: float) -> Solver:
         return changed(self, eta=eta)
 

@@ -90,6 +90,10 @@ class ExponentialMultistep(GridSolver):
     def least_steps(self) -> int:
         return self.order
 
+    @property
+    def extrapolates(self) -> bool:
+        return self.eta == 0 and self.order > 1 and not self.ramp_down
+
     def with_eta(self, eta: float) -> Solver:
         return changed(self, eta=eta)
 

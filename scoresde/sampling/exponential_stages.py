@@ -47,6 +47,10 @@ class ExponentialRungeKutta(Stages):
     def evaluations(self) -> int:
         return len(EXPONENTIAL[self.tableau].b)
 
+    @property
+    def extrapolates(self) -> bool:
+        return self.eta == 0
+
     def with_eta(self, eta: float) -> Solver:
         return changed(self, eta=eta)
 

@@ -50,6 +50,10 @@ class RungeKutta(Stages):
     def evaluations(self) -> int:
         return len(EXPLICIT[self.tableau].b)
 
+    @property
+    def extrapolates(self) -> bool:
+        return self.tableau != "euler"
+
     def plan(self, sde: SDE, times: Tensor) -> Sequence[Any]:
         rule = EXPLICIT[self.tableau]
         first, last = (flow_coordinate(self.variable, sde, t) for t in (times[:-1], times[1:]))
@@ -80,6 +84,10 @@ class Heun(RungeKutta):
 
     def __init__(self, variable: RungeKuttaVariable = "ratio") -> None:
         super().__init__("heun", variable)
+
+    @property
+    def extrapolates(self) -> bool:
+        return False  # the published last step is Euler's
 
 
 @dataclass(frozen=True)

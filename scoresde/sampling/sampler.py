@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import torch
 from torch import Tensor
@@ -14,6 +15,7 @@ from scoresde.noise import Noise
 from scoresde.sampling.auto import Auto
 from scoresde.sampling.corrector import Corrector
 from scoresde.sampling.grid import Grid
+from scoresde.sampling.last_step import clean, first_x0
 from scoresde.sampling.solver import NoiseSource, Solver
 
 
@@ -36,7 +38,9 @@ class Sampler:
     """Draws samples from a model; it sees neither network nor data nor configuration.
 
     Starts from the prior N(0, prior_std^2 I) at T and takes `steps` steps. The last step is the removal of the noise
-    that is left at t_min, x <- x0_hat(x, t_min), one evaluation; the others run on the grid from T to t_min.
+    that is left at t_min, x <- x0_hat(x, t_min), one evaluation; after a rule of order 2 or more on the
+    probability-flow ODE it is extrapolated to noise zero, see `scoresde.sampling.last_step.clean`. The other steps run
+    on the grid from T to t_min.
 
     Sample k depends on (seed, k) alone, not on n, the batch size or the other samples.
 
@@ -83,13 +87,20 @@ class Sampler:
             noise: random numbers of these B samples.
         """
         times = self.times(model)
-        last = float(times[0]), x
+        last, before = (float(times[0]), x), None
         yield last
-        for last in self.solver.integrate(model, times, x, noise, self.corrector):
+        way = self.solver.integrate(model, times, x, noise, self.corrector)
+        if self.denoise and self.solver.extrapolates and self.corrector is None and len(times) > 1:
+            for last in islice(way, len(times) - 2):
+                yield last
+            with first_x0(model) as seen:
+                last = next(way)
+            before = seen[0]
+            yield last
+        for last in way:
             yield last
         if self.denoise:
-            t, x = last
-            yield 0.0, model(x, t).x0
+            yield 0.0, clean(model, last[1], last[0], before, times)
 
     def prior(
         self, model: Model, event_shape: Sequence[int], n: int, noise: NoiseSource, dtype: torch.dtype = torch.float32

@@ -77,6 +77,14 @@ class Solver(ABC):
         """Whether the solver chooses its own steps, whatever the grid."""
         return False
 
+    @property
+    def extrapolates(self) -> bool:
+        """Whether x0_hat may be extrapolated from the last two times: the path is smooth and the order above 1.
+
+        The first evaluation of a step is then the one at the time where it begins.
+        """
+        return False
+
     @abstractmethod
     def integrate(
         self, model: Model, times: Tensor, x: Tensor, noise: NoiseSource, corrector: Corrector | None = None

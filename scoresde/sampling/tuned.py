@@ -124,6 +124,10 @@ class Tuned(Solver):
     def default_grid(self) -> Grid:
         return TunedGrid(self.run)
 
+    @property
+    def extrapolates(self) -> bool:
+        return True
+
     def costs(self, points: Sequence[int]) -> dict[int, int]:
         """Evaluations that the tuning for so many steps took in all, where there was one."""
         files = {n: file_for(self.run, n) for n in points} if self.run else {}
