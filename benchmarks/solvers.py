@@ -1,11 +1,11 @@
-"""Endpoint errors of the deterministic solvers beside those of diffusers: `python benchmarks/solvers.py`.
+"""Endpoint errors of the deterministic solvers beside those of other libraries: `python benchmarks/solvers.py`.
 
 Problems with exact scores, in float64: a plane with 8 unequal narrow modes, 10 anisotropic Gaussians in 64 dimensions,
 and the digits as a finite data set (up to 10 evaluations; beyond, good solvers are exact); VP, VE and EDM; 5 to 100
-evaluations. An endpoint is compared with the exact solution at noise zero from the
-same start. A cell is one problem, SDE and budget; in it every solver has its best grid, and every scheduler of
-diffusers its best setting. The last lines are geometric means over cells of an error over that of the best peer. Bars:
-the best of ours 1.0, `auto` 1.3, with --tune and for 5 to 35 evaluations 0.4 (median and 95th percentile; RMS 1.0).
+evaluations. An endpoint is compared with the exact solution at noise zero from the same start. A cell is one problem,
+SDE and budget; in it every solver has its best grid, and every peer (diffusers, and azula where it is installed) its
+best setting. The last lines are geometric means over cells of an error over that of the best peer. Bars: the best of
+ours 1.0, `auto` 1.3, with --tune and for 5 to 35 evaluations 0.4 (median and 95th percentile; RMS 1.0).
 """
 
 import argparse
@@ -15,48 +15,23 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+import peers
 import torch
 import yaml
+from exact_problems import PATHS, anisotropic, digits, narrow_modes
 from record import save
 from torch import Tensor
 
-from scoresde import EDMSDE, SDE, VESDE, VPSDE, ExactModel, GaussianMixture
-from scoresde.analytic import FiniteData
+from scoresde import SDE, ExactModel, GaussianMixture
 from scoresde.build import build
 from scoresde.compare.budget import Contestant, fitting
 from scoresde.compare.reference import Law, endpoints
-from scoresde.data import Digits
 from scoresde.noise import Noise
 from scoresde.tuning import endpoint, tune
 
 CONF = Path(__file__).parents[1] / "conf"
 BUDGETS = (5, 10, 15, 20, 35, 50, 100)
 GRIDS = ("lambda", "karras", "noise_share", "time")
-PATHS = {"vp": VPSDE(), "ve": VESDE(sigma_max=50.0), "edm": EDMSDE()}
-
-
-def narrow_modes() -> GaussianMixture:
-    """Eight unequal narrow modes in the plane, none in line with another."""
-    noise = Noise(11)
-    angle = 2 * math.pi * (torch.arange(8) + 0.3 * noise.uniform("angle", 0, 8)) / 8
-    radius = 1.2 + 0.8 * noise.uniform("radius", 0, 8)
-    means = torch.stack((radius * angle.cos(), radius * angle.sin()), dim=1)
-    spread = 0.05 + 0.1 * noise.uniform("spread", 0, 16).reshape(8, 2)
-    return GaussianMixture(0.3 + noise.uniform("weight", 0, 8), means, torch.diag_embed(spread**2))
-
-
-def anisotropic(d: int = 64, k: int = 10) -> GaussianMixture:
-    """Ten Gaussians in 64 dimensions whose standard deviations along random axes fall from 1 to 0.05."""
-    noise = Noise(12)
-    axes, _ = torch.linalg.qr(noise.normal("axes", 0, (k, d, d), dtype=torch.float64))
-    spread = 0.05 ** torch.linspace(0, 1, d, dtype=torch.float64)
-    means = 0.7 * noise.normal("means", 0, (k, d), dtype=torch.float64)
-    return GaussianMixture(0.3 + noise.uniform("weight", 0, k), means, (axes * spread**2) @ axes.mT)
-
-
-def digits() -> FiniteData:
-    """The training images of the digits as vectors."""
-    return FiniteData(Digits().load().train.flatten(1))
 
 
 class References:
@@ -102,85 +77,17 @@ def ours(law: Law, references: References, sde: SDE, names: list[str], budgets: 
     return rows
 
 
-def schedulers(kind: str) -> dict[str, Any]:
-    """Schedulers of diffusers in all settings that make sense, for a path."""
-    import diffusers as d
-
-    out: dict[str, Any] = {}
-    if kind == "vp":
-        betas = {"num_train_timesteps": 1000, "beta_start": 1e-4, "beta_end": 0.02, "beta_schedule": "linear"}
-        for space, spacing in itertools.product(("", "karras", "exponential"), ("linspace", "trailing")):
-            shape = {f"use_{space}_sigmas": True} if space else {}
-            base, tag = {**betas, **shape, "timestep_spacing": spacing}, f"{space or 'levels'} {spacing}"
-            for order, final, kind_ in itertools.product((1, 2, 3), (True, False), ("midpoint", "heun")):
-                end = {"lower_order_final": final, "solver_type": kind_, "euler_at_final": False}
-                out[f"dpmpp {order} {kind_} {final} {tag}"] = d.DPMSolverMultistepScheduler(
-                    **base, solver_order=order, **end
-                )
-            for order, bh in itertools.product((2, 3), ("bh1", "bh2")):
-                out[f"unipc {order} {bh} {tag}"] = d.UniPCMultistepScheduler(
-                    **base, solver_order=order, solver_type=bh, final_sigmas_type="zero"
-                )
-            for order in (2, 3):
-                out[f"deis {order} {tag}"] = d.DEISMultistepScheduler(**base, solver_order=order)
-            out[f"euler {tag}"] = d.EulerDiscreteScheduler(**base)
-            out[f"heun {tag}"] = d.HeunDiscreteScheduler(**base)
-            out[f"lms {tag}"] = d.LMSDiscreteScheduler(**base)
-        return out
-    path = PATHS[kind]
-    for schedule, order, final, kind_ in itertools.product(
-        ("karras", "exponential"), (1, 2, 3), (True, False), ("midpoint", "heun")
-    ):
-        levels = {"sigma_min": path.sigma_min, "sigma_max": path.sigma_max, "sigma_data": 1.0}  # type: ignore[attr-defined]
-        out[f"edm dpmpp {order} {kind_} {final} {schedule}"] = d.EDMDPMSolverMultistepScheduler(
-            **levels, sigma_schedule=schedule, solver_order=order, solver_type=kind_, lower_order_final=final
-        )
-        out[f"edm euler {schedule}"] = d.EDMEulerScheduler(**levels, sigma_schedule=schedule)
-    return out
-
-
-def run_peer(scheduler: Any, name: str, law: Law, references: References, budget: int) -> dict[str, float]:
-    """Their own loop, their own levels and start, the exact eps (or x0) in place of the network."""
-    steps = (budget + 1) // 2 if name.startswith("heun") else budget
-    scheduler.set_timesteps(steps)
-    in_sigma = name.startswith(("euler", "heun", "lms", "edm"))
-    sigmas = scheduler.sigmas.double()
-    first = float(sigmas[0])
-    alpha = 1.0 if in_sigma else (1 + first**2) ** -0.5
-    start = float(scheduler.init_noise_sigma) / alpha if in_sigma or "edm" in name else 1.0 / alpha
-    x, calls = references.z * start * alpha, 0
-    scheduler.is_scale_input_called = True
-    for t in scheduler.timesteps:
-        if scheduler.step_index is None:
-            scheduler._init_step_index(t)
-        sigma = float(sigmas[scheduler.step_index])
-        scale = 1.0 if in_sigma else (1 + sigma**2) ** -0.5
-        y = x / scale
-        x0 = law.posterior_mean(y, 1.0, sigma)
-        if name.startswith("edm"):
-            out = (x0 - scheduler.precondition_outputs(y, torch.zeros_like(y), sigma)) / float(
-                scheduler.precondition_outputs(torch.zeros(1), torch.ones(1), sigma)
-            )
-        else:
-            out = (y - x0) / sigma
-        x, calls = scheduler.step(out, t, x).prev_sample.double(), calls + 1
-    last = float(sigmas[-1])
-    if last > 0:  # what is left is removed as ours do, at the price of an evaluation
-        x = law.posterior_mean(x / ((1 + last**2) ** -0.5 if not in_sigma else 1.0), 1.0, last)
-        calls += 1
-    if calls > budget + 1:
-        return {"median": math.inf, "rms": math.inf, "p95": math.inf}
-    return references.error(x, start, first)
-
-
-def peers(law: Law, references: References, kind: str, budgets: list[int]) -> list[dict[str, Any]]:
-    """Rows of all schedulers and budgets on one path."""
-    rows = []
-    for (name, scheduler), budget in itertools.product(schedulers(kind).items(), budgets):
+def theirs(law: Law, references: References, kind: str, budgets: list[int]) -> list[dict[str, Any]]:
+    """Rows of all peers and budgets on one path."""
+    rows: list[dict[str, Any]] = []
+    for (name, peer), budget in itertools.product(peers.deterministic(kind).items(), budgets):
         try:
-            rows.append({"solver": name, "budget": budget, **run_peer(scheduler, name, law, references, budget)})
+            drawn = peer(law, references.z, budget)
         except (ValueError, IndexError, RuntimeError) as error:
             rows.append({"solver": name, "budget": budget, "error": str(error)})
+            continue
+        if drawn.calls <= budget + 1:
+            rows.append({"solver": name, "budget": budget, **references.error(drawn.x, drawn.scale, drawn.ratio)})
     return rows
 
 
@@ -203,7 +110,7 @@ def main() -> None:
             with torch.no_grad():
                 found = [{"who": "ours", **r} for r in ours(law, references, sde, names, budgets)]
                 if not arguments.no_peers:
-                    found += [{"who": "peers", **r} for r in peers(law, references, kind, budgets)]
+                    found += [{"who": "peers", **r} for r in theirs(law, references, kind, budgets)]
             if arguments.tune:
                 found += tuned(law, references, sde, budgets, arguments.tune)
             results += [{"problem": problem, "sde": kind, **r} for r in found]
@@ -252,7 +159,7 @@ def tuned(law: Law, references: References, sde: SDE, budgets: list[int], iterat
     model, level, rows = ExactModel(law if isinstance(law, GaussianMixture) else law.points, sde), sde.at(sde.T), []
     for budget in (b for b in budgets if b <= 35):
         found = tune(
-            model, law.event_shape, budget, coefficients=True, n=500, iterations=iterations, batch_size=128, seed=77
+            model, law.event_shape, budget, coefficients=True, n=1000, iterations=iterations, batch_size=128, seed=77
         )
         coefficients = found.rule.coefficients(sde, found.times) if found.coefficients is None else found.coefficients
         with torch.no_grad():

@@ -78,6 +78,34 @@ def test_tuning_helps_on_noise_it_has_not_seen(dimension, steps):
     assert float(apart) == pytest.approx(found.after.median, rel=0.3)  # of the mean a few starts make the most
 
 
+@pytest.mark.parametrize("coefficients", [False, True])
+def test_tuning_without_gradients_helps_too(coefficients):
+    """And leaves no graph behind: the model sees no tensor that wants a gradient."""
+
+    class Watched(ExactModel):
+        def forward(self, x, t, cond=None):
+            assert not x.requires_grad
+            return super().forward(x, t, cond)
+
+    model = Watched(Mixture(2, 4, seed=3).law, sde_named("vp"))
+    tried = []
+    found = tune(
+        model,
+        (2,),
+        6,
+        coefficients,
+        n=128,
+        iterations=60,
+        seed=1,
+        gradient=False,
+        on_step=lambda k, error: tried.append((k, error)),
+    )
+    assert found.after.mean < 0.8 * found.before.mean
+    assert [k for k, _ in tried] == [*range(1, 61)] * (2 if coefficients else 1)
+    if coefficients:
+        assert found.coefficients is not None
+
+
 def test_tuning_is_never_worse_than_its_start():
     """With an optimiser that ruins everything the start is kept, to the bit."""
     model = exact_model(sde_named("vp"))

@@ -171,6 +171,7 @@ class TuneArguments:
     batch_size: int
     rate: float
     fine: int
+    gradient: bool
 
     def __post_init__(self) -> None:
         require(self.batch_size >= 1, "batch_size", self.batch_size, "give an integer >= 1")

@@ -42,6 +42,7 @@ def tune(cfg: dict[str, Any]) -> float:
             arguments.rate,
             settings.seed,
             arguments.fine,
+            arguments.gradient,
             on_step,
         )
     seconds = time.perf_counter() - began

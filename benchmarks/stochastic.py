@@ -1,0 +1,133 @@
+"""Laws drawn by the stochastic solvers beside those of diffusers: `python benchmarks/stochastic.py`.
+
+Problems with exact scores, see exact_problems.py, on VP, VE and EDM, at 10 to 100 evaluations. What is measured is the
+sliced Wasserstein distance to as many draws from the data, and beside it the floor: that of two draws from the data.
+Every solver has its best grid and every peer its best setting in a cell; the last lines are geometric means over cells
+of a distance over that of the best peer, and over the floor. Distances carry the interval of independent seeds.
+"""
+
+import argparse
+import itertools
+import statistics
+from typing import Any
+
+import peers
+import torch
+from exact_problems import PATHS, anisotropic, narrow_modes
+from record import save
+from solvers import option
+from torch import Tensor
+
+from scoresde import SDE, ExactModel, GaussianMixture
+from scoresde.compare.budget import Contestant, fitting
+from scoresde.metrics.sliced import sliced_wasserstein
+from scoresde.noise import Noise
+
+BUDGETS = (10, 20, 35, 50, 100)
+GRIDS = ("lambda", "karras", "noise_share")
+SOLVERS = (
+    "sde_dpmpp_2m",
+    "sde_dpmpp_3m",
+    "sa_solver",
+    "seeds_2",
+    "seeds_3",
+    "ancestral",
+    "reverse_diffusion",
+    "euler_maruyama",
+    "heun_churn",
+    "auto",
+)
+Row = dict[str, Any]
+
+
+def drawn_by_ours(law: GaussianMixture, sde: SDE, name: str, grid: str, budget: int, n: int, seed: int) -> Tensor:
+    solver = option("solver", name)
+    if name == "auto":
+        solver = solver.with_eta(1.0)
+    contestant = Contestant(name, solver, None if name == "auto" else option("grid", grid))
+    sampler = contestant.sampler(fitting(contestant, budget, sde, law.event_shape))
+    return sampler.sample(ExactModel(law, sde), law.event_shape, n, seed, n, torch.float64).x
+
+
+def rows_of(law: GaussianMixture, kind: str, n: int, seeds: int, projections: int) -> list[Row]:
+    """Every solver, grid and peer at every budget on one path; the distances of all seeds."""
+    real = [law.sample(n, 1000 + s) for s in range(seeds + 1)]
+    floor = [sliced_wasserstein(real[s], real[s + 1], projections) for s in range(seeds)]
+    rows: list[Row] = [{"who": "floor", "solver": "floor", "budget": b, "distances": floor} for b in BUDGETS]
+    for name, grid, budget in itertools.product(SOLVERS, GRIDS, BUDGETS):
+        if name == "auto" and grid != GRIDS[0]:
+            continue  # it chooses its own
+        try:
+            found = [drawn_by_ours(law, PATHS[kind], name, grid, budget, n, s) for s in range(seeds)]
+        except ValueError:
+            continue  # too few evaluations for this solver, or samples that are not finite
+        apart = [sliced_wasserstein(x, y, projections) for x, y in zip(found, real, strict=False)]
+        rows.append({"who": "ours", "solver": name, "grid": grid, "budget": budget, "distances": apart})
+    for (name, peer), budget in itertools.product(peers.stochastic(kind).items(), BUDGETS):
+        torch.manual_seed(0)
+        try:
+            found = [
+                peer(law, Noise(s).normal("start", 0, (n, *law.event_shape)).double(), budget).x for s in range(seeds)
+            ]
+        except (ValueError, IndexError, RuntimeError):
+            continue
+        if all(bool(torch.isfinite(x).all()) for x in found):
+            apart = [sliced_wasserstein(x, y, projections) for x, y in zip(found, real, strict=False)]
+            rows.append({"who": "peers", "solver": name, "budget": budget, "distances": apart})
+    return rows
+
+
+def best(rows: list[Row], who: str, budget: int) -> Row | None:
+    found = [r for r in rows if r["who"] == who and r["budget"] == budget]
+    return min(found, key=lambda r: statistics.mean(r["distances"])) if found else None
+
+
+def report(rows: list[Row], title: str) -> None:
+    print(title)
+    for budget in BUDGETS:
+        for who in ("ours", "peers", "floor"):
+            row = best(rows, who, budget)
+            if row:
+                mean, spread = statistics.mean(row["distances"]), statistics.stdev(row["distances"])
+                print(
+                    f"  {budget:4} {who:6} {mean:.4f} +- {spread:.4f}  {row['solver']} {row.get('grid', '')}",
+                    flush=True,
+                )
+
+
+def summary(rows: list[Row]) -> None:
+    cells = sorted({(r["problem"], r["sde"], r["budget"]) for r in rows})
+    for who, other in (("ours", "peers"), ("auto", "peers"), ("ours", "floor"), ("auto", "floor"), ("peers", "floor")):
+        ratios = []
+        for problem, sde, budget in cells:
+            cell = [r for r in rows if (r["problem"], r["sde"]) == (problem, sde)]
+            auto = [r for r in cell if r["solver"] == "auto"]
+            mine = best(auto, "ours", budget) if who == "auto" else best(cell, who, budget)
+            theirs = best(cell, other, budget)
+            if mine and theirs:
+                ratios.append(statistics.mean(mine["distances"]) / statistics.mean(theirs["distances"]))
+        if ratios:
+            mean = statistics.geometric_mean(ratios)
+            print(f"{who:6} over {other:6} geometric mean over {len(ratios)} cells: {mean:.3f}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--n", type=int, default=2000, help="samples of a seed")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--projections", type=int, default=200)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    rows: list[Row] = []
+    for problem, law in {"modes 2-D": narrow_modes(), "Gaussians 64-D": anisotropic()}.items():
+        for kind in PATHS:
+            with torch.no_grad():
+                found = rows_of(law, kind, arguments.n, arguments.seeds, arguments.projections)
+            rows += [{"problem": problem, "sde": kind, **r} for r in found]
+            report(found, f"{problem}, {kind}")
+    print(f"written to {save('stochastic', {'n': arguments.n, 'rows': rows})}")
+    summary(rows)
+
+
+if __name__ == "__main__":
+    main()

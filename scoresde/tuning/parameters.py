@@ -1,0 +1,41 @@
+"""A grid and the coefficients of a rule as free numbers, which any optimiser may move anywhere."""
+
+import torch
+from torch import Tensor
+
+from scoresde.model import Model
+from scoresde.sampling.exponential import ExponentialMultistep
+
+_SMALLEST = 1e-3  # of a step, as a share of the mean step: two times may not meet
+
+
+class Parameters:
+    """A grid and coefficients as free numbers: steps in lam as logits, changes of the weights as offsets."""
+
+    def __init__(self, model: Model, rule: ExponentialMultistep, times: Tensor, coefficients: bool) -> None:
+        self._model, self._rule = model, rule
+        lam = model.sde.lam(times)
+        self._first, self._span = float(lam[0]), float(lam[-1] - lam[0])
+        shares = torch.cat((lam.diff() / self._span, torch.tensor([0.01], dtype=torch.float64)))
+        self.logits = torch.log(shares).requires_grad_()
+        self.offsets = torch.zeros(len(times) - 1, rule.order, dtype=torch.float64, requires_grad=coefficients)
+
+    @property
+    def free(self) -> list[Tensor]:
+        """What may be moved."""
+        return [p for p in (self.logits, self.offsets) if p.requires_grad]
+
+    def grid(self) -> Tensor:
+        """Times; the last share is what is left before t_min, so the grid may end earlier."""
+        share = torch.softmax(self.logits, 0) + _SMALLEST / len(self.logits)
+        lam = self._first + self._span * torch.cumsum(share / share.sum(), 0)[:-1]
+        inner = self._model.sde.t_of_lam(lam)
+        return torch.cat((torch.tensor([self._model.sde.T], dtype=torch.float64), inner))
+
+    def rows(self, times: Tensor) -> Tensor:
+        rows = self._rule.coefficients(self._model.sde, times)
+        if not self.offsets.requires_grad:
+            return rows
+        whole = rows[:, 5 : 5 + self._rule.order].sum(1, keepdim=True).detach()
+        used = (rows[:, 5 : 5 + self._rule.order] != 0).to(rows.dtype)
+        return torch.cat((rows[:, :5], rows[:, 5:] + self.offsets * whole * used), dim=1)

@@ -1,0 +1,71 @@
+"""Starts whose endpoints are known, and the errors of a rule, a grid and coefficients on them."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from scoresde.model import Model
+from scoresde.noise import Noise
+from scoresde.sampling.exponential import ExponentialMultistep
+from scoresde.sampling.last_step import clean, first_x0
+from scoresde.sampling.runge_kutta import RungeKutta
+from scoresde.sampling.sampler import Sampler
+
+
+@dataclass(frozen=True)
+class Error:
+    """Endpoint errors |x - x_exact| over a batch, in model units."""
+
+    mean: float
+    median: float
+    rms: float
+    p95: float
+
+    @classmethod
+    def of(cls, apart: Tensor) -> "Error":
+        """From the distances (B,)."""
+        rms = float(apart.square().mean().sqrt())
+        return cls(float(apart.mean()), float(apart.median()), rms, float(apart.quantile(0.95)))
+
+
+def endpoint(model: Model, rule: ExponentialMultistep, times: Tensor, rows: Tensor, x: Tensor) -> Tensor:
+    """The sample from x (B, *event), denoised at the end; differentiable in times (N,) and rows (N - 1, C)."""
+    state, before = None, None
+    for row in rows:
+        t, *rest = row.unbind()
+        with first_x0(model) as seen:
+            x, state = rule.step(model, x, [t.expand(len(x)).to(x.device), *rest], state, no_noise)
+        before = seen[0]
+    return clean(model, x, times[-1].expand(len(x)).to(x.device), before, times)
+
+
+def no_noise(k: int = 0) -> Tensor:
+    raise AssertionError("only rules without noise are tuned")
+
+
+@dataclass
+class Pilot:
+    """Starts and their endpoints by a fine rule."""
+
+    x: Tensor
+    exact: Tensor
+
+    @classmethod
+    def of(cls, model: Model, event_shape: Sequence[int], seed: int, first: int, n: int, fine: int) -> "Pilot":
+        sampler = Sampler(RungeKutta("rk4", "noise_share"), steps=fine)
+        with torch.no_grad():
+            x = sampler.prior(model, event_shape, n, Noise(seed, first))
+            ends = []
+            for part in torch.split(x, 500):
+                *_, (_, end) = sampler.path(model, part, Noise(seed))
+                ends.append(end)
+        return cls(x, torch.cat(ends))
+
+    def error(self, model: Model, rule: ExponentialMultistep, times: Tensor, rows: Tensor) -> Error:
+        with torch.no_grad():
+            found = torch.cat([endpoint(model, rule, times, rows, part) for part in torch.split(self.x, 500)])
+        apart = (found - self.exact).flatten(1).norm(dim=1).double()
+        return Error.of(torch.nan_to_num(apart, nan=math.inf))

@@ -1,0 +1,84 @@
+"""The two ways to smaller errors: down the gradient, and by trying."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from scoresde.model import Model
+from scoresde.sampling.exponential import ExponentialMultistep
+from scoresde.tuning.parameters import Parameters
+from scoresde.tuning.pilot import Pilot, endpoint
+
+OnStep = Callable[[int, float], None]
+_RADIUS = 0.3  # of the first trials, in logits and relative weights
+
+
+def descend(
+    parameters: Parameters,
+    model: Model,
+    rule: ExponentialMultistep,
+    pilot: Pilot,
+    iterations: int,
+    batch_size: int,
+    rate: float,
+    on_step: OnStep | None,
+) -> None:
+    """Adam with a rate that falls to zero."""
+    free = parameters.free
+    optimizer = torch.optim.Adam(free, lr=rate)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(iterations, 1))
+    for k in range(iterations):
+        rows = (torch.arange(batch_size) + k * batch_size) % len(pilot.x)
+        times = parameters.grid()
+        found = endpoint(model, rule, times, parameters.rows(times), pilot.x[rows])
+        loss = (found - pilot.exact[rows]).flatten(1).norm(dim=1).mean()
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        for p in free:
+            if p.grad is None or not bool(torch.isfinite(p.grad).all()):
+                return  # what was found until here is judged like the rest
+        optimizer.step()
+        schedule.step()
+        if on_step is not None:
+            on_step(k + 1, float(loss.detach()))
+
+
+def try_out(
+    parameters: Parameters,
+    model: Model,
+    rule: ExponentialMultistep,
+    pilot: Pilot,
+    iterations: int,
+    on_step: OnStep | None,
+) -> None:
+    """COBYQA (Ragonneau and Zhang 2023), which fits a quadratic model to the errors of what it has tried.
+
+    Needs no gradient, so no memory beyond that of sampling; each iteration is one error of the whole pilot.
+    """
+    from scipy.optimize import minimize  # takes a while to import
+
+    free = parameters.free
+    best, found, count = [p.detach().clone() for p in free], math.inf, 0
+
+    def error(values: Any) -> float:
+        nonlocal best, found, count
+        with torch.no_grad():
+            for p, part in zip(free, np.split(values, np.cumsum([p.numel() for p in free])[:-1]), strict=True):
+                p.copy_(torch.from_numpy(part).reshape(p.shape))
+            times = parameters.grid()
+            mean, count = pilot.error(model, rule, times, parameters.rows(times)).mean, count + 1
+        if mean < found:
+            best, found = [p.detach().clone() for p in free], mean
+        if on_step is not None and count <= iterations:
+            on_step(count, mean)
+        return mean if math.isfinite(mean) else 1e30
+
+    start: Any = np.concatenate([p.detach().numpy().ravel() for p in free])
+    options: Any = {"maxfev": iterations, "initial_tr_radius": _RADIUS, "final_tr_radius": 1e-3 * _RADIUS}
+    minimize(error, start, method="COBYQA", options=options)
+    with torch.no_grad():
+        for p, value in zip(free, best, strict=True):
+            p.copy_(value)
