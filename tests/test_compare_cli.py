@@ -156,6 +156,7 @@ def test_images_of_a_finite_law(here):
 
 def test_an_interruption_keeps_the_finished_rows(here, capsys, monkeypatch, no_plots):
     from scoresde.compare.measure import Race
+    from scoresde.loggers import WandbLogger
 
     whole = Race._measured
 
@@ -165,7 +166,11 @@ def test_an_interruption_keeps_the_finished_rows(here, capsys, monkeypatch, no_p
         return whole(self, *arguments)
 
     monkeypatch.setattr(Race, "_measured", second_is_interrupted)
-    assert main(["compare", "problem=mixture_2d", *SMALL, *FEW, "out=a"]) == 130
+    sent = []
+    monkeypatch.setattr(WandbLogger, "start", lambda self, *a, **k: None)
+    monkeypatch.setattr(WandbLogger, "table", lambda self, name, columns, rows, step: sent.append((name, len(rows))))
+    assert main(["compare", "problem=mixture_2d", *SMALL, *FEW, "out=a", "logger=wandb"]) == 130
+    assert sent == [("comparison", 1)]
     assert [r["name"] for r in results(here / "a")["rows"]] == ["heun"]
     assert "Stopped before all rows" in (here / "a" / "report.html").read_text()
     assert "stopped by Ctrl-C" in capsys.readouterr().err

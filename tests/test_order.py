@@ -129,6 +129,18 @@ def test_order_of_every_quantity_in_every_variable(predict, variable):
     assert measured == pytest.approx(3, abs=0.2)
 
 
+def test_order_with_a_corrector_of_the_new_value_alone():
+    """The implicit rule of order 1, whose error is that of the explicit one with the other sign."""
+    model = exact_model(sde_named("vp"))
+    implicit, explicit = ExponentialMultistep(order=1, corrector=1), ExponentialMultistep(order=1)
+    assert -slope(implicit, model, (160, 320), history=False) == pytest.approx(1, abs=0.2)
+    times = model.sde.t_of_lam(torch.linspace(FIRST, LAST, 161, dtype=torch.float64))
+    ends = [list(s.integrate(model, times, start(), Noise(0)))[-1][1] for s in (implicit, explicit)]
+    exact = exact_flow(model, start(), torch.tensor([FIRST, LAST], dtype=torch.float64))[-1]
+    apart = [(end - exact).flatten() for end in ends]
+    assert torch.nn.functional.cosine_similarity(*apart, dim=0) < -0.9
+
+
 @pytest.mark.parametrize("sde", PATHS)
 def test_second_order_multistep_is_exact_for_linear_predictions(sde):
     """If x0_hat is linear in lam, order 2 with exact history makes no error, at eta 0 and 1, in a single step."""

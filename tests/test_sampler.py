@@ -9,7 +9,7 @@ from torch import nn
 from scoresde import InputError, Sampler, ScoreModel
 from scoresde.dynamics import EtaWindow
 from scoresde.noise import Noise
-from scoresde.sampling import DDIM, Adaptive, EulerMaruyama, ExponentialMultistep, GridSolver, Heun, TimeUniform
+from scoresde.sampling import DDIM, Adaptive, Churn, EulerMaruyama, ExponentialMultistep, GridSolver, Heun, TimeUniform
 
 GRID_SOLVERS = [n for n in SOLVERS if isinstance(solver_named(n), GridSolver)]
 OWN_STEPS = [n for n in SOLVERS if isinstance(solver_named(n), Adaptive)]
@@ -164,6 +164,7 @@ def test_a_path_can_be_differentiated():
             "steps: 3 is not allowed; ExponentialMultistep of order 4 needs",
         ),
         (lambda: ExponentialMultistep(order=5), "order: 5"),
+        (lambda: Churn(ExponentialMultistep(order=1, corrector=2)), "churn needs a one-step rule"),
         (lambda: ExponentialMultistep(corrector=-1), "corrector: -1"),
         (lambda: ExponentialMultistep("velocity", weights="dpmpp"), "weights: dpmpp was published for x0 or eps"),
         (lambda: ExponentialMultistep(weights="bh3"), "weights: 'bh3' is not allowed; give one of exact, dpmpp"),

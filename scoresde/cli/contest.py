@@ -51,7 +51,7 @@ def compare(cfg: dict[str, Any]) -> float | None:
     race = Race(_plan(cfg, settings))
     out = _folder(settings)
     _say(race, out)
-    _run(race, out, cfg)
+    _run(race, out, cfg, logger)
     finish(out, race.result, cfg, logger)
     if all(row.error is not None for row in race.result.rows):
         raise InputError(f"solvers: none of them has a result, see {out / 'report.html'}")
@@ -122,7 +122,7 @@ def _say(race: Race, out: Path) -> None:
     print(f"problem  {plan.problem.name}\nrows     {rows}, {race.work:,.0f} evaluations\nout      {out}", flush=True)
 
 
-def _run(race: Race, out: Path, cfg: Mapping[str, Any]) -> None:
+def _run(race: Race, out: Path, cfg: Mapping[str, Any], logger: Logger | None) -> None:
     """Measure row after row; after each, all finished ones are on disk. Ctrl-C makes a report of them, and stops."""
     runs.write_config(out, cfg)
     labels = [f"{c.name}, {b or 'own steps'}" for _, c, b in race.entries]
@@ -138,7 +138,7 @@ def _run(race: Race, out: Path, cfg: Mapping[str, Any]) -> None:
                 bar.set_description(labels[i + 1] if i + 1 < len(labels) else "done")
         except KeyboardInterrupt:
             bar.close()
-            finish(out, _noted(race, interrupted=True), cfg, None)
+            finish(out, _noted(race, interrupted=True), cfg, logger)
             raise
         _noted(race)
 

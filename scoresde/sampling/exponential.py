@@ -145,18 +145,18 @@ class ExponentialMultistep(GridSolver):
         predict, correct = weights[: self.order], weights[self.order :]
         prediction = model(x, t)
         depth = max(self.order, self.corrector) - 1
-        values = (prediction.combine(x0=x0, eps=eps),) if depth else ()
+        values: tuple[Tensor, ...] = (prediction.combine(x0=x0, eps=eps),) if depth or self.corrector else ()
         values += state.values if state else ()
         base = None
         if not self.corrector:
             x = prediction.combine(x=decay, x0=predict[0] * x0, eps=predict[0] * eps)
             x = accumulate(x, predict[1:], values[1:])
             return Step(add(x, std, noise()) if std else x, History(values[:depth], None))
-        if state:
-            x = accumulate(state.base, correct, values)
-        base = x * decay
+        base = accumulate(state.base, correct, values) * decay if state else x * decay
         base = add(base, std, noise()) if std else base
-        return Step(accumulate(base.clone(), predict, values), History(values[:depth], base))
+        c, newest = predict[0], values[0]
+        x = base + c * newest if isinstance(c, Tensor) else torch.add(base, newest, alpha=c)  # base is kept
+        return Step(accumulate(x, predict[1:], values[1:]), History(values[:depth], base))
 
 
 class Ancestral(ExponentialMultistep):

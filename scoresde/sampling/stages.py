@@ -48,7 +48,7 @@ class Stages(GridSolver):
                 z = noise(k - 1)
                 kick = z * stage.std if kick is None else add(kick, stage.std, z)
             if kick is not None:
-                at = at + kick
+                at = at.add_(kick)  # its own: the first stage has no noise
             if k < len(plan) - 1:
                 values.append(model(at, stage.t).combine(x=stage.x, x0=stage.x0, eps=stage.eps))
         return Step(at)

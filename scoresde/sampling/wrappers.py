@@ -53,7 +53,8 @@ class Churn(GridSolver):
         require(math.isfinite(self.churn) and self.churn >= 0, "churn", self.churn, "give a number >= 0")
         require(0 <= self.lowest < self.highest, "lowest", self.lowest, f"give a ratio from 0 to {self.highest}")
         require(self.noise > 0, "noise", self.noise, "give a factor > 0, such as 1")
-        if self.inner.least_steps > 1 or not isinstance(self.inner, GridSolver):
+        looks_back = self.inner.least_steps > 1 or getattr(self.inner, "corrector", None)
+        if looks_back or not isinstance(self.inner, GridSolver):
             name = type(self.inner).__name__
             raise InputError(f"solver: churn needs a one-step rule, and {name} is none; use heun, dpmpp_2s or euler")
 
