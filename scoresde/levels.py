@@ -4,14 +4,16 @@ Both work on the numbers u in [0, 1) from which a loss takes its times, so they 
 times: equal parts of [0, 1) are equal parts of that density. Both leave the expectation of the loss as it is.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
 from scoresde.errors import InputError
 
-_BINS = 64  # equal parts of the density of times
-_MEMORY = 256  # the history forgets over so many items for each bin
-_ENOUGH = 10  # items that a bin must have seen lately
+_BINS = 32
+_MEMORY = 128  # items over which a bin forgets
+_ENOUGH = 10  # items that each bin must have seen
 _EVEN = 0.1  # share of items that follow the density of the loss itself; no weight exceeds its inverse
 
 
@@ -29,10 +31,11 @@ def stratified(u: Tensor) -> Tensor:
 class LossHistory:
     """Importance sampling of noise levels from the losses seen so far.
 
-    The unit interval of u is cut into K = 64 bins. With second moments m_j of the loss in bin j over the recent past,
-    the density of u, and the weight that keeps the expectation, are
+    The unit interval of u is cut into K = 32 bins of widths p_j, narrower at the ends, where losses may grow without
+    bound. With second moments m_j of the last losses in bin j, the density of u, and the weight that keeps the
+    expectation, are
 
-        q_j = 0.9 sqrt(m_j) / mean_i sqrt(m_i) + 0.1,    w = 1 / q_j <= 10
+        q_j = 0.9 sqrt(m_j) / sum_i p_i sqrt(m_i) + 0.1,    w = 1 / q_j <= 10
 
     where sqrt(m_j) has the smallest variance of all densities (Nichol and Dhariwal 2021, arXiv 2102.09672, section 3.3,
     there for discrete times), and the constant bounds the weights. Until each bin has seen ten items, q = 1.
@@ -42,20 +45,22 @@ class LossHistory:
         device: where losses lie.
 
     Attributes:
+        edges: of the bins, float64 (K + 1,), (1 - cos(pi k / K)) / 2.
         sums: the history, float64 (K, 2): of each bin, the number of items and the sum of their squared losses, both
-            discounted by the number of all items since, with a memory of 256 items for each bin. It decides what comes,
-            so it belongs in checkpoints.
+            discounted with a memory of 128 items. It decides what comes, so it belongs in checkpoints.
     """
 
     def __init__(self, device: torch.device | str = "cpu") -> None:
+        angles = torch.arange(_BINS + 1, dtype=torch.float64, device=device) * (math.pi / _BINS)
+        self.edges = torch.sin(angles / 2) ** 2  # exact at 0, where a cosine would cancel
         self.sums = torch.zeros(_BINS, 2, dtype=torch.float64, device=device)
 
     def density(self) -> Tensor:
-        """The density q of u in each bin, (K,), of mean 1."""
+        """The density q of u in each bin, (K,), of mean 1 over the unit interval."""
         count, squares = self.sums.unbind(1)
-        spread = (squares / count.clamp(min=1)).sqrt()
-        q = (1 - _EVEN) * spread / spread.mean() + _EVEN
-        return torch.where((count.min() >= _ENOUGH) & (spread.mean() > 0), q, 1.0)
+        size = (squares / count.clamp(min=1)).sqrt()
+        mean = (self.edges.diff() * size).sum()
+        return torch.where((count.min() >= _ENOUGH) & (mean > 0), (1 - _EVEN) * size / mean + _EVEN, 1.0)
 
     def draw(self, v: Tensor) -> tuple[Tensor, Tensor]:
         """Numbers u of density q from uniform v, by the inverse of the distribution function, and their weights 1/q.
@@ -66,19 +71,20 @@ class LossHistory:
         Returns:
             u in [0, 1) and weights, float64 (B,).
         """
-        q, v = self.density(), v.to(self.sums.device, torch.float64)
-        ends = q.cumsum(0) / _BINS
+        q, v = self.density(), v.to(self.sums.device, torch.float64, non_blocking=True)
+        masses = q * self.edges.diff()
+        ends = masses.cumsum(0)
         bins = torch.searchsorted(ends[:-1], v, right=True)
-        within = (v - (ends - q / _BINS)[bins]) / q[bins]
-        u = (bins / _BINS + within).clamp(0, 1 - 2.0**-53)
-        return u, 1 / q[bins]
+        u = self.edges[bins] + (v - (ends - masses)[bins]) / q[bins]
+        return u.clamp(0, 1 - 2.0**-53), 1 / q[bins]
 
     def update(self, u: Tensor, loss: Tensor) -> None:
         """Take in the losses (B,), without weights, of a whole batch at numbers u (B,) that `draw` gave."""
+        bins = torch.searchsorted(self.edges[1:-1], u, right=True)
+        members = bins == torch.arange(_BINS, device=u.device)[:, None]
         items = torch.stack([torch.ones_like(u), loss.detach().to(u.dtype) ** 2], 1)
-        members = (u * _BINS).long() == torch.arange(_BINS, device=u.device)[:, None]
-        # a product of matrices, since scattered additions on CUDA come in any order
-        self.sums = self.sums * (1 - 1 / (_BINS * _MEMORY)) ** len(u) + members.to(u.dtype) @ items
+        new = members.to(u.dtype) @ items  # a product, since scattered additions on CUDA come in any order
+        self.sums = self.sums * (1 - 1 / _MEMORY) ** new[:, :1] + new
 
     def state(self) -> dict[str, Tensor]:
         """What a checkpoint must hold."""

@@ -72,7 +72,7 @@ class DenoisingScoreMatching:
 
     def __call__(self, model: ScoreModel, x0: Tensor, u: Tensor, eps: Tensor, cond: Tensor | None = None) -> LossTerms:
         """Loss of each sample for data x0 (B, *event), uniform numbers u (B,) and normal numbers eps (B, *event)."""
-        t = self.sample_times(model.sde, u.to(x0.device))
+        t = self.sample_times(model.sde, u.to(x0.device, non_blocking=True))
         alpha, sigma, lam = (torch.as_tensor(a) for a in model.levels(t))
         c = model.preconditioning(alpha, sigma, lam)
         x = expand(alpha, x0) * x0 + expand(sigma, x0) * eps
