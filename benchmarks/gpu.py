@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # scoresde need no
 from gpu_checks import checks
 from gpu_report import Report
 from gpu_sampling import peers, sampling
-from gpu_training import matmuls, training
+from gpu_training import matmuls, networks, training
 
 SECTIONS = {  # each with its share of the time that is left when it begins
     "matmul": (matmuls, 0.1),
@@ -39,16 +39,19 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="tiny sizes")
     parser.add_argument("--seconds", type=float, default=450.0, help="for all sections together")
     parser.add_argument("--only", nargs="+", choices=SECTIONS, default=list(SECTIONS), help="sections to run")
+    parser.add_argument("--networks", nargs="+", default=[], help="train these only, such as UNet NCSNpp")
     parser.add_argument("--out", type=Path, help="file for the results")
     arguments = parser.parse_args()
     device = torch.device(arguments.device)
     if device.type == "cuda" and not torch.cuda.is_available():
         parser.error("there is no CUDA device here; give --device cpu --quick")
+    if unknown := set(arguments.networks) - set(networks(arguments.quick)):
+        parser.error(f"no network {', '.join(sorted(unknown))}; there are {', '.join(networks(arguments.quick))}")
     report = Report(device, arguments.quick, arguments.seconds, arguments.out)
     for name in arguments.only:
         section, share = SECTIONS[name]
         report.begin(name, share if name != arguments.only[-1] else 1.0)
-        section(report)
+        section(report, *([arguments.networks] if name == "training" else []))
     failed = [row["name"] for row in report.rows if row.get("passed") is False]
     failed += [row["name"] for row in report.rows if row["section"] == "checks" and "error" in row]
     print(f"\nwritten to {report.write()}")

@@ -66,7 +66,7 @@ class Report:
         except OutOfTime:
             found = {"skipped": "no time left"}
         except ImportError as error:
-            found = {"skipped": f"{error.name or error} is not installed"}
+            found = {"skipped": f"{error.name or error} is missing"}
         except Exception as error:
             found = {"error": f"{type(error).__name__}: {error}".splitlines()[0][:200]}
         if self.device.type == "cuda":

@@ -4,7 +4,7 @@ import copy
 import functools
 import inspect
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,7 +42,7 @@ class Way:
         return " + ".join([self.precision, *(name for name, there in extras.items() if there)])
 
 
-WAYS = (  # the most telling ones first, since the time may end
+WAYS = (  # the most telling ones first, since time may run out
     Way("fp32", plain=True),
     Way("fp32"),
     Way("tf32"),
@@ -147,31 +147,41 @@ def peaks(report: Report) -> dict[str, float]:
     return {row["name"].split(", ")[1]: row["tflops"] for row in rows}
 
 
-def training(report: Report) -> None:
-    """Images per second of whole training steps: random numbers, loss, gradient, Adam, average of the weights."""
+def networks(quick: bool) -> dict[str, tuple[Callable[[], nn.Module], int]]:
+    """What is trained: how to make it, and the batch size. The first ones are compiled first."""
+    options, batch = (TINY, 4) if quick else (LARGE, 256)
+    names = ("UNet", "NCSNpp") if quick else ("UNet", "NCSNpp", "DDPMpp", "ADM", "EDM2", "DiT")
+    found: dict[str, tuple[Callable[[], nn.Module], int]]
+    found = {name: (functools.partial(network, name, options), batch) for name in names}
+    if not quick:
+        found |= {"small UNet": (functools.partial(network, "UNet", SMALL), 16)}
+        found |= {"diffusers UNet2DModel": (diffusers_unet, batch)}
+    return found
+
+
+def training(report: Report, chosen: Sequence[str] = ()) -> None:
+    """Images per second of whole training steps: random numbers, loss, gradient, Adam, average of the weights.
+
+    Args:
+        chosen: names of networks; all unless given. Those that are not there are one row.
+    """
     report.row("random numbers of 256 images", lambda: _numbers(report))
-    options, batch = (TINY, 4) if report.quick else (LARGE, 256)
-    cases: list[tuple[str, Callable[[], nn.Module], int, tuple[Way, ...]]] = [
-        ("UNet", lambda: network("UNet", options), batch, WAYS[:6]),
-        ("small UNet", lambda: network("UNet", SMALL), 16, FEW),
-        *(
-            (name, lambda n=name: network(n, options), batch, FEW)
-            for name in ("NCSNpp", "DDPMpp", "ADM", "EDM2", "DiT")
-        ),
-        ("diffusers UNet2DModel", diffusers_unet, batch, FEW),
-        ("UNet", lambda: network("UNet", options), batch, WAYS[6:]),
-    ]
+    cases = {k: v for k, v in networks(report.quick).items() if not chosen or k in chosen}
+    known = precisions(report.device)
+    todo = [(name, way) for way in WAYS for name in cases if way.precision in known and (name == "UNet" or way in FEW)]
+    todo.sort(key=lambda pair: pair[1].compiled)  # compilation takes what time there is
     plain: dict[str, float] = {}  # images per second of the plain loop
-    for name, make, size, ways in cases[:1] + cases[2:3] if report.quick else cases:
-        for way in ways:
-            if way.precision not in precisions(report.device) or (way.compiled and report.quick):
-                continue
-            action = functools.partial(_train, report, make, size, way, plain.get(name))
-            row = report.row(f"{name}, {way}", action, COMPILING if way.compiled else 5.0)
-            if way.plain and "images_per_second" in row:
-                plain[name] = row["images_per_second"]
-            if "not installed" in row.get("skipped", ""):
-                break
+    absent: set[str] = set()
+    for name, way in todo:
+        if name in absent or (way.compiled and report.quick):
+            continue
+        make, batch = cases[name]
+        action = functools.partial(_train, report, make, batch, way, plain.get(name))
+        row = report.row(f"{name}, {way}", action, COMPILING if way.compiled else 5.0)
+        if way.plain and "images_per_second" in row:
+            plain[name] = row["images_per_second"]
+        if "missing" in row.get("skipped", ""):
+            absent.add(name)
 
 
 def _numbers(report: Report) -> Figures:

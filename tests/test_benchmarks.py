@@ -48,7 +48,7 @@ def test_the_gpu_script_runs_on_a_cpu_with_little_installed(tmp_path: Path) -> N
     ):
         assert found[section, name][figure] > 0
     assert found["sampling", "dpmpp_2m, 20 steps, fp32"]["nfe"] == 20
-    assert found["peers", "dpmpp_2m of diffusers, 20 calls, bf16"]["skipped"] == "diffusers is not installed"
+    assert found["peers", "dpmpp_2m of diffusers, 20 calls, bf16"]["skipped"] == "diffusers is missing"
     content = json.loads(file.read_text())
     assert {"date", "cpu", "torch", "python", "threads", "device"} <= content.keys()
     assert str(file) in done.stdout
@@ -60,7 +60,7 @@ def test_the_gpu_script_says_what_is_missing_what_fails_and_when_time_is_up(tmp_
     words = ["--device", "cpu", "--quick"]
     done = script("gpu.py", *words, "--only", "peers", "--out", str(file), missing=(*NEEDLESS, "torchdiffeq"))
     assert done.returncode == 0, done.stderr
-    assert rows(file)["peers", "dopri5 of torchdiffeq, 1e-3, bf16"]["skipped"] == "torchdiffeq is not installed"
+    assert rows(file)["peers", "dopri5 of torchdiffeq, 1e-3, bf16"]["skipped"] == "torchdiffeq is missing"
     broken = (
         "import time, torch, gpu_checks\n"
         "gpu_checks.SAME[torch.float64] = -1.0\n"  # no error is as small
