@@ -45,9 +45,10 @@ def main() -> int:
     device = torch.device(arguments.device)
     if device.type == "cuda" and not torch.cuda.is_available():
         parser.error("there is no CUDA device here; give --device cpu --quick")
-    if unknown := set(arguments.networks) - set(networks(arguments.quick)):
-        parser.error(f"no network {', '.join(sorted(unknown))}; there are {', '.join(networks(arguments.quick))}")
     report = Report(device, arguments.quick, arguments.seconds, arguments.out)
+    known = networks(report.event, report.quick)
+    if unknown := set(arguments.networks) - known.keys():
+        parser.error(f"no network {', '.join(sorted(unknown))}; there are {', '.join(known)}")
     for name in arguments.only:
         section, share = SECTIONS[name]
         report.begin(name, share if name != arguments.only[-1] else 1.0)

@@ -42,6 +42,11 @@ class Report:
         self.section, self.until = "", self.began + self.seconds
 
     @property
+    def event(self) -> tuple[int, ...]:
+        """Shape of an image."""
+        return (3, 8, 8) if self.quick else (3, 32, 32)
+
+    @property
     def left(self) -> float:
         """Seconds left for this section."""
         return self.until - time.perf_counter()

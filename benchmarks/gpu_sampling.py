@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from gpu_report import Figures, Report, precisions, under
-from gpu_training import COMPILING, EVENT, LARGE, TINY, compiled_for_sampling, network
+from gpu_training import COMPILING, LARGE, TINY, compiled_for_sampling, network
 from torch import nn
 
 from scoresde import VPSDE, Sampler, ScoreModel
@@ -38,7 +38,7 @@ class Problem:
     def __init__(self, report: Report) -> None:
         self.report, self.batch = report, 4 if report.quick else 500
         self.n = 4 if report.quick else 1000
-        self.net = network("UNet", TINY if report.quick else LARGE).to(report.device).eval()
+        self.net = network("UNet", report.event, TINY if report.quick else LARGE).to(report.device).eval()
         self.net = self.net.to(memory_format=torch.channels_last)
         with torch.no_grad():
             for p in self.net.parameters():
@@ -47,7 +47,7 @@ class Problem:
     def one_call(self, name: str, net: nn.Module) -> float:
         """Seconds of one bare evaluation of a batch."""
         device = self.report.device
-        x = torch.randn(self.batch, *EVENT, device=device).contiguous(memory_format=torch.channels_last)
+        x = torch.randn(self.batch, *self.report.event, device=device).contiguous(memory_format=torch.channels_last)
         c = torch.zeros(1, device=device).expand(self.batch)
         with torch.no_grad():
             return self.report.timed(under(name, device, lambda: net(x, c)), 1.0)
@@ -59,7 +59,7 @@ class Problem:
 
         def run() -> None:
             nonlocal nfe
-            nfe = sampler.sample(model, EVENT, self.n, batch_size=self.batch).nfe
+            nfe = sampler.sample(model, report.event, self.n, batch_size=self.batch).nfe
 
         action = under(name, report.device, run)
         memory = report.peak_memory(action)  # the first time, which warms up
@@ -132,7 +132,7 @@ def _diffusers(p: Problem, name: str) -> Figures:
     def run() -> None:
         for _ in range(0, p.n, p.batch):
             scheduler.set_timesteps(20, device=device)
-            x = torch.randn(p.batch, *EVENT, device=device)
+            x = torch.randn(p.batch, *p.report.event, device=device)
             for t in scheduler.timesteps:
                 c = (t.float() / 1000 - 0.5).expand(p.batch)
                 x = scheduler.step(p.net(x, c).float(), t, x, return_dict=False)[0]

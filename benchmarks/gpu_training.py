@@ -19,7 +19,6 @@ from scoresde.levels import stratified
 from scoresde.loss import DenoisingScoreMatching
 from scoresde.noise import Noise
 
-EVENT = (3, 32, 32)
 COMPILING = 75.0  # seconds that a compiled row must have left to be begun
 # options for whatever network takes them: that of CIFAR-10 in arXiv 2011.13456, with half its blocks, and a small one
 LARGE = {"channels": 128, "multipliers": (1, 2, 2, 2), "blocks": 2, "attention": (1,), "groups": 32, "dropout": 0.0}
@@ -58,8 +57,8 @@ WAYS = (  # the most telling ones first, since time may run out
 FEW = (WAYS[0], WAYS[4], WAYS[5])
 
 
-def network(name: str, options: dict[str, Any]) -> nn.Module:
-    """A network of scoresde.nets on CPU, with those of the options that it has.
+def network(name: str, event: tuple[int, ...], options: dict[str, Any]) -> nn.Module:
+    """A network of scoresde.nets for images of that shape, on the CPU, with those of the options that it has.
 
     Raises:
         ImportError: there is none of this name.
@@ -70,7 +69,7 @@ def network(name: str, options: dict[str, Any]) -> nn.Module:
     torch.manual_seed(0)
     known = inspect.signature(kind).parameters
     chosen = {**options, **DDPMPP} if name == "DDPMpp" else options
-    net: nn.Module = kind(EVENT, **{k: v for k, v in chosen.items() if k in known})
+    net: nn.Module = kind(event, **{k: v for k, v in chosen.items() if k in known})
     return net
 
 
@@ -95,9 +94,9 @@ def diffusers_unet() -> nn.Module:
     return Called()
 
 
-def operations(net: nn.Module, device: torch.device) -> float:
+def operations(net: nn.Module, event: tuple[int, ...], device: torch.device) -> float:
     """Floating-point operations of matrix products and convolutions, forward and backward, for one image."""
-    x, c = torch.randn(2, *EVENT, device=device), torch.zeros(2, device=device)
+    x, c = torch.randn(2, *event, device=device), torch.zeros(2, device=device)
     with FlopCounterMode(display=False) as counter:
         net(x, c).square().mean().backward()
     net.zero_grad(set_to_none=True)
@@ -147,14 +146,14 @@ def peaks(report: Report) -> dict[str, float]:
     return {row["name"].split(", ")[1]: row["tflops"] for row in rows}
 
 
-def networks(quick: bool) -> dict[str, tuple[Callable[[], nn.Module], int]]:
+def networks(event: tuple[int, ...], quick: bool) -> dict[str, tuple[Callable[[], nn.Module], int]]:
     """What is trained: how to make it, and the batch size. The first ones are compiled first."""
     options, batch = (TINY, 4) if quick else (LARGE, 256)
     names = ("UNet", "NCSNpp") if quick else ("UNet", "NCSNpp", "DDPMpp", "ADM", "EDM2", "DiT")
     found: dict[str, tuple[Callable[[], nn.Module], int]]
-    found = {name: (functools.partial(network, name, options), batch) for name in names}
+    found = {name: (functools.partial(network, name, event, options), batch) for name in names}
     if not quick:
-        found |= {"small UNet": (functools.partial(network, "UNet", SMALL), 16)}
+        found |= {"small UNet": (functools.partial(network, "UNet", event, SMALL), 16)}
         found |= {"diffusers UNet2DModel": (diffusers_unet, batch)}
     return found
 
@@ -166,7 +165,7 @@ def training(report: Report, chosen: Sequence[str] = ()) -> None:
         chosen: names of networks; all unless given. Those that are not there are one row.
     """
     report.row("random numbers of 256 images", lambda: _numbers(report))
-    cases = {k: v for k, v in networks(report.quick).items() if not chosen or k in chosen}
+    cases = {k: v for k, v in networks(report.event, report.quick).items() if not chosen or k in chosen}
     known = precisions(report.device)
     todo = [(name, way) for way in WAYS for name in cases if way.precision in known and (name == "UNet" or way in FEW)]
     todo.sort(key=lambda pair: pair[1].compiled)  # compilation takes what time there is
@@ -186,16 +185,16 @@ def training(report: Report, chosen: Sequence[str] = ()) -> None:
 
 def _numbers(report: Report) -> Figures:
     steps = itertools.count()
-    seconds = report.timed(lambda: Noise(0).normal("train", next(steps), (256, *EVENT), report.device), 0.5)
+    seconds = report.timed(lambda: Noise(0).normal("train", next(steps), (256, *report.event), report.device), 0.5)
     return {"ms": 1e3 * seconds}
 
 
 def _train(report: Report, make: Callable[[], nn.Module], batch: int, way: Way, plain: float | None) -> Figures:
     device, net = report.device, make().to(report.device)
-    flops = operations(net, device)
+    flops = operations(net, report.event, device)
     if way.channels_last:
         net = net.to(memory_format=torch.channels_last)
-    step = under(way.precision, device, training_step(net, batch, way, device))
+    step = under(way.precision, device, training_step(net, report.event, batch, way, device))
     seconds = report.timed(step, 2.0)
     rate = batch / seconds
     achieved, peak = flops * rate / 1e12, peaks(report).get(way.precision)
@@ -211,7 +210,9 @@ def _train(report: Report, make: Callable[[], nn.Module], batch: int, way: Way, 
     }
 
 
-def training_step(net: nn.Module, batch: int, way: Way, device: torch.device) -> Callable[[], None]:
+def training_step(
+    net: nn.Module, event: tuple[int, ...], batch: int, way: Way, device: torch.device
+) -> Callable[[], None]:
     """One step after the other; without autocast, which is the caller's."""
     average = [p.detach().clone() for p in net.parameters()]
     weights = list(net.parameters())
@@ -219,7 +220,7 @@ def training_step(net: nn.Module, batch: int, way: Way, device: torch.device) ->
         torch.compiler.reset()  # or the networks of earlier rows count against the limit of recompilations
     model = ScoreModel(torch.compile(net) if way.compiled else net, VPSDE())
     optimizer = torch.optim.Adam(weights, lr=1e-4, fused=not way.plain)
-    loss, data = DenoisingScoreMatching("edm", "log_normal"), torch.randn(2048, *EVENT, device=device)
+    loss, data = DenoisingScoreMatching("edm", "log_normal"), torch.randn(2048, *event, device=device)
     steps = itertools.count()
 
     def inputs(k: int) -> tuple[Tensor, Tensor, Tensor]:
