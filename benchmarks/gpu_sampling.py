@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from gpu_report import Figures, Report, precisions, under
+from gpu_report import Figures, Report, precision, precisions, under
 from gpu_training import COMPILING, LARGE, TINY, compiled_for_sampling, network
 from torch import nn
 
@@ -49,8 +49,8 @@ class Problem:
         device = self.report.device
         x = torch.randn(self.batch, *self.report.event, device=device).contiguous(memory_format=torch.channels_last)
         c = torch.zeros(1, device=device).expand(self.batch)
-        with torch.no_grad():
-            return self.report.timed(under(name, device, lambda: net(x, c)), 1.0)
+        with torch.no_grad(), precision(name, device):  # one context, so that weights are cast once, as in a loop
+            return self.report.timed(lambda: net(x, c), 1.0)
 
     def sample(self, name: str, sampler: Sampler, bare: float | None, net: nn.Module | None = None) -> Figures:
         """Seconds for 1,000 images, and the share beside `bare` seconds of each call of the network."""

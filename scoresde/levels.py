@@ -53,13 +53,14 @@ class LossHistory:
     def __init__(self, device: torch.device | str = "cpu") -> None:
         angles = torch.arange(_BINS + 1, dtype=torch.float64, device=device) * (math.pi / _BINS)
         self.edges = torch.sin(angles / 2) ** 2  # exact at 0, where a cosine would cancel
+        self._widths = self.edges.diff()
         self.sums = torch.zeros(_BINS, 2, dtype=torch.float64, device=device)
 
     def density(self) -> Tensor:
         """The density q of u in each bin, (K,), of mean 1 over the unit interval."""
         count, squares = self.sums.unbind(1)
         size = (squares / count.clamp(min=1)).sqrt()
-        mean = (self.edges.diff() * size).sum()
+        mean = (self._widths * size).sum()
         return torch.where((count.min() >= _ENOUGH) & (mean > 0), (1 - _EVEN) * size / mean + _EVEN, 1.0)
 
     def draw(self, v: Tensor) -> tuple[Tensor, Tensor]:
@@ -72,7 +73,7 @@ class LossHistory:
             u in [0, 1) and weights, float64 (B,).
         """
         q, v = self.density(), v.to(self.sums.device, torch.float64, non_blocking=True)
-        masses = q * self.edges.diff()
+        masses = q * self._widths
         ends = masses.cumsum(0)
         bins = torch.searchsorted(ends[:-1], v, right=True)
         u = self.edges[bins] + (v - (ends - masses)[bins]) / q[bins]

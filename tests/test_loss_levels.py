@@ -19,6 +19,7 @@ from scoresde.loss import DenoisingScoreMatching, LossTerms
 from scoresde.noise import Noise
 from scoresde.training import Ema
 from scoresde.training.batches import Batches
+from scoresde.training.heldout import heldout_loss
 from scoresde.training.step import Step
 from scoresde.training.window import Window
 
@@ -87,6 +88,20 @@ def test_a_training_steps_levels_are_stratified_over_the_whole_batch() -> None:
         assert visited == [spread] * 3
         u = seen[1] * 32 % 1 if spread else seen[1]
         torch.testing.assert_close(u, Noise(7).uniform("time", 1, 32), rtol=0, atol=1e-14)
+
+
+def test_heldout_items_are_assigned_to_the_parts_by_a_permutation() -> None:
+    seen: list[Tensor] = []
+
+    class Watched(DenoisingScoreMatching):
+        def __call__(self, model: ScoreModel, x0: Tensor, u: Tensor, *rest: Any) -> LossTerms:
+            seen.append(u)
+            return super().__call__(model, x0, u, *rest)
+
+    heldout_loss(Watched(), model_and_optimizer()[0].eval(), moons().heldout, 16)
+    orders = {tuple((16 * u).long().tolist()) for u in seen}
+    assert len(orders) == len(seen) == 32
+    assert all(sorted(order) == list(range(16)) for order in orders)
 
 
 # ---- importance ----
@@ -296,6 +311,15 @@ def test_a_resumed_training_with_importance_is_the_same_to_the_bit(stop: int, tm
     fit(tmp_path / "plain", schedule="constant", **plain)
     assert "history" not in last(tmp_path / "plain").modules
     assert rows(tmp_path / "plain") != rows(tmp_path / "straight")  # it was at work
+
+
+def test_importance_may_begin_and_end_at_a_resume(tmp_path: Path) -> None:
+    fit(tmp_path, steps=10, schedule="constant", batch_size=512)
+    resume(tmp_path, steps=30, schedule="constant", batch_size=512, loss=DenoisingScoreMatching(importance=True))
+    sums = last(tmp_path, 30).modules["history"]["sums"]
+    assert sums[:, 0].min() > 10
+    resume(tmp_path, steps=32, schedule="constant", batch_size=512)
+    assert "history" not in last(tmp_path, 32).modules
 
 
 def test_a_history_of_another_form_is_refused() -> None:
