@@ -80,10 +80,15 @@ class LossHistory:
         return u.clamp(0, 1 - 2.0**-53), 1 / q[bins]
 
     def update(self, u: Tensor, loss: Tensor) -> None:
-        """Take in the losses (B,), without weights, of a whole batch at numbers u (B,) that `draw` gave."""
+        """Take in the losses (B,), without weights, of a whole batch at numbers u (B,) that `draw` gave.
+
+        Losses that are not finite are left out: half precision may skip such a step, else the training reports it.
+        """
         bins = torch.searchsorted(self.edges[1:-1], u, right=True)
         members = bins == torch.arange(_BINS, device=u.device)[:, None]
-        items = torch.stack([torch.ones_like(u), loss.detach().to(u.dtype) ** 2], 1)
+        loss = loss.detach().to(u.dtype)
+        finite = torch.isfinite(loss)
+        items = torch.stack([finite.to(u.dtype), torch.where(finite, loss**2, 0.0)], 1)
         new = members.to(u.dtype) @ items  # a product, since scattered additions on CUDA come in any order
         self.sums = self.sums * (1 - 1 / _MEMORY) ** new[:, :1] + new
 

@@ -214,6 +214,15 @@ def test_losses_of_zero_do_no_harm() -> None:
     assert torch.equal(weight, torch.ones_like(weight))
 
 
+def test_losses_that_are_not_finite_leave_no_trace() -> None:
+    history, other = filled(SHAPES["falling"]), filled(SHAPES["falling"])
+    u, loss = stratified(Noise(0).uniform("u", 0, 300)), Noise(0).normal("loss", 0, (300,), dtype=torch.float64)
+    kept = torch.arange(300) % 3 > 0
+    history.update(u, torch.where(kept, loss, torch.where(torch.arange(300) % 2 > 0, math.nan, math.inf)))
+    other.update(u[kept], loss[kept])
+    torch.testing.assert_close(history.sums, other.sums)
+
+
 def test_the_history_forgets() -> None:
     history = filled(SHAPES["falling"], batches=200)
     assert history.density()[0] > 2
