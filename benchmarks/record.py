@@ -15,19 +15,21 @@ def hardware() -> dict[str, object]:
     info = Path("/proc/cpuinfo")
     if info.exists():
         cpu = next((line.split(":")[1].strip() for line in info.read_text().splitlines() if "model name" in line), cpu)
+    gpu = {"gpu": torch.cuda.get_device_name(), "cuda": torch.version.cuda} if torch.cuda.is_available() else {}
     return {
         "cpu": cpu,
+        **gpu,
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "python": platform.python_version(),
     }
 
 
-def save(name: str, content: Mapping[str, Any]) -> Path:
-    """Write `content` to benchmarks/results/<name>-<date>.json and return the file."""
+def save(name: str, content: Mapping[str, Any], file: Path | None = None) -> Path:
+    """Write `content` to `file`, by default benchmarks/results/<name>-<date>.json, and return the file."""
     now = datetime.now().astimezone()
-    file = Path(__file__).parent / "results" / f"{name}-{now:%Y-%m-%d}.json"
-    file.parent.mkdir(exist_ok=True)
+    file = file or Path(__file__).parent / "results" / f"{name}-{now:%Y-%m-%d}.json"
+    file.parent.mkdir(exist_ok=True, parents=True)
     report = {"date": now.isoformat(timespec="seconds"), **hardware(), **content}
     file.write_text(json.dumps(report, indent=1) + "\n")
     return file

@@ -33,8 +33,10 @@ class DenoisingScoreMatching:
         weight: see above.
         times: density of the noise levels: `uniform` in t over [t_train, T], or `log_normal`, where
             log(sigma / alpha) ~ N(mean, std^2) cut to that range (arXiv 2206.00364, table 1).
-        stratified: give sample i of B the i-th of B equal parts of the density, which lowers the variance of the loss
-            without bias (Kingma et al. 2021, arXiv 2107.00630, app. I).
+        stratified: have a training give sample i of B the i-th of B equal parts of the density, which lowers the
+            variance of the loss without bias; see `scoresde.levels.stratified`.
+        importance: have a training visit more often the noise levels where the loss was large, with weights that keep
+            its expectation; see `scoresde.levels.LossHistory`.
         mean, std: of the log-normal density; not used by the uniform one.
 
     Raises:
@@ -46,19 +48,19 @@ class DenoisingScoreMatching:
         weight: Literal["noise", "likelihood", "edm"] = "noise",
         times: Literal["uniform", "log_normal"] = "uniform",
         stratified: bool = True,
+        importance: bool = False,
         mean: float = -1.2,
         std: float = 1.2,
     ) -> None:
         require(weight in ("noise", "likelihood", "edm"), "weight", weight, "give noise, likelihood or edm")
         require(times in ("uniform", "log_normal"), "times", times, "give uniform or log_normal")
         require(std > 0, "std", std, "give a standard deviation > 0")
-        self.weight, self.times, self.stratified, self.mean, self.std = weight, times, stratified, mean, std
+        self.weight, self.times, self.mean, self.std = weight, times, mean, std
+        self.stratified, self.importance = stratified, importance
 
     def sample_times(self, sde: SDE, u: Tensor) -> Tensor:
         """Times (B,) from uniform numbers u (B,) in [0, 1), by the inverse of the distribution function, float64."""
         u = u.to(torch.float64)
-        if self.stratified:
-            u = (torch.arange(len(u), dtype=u.dtype, device=u.device) + u) / len(u)
         if self.times == "uniform":
             return sde.t_train + (sde.T - sde.t_train) * u
         ends = torch.tensor([sde.t_train, sde.T], dtype=torch.float64)
@@ -70,7 +72,7 @@ class DenoisingScoreMatching:
 
     def __call__(self, model: ScoreModel, x0: Tensor, u: Tensor, eps: Tensor, cond: Tensor | None = None) -> LossTerms:
         """Loss of each sample for data x0 (B, *event), uniform numbers u (B,) and normal numbers eps (B, *event)."""
-        t = self.sample_times(model.sde, u.to(x0.device))
+        t = self.sample_times(model.sde, u.to(x0.device, non_blocking=True))
         alpha, sigma, lam = (torch.as_tensor(a) for a in model.levels(t))
         c = model.preconditioning(alpha, sigma, lam)
         x = expand(alpha, x0) * x0 + expand(sigma, x0) * eps

@@ -16,7 +16,7 @@ FLOORS = (
     {"precond", "dynamics"},
     {"model"},
     {"analytic"},
-    {"sampling", "loss", "doctor"},
+    {"sampling", "loss", "levels", "doctor"},
     {"data"},
     {"metrics", "loggers", "figures"},
     {"training"},

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from scoresde import SDE, VESDE, VPSDE, GaussianMixture, InputError, ScoreModel
 from scoresde.build import build
+from scoresde.levels import stratified
 from scoresde.loss import DenoisingScoreMatching, LossTerms
 from scoresde.noise import Noise
 from scoresde.precond import Precond, coefficients
@@ -46,6 +47,7 @@ def terms(
     """Loss terms in float64 for n draws of the data, and their times."""
     noise, x0 = Noise(seed), data.sample(n, seed)
     u, eps = noise.uniform("u", 0, n), noise.normal("eps", 0, x0.shape, dtype=torch.float64)
+    u = stratified(u) if loss.stratified else u  # as a training does
     return loss(model, x0, u, eps), loss.sample_times(model.sde, u)
 
 
@@ -177,20 +179,12 @@ def _cdf(name: str, loss: DenoisingScoreMatching, sde: SDE) -> Any:
     return lambda t: law.cdf(-sde.lam(torch.as_tensor(t)).numpy())
 
 
-@pytest.mark.parametrize("stratified", [False, True])
 @pytest.mark.parametrize("times", ["uniform", "log_normal"])
 @pytest.mark.parametrize("name", SDES)
-def test_times_have_the_density_asked_for(name: str, times: Any, stratified: bool) -> None:
-    sde, loss = sde_named(name), DenoisingScoreMatching(times=times, stratified=stratified)
+def test_times_have_the_density_asked_for(name: str, times: Any) -> None:
+    sde, loss = sde_named(name), DenoisingScoreMatching(times=times)
     cdf = _cdf(times, loss, sde)
-    if not stratified:
-        t = loss.sample_times(sde, Noise(1).uniform("u", 0, 5000))
-    else:
-        # of each batch take one item, always another: such draws are independent and pass through all strata
-        batches = [loss.sample_times(sde, Noise(1).uniform("u", k, 50)) for k in range(1000)]
-        t = torch.stack([batch[k % 50] for k, batch in enumerate(batches)])
-        for batch in batches[:20]:
-            assert (50 * cdf(batch.numpy())).astype(int).tolist() == list(range(50))
+    t = loss.sample_times(sde, Noise(1).uniform("u", 0, 5000))
     assert stats.kstest(t.numpy(), cdf).pvalue > 0.01
     assert sde.t_train <= t.min()
     assert t.max() <= sde.T
@@ -202,22 +196,9 @@ def test_the_ends_of_the_unit_interval_are_times_of_the_path(name: str) -> None:
     u = torch.tensor([0.0, 1 - 2.0**-53], dtype=torch.float64)
     for times in ("uniform", "log_normal"):
         for mean in (-1.2, 6.0, -6.0):  # outside the range of the SDE too
-            t = DenoisingScoreMatching(times=times, stratified=False, mean=mean).sample_times(sde, u)
+            t = DenoisingScoreMatching(times=times, mean=mean).sample_times(sde, u)
             assert torch.isfinite(t).all()
             assert sde.t_train <= t.min() <= t.max() <= sde.T
-
-
-def test_stratified_times_lower_the_variance_without_bias() -> None:
-    # in many dimensions the loss at a given time hardly varies: all but a few percent of the variance is of the time
-    data = GaussianMixture([1.0], torch.zeros(1, 64), torch.eye(64)[None])
-    model = model_that_says(data.posterior_mean, VPSDE())
-    means = {}
-    for stratified in (False, True):
-        loss = DenoisingScoreMatching(stratified=stratified)
-        means[stratified] = torch.stack([terms(loss, model, data, 64, seed)[0].loss.mean() for seed in range(300)])
-    assert means[True].var() < 0.1 * means[False].var()
-    difference = (means[True].mean() - means[False].mean()) / means[False].std() * math.sqrt(300)
-    assert abs(difference) < 4
 
 
 def test_densities_differ_by_importance_alone() -> None:

@@ -31,7 +31,8 @@ class Checkpoint:
 
     Attributes:
         step: training steps done.
-        modules: the tensors of each module by name: "model" with the raw weights, "ema" with the average.
+        modules: the tensors of each module by name: "model" with the raw weights, "ema" with the average, and "history"
+            of the losses where a training draws noise levels from it.
         optimizer: the tensors of the optimizer.
         state: everything else, as values that JSON can hold.
     """

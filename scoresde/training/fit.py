@@ -102,6 +102,8 @@ class Fit:
         self.step = Step(
             self.model, self.ema, self.optimizer, self.loss, batches, s.batch_size, self.seed, s.clip, rate, position
         )
+        if self.step.history is not None and self.start is not None and "history" in self.start.modules:
+            self.step.history.load(self.start.modules["history"])
 
     def __call__(self, signals: StopSignals) -> FitResult:
         """Train to the last step, or until a signal arrives."""
@@ -203,6 +205,8 @@ class Fit:
             **self.extra,
         }
         modules = {"model": module_state(self.model), "ema": module_state(self.ema.module)}
+        if self.step.history is not None:
+            modules["history"] = self.step.history.state()
         self.path = checkpoints.save(self.run, Checkpoint(self.done, modules, tensors, state))
         checkpoints.record_best(self.run, None if self.best is None else asdict(self.best))
         checkpoints.prune(self.run, self.settings.keep_last, () if self.best is None else (self.best.step,))

@@ -6,6 +6,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from scoresde.levels import LossHistory, stratified
 from scoresde.loss import LossTerms
 from scoresde.model import ScoreModel
 from scoresde.noise import Noise, derived_seed
@@ -22,6 +23,8 @@ _Draw = tuple[Tensor, Tensor, Tensor, int]  # data, uniform numbers, normal numb
 
 class Loss(Protocol):
     """What a training minimises, such as `scoresde.loss.DenoisingScoreMatching`."""
+
+    # if it has attributes `stratified` and `importance`, they say how the numbers u of a whole batch are drawn
 
     def __call__(self, model: ScoreModel, x0: Tensor, u: Tensor, eps: Tensor) -> LossTerms:
         """Loss of each sample for data x0 (B, *event), uniform numbers u (B,) and normal numbers eps (B, *event)."""
@@ -66,6 +69,7 @@ class Step:
         self.model, self.ema, self.optimizer, self.loss, self.batches = model, ema, optimizer, loss, batches
         self.batch_size, self.seed, self.clip, self.rate, self.position = batch_size, seed, clip, rate, position
         self.window = Window(model.sde)
+        self.history = LossHistory(model.device) if getattr(loss, "importance", False) else None
         self._noise, self._device, self._on_host = Noise(seed), model.device, model.device.type == "cpu"
         self._ahead = max(1, min(_STEPS_AHEAD, _VALUES_AHEAD // batches.at(0, batch_size).numel()))
         self._drawn: list[_Draw] = []  # inputs of the next steps, the last one first
@@ -79,19 +83,24 @@ class Step:
             self._drawn = [self._draw(k + i, self.position + i * self.batch_size) for i in range(self._ahead)][::-1]
         x0, u, eps, seed = self._drawn.pop()
         reseed(self._device, seed)
+        u, weight = (u, None) if self.history is None else self.history.draw(u)
         loss, lam = self.loss(self.model, x0, u, eps)
-        loss.mean().backward()  # type: ignore[no-untyped-call]
+        weighted = loss if weight is None else weight.to(loss.dtype) * loss
+        weighted.mean().backward()  # type: ignore[no-untyped-call]
         norm = self._clip()
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.ema.update(self.model)
-        self.window.add(LossTerms(loss.detach(), lam), norm)
+        if self.history is not None:
+            self.history.update(u, loss)
+        self.window.add(LossTerms(loss.detach(), lam), norm, weight)
         self.position += self.batch_size
 
     def _draw(self, k: int, position: int) -> _Draw:
         """All that is random in step k, whose data begin at `position`."""
         x0 = self.batches.at(position, self.batch_size)
         u = self._noise.uniform("time", k, self.batch_size)
+        u = stratified(u) if getattr(self.loss, "stratified", False) else u
         eps = self._noise.normal("train", k, x0.shape, self._device)
         return x0, u, eps, derived_seed(self.seed, "dropout", k)
 

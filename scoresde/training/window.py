@@ -37,25 +37,30 @@ class Window:
         self._losses: list[Tensor] = []
         self._lams: list[Tensor] = []
         self._norms: list[Tensor] = []
+        self._weights: list[Tensor] = []
 
     def __len__(self) -> int:
         return len(self._norms)
 
-    def add(self, terms: LossTerms, norm: Tensor) -> None:
-        """Take in one step: its loss terms, detached, and the norm of its gradient before clipping."""
+    def add(self, terms: LossTerms, norm: Tensor, weight: Tensor | None = None) -> None:
+        """Take in one step: its loss terms, detached, the norm of its gradient before clipping, and weights (B,)."""
         self._losses.append(terms.loss)
         self._lams.append(terms.lam)
         self._norms.append(norm)
+        if weight is not None:
+            self._weights.append(weight)
 
     def summary(self) -> tuple[dict[str, float], BadStep | None]:
         """Mean `loss` and `gradient_norm`, `loss_at/lam_...` for each bin that was visited; then start anew."""
         losses, lams, norms = torch.stack(self._losses), torch.stack(self._lams), torch.stack(self._norms)
-        self._losses, self._lams, self._norms = [], [], []
-        wide, bins = losses.to(torch.float64), ((lams - self._low) / self._width).long().clamp(0, _BINS - 1)
+        wide = losses.to(torch.float64)
+        weights = torch.stack(self._weights) if self._weights else torch.ones_like(wide)
+        self._losses, self._lams, self._norms, self._weights = [], [], [], []
+        wide, bins = weights * wide, ((lams - self._low) / self._width).long().clamp(0, _BINS - 1)
         members = [bins == i for i in range(_BINS)]
         numbers = [wide.mean(), norms.mean(dtype=torch.float64)]
         numbers += [torch.where(m, wide, 0.0).sum() for m in members]
-        numbers += [m.sum() for m in members]
+        numbers += [torch.where(m, weights, 0.0).sum() for m in members]
         finite = torch.isfinite(losses).all(1) & torch.isfinite(norms)
         numbers.append(finite.all())
         mean, norm, *rest, fine = torch.stack([n.to(torch.float64) for n in numbers]).tolist()
