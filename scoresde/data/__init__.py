@@ -3,6 +3,7 @@
 from scoresde.data.array import ArrayFile
 from scoresde.data.dataset import Dataset
 from scoresde.data.digits import Digits
+from scoresde.data.fashion_mnist import FashionMNIST
 from scoresde.data.folder import ImageFolder
 from scoresde.data.toys import Checkerboard, Moons, Rings, SwissRoll
 from scoresde.data.transform import Transform
@@ -12,6 +13,7 @@ __all__ = [
     "Checkerboard",
     "Dataset",
     "Digits",
+    "FashionMNIST",
     "ImageFolder",
     "Moons",
     "Rings",

@@ -24,13 +24,15 @@ class Dataset:
         train: training items (N, *event), float32, on the CPU.
         heldout: items that training never sees (M, *event), of the same kind.
         transform: the map between data units and model units.
-        train_labels: the class of each training item (N,), int64, for figures only; None without classes.
+        train_labels: the class of each training item (N,), int64; None without classes.
+        heldout_labels: the class of each held-out item (M,), int64; None without classes.
     """
 
     train: Tensor
     heldout: Tensor
     transform: Transform
     train_labels: Tensor | None = None
+    heldout_labels: Tensor | None = None
 
     @property
     def event_shape(self) -> tuple[int, ...]:
@@ -103,5 +105,5 @@ def assemble(
     train, heldout = (transform.encode(events[part]).float() for part in parts)
     if len(train) > 1 and bool((train == train[:1]).all()):
         raise InputError(f"data: all {len(train)} training items are the same; there is nothing to learn")
-    train_labels = None if labels is None else torch.from_numpy(labels[parts[0]].astype(np.int64))
-    return Dataset(train, heldout, transform, train_labels)
+    classes = (None, None) if labels is None else [torch.from_numpy(labels[part].astype(np.int64)) for part in parts]
+    return Dataset(train, heldout, transform, *classes)

@@ -77,8 +77,9 @@ class ImageFolder:
                 )
             images[k] = pixels
         assert images is not None
-        transform = Transform("image", images.shape[1:], 128.0, 128.0, low=0.0, high=255.0, levels=256, dtype="uint8")
-        return assemble(images, transform, split(len(images), self.held_out, self.split_seed))
+        return assemble(
+            images, Transform.of_bytes(images.shape[1:]), split(len(images), self.held_out, self.split_seed)
+        )
 
 
 def _pair(size: int | list[int] | None) -> tuple[int, int] | None:
