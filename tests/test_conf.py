@@ -176,8 +176,7 @@ def here(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", [f.split("/")[1] for f in GROUPS if f.startswith("experiment/")])
-def test_every_experiment_trains_and_samples(name, here, capsys, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(here / "cache"))
+def test_every_experiment_trains_and_samples(name, here, capsys):
     write_mnist(here / "clothes", side=8)
     small = ["trainer.steps=4", "trainer.batch_size=4", "n=8", "logger=none"]
     small += [] if name == "moons" else ["model.net.channels=8", "model.net.groups=4", "model.net.blocks=1"]

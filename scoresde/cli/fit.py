@@ -180,7 +180,7 @@ def _model(cfg: Mapping[str, Any], dataset: Dataset, settings: TrainSettings, de
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(derived_seed(settings.seed, "init", 0))
         model: ScoreModel = build(cfg["model"], "model", settings.packages, ScoreModel, sde=sde, event_shape=shape)
-        x = dataset.train[:2]
+        x = dataset.items[:2]
         _check_call(model.net, x)
         out = model.eval().raw(x, model.preconditioning(*model.levels(sde.T)))
     if out.shape != x.shape:

@@ -15,7 +15,7 @@ from scoresde.errors import InputError
 
 _REMEDY = (
     "install the Debian package dataset-fashion-mnist, give data.folder=<the folder of the four IDX files>, "
-    "or take data=huggingface data.path=fashion_mnist"
+    "or take data=huggingface data.path=zalando-datasets/fashion_mnist"
 )
 
 
@@ -28,6 +28,7 @@ class FashionMNIST:
     Args:
         folder: where train-images-idx3-ubyte, train-labels-idx1-ubyte and the two of t10k lie, each with or without
             .gz; None looks where the Debian package dataset-fashion-mnist puts them.
+        flip: show training every other image mirrored left to right; for things that have no left and right.
 
     Raises:
         InputError: from `load`: no such folder or file, or files that are damaged or do not fit each other.
@@ -35,8 +36,8 @@ class FashionMNIST:
     Reference: H. Xiao, K. Rasul and R. Vollgraf, Fashion-MNIST, arXiv 1708.07747.
     """
 
-    def __init__(self, folder: str | None = None) -> None:
-        self.folder = folder
+    def __init__(self, folder: str | None = None, flip: bool = False) -> None:
+        self.folder, self.flip = folder, flip
 
     def load(self) -> Dataset:
         """Reads the files."""
@@ -51,7 +52,9 @@ class FashionMNIST:
             )
         events = np.concatenate([images, tests])[:, None]
         parts = np.arange(len(images)), np.arange(len(images), len(events))
-        return assemble(events, Transform.of_bytes(events.shape[1:]), parts, np.concatenate([classes, test_classes]))
+        return assemble(
+            events, Transform.of_bytes(events.shape[1:]), parts, np.concatenate([classes, test_classes]), self.flip
+        )
 
 
 def _installed() -> Path:

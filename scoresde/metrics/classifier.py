@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from scoresde.data.cache import cache_folder
 from scoresde.errors import InputError, require
 
 if TYPE_CHECKING:
@@ -69,19 +70,13 @@ class Classifier:
             torch.manual_seed(self.seed)
             network = _Network(shape, self.features, len(classes)).eval()
         key = self._key(dataset.train, targets)
-        file = self._folder() / f"classifier-{key[:16]}.safetensors"
+        file = cache_folder(self.cache) / f"classifier-{key[:16]}.safetensors"
         weights = _stored(file, key)
         if weights is None:
             weights = self._trained(network, dataset.train, targets)
             _store(file, key, weights)
         network.load_state_dict(weights)
         return network.requires_grad_(False)
-
-    def _folder(self) -> Path:
-        if self.cache is not None:
-            return Path(self.cache).expanduser()
-        # the XDG base directory specification
-        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "scoresde"
 
     def _key(self, x: Tensor, targets: Tensor) -> str:
         """A hash of all that decides the weights."""
