@@ -5,6 +5,7 @@ from scoresde.data.dataset import Dataset
 from scoresde.data.digits import Digits
 from scoresde.data.fashion_mnist import FashionMNIST
 from scoresde.data.folder import ImageFolder
+from scoresde.data.huggingface import HuggingFace
 from scoresde.data.toys import Checkerboard, Moons, Rings, SwissRoll
 from scoresde.data.transform import Transform
 
@@ -14,6 +15,7 @@ __all__ = [
     "Dataset",
     "Digits",
     "FashionMNIST",
+    "HuggingFace",
     "ImageFolder",
     "Moons",
     "Rings",
