@@ -1,6 +1,7 @@
 """Data sources: each has simple constructor arguments and `load() -> Dataset`. No SDE, no network."""
 
 from scoresde.data.array import ArrayFile
+from scoresde.data.augment import Augmentation
 from scoresde.data.dataset import Dataset
 from scoresde.data.digits import Digits
 from scoresde.data.fashion_mnist import FashionMNIST
@@ -11,6 +12,7 @@ from scoresde.data.transform import Transform
 
 __all__ = [
     "ArrayFile",
+    "Augmentation",
     "Checkerboard",
     "Dataset",
     "Digits",
