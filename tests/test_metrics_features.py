@@ -207,6 +207,15 @@ def test_quality_is_that_of_its_parts_with_floors_of_as_many_training_items() ->
     assert not math.isnan(broken["recall_floor"])
 
 
+def test_a_classifier_that_cannot_be_is_found_before_a_training(clothes: Dataset, tmp_path: Path) -> None:
+    for metric in (FeatureQuality, FrechetDistance):
+        metric(nn.Flatten()).prepare(Moons(n=20).load())
+        with pytest.raises(InputError, match="takes images"):
+            metric(Classifier()).prepare(Moons(n=20).load())
+    FeatureQuality(Classifier(4, 1, cache=str(tmp_path))).prepare(clothes)
+    assert len(list(tmp_path.iterdir())) == 1
+
+
 def test_blur_and_noise_show_in_features_of_a_classifier(clothes: Dataset, tmp_path: Path) -> None:
     classifier = Classifier(features=8, epochs=2, cache=str(tmp_path))
     quality = FeatureQuality(classifier)

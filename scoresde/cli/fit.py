@@ -64,6 +64,9 @@ def train(cfg: dict[str, Any]) -> float | None:
         if start.run is not None and _complete(start, parts["trainer"].steps):
             return report.already_complete(start.run, parts["trainer"].steps)
         dataset: Dataset = parts["data"].load()
+        for metric in parts["metrics"].values():
+            if hasattr(metric, "prepare"):
+                metric.prepare(dataset)
         evaluate = _evaluation(parts, dataset, settings)
         cfg = _measured(cfg, dataset)
         model = _model(cfg, dataset, settings, device)

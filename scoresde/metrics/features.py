@@ -15,6 +15,15 @@ if TYPE_CHECKING:
     from scoresde.data.dataset import Dataset
 
 
+def network_of(features: nn.Module | Classifier, dataset: Dataset) -> nn.Module:
+    """The network that gives the features, trained on the data set if need be.
+
+    Raises:
+        InputError: a classifier cannot be trained on these data.
+    """
+    return features.network(dataset) if isinstance(features, Classifier) else features.eval()
+
+
 def features_of(
     features: nn.Module | Classifier, clouds: Sequence[Tensor], dataset: Dataset, batch_size: int = 500
 ) -> list[Tensor]:
@@ -28,7 +37,7 @@ def features_of(
     Raises:
         InputError: the network does not return one tensor with a row for each item.
     """
-    network = features.network(dataset) if isinstance(features, Classifier) else features.eval()
+    network = network_of(features, dataset)
     found = []
     for cloud in clouds:
         with torch.no_grad():

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from scoresde.errors import require
 from scoresde.metrics._events import flat_pair
 from scoresde.metrics.classifier import Classifier
-from scoresde.metrics.features import features_of
+from scoresde.metrics.features import features_of, network_of
 
 if TYPE_CHECKING:
     from scoresde.data.dataset import Dataset
@@ -55,6 +55,10 @@ class FrechetDistance:
     def __init__(self, features: nn.Module | Classifier, batch_size: int = 500) -> None:
         require(batch_size >= 1, "batch_size", batch_size, "give an integer >= 1")
         self.features, self.batch_size = features, batch_size
+
+    def prepare(self, dataset: Dataset) -> None:
+        """Do what takes time or may fail, before a long training and not after it."""
+        network_of(self.features, dataset)
 
     def __call__(self, samples: Tensor, dataset: Dataset) -> dict[str, float]:
         """Figures of samples (n, *event) in model units.

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from scoresde.errors import require
 from scoresde.metrics.classifier import Classifier
-from scoresde.metrics.features import features_of
+from scoresde.metrics.features import features_of, network_of
 from scoresde.metrics.frechet import frechet_distance
 from scoresde.metrics.kernel import kernel_distance
 from scoresde.metrics.manifold import precision_recall
@@ -49,6 +49,10 @@ class FeatureQuality:
         require(seed >= 0, "seed", seed, "give an integer >= 0")
         self.features, self.batch_size = features, batch_size
         self.block, self.neighbours, self.seed = block, neighbours, seed
+
+    def prepare(self, dataset: Dataset) -> None:
+        """Do what takes time or may fail, before a long training and not after it."""
+        network_of(self.features, dataset)
 
     def __call__(self, samples: Tensor, dataset: Dataset) -> dict[str, float]:
         """Figures of samples (n, *event) in model units, and with `_floor` those of n training items.
