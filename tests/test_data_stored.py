@@ -11,6 +11,7 @@ from torch import Tensor
 
 from scoresde.data import Dataset, ImageFolder, Transform
 from scoresde.data.cache import Item, kept
+from scoresde.data.dataset import assemble
 from scoresde.data.stored import Stored
 from scoresde.errors import InputError
 from scoresde.training.batches import Batches
@@ -38,7 +39,7 @@ def test_images_on_disk_are_those_in_memory(photos: Path, monkeypatch) -> None:
     large = loaded(photos)
     assert isinstance(small.items, Tensor)
     assert isinstance(large.items, Stored)
-    assert torch.equal(large.train, small.train)
+    assert torch.equal(large.items[:], small.train)
     assert torch.equal(large.heldout, small.heldout)
     assert (large.items.shape, large.event_shape) == ((18, 1, 4, 3), (1, 4, 3))
     assert large.items.nbytes == small.items.nbytes
@@ -125,10 +126,19 @@ def test_nothing_half_written_is_left_and_numbers_of_items_fit_the_header(tmp_pa
         kept(items(5), 5, "five", str(tmp_path / "file"))
 
 
+def test_figures_see_as_many_items_as_fit_into_memory_with_their_classes(tmp_path: Path, monkeypatch) -> None:
+    made = (Item(str(k), np.full((1, 2, 2), k, np.uint8), k) for k in range(50))
+    images = kept(made, 50, "numbered", str(tmp_path))
+    monkeypatch.setattr("scoresde.data.dataset._IN_MEMORY", 16 * 20)  # bytes of twenty images in float32
+    data = assemble(images.levels, Transform.of_bytes((1, 2, 2)), (np.arange(5, 50), np.arange(5)), images.labels)
+    assert data.train_labels is not None
+    assert data.transform.finish(data.train)[:, 0, 0, 0].tolist() == data.train_labels.tolist()
+    assert data.train_labels.tolist() == list(range(5, 50, 3))
+    assert (len(data.items), data.labels is not None and len(data.labels)) == (45, 45)
+
+
 def test_a_large_set_is_not_all_the_same_unless_it_is(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr("scoresde.data.dataset._IN_MEMORY", 1)
-    from scoresde.data.dataset import assemble
-
     same = kept((Item(str(k), np.ones((1, 2, 2), np.uint8)) for k in range(5)), 5, "same", str(tmp_path)).levels
     with pytest.raises(InputError, match="nothing to learn"):
         assemble(same, Transform.of_bytes((1, 2, 2)), (np.arange(4), np.arange(4, 5)))

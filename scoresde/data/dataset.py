@@ -29,7 +29,7 @@ class Dataset:
         items: training items (N, *event), float32, on the CPU; or where they lie on disk.
         heldout: items that training never sees (M, *event), float32, on the CPU.
         transform: the map between data units and model units.
-        train_labels: the class of each training item (N,), int64; None without classes.
+        labels: the class of each training item (N,), int64; None without classes.
         heldout_labels: the class of each held-out item (M,), int64; None without classes.
         flip: whether training sees every other item, an image, mirrored left to right.
     """
@@ -37,14 +37,23 @@ class Dataset:
     items: Tensor | Stored
     heldout: Tensor
     transform: Transform
-    train_labels: Tensor | None = None
+    labels: Tensor | None = None
     heldout_labels: Tensor | None = None
     flip: bool = False
 
     @property
     def train(self) -> Tensor:
-        """All training items as a tensor; those on disk are read and encoded, and take their full size in memory."""
-        return self.items if isinstance(self.items, Tensor) else self.items[:]
+        """The training items as a tensor, for figures; of those on disk as many, evenly spaced, as 2 GiB hold."""
+        return self.items if isinstance(self.items, Tensor) else self.items[:: self._step]
+
+    @property
+    def train_labels(self) -> Tensor | None:
+        """The classes of the items of `train`."""
+        return None if self.labels is None else self.labels[:: self._step]
+
+    @property
+    def _step(self) -> int:
+        return 1 if isinstance(self.items, Tensor) else -(-self.items.nbytes // _IN_MEMORY)
 
     @property
     def event_shape(self) -> tuple[int, ...]:
