@@ -1,6 +1,7 @@
 """What several tests share: objects from the YAML files of conf/, and problems whose answers are known."""
 
 import functools
+import gzip
 from pathlib import Path
 from typing import Any
 
@@ -105,3 +106,23 @@ def _exact_flow(model: Model, x: Tensor, lams: Tensor) -> Tensor:
 
 def exact_model(sde: SDE, data: GaussianMixture | None = None) -> ExactModel:
     return ExactModel(mixture() if data is None else data, sde)
+
+
+def write_idx(file: Path, values: np.ndarray, packed: bool = False) -> None:
+    """An IDX file of unsigned bytes, as the MNIST sets are handed out."""
+    content = bytes((0, 0, 8, values.ndim)) + np.array(values.shape, ">u4").tobytes() + values.tobytes()
+    file.write_bytes(gzip.compress(content) if packed else content)
+
+
+def write_mnist(folder: Path, train: int = 40, test: int = 20, side: int = 8) -> tuple[np.ndarray, np.ndarray]:
+    """The four files of a tiny set with classes that can be seen: images (n, side, side) and classes (n,)."""
+    rng, n = np.random.default_rng(0), train + test
+    classes = np.arange(n, dtype=np.uint8) % 4
+    images = rng.integers(0, 100, (n, side, side), dtype=np.uint8)
+    for image, c in zip(images, classes, strict=True):
+        image[c // 2 * side // 2 :][: side // 2, c % 2 * side // 2 :][:, : side // 2] += 150
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, part in (("train", slice(0, train)), ("t10k", slice(train, n))):
+        write_idx(folder / f"{name}-images-idx3-ubyte.gz", images[part], packed=True)
+        write_idx(folder / f"{name}-labels-idx1-ubyte", classes[part])
+    return images, classes

@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from support import write_idx, write_mnist
 
-from scoresde.data import ArrayFile, Digits, ImageFolder, Moons, Rings, SwissRoll
+from scoresde.data import ArrayFile, Digits, FashionMNIST, ImageFolder, Moons, Rings, SwissRoll
 from scoresde.errors import InputError
 
 
@@ -48,6 +49,22 @@ def write_bytes(name: str, content: bytes) -> Callable[[Path], ArrayFile]:
         return ArrayFile(str(folder / name))
 
     return make
+
+
+def write_clothes(
+    spoil: str | None = None, change: Callable[[Path], object] = Path.unlink
+) -> Callable[[Path], FashionMNIST]:
+    def make(folder: Path) -> FashionMNIST:
+        write_mnist(folder)
+        if spoil is not None:
+            change(folder / spoil)
+        return FashionMNIST(str(folder))
+
+    return make
+
+
+def rewrite(change: Callable[[bytes], bytes]) -> Callable[[Path], object]:
+    return lambda file: file.write_bytes(change(file.read_bytes()))
 
 
 two, hole = np.zeros((2, 2)), np.ones((4, 3))
@@ -101,6 +118,52 @@ BAD = {
     "folder: several sizes": (
         write_images((4, 4), (4, 4), (6, 5)),
         ["0.png is 4 x 4", "2.png is 6 x 5", "data.size=64"],
+    ),
+    "clothes: no folder": (
+        lambda d: FashionMNIST(str(d / "no")),
+        ["data.folder", "no is not a folder", "Debian package"],
+    ),
+    "clothes: a file is missing": (
+        write_clothes("t10k-labels-idx1-ubyte"),
+        ["data.folder", "t10k-labels-idx1-ubyte.gz"],
+    ),
+    "clothes: another file": (
+        write_clothes("train-labels-idx1-ubyte", rewrite(lambda b: b"%PDF-1.4" + b)),
+        ["train-labels-idx1-ubyte", "25 50 44 46", "00 00 08 01"],
+    ),
+    "clothes: an empty file": (
+        write_clothes("train-labels-idx1-ubyte", rewrite(lambda b: b"")),
+        ["begins with nothing"],
+    ),
+    "clothes: images for labels": (
+        write_clothes("t10k-labels-idx1-ubyte", lambda f: write_idx(f, np.zeros((20, 8, 8), np.uint8))),
+        ["t10k-labels-idx1-ubyte", "00 00 08 03"],
+    ),
+    "clothes: no header": (write_clothes("t10k-labels-idx1-ubyte", rewrite(lambda b: b[:6])), ["header", "6 of 8"]),
+    "clothes: cut off": (write_clothes("t10k-labels-idx1-ubyte", rewrite(lambda b: b[:-5])), ["holds 15", "says 20"]),
+    "clothes: too long": (
+        write_clothes("t10k-labels-idx1-ubyte", rewrite(lambda b: b + b"0")),
+        ["holds 21", "says 20"],
+    ),
+    "clothes: a cut gzip": (
+        write_clothes("train-images-idx3-ubyte.gz", rewrite(lambda b: b[:-40])),
+        ["train-images-idx3-ubyte.gz", "cannot be read"],
+    ),
+    "clothes: a damaged gzip": (
+        write_clothes("train-images-idx3-ubyte.gz", rewrite(lambda b: b[:200] + b"????" + b[204:])),
+        ["train-images-idx3-ubyte.gz", "cannot be read"],
+    ),
+    "clothes: more images than labels": (
+        write_clothes("train-labels-idx1-ubyte", lambda f: write_idx(f, np.zeros(39, np.uint8))),
+        ["40 train images", "39 train labels"],
+    ),
+    "clothes: two sets": (
+        write_clothes("t10k-images-idx3-ubyte.gz", lambda f: write_idx(f, np.zeros((20, 9, 8), np.uint8))),
+        ["(8, 8)", "(9, 8)", "one set"],
+    ),
+    "clothes: no pixels": (
+        write_clothes("train-images-idx3-ubyte.gz", lambda f: write_idx(f, np.zeros((40, 0, 8), np.uint8))),
+        ["no pixels", "(40, 0, 8)"],
     ),
     "held_out": (lambda _: Digits(held_out=1.0), ["held_out: 1.0", "between 0 and 1"]),
     "held_out of nothing": (lambda _: ImageFolder(held_out=0.0), ["held_out: 0.0", "between 0 and 1"]),

@@ -11,6 +11,7 @@ import yaml
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from PIL import Image
+from support import write_mnist
 
 from scoresde.build import RUNTIME, TARGET, check, resolve
 from scoresde.cli.arguments import flags_first
@@ -176,9 +177,11 @@ def here(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", [f.split("/")[1] for f in GROUPS if f.startswith("experiment/")])
 def test_every_experiment_trains_and_samples(name, here, capsys):
+    write_mnist(here / "clothes", side=8)
     small = ["trainer.steps=4", "trainer.batch_size=4", "n=8", "logger=none"]
     small += [] if name == "moons" else ["model.net.channels=8", "model.net.groups=4", "model.net.blocks=1"]
     small += ["data.path=photos", "data.size=8"] if name == "folder" else []
+    small += ["data.folder=clothes"] if name.startswith("fashion_mnist") else []
     assert main(["train", f"experiment={name}", "debug=tiny", *small]) == 0
     out = capsys.readouterr().out
     assert all(sampler in out for sampler in ("predictor_corrector", "dpmpp_2m", "dopri5"))

@@ -15,9 +15,22 @@ from scipy.spatial.distance import pdist
 from scipy.stats import chisquare
 from sklearn import datasets as sk
 from sklearn.preprocessing import StandardScaler
+from support import write_mnist
 
-from scoresde.data import ArrayFile, Checkerboard, Dataset, Digits, ImageFolder, Moons, Rings, SwissRoll, Transform
+from scoresde.data import (
+    ArrayFile,
+    Checkerboard,
+    Dataset,
+    Digits,
+    FashionMNIST,
+    ImageFolder,
+    Moons,
+    Rings,
+    SwissRoll,
+    Transform,
+)
 from scoresde.data.dataset import split
+from scoresde.errors import InputError
 
 TOYS = [Moons, SwissRoll, Checkerboard, Rings]
 
@@ -142,6 +155,8 @@ def test_digits_are_those_of_scikit_learn() -> None:
     assert (data.transform.finish(data.heldout).reshape(-1, 64) == images[held]).all()
     assert data.train_labels is not None
     assert (data.train_labels.numpy() == classes[train]).all()
+    assert data.heldout_labels is not None
+    assert (data.heldout_labels.numpy() == classes[held]).all()
     assert (data.train.min(), data.train.max()) == (-1, 1)
 
 
@@ -188,6 +203,45 @@ def test_rings_have_their_radii_their_noise_and_equal_shares() -> None:
     # The ring of radius r with noise s has the mean squared radius r² + 2 s², so the noise is read off the mean.
     assert np.isclose(np.mean(noisy**2 - noisy.round() ** 2), 2 * 0.05**2, atol=6 * 0.05 * 4 / np.sqrt(6000))
     assert np.isclose(np.std(noisy - noisy.round()), 0.05, rtol=0.05)
+
+
+# Fashion-MNIST
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_idx_files_come_back_in_their_official_split(tmp_path: Path, given: bool, monkeypatch) -> None:
+    folder = tmp_path / "datasets" / "fashion-mnist"
+    images, classes = write_mnist(folder, train=12, test=7)
+    monkeypatch.setenv("XDG_DATA_DIRS", f"/nowhere:{tmp_path}")
+    data = FashionMNIST(str(folder) if given else None).load()
+    assert data.event_shape == (1, 8, 8)
+    assert (data.transform.finish(data.train)[:, 0] == images[:12]).all()
+    assert (data.transform.finish(data.heldout)[:, 0] == images[12:]).all()
+    assert data.train_labels is not None
+    assert data.heldout_labels is not None
+    assert [*data.train_labels, *data.heldout_labels] == [*classes]
+
+
+def test_a_set_that_is_not_installed_is_one_line_that_says_how_to_get_it(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("XDG_DATA_DIRS", str(tmp_path))
+    monkeypatch.setattr("sys.base_prefix", str(tmp_path))
+    monkeypatch.setattr("sys.prefix", str(tmp_path))
+    with pytest.raises(InputError, match=r"^data\.folder: not given.*dataset-fashion-mnist.*data=huggingface[^\n]*$"):
+        FashionMNIST().load()
+
+
+def test_fashion_mnist_itself_if_it_is_here() -> None:
+    try:
+        data = FashionMNIST().load()
+    except InputError as error:
+        pytest.skip(str(error))
+    assert (tuple(data.train.shape), tuple(data.heldout.shape)) == ((60000, 1, 28, 28), (10000, 1, 28, 28))
+    assert data.train_labels is not None
+    assert data.train_labels.bincount().tolist() == [6000] * 10
+    # mean and deviation of the training pixels in [0, 1] that everybody normalises with
+    pixels = (data.train + 1) * 128 / 255
+    assert float(pixels.mean()) == pytest.approx(0.2860, abs=5e-5)
+    assert float(pixels.std()) == pytest.approx(0.3530, abs=5e-5)
 
 
 # Arrays

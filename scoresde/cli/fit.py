@@ -64,6 +64,9 @@ def train(cfg: dict[str, Any]) -> float | None:
         if start.run is not None and _complete(start, parts["trainer"].steps):
             return report.already_complete(start.run, parts["trainer"].steps)
         dataset: Dataset = parts["data"].load()
+        for metric in parts["metrics"].values():
+            if hasattr(metric, "prepare"):
+                metric.prepare(dataset)
         evaluate = _evaluation(parts, dataset, settings)
         cfg = _measured(cfg, dataset)
         model = _model(cfg, dataset, settings, device)
@@ -180,7 +183,7 @@ def _model(cfg: Mapping[str, Any], dataset: Dataset, settings: TrainSettings, de
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(derived_seed(settings.seed, "init", 0))
         model: ScoreModel = build(cfg["model"], "model", settings.packages, ScoreModel, sde=sde, event_shape=shape)
-        x = dataset.train[:2]
+        x = dataset.items[:2]
         _check_call(model.net, x)
         out = model.eval().raw(x, model.preconditioning(*model.levels(sde.T)))
     if out.shape != x.shape:

@@ -49,7 +49,7 @@ def opening(run: Path, dataset: Dataset, model: ScoreModel, device: str, start: 
         print(f"run    {run}", flush=True)
         return
     weights = sum(p.numel() for p in model.parameters())
-    print(f"data   {len(dataset.train):,} items of shape {dataset.event_shape}, {len(dataset.heldout):,} held out")
+    print(f"data   {len(dataset.items):,} items of shape {dataset.event_shape}, {len(dataset.heldout):,} held out")
     print(f"model  {type(model.net).__name__}, {weights:,} weights, {model.precond} preconditioning, on {device}")
     print(f"sde    {model.sde}")
     print(f"run    {run}" + (f", going on from step {start.step}" if start is not None else ""), flush=True)

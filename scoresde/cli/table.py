@@ -22,6 +22,11 @@ def _share(figures: dict[str, float]) -> str:
     return "" if low is None or high is None else f"{100 * low:.1f}-{100 * high:.1f} %"
 
 
+def _interval(figures: dict[str, float]) -> str:
+    mean, half = figures.get("kernel_distance"), figures.get("kernel_distance_half", math.nan)
+    return "" if mean is None else f"{mean:.4f}" if math.isnan(half) else f"{mean:.4f} ± {half:.4f}"
+
+
 def _number(key: str, form: str) -> Callable[[dict[str, float]], str]:
     return lambda figures: format(figures[key], form) if key in figures else ""
 
@@ -36,9 +41,16 @@ _COLUMNS = (
         _number("nearest_train_ratio", ".3f"),
         "distance to the nearest training item, relative to that of held-out items; far below 1: copies",
     ),
+    ("Frechet", _number("frechet_distance", ".4g"), "Frechet distance to held-out data in features of a network"),
+    ("its floor", _number("frechet_distance_floor", ".4g"), "the same of training data"),
+    ("kernel", _interval, "kernel distance in the same features, and half of its 95 % interval"),
+    ("precision", _number("precision", ".3f"), "share of samples that lie where held-out items lie"),
+    ("recall", _number("recall", ".3f"), "share of held-out items that lie where samples lie"),
     ("classes", _share, "share of the rarest and of the most frequent class"),
 )
-_COVERED = ("sliced_wasserstein", "nearest_train", "class_share")
+_COVERED = (
+    "sliced_wasserstein", "nearest_train", "class_share", "frechet_distance", "kernel_distance", "precision", "recall"
+)  # fmt: skip
 
 
 def _columns(rows: Sequence[Row]) -> list[tuple[str, Callable[[dict[str, float]], str], str]]:

@@ -38,7 +38,7 @@ def doctor(cfg: dict[str, Any]) -> int:
     dataset, sde = _objects(cfg, settings.packages)
     findings = examine(sde, dataset)
     counts = {verdict: sum(f.verdict == verdict for f in findings) for verdict in ("ok", "warning", "wrong")}
-    print(f"sde    {sde}\ndata   {len(dataset.train):,} items of shape {dataset.event_shape}, in model units\n")
+    print(f"sde    {sde}\ndata   {len(dataset.items):,} items of shape {dataset.event_shape}, in model units\n")
     print(f"{table(findings)}\n\n{_summary(counts)}" + ("\n" if sweeping() else ""), flush=True)
     if out is not None:
         what = {"sde": cfg["sde"], "data": cfg["data"], **counts}

@@ -9,11 +9,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from scoresde.data.stored import Stored
 from scoresde.data.transform import Transform
 from scoresde.errors import InputError
 
 # Points used to measure the largest distance: 2,000 make 4 million pairs, a fraction of a second.
 _MOST_POINTS = 2000
+# Items read from disk to measure their standard deviation, to a hundredth or better.
+_MOST_READ = 10_000
+# Bytes of training items in float32, above which they stay on disk.
+_IN_MEMORY = 2**31
 
 
 @dataclass
@@ -21,26 +26,44 @@ class Dataset:
     """Data in model units, split once and for all.
 
     Args:
-        train: training items (N, *event), float32, on the CPU.
-        heldout: items that training never sees (M, *event), of the same kind.
+        items: training items (N, *event), float32, on the CPU; or where they lie on disk.
+        heldout: items that training never sees (M, *event), float32, on the CPU.
         transform: the map between data units and model units.
-        train_labels: the class of each training item (N,), int64, for figures only; None without classes.
+        labels: the class of each training item (N,), int64; None without classes.
+        heldout_labels: the class of each held-out item (M,), int64; None without classes.
+        flip: whether training sees every other item, an image, mirrored left to right.
     """
 
-    train: Tensor
+    items: Tensor | Stored
     heldout: Tensor
     transform: Transform
-    train_labels: Tensor | None = None
+    labels: Tensor | None = None
+    heldout_labels: Tensor | None = None
+    flip: bool = False
+
+    @property
+    def train(self) -> Tensor:
+        """The training items as a tensor, for figures; of those on disk as many, evenly spaced, as 2 GiB hold."""
+        return self.items if isinstance(self.items, Tensor) else self.items[:: self._step]
+
+    @property
+    def train_labels(self) -> Tensor | None:
+        """The classes of the items of `train`."""
+        return None if self.labels is None else self.labels[:: self._step]
+
+    @property
+    def _step(self) -> int:
+        return 1 if isinstance(self.items, Tensor) else -(-self.items.nbytes // _IN_MEMORY)
 
     @property
     def event_shape(self) -> tuple[int, ...]:
         """Shape of one item."""
-        return tuple(self.train.shape[1:])
+        return tuple(self.items.shape[1:])
 
     @property
     def sigma_data(self) -> float:
-        """Standard deviation of all training values, in model units."""
-        return float(self.train.std(correction=0))
+        """Standard deviation of all training values, in model units; of items on disk, of some 10,000 of them."""
+        return float(self._some(_MOST_READ).std(correction=0))
 
     @property
     def sigma_max(self) -> float:
@@ -49,9 +72,12 @@ class Dataset:
         Measured on at most 2,000 evenly spaced items; it is the rule for sigma_max of the variance exploding
         SDE (Song and Ermon 2020, arXiv 2006.09011, technique 1).
         """
-        step = -(-len(self.train) // _MOST_POINTS)
-        points = self.train[::step].flatten(1)
+        points = self.items[:: -(-len(self.items) // _MOST_POINTS)].flatten(1)
         return float(torch.cdist(points, points).max())
+
+    def _some(self, most: int) -> Tensor:
+        """All items, or of those on disk at most so many, evenly spaced."""
+        return self.items if isinstance(self.items, Tensor) else self.items[:: -(-len(self.items) // most)]
 
 
 def existing(path: str | None, example: str) -> Path:
@@ -94,14 +120,45 @@ def assemble(
     transform: Transform,
     parts: tuple[np.ndarray, np.ndarray],
     labels: np.ndarray | None = None,
+    flip: bool = False,
 ) -> Dataset:
     """Encodes the training and the held-out part of events (N, *event) in data units.
 
     Raises:
         InputError: all training values are the same, so that there is nothing to learn.
     """
-    train, heldout = (transform.encode(events[part]).float() for part in parts)
-    if len(train) > 1 and bool((train == train[:1]).all()):
-        raise InputError(f"data: all {len(train)} training items are the same; there is nothing to learn")
-    train_labels = None if labels is None else torch.from_numpy(labels[parts[0]].astype(np.int64))
-    return Dataset(train, heldout, transform, train_labels)
+    train, heldout = parts
+    own = None if labels is None else (labels[train], labels[heldout])
+    return joined(events, events[heldout], transform, own, train, flip)
+
+
+def joined(
+    events: np.ndarray,
+    heldout: np.ndarray,
+    transform: Transform,
+    labels: tuple[np.ndarray, np.ndarray] | None = None,
+    chosen: np.ndarray | None = None,
+    flip: bool = False,
+) -> Dataset:
+    """A data set of two arrays in data units; many items of a mapped array stay on disk.
+
+    Args:
+        events: (N, *event).
+        heldout: (M, *event).
+        transform: to model units.
+        labels: the classes of the training items and of the held-out items.
+        chosen: which of the events are training items; None for all.
+        flip: see `Dataset`.
+
+    Raises:
+        InputError: all training values are the same, so that there is nothing to learn.
+    """
+    chosen = np.arange(len(events)) if chosen is None else chosen
+    items: Tensor | Stored = Stored(events, chosen, transform)
+    if not isinstance(events, np.memmap) or items.nbytes <= _IN_MEMORY:
+        items = transform.encode(events[chosen]).float()
+    first = items[:_MOST_READ]
+    if len(items) > 1 and bool((first == first[:1]).all()):
+        raise InputError(f"data: all {len(first)} training items are the same; there is nothing to learn")
+    own, others = (None, None) if labels is None else (torch.from_numpy(part.astype(np.int64)) for part in labels)
+    return Dataset(items, transform.encode(heldout).float(), transform, own, others, flip)

@@ -59,6 +59,11 @@ class Transform:
                 raise ValueError(f"{name}: must be finite{' and positive' if name == 'scale' else ''}")
 
     @classmethod
+    def of_bytes(cls, event_shape: tuple[int, ...]) -> Transform:
+        """The transform of 8-bit images (channels, height, width): level / 128 - 1."""
+        return cls("image", tuple(event_shape), 128.0, 128.0, low=0.0, high=255.0, levels=256, dtype="uint8")
+
+    @classmethod
     def standardising(
         cls,
         train: np.ndarray,

@@ -15,7 +15,9 @@ __all__ = ["Finding", "Moments", "Verdict", "examine", "measure", "prior_diverge
 class HasTrain(Protocol):
     """A data set, of which only the training items in model units are looked at."""
 
-    train: Tensor
+    @property
+    def train(self) -> Tensor:
+        """(N, *event)."""
 
 
 def examine(sde: SDE, data: Tensor | HasTrain | None = None) -> list[Finding]:

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from scoresde.errors import InputError, require
+from scoresde.errors import require
 from scoresde.metrics._events import flat_pair
+from scoresde.metrics.classifier import Classifier
+from scoresde.metrics.features import features_of, network_of
 
 if TYPE_CHECKING:
     from scoresde.data.dataset import Dataset
@@ -38,36 +40,34 @@ def frechet_distance(x: Tensor, y: Tensor) -> float:
 
 
 class FrechetDistance:
-    """Frechet distance of samples to the held-out data in features of a network of the user's.
+    """Frechet distance of samples to the held-out data in features of a network.
 
     The figure depends on n, on the network and on the items held out: compare it only where all three are the same.
 
     Args:
-        features: called as features(x) on items (B, *event) in model units, returns (B, ...).
+        features: called as features(x) on items (B, *event) in model units, returns (B, ...); or a `Classifier`.
         batch_size: items at a time.
 
     Raises:
         InputError: batch_size < 1.
     """
 
-    def __init__(self, features: nn.Module, batch_size: int = 500) -> None:
+    def __init__(self, features: nn.Module | Classifier, batch_size: int = 500) -> None:
         require(batch_size >= 1, "batch_size", batch_size, "give an integer >= 1")
-        self.features, self.batch_size = features.eval(), batch_size
+        self.features, self.batch_size = features, batch_size
+
+    def prepare(self, dataset: Dataset) -> None:
+        """Do what takes time or may fail, before a long training and not after it."""
+        network_of(self.features, dataset)
 
     def __call__(self, samples: Tensor, dataset: Dataset) -> dict[str, float]:
         """Figures of samples (n, *event) in model units.
 
         `frechet_distance`: samples to held-out data. `frechet_distance_floor`: training to held-out data.
         """
-        real = self._of(dataset.heldout)
+        parts = (samples, dataset.train, dataset.heldout)
+        own, train, real = features_of(self.features, parts, dataset, self.batch_size)
         return {
-            "frechet_distance": frechet_distance(self._of(samples), real),
-            "frechet_distance_floor": frechet_distance(self._of(dataset.train), real),
+            "frechet_distance": frechet_distance(own, real),
+            "frechet_distance_floor": frechet_distance(train, real),
         }
-
-    def _of(self, items: Tensor) -> Tensor:
-        with torch.no_grad():
-            parts = [self.features(part) for part in torch.split(items.float(), self.batch_size)]
-        if not all(isinstance(part, Tensor) and len(part) for part in parts):
-            raise InputError(f"features: {type(self.features).__name__} must return one tensor (B, ...)")
-        return torch.cat([part.flatten(1).cpu() for part in parts])

@@ -1,11 +1,17 @@
 """Which training items belong to which step: a pure function of the seed and one integer, the data position."""
 
+import os
+from concurrent.futures import Future, ThreadPoolExecutor
+
 import torch
 from torch import Tensor
 
-from scoresde.noise import permutation
+from scoresde.data.stored import Stored
+from scoresde.noise import Noise, permutation
 
 _SHARE_OF_DEVICE = 0.25  # of the free device memory that the data may take; the rest is for weights and activations
+_BATCHES_AHEAD = 8  # that are read from disk while the device computes
+_WORKERS = min(4, os.cpu_count() or 1)  # threads: reading and encoding hold no lock of the interpreter
 
 
 def _fits(data: Tensor, device: torch.device) -> bool:
@@ -19,32 +25,68 @@ class Batches:
 
     Item number p of the sequence is permutation(seed, "data", p // N)[p % N]; a batch is any run of consecutive p, may
     cross epochs, and may be longer than the data. Data that is small beside the memory of the device lies there as one
-    tensor; other data stays in pinned memory on the host.
+    tensor; other data stays in pinned memory on the host; items on disk are read ahead by worker threads.
 
     Args:
         data: all training items (N, *event).
         seed: decides the order.
         device: where batches are wanted.
+        flip: mirror every other image, left to right; which ones depends on seed and p.
     """
 
-    def __init__(self, data: Tensor, seed: int, device: torch.device) -> None:
-        self._device, self._seed = device, seed
-        self._data = data.to(device) if _fits(data, device) else data.pin_memory()
-        self._epoch, self._order = -1, torch.empty(0, dtype=torch.int64)
+    def __init__(self, data: Tensor | Stored, seed: int, device: torch.device, flip: bool = False) -> None:
+        self._device, self._seed, self._flip, self._size = device, seed, flip, len(data)
+        self._orders: dict[int, Tensor] = {}  # of the last epochs
+        if isinstance(data, Stored):
+            self._data: Tensor | _Reader = _Reader(data, device.type == "cuda")
+            self._place = torch.device("cpu")  # of the numbers of items
+        else:
+            self._data = data.to(device) if _fits(data, device) else data.pin_memory()
+            self._place = self._data.device
 
     def at(self, position: int, size: int) -> Tensor:
         """Items number position, ..., position + size - 1 of the sequence, (size, *event)."""
+        if isinstance(self._data, Tensor):
+            batch = self._data.index_select(0, self._index(position, size))
+        else:
+            following = [position + i * size for i in range(1 + _BATCHES_AHEAD)]
+            batch = self._data.read({(first, size): self._index(first, size) for first in following})
+        batch = batch.to(self._device, non_blocking=True)
+        if self._flip:
+            chosen = Noise(self._seed, position).uniform("flip", 0, size) < 0.5
+            batch = torch.where(chosen.to(self._device)[:, None, None, None], batch.flip(-1), batch)
+        return batch
+
+    def _index(self, position: int, size: int) -> Tensor:
+        """The numbers of the items."""
         parts: list[Tensor] = []
         while size > 0:
-            epoch, offset = divmod(position, len(self._data))
+            epoch, offset = divmod(position, self._size)
             part = self._permutation(epoch)[offset : offset + size]
             parts.append(part)
             position, size = position + len(part), size - len(part)
-        index = parts[0] if len(parts) == 1 else torch.cat(parts)
-        return self._data.index_select(0, index).to(self._device, non_blocking=True)
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def _permutation(self, epoch: int) -> Tensor:
-        if epoch != self._epoch:
-            order = permutation(self._seed, "data", epoch, len(self._data))
-            self._epoch, self._order = epoch, order.to(self._data.device)
-        return self._order
+        if epoch not in self._orders:
+            self._orders = {e: order for e, order in self._orders.items() if e == epoch - 1}
+            self._orders[epoch] = permutation(self._seed, "data", epoch, self._size).to(self._place)
+        return self._orders[epoch]
+
+
+class _Reader:
+    """Reads batches from disk before they are asked for."""
+
+    def __init__(self, data: Stored, pin: bool) -> None:
+        self._data, self._pin = data, pin
+        self._pool = ThreadPoolExecutor(_WORKERS, thread_name_prefix="scoresde-data")
+        self._reads: dict[tuple[int, int], Future[Tensor]] = {}
+
+    def read(self, wanted: dict[tuple[int, int], Tensor]) -> Tensor:
+        """The first of the wanted batches, each given by the numbers of its items; the others are read meanwhile."""
+        self._reads = {name: self._reads.get(name) or self._pool.submit(self._one, i) for name, i in wanted.items()}
+        return self._reads.pop(next(iter(wanted))).result()
+
+    def _one(self, index: Tensor) -> Tensor:
+        batch = self._data[index]
+        return batch.pin_memory() if self._pin else batch

@@ -93,12 +93,12 @@ class Fit:
             "transform": self.dataset.transform.to_dict(),
             "sigma_data": self.dataset.sigma_data,
             "sigma_max": self.dataset.sigma_max,
-            "train": len(self.dataset.train),
+            "train": len(self.dataset.items),
             "heldout": len(self.dataset.heldout),
         }
         position = 0 if self.start is None else self._restore(self.start)
         rate = functools.partial(factor, steps=s.steps, warmup=s.warmup, schedule=s.schedule)
-        batches = Batches(self.dataset.train, self.seed, self.model.device)
+        batches = Batches(self.dataset.items, self.seed, self.model.device, self.dataset.flip)
         self.step = Step(
             self.model, self.ema, self.optimizer, self.loss, batches, s.batch_size, self.seed, s.clip, rate, position
         )

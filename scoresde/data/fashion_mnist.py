@@ -1,0 +1,90 @@
+"""Fashion-MNIST from its four IDX files: small real images in ten classes."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from scoresde.data.dataset import Dataset, assemble
+from scoresde.data.idx import read_idx
+from scoresde.data.transform import Transform
+from scoresde.errors import InputError
+
+_REMEDY = (
+    "install the Debian package dataset-fashion-mnist, give data.folder=<the folder of the four IDX files>, "
+    "or take data=huggingface data.path=zalando-datasets/fashion_mnist"
+)
+
+
+class FashionMNIST:
+    """70,000 grey pictures of clothes, 28 x 28 pixels, with their classes 0 to 9; events (1, 28, 28).
+
+    The split is the official one: 60,000 to train on, and the 10,000 test images held out. Levels 0 to 255 become
+    level / 128 - 1, in [-1, 1). Files of MNIST and its other relatives have the same form and are read as well.
+
+    Args:
+        folder: where train-images-idx3-ubyte, train-labels-idx1-ubyte and the two of t10k lie, each with or without
+            .gz; None looks where the Debian package dataset-fashion-mnist puts them.
+        flip: show training every other image mirrored left to right; for things that have no left and right.
+
+    Raises:
+        InputError: from `load`: no such folder or file, or files that are damaged or do not fit each other.
+
+    Reference: H. Xiao, K. Rasul and R. Vollgraf, Fashion-MNIST, arXiv 1708.07747.
+    """
+
+    def __init__(self, folder: str | None = None, flip: bool = False) -> None:
+        self.folder, self.flip = folder, flip
+
+    def load(self) -> Dataset:
+        """Reads the files."""
+        folder = _installed() if self.folder is None else Path(self.folder).expanduser()
+        if not folder.is_dir():
+            raise InputError(f"data.folder: {folder} is not a folder (seen from {Path.cwd()}); {_REMEDY}")
+        (images, classes), (tests, test_classes) = _part(folder, "train"), _part(folder, "t10k")
+        if images.shape[1:] != tests.shape[1:]:
+            raise InputError(
+                f"data.folder: {folder} holds training images of {images.shape[1:]} pixels and test images of "
+                f"{tests.shape[1:]}; give the files of one set"
+            )
+        events = np.concatenate([images, tests])[:, None]
+        parts = np.arange(len(images)), np.arange(len(images), len(events))
+        return assemble(
+            events, Transform.of_bytes(events.shape[1:]), parts, np.concatenate([classes, test_classes]), self.flip
+        )
+
+
+def _installed() -> Path:
+    """Where packages of the system put data for all users; raises InputError if the set is not there."""
+    # the default of the XDG base directory specification
+    shared = os.environ.get("XDG_DATA_DIRS") or "/usr/local/share:/usr/share"
+    roots = [*map(Path, shared.split(":")), Path(sys.base_prefix, "share"), Path(sys.prefix, "share")]
+    places = [root / "datasets" / "fashion-mnist" for root in roots]
+    found = next((place for place in places if place.is_dir()), None)
+    if found is None:
+        raise InputError(f"data.folder: not given, and Fashion-MNIST is not installed here; {_REMEDY}")
+    return found
+
+
+def _part(folder: Path, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Images (n, height, width) and classes (n,) of one part of the set."""
+    images = read_idx(_file(folder, f"{name}-images-idx3-ubyte"), 3)
+    classes = read_idx(_file(folder, f"{name}-labels-idx1-ubyte"), 1)
+    if len(images) != len(classes):
+        raise InputError(
+            f"data.folder: {folder} holds {len(images):,} {name} images and {len(classes):,} {name} labels; give the "
+            "files of one set"
+        )
+    if images.size == 0:
+        raise InputError(f"data.folder: {folder} holds no pixels in its {name} images ({images.shape}); {_REMEDY}")
+    return images, classes
+
+
+def _file(folder: Path, name: str) -> Path:
+    for path in (folder / name, folder / f"{name}.gz"):
+        if path.is_file():
+            return path
+    raise InputError(f"data.folder: {folder} holds neither {name} nor {name}.gz; {_REMEDY}")

@@ -1,0 +1,196 @@
+"""A small classifier of the data at hand, whose last hidden layer serves as the features of figures of merit."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from contextlib import suppress
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from scoresde.data.cache import cache_folder
+from scoresde.errors import InputError, require
+
+if TYPE_CHECKING:
+    from scoresde.data.dataset import Dataset
+
+_RECIPE = 1  # counts the changes of network and training, so that nobody is handed features of an older one
+_COARSEST = 8  # pixels of a side at which halving ends
+_BATCH, _RATE = 128, 2e-3
+
+
+class Classifier:
+    """Features of a small convolutional network that was trained to tell the classes of the data set apart.
+
+    Trained once for a data set, on its training items, on the CPU and from a fixed seed; then kept in a cache folder
+    under the hash of the data and of the settings. The features are the last hidden layer before its nonlinearity,
+    shifted and divided by one number, so that over the training items they have mean 0 and on average variance 1.
+
+    Figures in these features compare samples of one data set with each other. They have nothing to do with those in
+    features of Inception, whatever the formula has in common.
+
+    Args:
+        features: how many.
+        epochs: passes through the training items.
+        seed: decides the initial weights and the order of the items.
+        cache: folder of trained networks; None takes scoresde in the user's cache folder.
+
+    Raises:
+        InputError: from the constructor: a number out of range. From `network`: data without classes, or of one class,
+            or that are no images.
+    """
+
+    def __init__(self, features: int = 64, epochs: int = 4, seed: int = 0, cache: str | None = None) -> None:
+        require(features >= 1, "features", features, "give an integer >= 1")
+        require(epochs >= 1, "epochs", epochs, "give an integer >= 1")
+        require(seed >= 0, "seed", seed, "give an integer >= 0")
+        self.features, self.epochs, self.seed, self.cache = features, epochs, seed, cache
+
+    def network(self, dataset: Dataset) -> nn.Module:
+        """The network that gives features (B, features) of items (B, channels, height, width) in model units."""
+        labels, shape = dataset.train_labels, dataset.event_shape
+        if labels is None:
+            raise InputError(
+                "features: these data have no classes to train a classifier on; name a network of your own"
+            )
+        if len(shape) != 3:
+            raise InputError(
+                f"features: a Classifier takes images (channels, height, width), not items of shape {shape}"
+            )
+        classes, targets = torch.unique(labels, return_inverse=True)
+        if len(classes) < 2:
+            raise InputError("features: all items are of one class; name a network of your own")
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            network = _Network(shape, self.features, len(classes)).eval()
+        key = self._key(dataset.train, targets)
+        file = cache_folder(self.cache) / f"classifier-{key[:16]}.safetensors"
+        weights = _stored(file, key)
+        if weights is None:
+            weights = self._trained(network, dataset.train, targets)
+            _store(file, key, weights)
+        network.load_state_dict(weights)
+        return network.requires_grad_(False)
+
+    def _key(self, x: Tensor, targets: Tensor) -> str:
+        """A hash of all that decides the weights."""
+        digest = hashlib.sha256(
+            json.dumps([_RECIPE, self.features, self.epochs, self.seed, list(x.shape), str(x.dtype)]).encode()
+        )
+        for tensor in (x, targets):
+            digest.update(tensor.cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+    def _trained(self, network: _Network, x: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        """Minimise the cross-entropy with Adam, at a rate that rises and falls once; returns the weights."""
+        from tqdm import tqdm
+
+        x, targets = x.detach().cpu().float(), targets.cpu()
+        generator = torch.Generator().manual_seed(self.seed)
+        optimizer = torch.optim.Adam(network.parameters())
+        steps = self.epochs * -(-len(x) // _BATCH)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _RATE, total_steps=steps)
+        with (
+            torch.enable_grad(),
+            tqdm(total=steps, desc="training the classifier", unit="step", disable=None, leave=False) as bar,
+        ):
+            for _ in range(self.epochs):
+                for index in torch.split(torch.randperm(len(x), generator=generator), _BATCH):
+                    optimizer.zero_grad(set_to_none=True)
+                    loss = functional.cross_entropy(network.logits(x[index]), targets[index])
+                    loss.backward()  # type: ignore[no-untyped-call]
+                    optimizer.step()
+                    schedule.step()
+                    bar.update()
+        network.standardise(x)
+        return {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
+
+
+class _Network(nn.Module):
+    """Convolutions that halve the sides until few pixels are left, one hidden layer, and the classes."""
+
+    def __init__(self, event_shape: tuple[int, ...], features: int, classes: int) -> None:
+        super().__init__()
+        channels, *sides = event_shape
+        widths = [channels, 16]
+        while max(sides) > _COARSEST:
+            widths.append(min(2 * widths[-1], 128))
+            sides = [-(-n // 2) for n in sides]
+        self.convolutions = nn.ModuleList(
+            nn.Conv2d(a, b, 3, stride=1 if i == 0 else 2, padding=1) for i, (a, b) in enumerate(pairwise(widths))
+        )
+        self.hidden = nn.Linear(widths[-1] * sides[0] * sides[1], features)
+        self.last = nn.Linear(features, classes)
+        self.mean: Tensor
+        self.scale: Tensor
+        self.register_buffer("mean", torch.zeros(features))
+        self.register_buffer("scale", torch.ones(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Standardised features (B, features) of images x."""
+        return (self._hidden(x) - self.mean) / self.scale
+
+    def logits(self, x: Tensor) -> Tensor:
+        """Unnormalised log-probabilities (B, classes) of images x."""
+        out: Tensor = self.last(functional.relu(self._hidden(x)))
+        return out
+
+    @torch.no_grad()
+    def standardise(self, x: Tensor) -> None:
+        """Give the features of images x mean 0 and on average variance 1."""
+        features = torch.cat([self._hidden(part).double() for part in torch.split(x, 500)])
+        variance, mean = torch.var_mean(features, 0)
+        self.mean.copy_(mean)
+        self.scale.copy_(variance.mean().sqrt().clamp(min=1e-12))
+
+    def _hidden(self, x: Tensor) -> Tensor:
+        for convolution in self.convolutions:
+            x = functional.relu(convolution(x))
+        out: Tensor = self.hidden(x.flatten(1))
+        return out
+
+
+def weights_hash(network: nn.Module) -> str:
+    """A short hash of the weights: figures in features of two networks can be compared only where it is the same."""
+    return _digest(network.state_dict())[:16]
+
+
+def _digest(weights: dict[str, Any]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        digest.update(name.encode() + weights[name].cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _store(file: Path, key: str, weights: dict[str, Tensor]) -> None:
+    """Write aside, then rename; without a place to write, the network is trained anew next time."""
+    from safetensors.torch import save
+
+    content = save(weights, {"key": key, "sha256": _digest(weights)})
+    aside = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        aside.write_bytes(content)
+        aside.replace(file)
+    except OSError:
+        with suppress(OSError):
+            aside.unlink(missing_ok=True)
+
+
+def _stored(file: Path, key: str) -> dict[str, Tensor] | None:
+    """The weights of a file that is whole and of this key, else None."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, framework="pt") as opened:
+            about = opened.metadata() or {}
+            weights = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - it is no dict
+    except (OSError, SafetensorError):
+        return None
+    return weights if about.get("key") == key and about.get("sha256") == _digest(weights) else None

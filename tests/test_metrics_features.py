@@ -1,0 +1,227 @@
+"""Figures in features of a network: unbiasedness, intervals that cover, limit cases, and a classifier that is kept."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy.spatial import KDTree
+from support import write_mnist
+from torch import Tensor, nn
+
+from scoresde.data import Dataset, FashionMNIST, Moons, Transform
+from scoresde.errors import InputError
+from scoresde.metrics import (
+    Classifier,
+    FeatureQuality,
+    FrechetDistance,
+    frechet_distance,
+    kernel_distance,
+    polynomial_mmd2,
+    precision_recall,
+)
+from scoresde.metrics.classifier import weights_hash
+from scoresde.metrics.features import features_of
+
+
+def cloud(n: int, *event: int, seed: int = 0) -> Tensor:
+    return torch.from_numpy(np.random.default_rng(seed).standard_normal((n, *event)))
+
+
+# The kernel distance
+
+
+def test_kernel_distance_of_equal_laws_is_zero_on_average_whatever_the_numbers() -> None:
+    for n, m in ((8, 8), (4, 20)):
+        values = [polynomial_mmd2(cloud(n, 3, seed=2 * i), cloud(m, 3, seed=2 * i + 1)) for i in range(400)]
+        assert abs(np.mean(values)) < 3.5 * np.std(values) / math.sqrt(400)
+
+
+def test_kernel_distance_is_that_of_the_moments() -> None:
+    # (a + 1)³ with a = x·y / k has features 1, √3 x/√k, √3 xx/k and xxx/k√k: the squared distances of their means
+    shift = torch.tensor([0.5, -0.3], dtype=torch.float64)
+    values = [polynomial_mmd2(cloud(60, 2, seed=2 * i), cloud(50, 2, seed=2 * i + 1) + shift) for i in range(300)]
+
+    def moments(x: Tensor) -> list[Tensor]:
+        second = torch.einsum("ni,nj->ij", x, x) / len(x)
+        third = torch.einsum("ni,nj,nk->ijk", x, x, x) / len(x)
+        return [math.sqrt(3 / 2) * x.mean(0), math.sqrt(3) / 2 * second, third / math.sqrt(8)]
+
+    many = cloud(400_000, 2, seed=9)
+    many = torch.cat([many, -many])
+    expected = sum(float((a - b).square().sum()) for a, b in zip(moments(many), moments(many + shift), strict=True))
+    assert abs(np.mean(values) - expected) < 3.5 * np.std(values) / math.sqrt(300)
+    assert np.std(values) / math.sqrt(300) < 0.1 * expected
+
+
+def test_the_interval_covers_the_distance_of_equal_laws() -> None:
+    inside = 0
+    for i in range(200):
+        mean, half = kernel_distance(cloud(60, 2, seed=2 * i), cloud(70, 2, seed=2 * i + 1), block=10)
+        inside += abs(mean) <= half
+    assert 0.88 <= inside / 200 <= 0.99
+
+
+def test_blocks_are_disjoint_and_a_single_one_is_the_whole() -> None:
+    x, y = cloud(30, 4), cloud(40, 4, seed=1)
+    mean, half = kernel_distance(x, y[:30], block=30)
+    assert mean == pytest.approx(polynomial_mmd2(x, y[:30]), rel=1e-10)
+    assert math.isnan(half)
+    assert kernel_distance(x, y, 5, seed=1) == kernel_distance(x, y, 5, seed=1) != kernel_distance(x, y, 5, seed=2)
+    with pytest.raises(ValueError, match="two points"):
+        kernel_distance(x[:1], y)
+
+
+# Precision and recall
+
+
+def test_shares_are_those_of_brute_force() -> None:
+    x, y, k = cloud(50, 3).numpy(), 0.7 * cloud(40, 3, seed=1).numpy() + 0.3, 2
+
+    def share(points: np.ndarray, reference: np.ndarray) -> float:
+        radii = KDTree(reference).query(reference, k + 1)[0][:, -1]
+        return float(np.mean([(np.linalg.norm(reference - p, axis=1) <= radii).any() for p in points]))
+
+    found = precision_recall(torch.from_numpy(x), torch.from_numpy(y), k)
+    assert found == (share(x, y), share(y, x))
+    assert 0 < found.recall < found.precision < 1 or 0 < found.precision < found.recall < 1
+
+
+def test_limit_cases_of_precision_and_recall(monkeypatch) -> None:
+    real = cloud(200, 4) + 50
+    assert precision_recall(real, real) == (1, 1)
+    assert precision_recall(real + 1000, real) == (0, 0)
+    middle = real.mean(0) + 1e-3 * cloud(200, 4, seed=1)  # one mode only: all of it real, none of the rest found
+    assert precision_recall(middle, real).precision == 1
+    assert precision_recall(middle, real).recall == 0
+    half = torch.cat([real[:100], real[:100] + 1000])  # every other sample is nonsense
+    assert precision_recall(half, real).precision == 0.5
+    copies = real[:1].repeat(10, 1)  # balls of radius 0
+    assert precision_recall(copies, copies) == (1, 1)
+    whole = precision_recall(real[:90] + 0.5, real[90:])
+    monkeypatch.setattr("scoresde.metrics.manifold._CHUNK", 300)
+    assert precision_recall(real[:90] + 0.5, real[90:]) == whole
+    with pytest.raises(ValueError, match="neighbours"):
+        precision_recall(real[:3], real)
+
+
+# The classifier
+
+
+@pytest.fixture(scope="module")
+def clothes(tmp_path_factory) -> Dataset:
+    folder = tmp_path_factory.mktemp("clothes")
+    write_mnist(folder, train=256, test=64)
+    return FashionMNIST(str(folder)).load()
+
+
+def test_it_learns_the_classes_and_standardises_what_it_saw(clothes: Dataset, tmp_path: Path) -> None:
+    network = Classifier(features=8, epochs=40, cache=str(tmp_path)).network(clothes)
+    logits = network.logits(clothes.heldout)  # type: ignore[operator]
+    assert float((logits.argmax(1) == clothes.heldout_labels).double().mean()) > 0.9
+    features = network(clothes.train)
+    assert features.shape == (256, 8)
+    assert features.mean(0).abs().max() < 1e-5
+    assert float(features.var(0).mean()) == pytest.approx(1, rel=1e-5)
+
+
+def test_it_is_trained_once_and_anew_for_other_data_settings_or_a_damaged_file(
+    clothes: Dataset, tmp_path: Path, monkeypatch
+) -> None:
+    trained = []
+    real = Classifier._trained
+    monkeypatch.setattr(Classifier, "_trained", lambda self, *a: trained.append(self) or real(self, *a))
+    torch.manual_seed(7)
+    state = torch.get_rng_state()
+
+    def made(data: Dataset = clothes, **settings: int) -> str:
+        before = len(trained)
+        found = weights_hash(
+            Classifier(**{"features": 4, "epochs": 1, "cache": str(tmp_path), **settings}).network(data)
+        )
+        return found if len(trained) > before else f"{found} stored"
+
+    first = made()
+    assert made() == f"{first} stored"
+    assert torch.equal(torch.get_rng_state(), state)
+    (file,) = tmp_path.iterdir()
+    content = bytearray(file.read_bytes())
+    content[-5] ^= 1  # one bit of a weight
+    file.write_bytes(content)
+    assert made() == first
+    file.write_bytes(bytes(100))
+    assert made() == first
+    labels = clothes.train_labels
+    assert labels is not None
+    others = [Dataset(clothes.train, clothes.heldout, clothes.transform, labels.roll(1))]
+    others.append(Dataset(clothes.train + 1 / 128, clothes.heldout, clothes.transform, labels))
+    different = {made(seed=1), made(epochs=2), made(features=5), *map(made, others), first}
+    assert len(different) == 6
+    assert not any("stored" in name for name in different)
+
+
+def test_a_cache_that_cannot_be_written_is_done_without(clothes: Dataset, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    classifier = Classifier(features=4, epochs=1, cache=str(tmp_path / "file"))
+    assert weights_hash(classifier.network(clothes)) == weights_hash(classifier.network(clothes))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda c: Classifier(features=0), "features: 0"),
+        (lambda c: Classifier(epochs=0), "epochs: 0"),
+        (lambda c: Classifier(seed=-1), "seed: -1"),
+        (lambda c: Classifier().network(Dataset(c.train, c.heldout, c.transform)), "no classes"),
+        (lambda c: Classifier().network(Dataset(c.train, c.heldout, c.transform, c.train_labels * 0)), "one class"),
+        (lambda c: Classifier().network(Moons(n=20).load()), r"takes images .* \(2,\)"),
+        (lambda c: FeatureQuality(nn.Flatten(), block=1), "block: 1"),
+        (lambda c: FeatureQuality(nn.Flatten(), neighbours=0), "neighbours: 0"),
+        (lambda c: FeatureQuality(nn.Flatten(), batch_size=0), "batch_size: 0"),
+    ],
+)
+def test_impossible_requests_are_refused(clothes: Dataset, make, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        make(clothes)
+
+
+# All of them together
+
+
+def test_quality_is_that_of_its_parts_with_floors_of_as_many_training_items() -> None:
+    real = Dataset(cloud(90, 2, 2).float(), cloud(60, 2, 2, seed=1).float(), Transform("table", (2, 2)))
+    samples = 1.5 * cloud(30, 2, 2, seed=2).float()
+    found = FeatureQuality(nn.Flatten(), batch_size=7, block=10, neighbours=2)(samples, real)
+    flat, held, some = samples.flatten(1), real.heldout.flatten(1), real.train[::3].flatten(1)
+    assert found["frechet_distance"] == frechet_distance(flat, held)
+    assert found["frechet_distance_floor"] == frechet_distance(some, held)
+    assert (found["kernel_distance"], found["kernel_distance_half"]) == kernel_distance(flat, held, 10)
+    assert (found["precision"], found["recall"]) == precision_recall(flat, held, 2)
+    assert (found["precision_floor"], found["recall_floor"]) == precision_recall(some, held, 2)
+    assert found["frechet_distance"] == FrechetDistance(nn.Flatten())(samples, real)["frechet_distance"]
+    samples[3, 0, 0] = math.nan
+    broken = FeatureQuality(nn.Flatten())(samples, real)
+    assert math.isnan(broken["precision"])
+    assert math.isnan(broken["frechet_distance"])
+    assert not math.isnan(broken["recall_floor"])
+
+
+def test_a_classifier_that_cannot_be_is_found_before_a_training(clothes: Dataset, tmp_path: Path) -> None:
+    for metric in (FeatureQuality, FrechetDistance):
+        metric(nn.Flatten()).prepare(Moons(n=20).load())
+        with pytest.raises(InputError, match="takes images"):
+            metric(Classifier()).prepare(Moons(n=20).load())
+    FeatureQuality(Classifier(4, 1, cache=str(tmp_path))).prepare(clothes)
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_blur_and_noise_show_in_features_of_a_classifier(clothes: Dataset, tmp_path: Path) -> None:
+    classifier = Classifier(features=8, epochs=2, cache=str(tmp_path))
+    quality = FeatureQuality(classifier)
+    good = quality(clothes.heldout, clothes)
+    bad = quality(clothes.heldout + cloud(*clothes.heldout.shape).float(), clothes)
+    assert good["frechet_distance"] < 1e-6 < good["frechet_distance_floor"] < bad["frechet_distance"]
+    assert (good["precision"], good["recall"]) == (1, 1)
+    (features,) = features_of(classifier, [clothes.train], clothes, batch_size=50)
+    assert torch.allclose(features, classifier.network(clothes)(clothes.train), atol=1e-5)
