@@ -203,7 +203,7 @@ def read(path: Path) -> Checkpoint:
             f"checkpoint: {path} has schema {state['schema']} but this program reads {_SCHEMA}; "
             "use the version that wrote it"
         )
-    modules = {file.stem: tensors(path, file.stem) for file in sorted(path.glob("*.safetensors"))}
+    modules = {name: tensors(path, name) for name in sorted(file.stem for file in path.glob("*.safetensors"))}
     optimizer = modules.pop("optimizer")
     return Checkpoint(state["step"], modules, optimizer, state)
 

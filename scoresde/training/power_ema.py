@@ -79,6 +79,8 @@ def product(a: Profile, b: Profile) -> float:
 def combination(known: Sequence[Profile], wanted: Profile) -> tuple[list[float], float]:
     """The combination of known profiles that is nearest to the wanted one, in the sense of least squares.
 
+        minimise |sum_i c_i p_i - p|^2  with  sum_i c_i = 1,  so that a weight that never changed comes out as it is
+
     Args:
         known: profiles of the averages at hand.
         wanted: the profile to come near to.
@@ -89,7 +91,9 @@ def combination(known: Sequence[Profile], wanted: Profile) -> tuple[list[float],
     gram = np.array([[product(a, b) for b in known] for a in known])
     right = np.array([product(a, wanted) for a in known])
     scale = 1 / np.sqrt(np.diag(gram))  # so that rounding treats early and late snapshots alike
-    factors = scale * np.linalg.lstsq(gram * np.outer(scale, scale), scale * right, rcond=None)[0]
+    ones = np.ones(len(known)) * scale
+    system = np.block([[gram * np.outer(scale, scale), ones[:, None]], [ones[None], np.zeros((1, 1))]])  # of Lagrange
+    factors = scale * np.linalg.lstsq(system, np.append(scale * right, 1.0), rcond=None)[0][:-1]
     norm = product(wanted, wanted)
     left = norm - 2 * factors @ right + factors @ gram @ factors
     return factors.tolist(), math.sqrt(max(left, 0.0) / norm)

@@ -34,13 +34,13 @@ class Reconstruction:
     Attributes:
         path: its folder; `scoresde sample checkpoint=<name of the folder>` uses it.
         step: the step at which it ends.
-        snapshots: number of averages that it was made of.
+        averages: how many it was made of.
         error: relative distance of its profile from the wanted one, in [0, 1].
     """
 
     path: Path
     step: int
-    snapshots: int
+    averages: int
     error: float
 
 
@@ -66,7 +66,7 @@ def reconstruct(run: Path, module: nn.Module, length: float, which: str = "last"
         raise InputError(f"run: {place} holds no averages to make others of; train with trainer.ema_power=[0.05,0.1]")
     sources = list(_sources(run, place, end.step))
     factors, error = combination([profile for profile, _, _ in sources], Profile(gamma, end.step))
-    weights = {name for name, _ in module.named_parameters()}
+    weights = {name for name, _ in module.named_parameters(remove_duplicate=False)}
     result = {k: torch.zeros_like(t, dtype=torch.float64) if k in weights else t for k, t in start.items()}
     for factor, (_, path, name) in zip(factors, sources, strict=True):
         _add(result, factor, checkpoints.tensors(path, name), weights)
