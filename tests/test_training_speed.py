@@ -16,7 +16,7 @@ from scoresde import VPSDE, InputError, ScoreModel
 from scoresde.data import Dataset, Transform
 from scoresde.loss import DenoisingScoreMatching, LossTerms
 from scoresde.nets import UNet
-from scoresde.training import TrainingDiverged, acceleration
+from scoresde.training import Muon, TrainingDiverged, acceleration
 from scoresde.training import checkpoint as checkpoints
 from scoresde.training.batches import Batches
 from scoresde.training.ema import Ema
@@ -34,6 +34,7 @@ SWITCHES: dict[str, dict[str, Any]] = {
     "compiled": {"compile": True},
     "profiled": {"profile": True},
     "several averages": {"ema": (0.9, 0.99, 0.0)},
+    "muon": {"muon": True},
     "power functions": {"ema_power": (0.05, 0.1), "snapshot_every": 3},
 }
 EVERYTHING = {k: v for changes in SWITCHES.values() for k, v in changes.items() if k != "compile"}
@@ -57,6 +58,8 @@ def unet(dropout: float = 0.3) -> tuple[ScoreModel, torch.optim.Optimizer]:
 
 def job(run: Path, dropout: float = 0.3, resumed: bool = False, **changes: Any) -> ScoreModel:
     model, optimizer = unet(dropout)
+    if changes.pop("muon", False):
+        optimizer = Muon(model.parameters(), lr=1e-2)
     short = {"steps": 12, "batch_size": 4, "log_every": 3, "evaluate_every": 0, "checkpoint_every": 5, "keep_last": 9}
     go = resume if resumed else fit
     go(run, model=model, optimizer=optimizer, dataset=images(), **{**short, **changes})
