@@ -127,7 +127,7 @@ def table(content: dict[str, Any]) -> str:
     lines = [
         f"profile of {content['steps']} steps, {content['batch_size']} items each, {content['arithmetic']} on {where}",
         *(f"  {name:<11}{1e3 * s:10.3f} ms  {s / total:6.1%}" for name, s in seconds.items()),
-        f"  {'step':<11}{1e3 * total:10.3f} ms  {content['batch_size'] / total:,.0f} items/s",
+        f"  {'all':<11}{1e3 * total:10.3f} ms  {content['batch_size'] / total:,.0f} items/s",
         f"  {content['flop_per_step'] / 1e9:.3g} GFLOP a step; forward and backward run at {rate:,.1f} GFLOP/s,",
         f"  {share:.0%} of the {peak:,.1f} GFLOP/s that a large matrix product reaches here",
     ]

@@ -131,16 +131,23 @@ class Step:
 
     def _gradient(self, x0: Tensor, u: Tensor, eps: Tensor, seeds: list[int]) -> LossTerms:
         """Add the gradient of the mean loss to that of the parameters; returns the loss terms, detached."""
+        if len(seeds) == 1:
+            return self._pass(x0, u, eps, seeds[0], 1.0)
         parts, terms = len(seeds), []
         for part, seed in enumerate(seeds):
-            reseed(self._device, seed)
             mine = slice(part, None, parts)  # sample i is in micro-batch i mod parts, so each has all noise levels
-            loss, lam = self.loss(self.model, x0[mine], self._within(part, u[mine]), eps[mine])
-            self.mark("forward")
-            self.scaler.scale(loss.mean() / parts).backward()  # type: ignore[no-untyped-call]
-            self.mark("backward")
-            terms.append(LossTerms(loss.detach(), lam))
-        return terms[0] if parts == 1 else LossTerms(*map(torch.cat, zip(*terms, strict=True)))
+            terms.append(self._pass(x0[mine], self._within(part, u[mine]), eps[mine], seed, 1 / parts))
+        return LossTerms(*map(torch.cat, zip(*terms, strict=True)))
+
+    def _pass(self, x0: Tensor, u: Tensor, eps: Tensor, seed: int, share: float) -> LossTerms:
+        """Forward and backward through the network, for a share of the whole batch."""
+        reseed(self._device, seed)
+        loss, lam = self.loss(self.model, x0, u, eps)
+        self.mark("forward")
+        mean = loss.mean() if share == 1 else loss.mean() * share
+        self.scaler.scale(mean).backward()  # type: ignore[no-untyped-call]
+        self.mark("backward")
+        return LossTerms(loss.detach(), lam)
 
     def _within(self, part: int, u: Tensor) -> Tensor:
         """The numbers that make a stratified loss give a micro-batch the noise levels of its share of the whole batch.
@@ -148,7 +155,7 @@ class Step:
         Sample j of m is number i = part + parts j of all B = parts m. It belongs at (i + u) / B, which is
         (j + (part + u) / parts) / m.
         """
-        return (part + u) / self._parts if self._parts > 1 and getattr(self.loss, "stratified", False) else u
+        return (part + u) / self._parts if getattr(self.loss, "stratified", False) else u
 
     @property
     def lr(self) -> float:
