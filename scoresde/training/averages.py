@@ -11,6 +11,11 @@ from scoresde.training.power_ema import PowerAverage
 M = TypeVar("M", bound=nn.Module)
 
 
+def is_average(name: str) -> bool:
+    """Whether a module of a checkpoint called `name` is an average of the weights."""
+    return name == "ema" or name.startswith(("ema-", "power-"))
+
+
 class Averages(Generic[M]):
     """Averages of the weights of one module, updated together.
 

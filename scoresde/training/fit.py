@@ -21,6 +21,7 @@ from scoresde.loggers import Logger
 from scoresde.model import Model, ScoreModel
 from scoresde.training import checkpoint as checkpoints
 from scoresde.training import snapshots
+from scoresde.training.averages import is_average
 from scoresde.training.batches import Batches
 from scoresde.training.checkpoint import Checkpoint
 from scoresde.training.heldout import heldout_loss
@@ -262,10 +263,11 @@ class Fit:
                     "resume with the same data"
                 )
         members = self.average.members
-        if {"model", *members} != start.modules.keys():
-            names = ", ".join(sorted(start.modules.keys() - {"model"}))
+        stored = sorted(filter(is_average, start.modules))
+        if stored != sorted(members):
             raise InputError(
-                f"ema: the averages asked for are {', '.join(members)}, but {path} holds {names}; resume with the same"
+                f"ema: the averages asked for are {', '.join(members)}, but {path} holds {', '.join(stored)}; "
+                "resume with the same"
             )
         load_module(self.model, start.modules["model"], path)
         for name, average in members.items():
