@@ -16,7 +16,7 @@ from scoresde import VPSDE, InputError, ScoreModel
 from scoresde.data import Dataset, Transform
 from scoresde.loss import DenoisingScoreMatching, LossTerms
 from scoresde.nets import UNet
-from scoresde.training import Muon, TrainingDiverged, acceleration
+from scoresde.training import Muon, TrainingDiverged, acceleration, heldout
 from scoresde.training import checkpoint as checkpoints
 from scoresde.training.batches import Batches
 from scoresde.training.ema import Ema
@@ -49,7 +49,7 @@ def unet(dropout: float = 0.3) -> tuple[ScoreModel, torch.optim.Optimizer]:
     """A U-Net whose weights are all away from zero, with its optimizer."""
     with torch.random.fork_rng([]):
         torch.manual_seed(3)
-        model = ScoreModel(UNet((2, 8, 8), channels=8, groups=2, attention=(1,), dropout=dropout), VPSDE())
+        model = ScoreModel(UNet((2, 8, 8), 8, (1,), attention=(0,), groups=2, dropout=dropout), VPSDE())
         with torch.no_grad():
             for p in model.parameters():
                 p.add_(0.05 * torch.randn(p.shape))
@@ -67,9 +67,10 @@ def job(run: Path, dropout: float = 0.3, resumed: bool = False, **changes: Any) 
 
 
 @pytest.fixture(autouse=True)
-def no_code_is_generated(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Compiling ends with a graph of the network, since code for the processor takes a minute."""
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compiling ends with a graph of the network, since code for the processor takes a minute; evaluations are short."""
     monkeypatch.setattr(acceleration, "_BACKEND", "eager")
+    monkeypatch.setattr(heldout, "_BATCHES", 2)
 
 
 class Killed(Exception):
