@@ -68,7 +68,7 @@ def job(run: Path, dropout: float = 0.3, resumed: bool = False, **changes: Any) 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Compiling ends with a graph of the network, since code for the processor takes a minute; evaluations are short."""
+    """Compiling ends with a graph, since code for the processor takes a minute, and evaluations are short."""
     monkeypatch.setattr(acceleration, "_BACKEND", "eager")
     monkeypatch.setattr(heldout, "_BATCHES", 2)
 
