@@ -187,6 +187,17 @@ def test_snapshots_of_a_course_that_was_left_are_not_mixed_in(copy: Path) -> Non
     assert [*checkpoints.snapshots(copy)][-1] == 32
 
 
+def test_snapshots_of_a_training_that_never_saved_are_not_mixed_in(tmp_path: Path) -> None:
+    def broken(model: Any, step: int) -> dict[str, float]:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(tmp_path, evaluate=broken, **{**POWER, "evaluate_every": 10, "checkpoint_every": 0})
+    assert [*checkpoints.snapshots(tmp_path)] == [4, 8]
+    fit(tmp_path, steps=6, **{**POWER, "snapshot_every": 3})
+    assert [*checkpoints.snapshots(tmp_path)] == [3, 6]
+
+
 def test_what_cannot_be_averaged_is_said(copy: Path, tmp_path: Path) -> None:
     model, _ = model_and_optimizer()
     fit(tmp_path / "plain", steps=2)

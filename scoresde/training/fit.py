@@ -104,6 +104,8 @@ class Fit:
             "train": len(self.dataset.train),
             "heldout": len(self.dataset.heldout),
         }
+        if self.start is None:
+            checkpoints.set_aside(self.run, 0)  # snapshots of a training that was killed before its first checkpoint
         position = 0 if self.start is None else self._restore(self.start)
         rate = functools.partial(factor, steps=s.steps, warmup=s.warmup, schedule=s.schedule)
         batches = Batches(self.dataset.train, self.seed, self.model.device)
