@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -202,16 +202,17 @@ def load(
     run: str | Path,
     checkpoint: str | int = "last",
     device: str = "auto",
-    weights: Literal["ema", "raw"] = "ema",
+    weights: str = "ema",
     allow: Sequence[str] = (),
 ) -> Run:
     """Load a trained model from a run folder; the training data need not be there.
 
     Args:
         run: the folder.
-        checkpoint: `last`, `best`, or the number of a step.
+        checkpoint: `last`, `best`, the number of a step, or `length-0.1` for an average made by `scoresde ema`.
         device: `auto` (CUDA if there is one), `cpu`, `cuda` or `cuda:1`.
-        weights: the moving average of the weights (`ema`) or those of the last step (`raw`).
+        weights: the moving average of the weights (`ema`), those of the last step (`raw`), or another average that the
+            run keeps, such as `ema-0.9999` or `power-0.1`.
         allow: packages of your own whose classes the configuration may name. What the folder itself says about this
             is ignored.
 
@@ -222,20 +223,25 @@ def load(
     from scoresde.model import ScoreModel
     from scoresde.sde import SDE
     from scoresde.training import checkpoint as checkpoints
+    from scoresde.training.averages import is_average
     from scoresde.training.state import load_module
 
     path = Path(run)
     cfg = read_config(path)
-    if weights not in ("ema", "raw"):
-        raise InputError(f"weights: {weights!r} is not allowed; give ema or raw")
     place = pick_device(device)
     found = checkpoints.read(checkpoints.find(path, str(checkpoint)))
+    kept = {name: tensors for name, tensors in found.modules.items() if is_average(name)}
+    kept |= {"raw": found.modules["model"]} if "model" in found.modules else {}
+    if weights not in kept:
+        raise InputError(
+            f"weights: {weights!r} is not one of {', '.join(kept)}, which {path}, step {found.step}, holds"
+        )
     transform = Transform.from_dict(found.state["data"]["transform"])
     sde = build(section(cfg, "sde", path), "sde", allow, expect=SDE)
     model = build(
         section(cfg, "model", path), "model", allow, ScoreModel, sde=sde, event_shape=tuple(transform.event_shape)
     )
-    load_module(model, found.modules["ema" if weights == "ema" else "model"], f"{path}, step {found.step}")
+    load_module(model, kept[weights], f"{path}, step {found.step}")
     return Run(path, model.to(place).eval(), transform, tuple(transform.event_shape), cfg, found.step, allow)
 
 

@@ -149,11 +149,11 @@ def test_every_choice_of_a_comparison_passes_the_checks(option):
     assert set(cfg) == set(KEYS)
 
 
-@pytest.mark.parametrize("command", ["train", "sample", "compare", "tune", "doctor"])
+@pytest.mark.parametrize("command", ["train", "sample", "compare", "tune", "ema", "doctor"])
 def test_help_lists_groups_and_ten_examples_that_compose(command, capsys):
     assert main([command, "--help"]) == 0
     text = capsys.readouterr().out
-    for group in {f.split("/")[0] for f in GROUPS if command != "tune"}:  # which has none
+    for group in {f.split("/")[0] for f in GROUPS if command not in ("tune", "ema")}:  # which have none
         assert re.search(rf"^{group}: \w", text, re.MULTILINE)
     examples = [line.split() for line in text.splitlines() if line.startswith(f"  scoresde {command}")]
     assert len(examples) == 10

@@ -14,7 +14,7 @@ from torch import nn
 from training_job import Net, assert_same, fit, last, model_and_optimizer, resume, rows
 
 from scoresde import InputError
-from scoresde.training import Best
+from scoresde.training import Best, Muon
 from scoresde.training import checkpoint as checkpoints
 from scoresde.training.checkpoint import Checkpoint, at_step, find, newest, read, save, saved_steps
 from scoresde.training.state import load_module, load_optimizer, module_state, optimizer_state
@@ -43,7 +43,7 @@ from pathlib import Path
 sys.path.insert(0, {here!r})
 import training_job as job
 from scoresde import InputError
-from scoresde.training import Best
+from scoresde.training import Best, Muon
 run = Path({run!r})
 largest = job.at_step(run, 60).joinpath("optimizer.safetensors").stat().st_size
 resource.setrlimit(resource.RLIMIT_FSIZE, (largest - 1, largest - 1))
@@ -173,6 +173,7 @@ OPTIMIZERS = {
     "plain": lambda p: torch.optim.SGD(p, lr=0.1),
     "rms": lambda p: torch.optim.RMSprop(p, lr=0.1),
     "nadam": lambda p: torch.optim.NAdam(p, lr=0.1),
+    "muon": lambda p: Muon(p, lr=0.1),
     "adafactor": lambda p: torch.optim.Adafactor(p, lr=0.1),
 }
 

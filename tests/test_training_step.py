@@ -15,7 +15,7 @@ from training_job import STEPS, Net, fit, model_and_optimizer, moons, rows
 
 from scoresde import InputError, ScoreModel
 from scoresde.loss import DenoisingScoreMatching
-from scoresde.training import Ema
+from scoresde.training import Ema, Muon
 from scoresde.training.batches import Batches
 from scoresde.training.schedule import factor
 from scoresde.training.step import Step
@@ -221,3 +221,54 @@ def test_dropout_is_a_function_of_seed_and_step() -> None:
     for k in range(5):  # independent masks agree in 0.8^2 + 0.2^2 of the units
         assert agreement(whole[k], whole[k + 1]) == pytest.approx(0.68, abs=0.1)
         assert agreement(whole[k], other[k]) == pytest.approx(0.68, abs=0.1)
+
+
+# ---- Muon ----
+
+
+def _pulled(net: nn.Module, optimizer: torch.optim.Optimizer, steps: int = 4) -> list[Tensor]:
+    for k in range(steps):
+        for i, p in enumerate(net.parameters()):
+            p.grad = torch.randn(p.shape, generator=torch.Generator().manual_seed(10 * k + i)).to(p)
+        optimizer.step()
+    return [p.detach().clone() for p in net.parameters()]
+
+
+def test_muon_is_those_of_torch_put_together() -> None:
+    mine, theirs = nn.Linear(6, 5), nn.Linear(6, 5)
+    theirs.load_state_dict(mine.state_dict())
+    muon = torch.optim.Muon([theirs.weight], lr=0.1, weight_decay=0.05, adjust_lr_fn="match_rms_adamw")
+    adamw = torch.optim.AdamW([theirs.bias], lr=0.1, weight_decay=0.05)
+    ours = _pulled(mine, Muon(mine.parameters(), lr=0.1, weight_decay=0.05))
+    for k in range(4):
+        for i, p in enumerate(theirs.parameters()):
+            p.grad = torch.randn(p.shape, generator=torch.Generator().manual_seed(10 * k + i))
+        muon.step()
+        adamw.step()
+    assert torch.equal(ours[0], theirs.weight)
+    torch.testing.assert_close(ours[1], theirs.bias)
+
+
+def test_muon_moves_a_convolution_by_an_orthogonal_matrix_of_the_size_of_adam() -> None:
+    conv = nn.Conv2d(16, 8, 3)
+    before = conv.weight.detach().clone()
+    moved = (_pulled(conv, Muon(conv.parameters(), lr=0.01, weight_decay=0.0), 1)[0] - before).flatten(1)
+    # singular values of 8 x 144, all about 0.2 sqrt(144) lr; the root mean square is then about 0.2 lr
+    singular = torch.linalg.svdvals(moved) / (0.2 * 12 * 0.01)
+    assert 0.6 < singular.min() < singular.max() < 1.3
+    assert moved.square().mean().sqrt() == pytest.approx(0.2 * 0.01, rel=0.3)
+
+
+def test_muon_does_not_ask_for_the_layout_in_memory() -> None:
+    nets = [nn.Conv2d(4, 6, 3) for _ in range(2)]
+    nets[1].load_state_dict(nets[0].state_dict())
+    nets[1].weight.data = nets[1].weight.data.contiguous(memory_format=torch.channels_last)
+    plain, turned = (_pulled(net, Muon(net.parameters(), lr=0.1))[0] for net in nets)
+    assert nets[1].weight.is_contiguous(memory_format=torch.channels_last)
+    assert (plain - turned).abs().max() < 2e-3  # bfloat16 adds up in another order; an update is 0.02
+
+
+def test_muon_says_what_is_out_of_range() -> None:
+    for name, value in {"lr": -1.0, "momentum": 1.0, "ns_steps": 0, "betas": (0.9, 1.0), "eps": -1.0}.items():
+        with pytest.raises(InputError, match=rf"^{name}: .* give"):
+            Muon(nn.Linear(1, 1).parameters(), **{name: value})

@@ -79,7 +79,8 @@ def fit(
     known = {k: changes.pop(k) for k in ("evaluate", "state") if k in changes}
     loss = changes.pop("loss", DenoisingScoreMatching())
     logger = changes.pop("logger", MetricsFile(run / "metrics.jsonl"))
-    return trainer(**changes).fit(model, moons(), loss, optimizer, run, seed, logger, checkpoint, **known)
+    dataset = changes.pop("dataset", None) or moons()
+    return trainer(**changes).fit(model, dataset, loss, optimizer, run, seed, logger, checkpoint, **known)
 
 
 def resume(run: Path, **changes: Any) -> FitResult:
@@ -95,7 +96,8 @@ def rows(run: Path) -> list[dict[str, Any]]:
 
 def assert_same(a: Checkpoint, b: Checkpoint) -> None:
     """Every tensor to the bit, and every other thing stored."""
-    pairs = [(a.optimizer, b.optimizer), *((a.modules[name], b.modules[name]) for name in ("model", "ema"))]
+    assert a.modules.keys() == b.modules.keys()
+    pairs = [(a.optimizer, b.optimizer), *((a.modules[name], b.modules[name]) for name in a.modules)]
     for one, other in pairs:
         assert one.keys() == other.keys()
         assert all(torch.equal(one[name], other[name]) for name in one)

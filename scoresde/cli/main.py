@@ -31,6 +31,7 @@ COMMANDS = {
     "sample": "draw samples from a trained run",
     "compare": "compare samplers on a trained run or on an exact problem",
     "tune": "find the time grid that suits a trained run and a number of steps",
+    "ema": "average the weights of a trained run over another length of its training",
     "doctor": "say whether an SDE is sound and fits the data",
 }
 
@@ -51,6 +52,7 @@ examples:
   scoresde sample run=runs/RUN solver=heun,ddim sampler.steps=10,20 -m
   scoresde compare run=runs/RUN                        which solver for how many evaluations
   scoresde tune run=runs/RUN sampler.steps=8           the best grid for few steps, for solver=tuned
+  scoresde ema run=runs/RUN length=0.1                 another average, of a run with trainer.ema_power=[0.05,0.1]
   scoresde doctor sde=ve data=moons                    is anything wrong with this SDE on these data?
 
   scoresde COMMAND --help    what can be set, with ten examples
@@ -155,7 +157,12 @@ def _run(command: str, arguments: list[str]) -> int:
 
 def _sweep_folder(command: str, scratch: Path) -> Path:
     """One for the whole sweep, chosen here since each job may run in a process of its own."""
-    if command in ("sample", "tune", "doctor"):  # the results lie in the run from which they come, or are printed
+    if command in (
+        "sample",
+        "tune",
+        "ema",
+        "doctor",
+    ):  # the results lie in the run from which they come, or are printed
         return scratch / "sweep"
     return Path("runs") / f"sweep-{timestamp()}-{secrets.token_hex(3)}"
 

@@ -26,6 +26,13 @@ MAY_CHANGE = (
     "trainer.evaluate_every",
     "trainer.checkpoint_every",
     "trainer.keep_last",
+    "trainer.snapshot_every",
+    "trainer.precision",
+    "trainer.micro_batch",
+    "trainer.compile",
+    "trainer.channels_last",
+    "trainer.checkpoint_activations",
+    "trainer.profile",
 )
 _PRESETS = ("experiment", "debug")  # groups that set keys all over the configuration
 MEASURED = "measured"

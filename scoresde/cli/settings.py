@@ -72,7 +72,7 @@ class SampleSettings(DrawSettings):
     run: str
     out: str | None
     checkpoint: str | int
-    weights: Literal["ema", "raw"]
+    weights: str
     batch_size: int
 
     def __post_init__(self) -> None:
@@ -119,7 +119,7 @@ class CompareSettings(DrawSettings):
     tolerances: float | list[float]
     seeds: int
     checkpoint: str | int
-    weights: Literal["ema", "raw"]
+    weights: str
     batch_size: int
     dtype: Literal["float32", "float64"]
 
@@ -147,13 +147,22 @@ class TuneSettings(Settings):
     device: str
     run: str
     checkpoint: str | int
-    weights: Literal["ema", "raw"]
+    weights: str
 
     @staticmethod
     def steps(cfg: Any) -> int:
         """`sampler.steps`, which is all of a sampler that matters here."""
         found: _Steps = build({TARGET: f"{__name__}._Steps", **cfg}, "sampler")
         return found.steps
+
+
+@dataclass(frozen=True)
+class EmaSettings(Settings):
+    """What `scoresde ema` has besides: which run, how long an average, and the checkpoint at which it ends."""
+
+    run: str
+    length: float
+    checkpoint: str | int
 
 
 @dataclass(frozen=True)

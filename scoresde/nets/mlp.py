@@ -13,6 +13,8 @@ from scoresde.nets.embedding import NoiseModulation
 class _Block(nn.Module):
     """h + B silu(A silu(scale h + shift)); begins as the identity, B being zero."""
 
+    checkpointable = True  # trainer.checkpoint_activations keeps its input alone
+
     def __init__(self, width: int, dropout: float) -> None:
         super().__init__()
         self.first, self.second = nn.Linear(width, width), nn.Linear(width, width)

@@ -14,6 +14,8 @@ from scoresde.nets.embedding import NoiseModulation
 class _Residual(nn.Module):
     """h + conv_2(silu(scale norm(conv_1(silu(norm(h)))) + shift)); begins as the identity, conv_2 being zero."""
 
+    checkpointable = True  # trainer.checkpoint_activations keeps its input alone
+
     def __init__(self, width: int, groups: int, dropout: float) -> None:
         super().__init__()
         self.norm1 = nn.GroupNorm(groups, width)

@@ -3,7 +3,8 @@
 from scoresde.training.checkpoint import Checkpoint
 from scoresde.training.ema import Ema
 from scoresde.training.fit import Best, FitResult
+from scoresde.training.muon import Muon
 from scoresde.training.stop import Interrupted, TrainingDiverged
 from scoresde.training.trainer import Trainer
 
-__all__ = ["Best", "Checkpoint", "Ema", "FitResult", "Interrupted", "Trainer", "TrainingDiverged"]
+__all__ = ["Best", "Checkpoint", "Ema", "FitResult", "Interrupted", "Muon", "Trainer", "TrainingDiverged"]

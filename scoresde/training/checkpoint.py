@@ -3,6 +3,9 @@
 <run>/checkpoints/best.json          {"step", "metric", "value"} of the best one
 <run>/checkpoints/step-00001000/
     model.safetensors  ema.safetensors  optimizer.safetensors  state.json  manifest.json
+    ema-0.9999.safetensors, power-0.1.safetensors    further averages, if there are any
+<run>/checkpoints/snapshot-00001000/    power-function averages at that step alone; they are kept
+<run>/checkpoints/length-0.1/           an average made of them after the training, as ema.safetensors
 """
 
 import hashlib
@@ -31,8 +34,8 @@ class Checkpoint:
 
     Attributes:
         step: training steps done.
-        modules: the tensors of each module by name: "model" with the raw weights, "ema" with the average, and "history"
-            of the losses where a training draws noise levels from it.
+        modules: the tensors of each module by name: "model" with the raw weights, "ema" with the average, those of
+            further averages, and "history" of the losses where a training draws noise levels from it.
         optimizer: the tensors of the optimizer.
         state: everything else, as values that JSON can hold.
     """
@@ -55,12 +58,22 @@ def at_step(run: Path, step: int) -> Path:
 
 def saved_steps(run: Path) -> list[int]:
     """Steps with a checkpoint, damaged or not, in rising order."""
-    names = (p.name for p in folder(run).iterdir()) if folder(run).is_dir() else ()
-    return sorted(int(name[5:]) for name in names if re.fullmatch(r"step-\d{8,}", name))
+    return sorted(_numbered(run, "step"))
 
 
-def save(run: Path, checkpoint: Checkpoint) -> Path:
-    """Write a checkpoint and return its folder.
+def snapshots(run: Path) -> dict[int, Path]:
+    """The folders of the snapshots of power-function averages by their step, in rising order."""
+    return dict(sorted(_numbered(run, "snapshot").items()))
+
+
+def _numbered(run: Path, kind: str) -> dict[int, Path]:
+    """Folders called step-00001000 or snapshot-00001000."""
+    paths = folder(run).iterdir() if folder(run).is_dir() else ()
+    return {int(p.name[len(kind) + 1 :]): p for p in paths if re.fullmatch(rf"{kind}-\d{{8,}}", p.name)}
+
+
+def save(run: Path, checkpoint: Checkpoint, name: str | None = None) -> Path:
+    """Write a checkpoint and return its folder, which is called after its step unless `name` is given.
 
     It is written into a folder beside its place, flushed to the disk and then renamed, so that at no moment a half
     written checkpoint bears the name of a whole one, and earlier ones are not touched.
@@ -70,7 +83,7 @@ def save(run: Path, checkpoint: Checkpoint) -> Path:
     """
     from safetensors import SafetensorError
 
-    target = at_step(run, checkpoint.step)
+    target = at_step(run, checkpoint.step) if name is None else folder(run) / name
     temporary = target.with_name(f".tmp-{target.name}-{os.getpid()}")
     try:
         folder(run).mkdir(parents=True, exist_ok=True)
@@ -91,9 +104,9 @@ def save(run: Path, checkpoint: Checkpoint) -> Path:
 def _write(place: Path, checkpoint: Checkpoint) -> None:
     from safetensors.torch import save_file
 
-    for name, tensors in {**checkpoint.modules, "optimizer": checkpoint.optimizer}.items():
+    for name, module in {**checkpoint.modules, "optimizer": checkpoint.optimizer}.items():
         # clones, since safetensors refuses tensors that share memory, as tied weights do
-        host = {key: t.detach().to("cpu", copy=True).contiguous() for key, t in tensors.items()}
+        host = {key: t.detach().to("cpu", copy=True).contiguous() for key, t in module.items()}
         save_file(host, place / f"{name}.safetensors")
     state = {"schema": _SCHEMA, "step": checkpoint.step, **checkpoint.state}
     (place / "state.json").write_text(json.dumps(state, indent=1) + "\n", encoding="utf-8")
@@ -155,17 +168,23 @@ def newest(run: Path) -> Path:
 
 
 def find(run: Path, which: str = "last") -> Path:
-    """The checkpoint that a user means by "last", "best" or the number of a step.
+    """The checkpoint that a user means by "last", "best", the number of a step, or "length-0.1".
 
     Raises:
         InputError: there is no such checkpoint, or (for all but "last") it is damaged.
     """
     if which == "last":
         return newest(run)
+    lengths = sorted(p.name for p in folder(run).glob("length-*"))
+    if which in lengths:
+        return folder(run) / which
     step = _best_step(run) if which == "best" else int(which) if which.isdecimal() else None
     known = saved_steps(run)
     if step is None or step not in known:
-        raise InputError(f"checkpoint: {which} is not in {folder(run)}; give last, best or one of the steps {known}")
+        more = "".join(f", or {name}" for name in lengths)
+        raise InputError(
+            f"checkpoint: {which} is not in {folder(run)}; give last, best or one of the steps {known}{more}"
+        )
     return at_step(run, step)
 
 
@@ -175,8 +194,6 @@ def read(path: Path) -> Checkpoint:
     Raises:
         InputError: it is damaged, or was written by a version of the program that this one does not know.
     """
-    from safetensors.torch import load_file
-
     wrong = damage(path)
     if wrong is not None:
         raise InputError(f"checkpoint: {path} is damaged: {wrong}; use another one")
@@ -186,9 +203,16 @@ def read(path: Path) -> Checkpoint:
             f"checkpoint: {path} has schema {state['schema']} but this program reads {_SCHEMA}; "
             "use the version that wrote it"
         )
-    tensors = {file.stem: load_file(file) for file in sorted(path.glob("*.safetensors"))}
-    optimizer = tensors.pop("optimizer")
-    return Checkpoint(state["step"], tensors, optimizer, state)
+    modules = {name: tensors(path, name) for name in sorted(file.stem for file in path.glob("*.safetensors"))}
+    optimizer = modules.pop("optimizer")
+    return Checkpoint(state["step"], modules, optimizer, state)
+
+
+def tensors(path: Path, name: str) -> dict[str, Tensor]:
+    """Those of one module in the folder of a checkpoint that is whole, on the CPU."""
+    from safetensors.torch import load_file
+
+    return load_file(path / f"{name}.safetensors")
 
 
 def record_best(run: Path, best: dict[str, Any] | None) -> None:
@@ -215,8 +239,12 @@ def prune(run: Path, keep_last: int, keep: Collection[int] = ()) -> None:
 def set_aside(run: Path, after: int) -> None:
     """Rename the checkpoints of later steps than `after` to aside-..., so that a training can go on from there.
 
-    They are damaged ones, or belong to a course of the training that has been left.
+    They are damaged ones, or belong to a course of the training that has been left. Later snapshots are deleted.
     """
+    for step, path in snapshots(run).items():
+        if step > after:
+            path.rename(folder(run) / f".tmp-old-{path.name}")
+    _clear_leftovers(run)
     for step in saved_steps(run):
         if step > after:
             path = at_step(run, step)

@@ -1,6 +1,9 @@
-"""The average of a network's weights over training, kept as a second module."""
+"""Averages of a network's weights over training, each kept as a module of its own."""
+
+from __future__ import annotations
 
 import copy
+from abc import ABC, abstractmethod
 from typing import Generic, TypeVar
 
 import torch
@@ -12,29 +15,22 @@ M = TypeVar("M", bound=nn.Module)
 _HALF = (torch.float16, torch.bfloat16)
 
 
-class Ema(Generic[M]):
-    """Exponential moving average of a module's parameters, with a warm-up that forgets the random start.
-
-        ema <- d_n ema + (1 - d_n) weights,   d_n = min(decay, (1 + n) / (10 + n)),   n = updates so far
+class Average(ABC, Generic[M]):
+    """A running average of a module's parameters, avg <- d_n avg + (1 - d_n) weights in update n = 0, 1, ...
 
     Buffers are copied, not averaged. The average is computed in float32 also for a network in half precision (whose
     spacing of numbers is wider than one update); float64 stays float64.
 
     Args:
         module: what is averaged; it is copied.
-        decay: in [0, 1); 0 makes a plain copy of the newest weights.
 
     Attributes:
         module: the average, a module of its own in evaluation mode that asks for no gradients.
         updates: number of updates so far; part of the state of a training.
-
-    Raises:
-        InputError: decay outside [0, 1).
     """
 
-    def __init__(self, module: M, decay: float) -> None:
-        require(0 <= decay < 1, "ema", decay, "give a decay in [0, 1), such as 0.999; 0 turns averaging off")
-        self.decay, self.updates = decay, 0
+    def __init__(self, module: M) -> None:
+        self.updates = 0
         self.module = copy.deepcopy(module).eval().requires_grad_(False)
         half = [t for t in (*self.module.parameters(), *self.module.buffers()) if t.dtype in _HALF]
         for tensor in half:
@@ -46,19 +42,45 @@ class Ema(Generic[M]):
         self._weights: list[Tensor] = []
         self._buffers: list[Tensor] = []
 
+    @abstractmethod
+    def factor(self, n: int) -> float:
+        """The factor d_n of the old average in update number n."""
+
     @torch.no_grad()
     def update(self, module: M) -> None:
         """Take the weights of `module` into the average; no copy between host and device."""
         if module is not self._source:  # walking the tree of modules every time would cost more than the average
             self._source, self._weights, self._buffers = module, list(module.parameters()), list(module.buffers())
-        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
-        if decay == 0:
+        factor = self.factor(self.updates)
+        if factor == 0:
             torch._foreach_copy_(self._averages, self._weights)
         else:
             weights = self._weights
             if self._widened:
                 weights = [w.to(a.dtype) for w, a in zip(weights, self._averages, strict=True)]
-            torch._foreach_lerp_(self._averages, weights, 1 - decay)
+            torch._foreach_lerp_(self._averages, weights, 1 - factor)
         if self._copies:
             torch._foreach_copy_(self._copies, self._buffers)
         self.updates += 1
+
+
+class Ema(Average[M]):
+    """Exponential moving average of a module's parameters, with a warm-up that forgets the random start.
+
+        ema <- d_n ema + (1 - d_n) weights,   d_n = min(decay, (1 + n) / (10 + n)),   n = updates so far
+
+    Args:
+        module: what is averaged; it is copied.
+        decay: in [0, 1); 0 makes a plain copy of the newest weights.
+
+    Raises:
+        InputError: decay outside [0, 1).
+    """
+
+    def __init__(self, module: M, decay: float) -> None:
+        require(0 <= decay < 1, "ema", decay, "give a decay in [0, 1), such as 0.999; 0 turns averaging off")
+        super().__init__(module)
+        self.decay = decay
+
+    def factor(self, n: int) -> float:
+        return min(self.decay, (1 + n) / (10 + n))

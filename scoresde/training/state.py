@@ -92,18 +92,26 @@ def load_optimizer(
             f"use {rest['class']}"
         )
     names = _parameter_names(optimizer, module)
-    states: dict[str, dict[str, Any]] = {name: {} for name in names.values()}
+    parameters = {name: parameter for parameter, name in names.items()}
+    states: dict[str, dict[str, Any]] = {name: {} for name in parameters}
     for key, value in {**tensors, **rest["values"]}.items():
         slot, _, name = key.partition("/")
         if name not in states:
             raise InputError(
                 f"optimizer: {origin} trained {name}, which is not trained now; use the settings of its run"
             )
-        states[name][slot] = value
+        states[name][slot] = _laid_out_as(parameters[name], value) if isinstance(value, Tensor) else value
     state = optimizer.state_dict()
     order = [names[p] for group in optimizer.param_groups for p in group["params"]]
     state["state"] = {index: states[name] for index, name in enumerate(order) if states[name]}
     optimizer.load_state_dict(state)
+
+
+def _laid_out_as(parameter: Tensor, value: Tensor) -> Tensor:
+    """The value with its items in memory in the order of the parameter's: fused optimizers go through both at once."""
+    if value.shape != parameter.shape or value.stride() == parameter.stride():
+        return value
+    return torch.empty_like(parameter.detach(), dtype=value.dtype, device=value.device).copy_(value)
 
 
 def _parameter_names(optimizer: torch.optim.Optimizer, module: nn.Module) -> dict[Tensor, str]:

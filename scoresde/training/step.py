@@ -6,28 +6,41 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from scoresde.errors import require
 from scoresde.levels import LossHistory, stratified
 from scoresde.loss import LossTerms
 from scoresde.model import ScoreModel
 from scoresde.noise import Noise, derived_seed
 from scoresde.training.batches import Batches
-from scoresde.training.ema import Ema
 from scoresde.training.window import Window
 
 # Inputs are drawn for several steps at once: after a pass through the network this code and its constants have left
 # the processor's caches, and calling them back costs more than the numbers. At most so many steps, and values.
 _STEPS_AHEAD, _VALUES_AHEAD = 16, 2**17
 
-_Draw = tuple[Tensor, Tensor, Tensor, int]  # data, uniform numbers, normal numbers, seed of what the network draws
+# data, uniform numbers, normal numbers, and for each micro-batch the seed of what the network draws
+_Draw = tuple[Tensor, Tensor, Tensor, list[int]]
 
 
 class Loss(Protocol):
-    """What a training minimises, such as `scoresde.loss.DenoisingScoreMatching`."""
+    """What a training minimises, such as `scoresde.loss.DenoisingScoreMatching`.
 
-    # if it has attributes `stratified` and `importance`, they say how the numbers u of a whole batch are drawn
+    If it has attributes `stratified` and `importance`, they say how the numbers u of a whole batch are drawn.
+    """
 
     def __call__(self, model: ScoreModel, x0: Tensor, u: Tensor, eps: Tensor) -> LossTerms:
         """Loss of each sample for data x0 (B, *event), uniform numbers u (B,) and normal numbers eps (B, *event)."""
+
+
+class Averaged(Protocol):
+    """What takes in the weights after each step: one average, or several."""
+
+    def update(self, module: ScoreModel) -> None:
+        """Take the weights of `module` into the average."""
+
+
+def not_timed(what: str) -> None:
+    """Stands for `Profile.mark` where nobody asks where the time goes."""
 
 
 def reseed(device: torch.device, seed: int) -> None:
@@ -43,7 +56,7 @@ class Step:
     Steps are taken in order, from any k on.
 
     Args:
-        model, ema, optimizer: what a step changes. The optimizer's learning rates are the base.
+        model, average, optimizer: what a step changes. The optimizer's learning rates are the base.
         loss: what it minimises.
         batches: the data.
         batch_size: items in a step.
@@ -51,12 +64,19 @@ class Step:
         clip: largest norm of the whole gradient; 0 turns clipping off.
         rate: factor of the learning rate in step k.
         position: number of items used by earlier steps.
+        micro_batch: items that go through the network at once; their gradients add up to that of the whole batch. Data,
+            noise and noise levels are those of the whole batch, dropout is a function of (seed, k, micro-batch).
+        scaler: for the gradients of float16; it skips steps in which one overflows.
+        mark: called with what the time since its last call was spent on.
+
+    Raises:
+        InputError: micro_batch does not divide batch_size.
     """
 
     def __init__(
         self,
         model: ScoreModel,
-        ema: Ema[ScoreModel],
+        average: Averaged,
         optimizer: torch.optim.Optimizer,
         loss: Loss,
         batches: Batches,
@@ -65,10 +85,18 @@ class Step:
         clip: float,
         rate: Callable[[int], float],
         position: int = 0,
+        micro_batch: int | None = None,
+        scaler: torch.amp.GradScaler | None = None,
+        mark: Callable[[str], None] = not_timed,
     ) -> None:
-        self.model, self.ema, self.optimizer, self.loss, self.batches = model, ema, optimizer, loss, batches
+        self.model, self.average, self.optimizer, self.loss, self.batches = model, average, optimizer, loss, batches
         self.batch_size, self.seed, self.clip, self.rate, self.position = batch_size, seed, clip, rate, position
-        self.window = Window(model.sde)
+        self.mark = mark
+        self.scaler = scaler or torch.amp.GradScaler(model.device.type, enabled=False)
+        wanted = f"it must divide the {batch_size} items of trainer.batch_size"
+        require(batch_size % (micro_batch or batch_size) == 0, "micro_batch", micro_batch, wanted)
+        self._parts = batch_size // (micro_batch or batch_size)
+        self.window = Window(model.sde, skipping=self.scaler.is_enabled())
         self.history = LossHistory(model.device) if getattr(loss, "importance", False) else None
         self._noise, self._device, self._on_host = Noise(seed), model.device, model.device.type == "cpu"
         self._ahead = max(1, min(_STEPS_AHEAD, _VALUES_AHEAD // batches.at(0, batch_size).numel()))
@@ -80,29 +108,54 @@ class Step:
     def __call__(self, k: int) -> None:
         self._set_rate(self.rate(k))
         if not self._drawn:
-            self._drawn = [self._draw(k + i, self.position + i * self.batch_size) for i in range(self._ahead)][::-1]
-        x0, u, eps, seed = self._drawn.pop()
-        reseed(self._device, seed)
+            self._drawn = [self.draw(k + i, self.position + i * self.batch_size) for i in range(self._ahead)][::-1]
+        self.mark("data")
+        x0, u, eps, seeds = self._drawn.pop()
         u, weight = (u, None) if self.history is None else self.history.draw(u)
-        loss, lam = self.loss(self.model, x0, u, eps)
-        weighted = loss if weight is None else weight.to(loss.dtype) * loss
-        weighted.mean().backward()  # type: ignore[no-untyped-call]
+        terms = self._gradient(x0, u, eps, weight, seeds)
+        self.scaler.unscale_(self.optimizer)
         norm = self._clip()
-        self.optimizer.step()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
-        self.ema.update(self.model)
+        self.mark("optimizer")
+        self.average.update(self.model)
         if self.history is not None:
-            self.history.update(u, loss)
-        self.window.add(LossTerms(loss.detach(), lam), norm, weight)
+            self.history.update(u, terms.loss)
+        self.window.add(terms, norm, weight)
         self.position += self.batch_size
+        self.mark("average")
 
-    def _draw(self, k: int, position: int) -> _Draw:
+    def draw(self, k: int, position: int) -> _Draw:
         """All that is random in step k, whose data begin at `position`."""
         x0 = self.batches.at(position, self.batch_size)
         u = self._noise.uniform("time", k, self.batch_size)
         u = stratified(u) if getattr(self.loss, "stratified", False) else u
         eps = self._noise.normal("train", k, x0.shape, self._device)
-        return x0, u, eps, derived_seed(self.seed, "dropout", k)
+        purposes = ("dropout" if part == 0 else f"dropout {part}" for part in range(self._parts))
+        return x0, u, eps, [derived_seed(self.seed, purpose, k) for purpose in purposes]
+
+    def _gradient(self, x0: Tensor, u: Tensor, eps: Tensor, weight: Tensor | None, seeds: list[int]) -> LossTerms:
+        """Add the gradient of the mean loss to that of the parameters; returns the loss terms, detached."""
+        if len(seeds) == 1:
+            return self._pass(x0, u, eps, weight, seeds[0], 1.0)
+        parts, terms = len(seeds), []
+        for part, seed in enumerate(seeds):
+            mine = slice(part, None, parts)  # sample i is in micro-batch i mod parts, so each has all noise levels
+            share = None if weight is None else weight[mine]
+            terms.append(self._pass(x0[mine], u[mine], eps[mine], share, seed, 1 / parts))
+        return LossTerms(*(torch.stack(of_parts, 1).flatten() for of_parts in zip(*terms, strict=True)))
+
+    def _pass(self, x0: Tensor, u: Tensor, eps: Tensor, weight: Tensor | None, seed: int, share: float) -> LossTerms:
+        """Forward and backward through the network, for a share of the whole batch."""
+        reseed(self._device, seed)
+        loss, lam = self.loss(self.model, x0, u, eps)
+        self.mark("forward")
+        weighted = loss if weight is None else weight.to(loss.dtype) * loss
+        mean = weighted.mean() if share == 1 else weighted.mean() * share
+        self.scaler.scale(mean).backward()  # type: ignore[no-untyped-call]
+        self.mark("backward")
+        return LossTerms(loss.detach(), lam)
 
     @property
     def lr(self) -> float:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 
@@ -13,8 +13,12 @@ from scoresde.errors import InputError, require
 from scoresde.loggers import Logger
 from scoresde.model import ScoreModel
 from scoresde.training import checkpoint as checkpoints
+from scoresde.training.acceleration import Acceleration
+from scoresde.training.averages import Averages
 from scoresde.training.checkpoint import Checkpoint
 from scoresde.training.fit import Evaluate, Fit, FitResult
+from scoresde.training.power_ema import LONGEST
+from scoresde.training.precision import Precision, half_type
 from scoresde.training.schedule import Schedule
 from scoresde.training.step import Loss
 from scoresde.training.stop import StopSignals
@@ -31,7 +35,7 @@ class Trainer:
     Args:
         steps: training steps in all, those before a resume included.
         batch_size: items in a step.
-        ema: decay of the average of the weights, see `Ema`.
+        ema: decay of the average of the weights, see `Ema`; of several, the first is the one that is evaluated.
         clip: largest norm of the gradient; 0 turns clipping off.
         warmup: steps over which the learning rate rises to that of the optimizer.
         schedule: `cosine` lets it fall to zero at the end, `constant` keeps it.
@@ -41,6 +45,18 @@ class Trainer:
         keep_last: how many of the newest checkpoints to keep; the best one is kept besides.
         monitor: the figure whose lowest value makes a checkpoint the best: heldout_loss, or any key that the
             `evaluate` function of `fit` returns.
+        ema_power: lengths of power-function averages, see `PowerAverage`; two, such as [0.05, 0.1], allow an average of
+            any length to be made after the training, with `scoresde ema`.
+        snapshot_every: steps between the snapshots of those averages that are kept for that; 0 keeps none.
+        precision: arithmetic of the network: `float32`, `bf16`, `fp16` with scaled gradients, or `auto`, which is bf16
+            on CUDA devices that are good at it and float32 elsewhere. Weights, averages, optimizer state and loss are
+            float32 in any case.
+        micro_batch: items that go through the network at once, to fit into memory; must divide `batch_size`. The
+            gradient is that of the whole batch. None: all of them.
+        compile: compile the network with torch.compile; if that fails, one line says so and training goes on without.
+        channels_last: keep weights and images in memory with their channels side by side.
+        checkpoint_activations: save memory by computing the inside of residual blocks a second time on the way back.
+        profile: write where the time goes into profile.json, and print it.
 
     Raises:
         InputError: a number out of range.
@@ -50,7 +66,7 @@ class Trainer:
         self,
         steps: int = 3500,
         batch_size: int = 128,
-        ema: float = 0.999,
+        ema: float | tuple[float, ...] = 0.999,
         clip: float = 1.0,
         warmup: int = 100,
         schedule: Schedule = "cosine",
@@ -59,20 +75,44 @@ class Trainer:
         checkpoint_every: int = 500,
         keep_last: int = 2,
         monitor: str = "heldout_loss",
+        ema_power: tuple[float, ...] = (),
+        snapshot_every: int = 500,
+        precision: Precision = "auto",
+        micro_batch: int | None = None,
+        compile: bool = False,
+        channels_last: bool = False,
+        checkpoint_activations: bool = False,
+        profile: bool = False,
     ) -> None:
         positive = {"steps": steps, "batch_size": batch_size, "log_every": log_every, "keep_last": keep_last}
         for name, count in positive.items():
             require(count >= 1, name, count, "give an integer >= 1")
         others = {"warmup": warmup, "evaluate_every": evaluate_every, "checkpoint_every": checkpoint_every}
-        for name, count in others.items():
+        for name, count in {**others, "snapshot_every": snapshot_every}.items():
             require(count >= 0, name, count, "give an integer >= 0")
-        require(0 <= ema < 1, "ema", ema, "give a decay in [0, 1), such as 0.999; 0 turns averaging off")
+        _check_averages(ema, ema_power)
         require(math.isfinite(clip) and clip >= 0, "clip", clip, "give a norm > 0, or 0 to turn clipping off")
-        require(schedule in ("cosine", "constant"), "schedule", schedule, "give cosine or constant")
+        require(schedule in get_args(Schedule), "schedule", schedule, "give cosine or constant")
         require(bool(monitor), "monitor", monitor, "give the name of a figure, such as heldout_loss")
+        require(precision in get_args(Precision), "precision", precision, "give auto, float32, bf16 or fp16")
+        wanted = f"give a divisor of batch_size, {batch_size}, or null for all at once"
+        divides = micro_batch is None or (micro_batch >= 1 and batch_size % micro_batch == 0)
+        require(divides, "micro_batch", micro_batch, wanted)
         self.steps, self.batch_size, self.ema, self.clip = steps, batch_size, ema, clip
         self.warmup, self.schedule, self.monitor, self.keep_last = warmup, schedule, monitor, keep_last
         self.log_every, self.evaluate_every, self.checkpoint_every = log_every, evaluate_every, checkpoint_every
+        self.ema_power, self.snapshot_every, self.precision = ema_power, snapshot_every, precision
+        self.micro_batch, self.compile, self.channels_last = micro_batch, compile, channels_last
+        self.checkpoint_activations, self.profile = checkpoint_activations, profile
+
+    def acceleration(self, device: torch.device) -> Acceleration:
+        """How the network is to be called on a device."""
+        dtype = half_type(self.precision, device)
+        return Acceleration(dtype, self.compile, self.channels_last, self.checkpoint_activations)
+
+    def averages(self, model: ScoreModel) -> Averages[ScoreModel]:
+        """Fresh averages of the weights of `model`."""
+        return Averages(model, self.ema if isinstance(self.ema, tuple) else (self.ema,), self.ema_power)
 
     def fit(
         self,
@@ -118,6 +158,15 @@ class Trainer:
             finally:
                 fit.step.restore_rate()
                 model.train(training)
+
+
+def _check_averages(ema: float | tuple[float, ...], ema_power: tuple[float, ...]) -> None:
+    decays = ema if isinstance(ema, tuple) else (ema,)
+    wanted = "give a decay in [0, 1), such as 0.999, or a list of different ones; 0 turns averaging off"
+    require(bool(decays) and all(0 <= d < 1 for d in decays) and len(set(decays)) == len(decays), "ema", ema, wanted)
+    wanted = "give different lengths in (0, 0.288), such as [0.05, 0.1]"
+    fine = all(0 < length < LONGEST for length in ema_power) and len(set(ema_power)) == len(ema_power)
+    require(fine, "ema_power", list(ema_power), wanted)
 
 
 @contextmanager

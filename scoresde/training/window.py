@@ -28,9 +28,12 @@ class Window:
 
     Args:
         sde: the path, for the range of lam.
+        skipping: steps whose gradient is not finite are skipped, as with a loss scale that is still too large: they are
+            counted (`skipped_steps`) instead of being bad.
     """
 
-    def __init__(self, sde: SDE) -> None:
+    def __init__(self, sde: SDE, skipping: bool = False) -> None:
+        self._skipping = skipping
         self._low, high = sde.lam(torch.tensor([sde.T, sde.t_train], dtype=torch.float64)).tolist()
         self._width = (high - self._low) / _BINS
         self._names = self._bin_names()
@@ -51,20 +54,25 @@ class Window:
             self._weights.append(weight)
 
     def summary(self) -> tuple[dict[str, float], BadStep | None]:
-        """Mean `loss` and `gradient_norm`, `loss_at/lam_...` for each bin that was visited; then start anew."""
+        """Mean `loss` and `gradient_norm`, `loss_at/lam_...` for each bin that was visited; then start anew.
+
+        Where steps are skipped, `gradient_norm` is the mean of those that were not.
+        """
         losses, lams, norms = torch.stack(self._losses), torch.stack(self._lams), torch.stack(self._norms)
         wide = losses.to(torch.float64)
         weights = torch.stack(self._weights) if self._weights else torch.ones_like(wide)
         self._losses, self._lams, self._norms, self._weights = [], [], [], []
         wide, bins = weights * wide, ((lams - self._low) / self._width).long().clamp(0, _BINS - 1)
         members = [bins == i for i in range(_BINS)]
-        numbers = [wide.mean(), norms.mean(dtype=torch.float64)]
+        sound = torch.isfinite(norms)
+        taken = norms[sound] if self._skipping else norms
+        numbers = [wide.mean(), taken.mean(dtype=torch.float64), (~sound).sum()]
         numbers += [torch.where(m, wide, 0.0).sum() for m in members]
         numbers += [torch.where(m, weights, 0.0).sum() for m in members]
-        finite = torch.isfinite(losses).all(1) & torch.isfinite(norms)
+        finite = torch.isfinite(losses).all(1) & (sound | self._skipping)
         numbers.append(finite.all())
-        mean, norm, *rest, fine = torch.stack([n.to(torch.float64) for n in numbers]).tolist()
-        scalars = {"loss": mean, "gradient_norm": norm}
+        mean, norm, skipped, *rest, fine = torch.stack([n.to(torch.float64) for n in numbers]).tolist()
+        scalars = {"loss": mean, "gradient_norm": norm} | ({"skipped_steps": skipped} if self._skipping else {})
         scalars |= {
             name: total / count
             for name, total, count in zip(self._names, rest[:_BINS], rest[_BINS:], strict=True)

@@ -1,0 +1,102 @@
+"""Muon for the matrices of a network, AdamW for all else; both are those of torch."""
+
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from scoresde.errors import require
+
+
+class Muon(torch.optim.Optimizer):
+    """Momentum whose update of each matrix is made orthogonal by Newton-Schulz iterations (Jordan et al. 2024).
+
+        B <- momentum B + g,   W <- (1 - lr weight_decay) W - 0.2 lr sqrt(max(rows, columns)) U V^T,
+        where U S V^T = g + momentum B
+
+    The factor gives updates the size of those of AdamW (Liu et al. 2025, arXiv 2502.16982, eq. 4), so learning rates of
+    AdamW hold. Weights of convolutions are matrices with a row for each channel that comes out. Biases, scales and
+    other vectors are updated by AdamW (arXiv 1711.05101).
+
+    Args:
+        params: what is optimised.
+        lr: learning rate, of both.
+        weight_decay: decoupled, of both.
+        momentum: of the matrices, in [0, 1).
+        ns_steps: iterations; five bring all singular values to between 0.7 and 1.2.
+        betas, eps: of AdamW.
+
+    Raises:
+        InputError: an argument out of its range.
+    """
+
+    def __init__(
+        self,
+        params: Any,
+        lr: float = 0.001,
+        weight_decay: float = 0.01,
+        momentum: float = 0.95,
+        ns_steps: int = 5,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+    ) -> None:
+        require(lr >= 0, "lr", lr, "give a learning rate >= 0")
+        require(weight_decay >= 0, "weight_decay", weight_decay, "give a number >= 0")
+        require(0 <= momentum < 1, "momentum", momentum, "give a number in [0, 1)")
+        require(1 <= ns_steps < 100, "ns_steps", ns_steps, "give an integer from 1 to 99")
+        require(all(0 <= b < 1 for b in betas), "betas", betas, "give two numbers in [0, 1)")
+        require(eps >= 0, "eps", eps, "give a number >= 0")
+        # fused: so that torch brings the step counts of a loaded state to where fused AdamW wants them
+        super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "fused": True})
+        stand_in = [nn.Parameter(torch.empty(1, 1))]
+        self._muon = torch.optim.Muon(stand_in, momentum=momentum, ns_steps=ns_steps, adjust_lr_fn="match_rms_adamw")
+        self._adamw = torch.optim.AdamW(stand_in, betas=betas, eps=eps, fused=True)
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Update all parameters that have a gradient; returns the value of `closure` if one is given."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            moving = [p for p in group["params"] if p.grad is not None]
+            self._step_matrices([p for p in moving if p.ndim >= 2], group)
+            self._step_rest([p for p in moving if p.ndim < 2], group)
+        return loss
+
+    def _step_matrices(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
+        states: defaultdict[Tensor, dict[str, Tensor]] = defaultdict(dict)
+        views = []
+        for p in parameters:
+            state = self.state[p]
+            if not state:
+                state["momentum_buffer"] = torch.zeros_like(p)
+            view = nn.Parameter(_matrix(p.detach(), p), requires_grad=False)
+            view.grad = None if p.grad is None else _matrix(p.grad, p)
+            states[view]["momentum_buffer"] = _matrix(state["momentum_buffer"], p)
+            views.append(view)
+        self._muon.state = states
+        self._muon.param_groups[0] |= _settings(group) | {"params": views}
+        self._muon.step()  # type: ignore[no-untyped-call]
+
+    def _step_rest(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
+        self._adamw.state = self.state  # it looks for its own parameters only
+        self._adamw.param_groups[0] |= _settings(group) | {"params": parameters}
+        self._adamw.step()
+
+
+def _settings(group: dict[str, Any]) -> dict[str, Any]:
+    return {key: group[key] for key in ("lr", "weight_decay")}
+
+
+def _matrix(t: Tensor, parameter: Tensor) -> Tensor:
+    """The tensor as a matrix whose columns are in the order in which they lie in the parameter's memory.
+
+    That order does not matter to Muon; a parameter, and what lies as it does, is not copied.
+    """
+    if parameter.ndim == 4 and parameter.is_contiguous(memory_format=torch.channels_last):
+        t = t.permute(0, 2, 3, 1)
+    return t.flatten(1)
