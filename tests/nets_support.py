@@ -5,7 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from scoresde.nets import NCSNpp, ResidualMLP, UNet
+from scoresde.nets import ADM, EDM2, DiT, NCSNpp, ResidualMLP, UNet
+from scoresde.nets.magnitude import MPLayer, unit
 
 Make = Callable[..., nn.Module]
 DDPMPP = {"noise": "positional", "noise_scale": 250.0, "fir": False, "progressive_input": "none"}
@@ -13,9 +14,13 @@ DDPM = {**DDPMPP, "block": "ddpm", "rescale": False, "group_width": 2}
 PYRAMIDS = {"progressive_input": "input_skip", "progressive_output": "output_skip", "progressive_combine": "cat"}
 
 
+LADDER = {"channels": 8, "multipliers": (1, 2), "blocks": 1, "attention": (1,), "dropout": 0.0}
+PLAIN_ADM = {**LADDER, "head_width": 4, "groups": 4, "resample_blocks": False}
+TRANSFORMER = {"width": 16, "depth": 2, "heads": 2, "ratio": 2.0}
+
+
 def _ncsnpp(event: tuple[int, ...], **own: object) -> Make:
-    small = {"channels": 8, "multipliers": (1, 2), "blocks": 1, "attention": (1,), "dropout": 0.0}
-    return lambda **k: NCSNpp(event, **{**small, **own, **k})
+    return lambda **k: NCSNpp(event, **{**LADDER, **own, **k})
 
 
 CASES: dict[str, tuple[tuple[int, ...], Make]] = {
@@ -33,8 +38,12 @@ CASES: dict[str, tuple[tuple[int, ...], Make]] = {
     "ddpmpp": ((1, 8, 8), _ncsnpp((1, 8, 8), **DDPMPP)),
     "ddpm": ((1, 8, 8), _ncsnpp((1, 8, 8), **DDPM)),
     "ddpm fir": ((1, 8, 8), _ncsnpp((1, 8, 8), **{**DDPM, "fir": True})),
+    "adm": ((3, 4, 8), lambda **k: ADM((3, 4, 8), **{**LADDER, "head_width": 4, "groups": 4, **k})),
+    "adm plain": ((1, 4, 4), lambda **k: ADM((1, 4, 4), **{**PLAIN_ADM, **k})),
+    "edm2": ((2, 4, 8), lambda **k: EDM2((2, 4, 8), **{**LADDER, "head_width": 8, **k})),
+    "dit": ((3, 4, 6), lambda **k: DiT((3, 4, 6), 2, **{**TRANSFORMER, **k})),
 }
-EDGE = {"one level", "number", "pixel", "ddpm fir"}  # a law of conditions needs not be held to each
+EDGE = {"one level", "number", "pixel", "ddpm fir", "adm plain"}  # a law of conditions needs not be held to each
 TYPICAL = [case for case in CASES if case not in EDGE]
 
 
@@ -45,7 +54,11 @@ def made(case: str, dtype: torch.dtype = torch.float64, **changes: object) -> tu
     generator = torch.Generator().manual_seed(1)
     net = perturbed(make(**changes), generator).to(dtype)
     x = torch.randn(6, *shape, generator=generator, dtype=torch.float64).to(dtype)
-    return net, x, torch.linspace(-1.5, 1.2, 6, dtype=torch.float64).to(dtype)
+    c = torch.linspace(-1.5, 1.2, 6, dtype=torch.float64).to(dtype)
+    for layer in (m for m in net.modules() if isinstance(m, MPLayer)):
+        for _ in range(4):  # as it does in training, and then no more
+            layer.weight.data = unit(layer.weight.data, tuple(range(1, layer.weight.ndim)))
+    return net, x, c
 
 
 def perturbed(net: nn.Module, generator: torch.Generator) -> nn.Module:

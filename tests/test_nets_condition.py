@@ -57,7 +57,7 @@ def test_a_missing_condition_is_a_dropped_one(case: str, kind: str) -> None:
     assert as_told.any()
     assert as_dropped.any()
     torch.manual_seed(1)
-    assert torch.equal(net(x, c, cond), seen)  # the global generator decides
+    assert (net(x, c, cond) - seen).abs().max() < 1e-12 * scale  # the global generator decides
 
 
 @every_kind

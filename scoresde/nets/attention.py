@@ -2,7 +2,6 @@
 
 import math
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -97,21 +96,3 @@ def join(h: Tensor, branch: Tensor, rescale: bool) -> Tensor:
     """h + branch, divided by sqrt(2) to keep the variance if `rescale`."""
     out = h + branch
     return out * math.sqrt(0.5) if rescale else out
-
-
-def sincos_positions(rows: int, columns: int, width: int, like: Tensor) -> Tensor:
-    """Features (rows columns, width) of the places of a grid: of the row, then of the column, each sines then cosines.
-
-    The frequencies are 10000^(-i/n), n = width/4, in radians per row and column.
-
-    Dosovitskiy et al. 2021 (arXiv 2010.11929) as fixed by He et al. 2022 (arXiv 2111.06377).
-    """
-    frequencies = 10000.0 ** (-torch.arange(width // 4, dtype=torch.float64, device=like.device) / (width // 4))
-
-    def one(n: int) -> Tensor:
-        angles = torch.arange(n, dtype=torch.float64, device=like.device)[:, None] * frequencies
-        return torch.cat((angles.sin(), angles.cos()), 1).to(like.dtype)
-
-    of_row = one(rows)[:, None].expand(rows, columns, -1)
-    of_column = one(columns)[None].expand(rows, columns, -1)
-    return torch.cat((of_row, of_column), 2).flatten(0, 1)

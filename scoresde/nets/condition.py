@@ -51,10 +51,9 @@ class Condition(nn.Module):
             what = "the number of classes" if kind == "class" else f"how many numbers there are in the {kind}"
             require(size >= 1, "condition_size", size, f"condition={kind} needs {what}, >= 1")
         self.kind, self.size, self.dropout = kind, size, dropout
-        if kind == "class":
-            self.embed: nn.Module = nn.Embedding(size, width)
-        elif kind is not None:
-            self.embed = nn.Linear(size, width)
+        self.embed: nn.Module | None = None
+        if kind is not None:
+            self.embed = nn.Embedding(size, width) if kind == "class" else nn.Linear(size, width)
         if kind is not None:
             self.null = nn.Parameter(torch.randn(width) if kind == "tokens" else torch.zeros(width))
 
@@ -65,7 +64,7 @@ class Condition(nn.Module):
 
     def forward(self, cond: Tensor | None, batch: int) -> Told:
         """The condition of `batch` samples; without one, or where it is None, of one sample that stands for all."""
-        if self.kind is None:
+        if self.embed is None:
             if cond is not None:
                 raise InputError(
                     "cond: this network takes no condition; make it with condition=class, vector or tokens"

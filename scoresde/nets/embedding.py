@@ -105,10 +105,17 @@ class Modulation(nn.Module):
         hidden: widths of z and of what comes before it, first to last.
         sizes: number of channels of each piece.
         event_ndim: number of dimensions that follow the channels; 2 for images.
+        listens: the layer V_k to whose result the condition is added, -1 the last.
     """
 
     def __init__(
-        self, embed: nn.Module, features: int, hidden: Sequence[int], sizes: Sequence[int], event_ndim: int = 0
+        self,
+        embed: nn.Module,
+        features: int,
+        hidden: Sequence[int],
+        sizes: Sequence[int],
+        event_ndim: int = 0,
+        listens: int = -1,
     ) -> None:
         super().__init__()
         self.embed = embed
@@ -116,10 +123,10 @@ class Modulation(nn.Module):
         self.hidden = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
         self.out = nn.Linear(widths[-1], sum(sizes))
         self.sizes = list(sizes)
-        self._ones = (1,) * event_ndim
+        self._ones, self._listens = (1,) * event_ndim, listens % len(hidden)
 
     def forward(self, c: Tensor, condition: Tensor | None = None) -> tuple[Tensor, ...]:
-        """The pieces in turn, each (B, size, 1, ...), for noise levels c (B,) and a condition (B, width of z) or none.
+        """The pieces in turn, each (B, size, 1, ...), for noise levels c (B,) and a condition (B, width) or none.
 
         If c is one number expanded to the batch (stride 0), they are computed once and have B = 1, unless the
         condition has more.
@@ -129,8 +136,8 @@ class Modulation(nn.Module):
         z = self.embed(c)
         for k, layer in enumerate(self.hidden):
             z = layer(z if k == 0 else functional.silu(z))
-        if condition is not None:
-            z = z + condition
+            if condition is not None and k == self._listens:
+                z = z + condition
         out = self.out(functional.silu(z))
         return torch.split(out.reshape(*out.shape, *self._ones), self.sizes, dim=1)
 
@@ -159,7 +166,8 @@ class NoiseModulation(Modulation):
 
 
 @torch.no_grad()
-def begin_at_one(modulation: Modulation) -> None:
-    """Add one to the bias of every scale, where pieces are (scale, shift, scale, shift, ...)."""
+def begin_at_one(modulation: Modulation) -> Modulation:
+    """The modulation with one added to the bias of every scale; its pieces are (scale, shift, scale, shift, ...)."""
     for scale in modulation.parts(modulation.out.bias)[::2]:
         scale += 1
+    return modulation

@@ -89,6 +89,6 @@ def check_divides(sizes: Sequence[int], factor: int, name: str = "event_shape") 
     if any(n % factor for n in sizes):
         near = tuple(max(1, math.ceil(n / factor)) * factor for n in sizes)
         raise InputError(
-            f"{name}: sizes {tuple(sizes)!r} are not allowed; this network halves them and needs multiples of"
-            f" {factor}, such as {near!r}; a UNet takes any size"
+            f"{name}: sizes {tuple(sizes)!r} are not allowed; this network needs multiples of {factor}, such as"
+            f" {near!r}; a UNet takes any size"
         )

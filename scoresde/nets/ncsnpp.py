@@ -56,6 +56,7 @@ class NCSNpp(SkipUNet):
         condition: what `cond` is: class, vector or tokens; null for none.
         condition_size: number of classes, or of numbers in the vector or in each token.
         condition_dropout: probability in [0, 1) of hiding the condition in training, for guidance.
+        condition_layer: which of the two layers above the features of the noise level a class or vector is added to.
 
     Raises:
         InputError: an argument out of its range, and sizes that cannot be halved.
@@ -89,6 +90,7 @@ class NCSNpp(SkipUNet):
         condition: Kind | None = None,
         condition_size: int = 0,
         condition_dropout: float = 0.1,
+        condition_layer: Literal["first", "last"] = "last",
     ) -> None:
         check_event(event_shape, (3 - 1,), "an NCSNpp takes images, (channels, height, width)")
         widths = check_widths(channels, multipliers, blocks, dropout)
@@ -125,9 +127,10 @@ class NCSNpp(SkipUNet):
         self.assemble(widths, blocks, attended, attention_up == "last", enter, leave)
         self.head = Head(channels, pictures, self._norm) if progressive_output == "none" else None
         if noise != "none":
+            listens = 0 if condition_layer == "first" else -1
             features = channels if noise == "positional" else 2 * channels
             embed = self._embedding(noise, features, noise_scale, noise_shift, fourier_scale)
-            self.modulation = Modulation(embed, features, [4 * channels] * 2, self.pieces(), 2)
+            self.modulation = Modulation(embed, features, [4 * channels] * 2, self.pieces(), 2, listens)
         _initialise(self)
 
     @staticmethod

@@ -38,6 +38,10 @@ class Level(nn.Module):
 Side = Callable[[int], tuple[nn.Module, int] | None]  # of a level: a module and the channels that it leaves
 
 
+def _no_side(level: int) -> None:
+    return None
+
+
 class SkipUNet(nn.Module):
     """A U-Net in which every result on the way down is concatenated to one on the way up: `net(x, c, cond)`.
 
@@ -81,8 +85,8 @@ class SkipUNet(nn.Module):
         blocks: int,
         attended: set[int],
         last_only: bool,
-        enter: Side,
-        leave: Side,
+        enter: Side = _no_side,
+        leave: Side = _no_side,
     ) -> None:
         """Make `down`, `middle` and `up`.
 
