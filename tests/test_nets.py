@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from scoresde.errors import InputError
 from scoresde.nets import ADM, EDM2, NCSNpp, ResidualMLP, UNet
 from scoresde.nets.embedding import FourierEmbedding, NoiseModulation
+from scoresde.nets.layers import kept
 from scoresde.nets.skip_unet import SkipUNet
 
 Make = Callable[..., nn.Module]
@@ -113,6 +114,25 @@ def test_dropout_is_felt_in_training_only(case: str) -> None:
     dropping, _, _ = made(case, dropout=0.5)
     assert (dropping.eval()(x, c) - expected).abs().max() < 1e-12 * expected.abs().max()
     assert not torch.equal(dropping.train()(x, c), dropping(x, c))
+
+
+@pytest.mark.parametrize("shape", [(7, 3, 5, 4), (5, 9), (3, 2, 2, 2, 3), ()])
+@pytest.mark.parametrize("dropout", [0.1, 0.5, 0.9])
+def test_drop_out_keeps_each_value_with_its_probability(shape: tuple[int, ...], dropout: float) -> None:
+    """Apart from each other, in any memory layout, and by the global generator."""
+    x = torch.zeros(shape)
+    if len(shape) == 4:
+        x = x.contiguous(memory_format=torch.channels_last)
+    torch.manual_seed(0)
+    draws = torch.stack([kept(x, dropout) for _ in range(4000)]).flatten(1).double()
+    error = (dropout * (1 - dropout) / 4000) ** 0.5
+    assert draws.shape[1] == x.numel()
+    assert (draws.mean(0) - (1 - dropout)).abs().max() < 5 * error
+    assert abs(draws.mean() - (1 - dropout)) < 5 * error / x.numel() ** 0.5
+    if draws.shape[1] > 1:
+        assert (torch.corrcoef(draws.T) - torch.eye(draws.shape[1])).abs().max() < 5.5 / 4000**0.5
+    torch.manual_seed(0)
+    assert torch.equal(kept(x, dropout).flatten(), draws[0].bool())
 
 
 @pytest.mark.parametrize("case", ["odd", "vector"])

@@ -1,14 +1,14 @@
 """The residual block of every convolutional network here, and what stands at their ends. Imports this folder only."""
 
+import math
 from collections.abc import Iterator
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from scoresde.nets.attention import join
-from scoresde.nets.layers import Norm, convolution, zero
+from scoresde.nets.layers import Norm, convolution, kept, scaled, zero
 
 
 class ResidualBlock(nn.Module):
@@ -71,10 +71,8 @@ class ResidualBlock(nn.Module):
         if self.resample is not None:
             y, h = self.resample(y), self.resample(h)
         y = self._modulated(self.conv1(y), modulation)
-        if self.dropout and self.training:
-            y = functional.dropout(y, self.dropout)
-        y = self.conv2(y)
-        h = join(h if self.skip is None else self.skip(h), y, self.rescale)
+        h = h if self.skip is None else self.skip(h)
+        h = self._sum(h, y)
         if self.attention is not None:
             h = self.attention(h)
         if self.cross is not None:
@@ -86,8 +84,18 @@ class ResidualBlock(nn.Module):
             scale, shift = next(modulation), next(modulation)
             return functional.silu(torch.addcmul(shift, self.norm2(y), scale))
         if self.sizes:
-            y = y + next(modulation)
+            y = y.add_(next(modulation))
         return functional.silu(self.norm2(y))
+
+    def _sum(self, h: Tensor, y: Tensor) -> Tensor:
+        """(h + conv_2(dropout(y))) / sqrt(2), the factors being taken into conv_2."""
+        size, keep = math.sqrt(0.5) if self.rescale else 1.0, 1.0
+        if self.dropout and self.training:
+            keep = 1 - self.dropout
+            y = y * kept(y, self.dropout)
+        if size == keep == 1:
+            return h + cast(Tensor, self.conv2(y))
+        return scaled(self.conv2, y, size / keep, size).add_(h, alpha=size)
 
 
 class Head(nn.Module):

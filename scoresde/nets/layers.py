@@ -6,12 +6,14 @@ from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from scoresde.errors import InputError, require
 
 Norm = Callable[[int], nn.Module]
 M = TypeVar("M", bound=nn.Module)
 _CONV = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_FUNCTION = (functional.conv1d, functional.conv2d, functional.conv3d)
 
 
 def convolution(
@@ -31,6 +33,29 @@ def group_norm(width: int, groups: int = 32, least: int = 4, eps: float = 1e-6) 
     number = max(1, min(groups, width // least))
     require(width % number == 0, "groups", groups, f"{width} channels cannot be in {number} equal groups")
     return nn.GroupNorm(number, width, eps=eps)
+
+
+def scaled(conv: nn.Module, x: Tensor, weight: float, bias: float) -> Tensor:
+    """What `conv` makes of x, with its weight and bias times these factors: cheaper than to scale images."""
+    assert isinstance(conv, nn.Conv1d | nn.Conv2d | nn.Conv3d)
+    assert conv.bias is not None
+    function = _FUNCTION[conv.weight.ndim - 3]
+    return function(x, conv.weight * weight, conv.bias * bias, conv.stride, conv.padding)
+
+
+def kept(x: Tensor, dropout: float) -> Tensor:
+    """Which values of x drop-out keeps, True with probability 1 - dropout, by torch's global generator.
+
+    On the processor 16 random bits decide on a value, three times faster than `torch.bernoulli`; the probability is
+    right to 1e-5.
+    """
+    if x.device.type != "cpu" or torch.compiler.is_compiling():
+        return torch.rand_like(x) >= dropout
+    words = torch.empty((x.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
+    keep = words.view(torch.int16)[: x.numel()] >= round(2**16 * dropout) - 2**15
+    if x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last):
+        return keep.view(x.permute(0, 2, 3, 1).shape).permute(0, 3, 1, 2)
+    return keep.view(x.shape)
 
 
 def zero(module: M) -> M:
