@@ -124,7 +124,7 @@ def test_drop_out_keeps_each_value_with_its_probability(shape: tuple[int, ...], 
     if len(shape) == 4:
         x = x.contiguous(memory_format=torch.channels_last)
     torch.manual_seed(0)
-    draws = torch.stack([kept(x, dropout) for _ in range(4000)]).flatten(1).double()
+    draws = torch.stack([kept(x, dropout) for _ in range(4000)]).reshape(4000, -1).double()
     error = (dropout * (1 - dropout) / 4000) ** 0.5
     assert draws.shape[1] == x.numel()
     assert (draws.mean(0) - (1 - dropout)).abs().max() < 5 * error
