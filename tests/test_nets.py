@@ -116,6 +116,15 @@ def test_dropout_is_felt_in_training_only(case: str) -> None:
     assert not torch.equal(dropping.train()(x, c), dropping(x, c))
 
 
+@pytest.mark.parametrize("case", ["ncsnpp pyramids", "edm2"])
+def test_compilers_see_one_graph_that_computes_the_same(case: str) -> None:
+    net, x, c = made(case, torch.float32, condition="class", condition_size=3)
+    cond = torch.arange(6) % 3
+    torch._dynamo.reset()
+    compiled = torch.compile(net.eval(), backend="eager", fullgraph=True)
+    assert torch.equal(compiled(x, c, cond), net(x, c, cond))
+
+
 @pytest.mark.parametrize("shape", [(7, 3, 5, 4), (5, 9), (3, 2, 2, 2, 3), ()])
 @pytest.mark.parametrize("dropout", [0.1, 0.5, 0.9])
 def test_drop_out_keeps_each_value_with_its_probability(shape: tuple[int, ...], dropout: float) -> None:
