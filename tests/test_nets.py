@@ -1,48 +1,25 @@
 """Laws of the networks: what they are at the start, what a sample may depend on, and symmetries of images."""
 
 import copy
+import re
 from collections.abc import Callable
 
 import pytest
 import safetensors.torch
 import torch
+from nets_support import CASES, falling, made
 from torch import Tensor, nn
 
 from scoresde.errors import InputError
-from scoresde.nets import ResidualMLP, UNet
+from scoresde.nets import ADM, EDM2, NCSNpp, ResidualMLP, UNet
 from scoresde.nets.embedding import FourierEmbedding, NoiseModulation
+from scoresde.nets.layers import kept
+from scoresde.nets.skip_unet import SkipUNet
 
 Make = Callable[..., nn.Module]
 LEVELS = torch.linspace(-1.75, 1.4, 200, dtype=torch.float64)  # ln(sigma/alpha)/4 of the usual processes
 
-CASES: dict[str, tuple[tuple[int, ...], Make]] = {
-    "digits": ((1, 8, 8), lambda **k: UNet((1, 8, 8), **k)),
-    "odd": ((3, 7, 5), lambda **k: UNet((3, 7, 5), 8, (1, 2, 3), blocks=2, attention=(0, -1), groups=4, **k)),
-    "pixel": ((2, 1, 1), lambda **k: UNet((2, 1, 1), 8, (1, 1), groups=2, **k)),
-    "one level": ((1, 4, 3), lambda **k: UNet((1, 4, 3), 8, (1,), attention=(0,), groups=4, **k)),
-    "vector": ((5,), lambda **k: ResidualMLP((5,), width=32, **k)),
-    "number": ((), lambda **k: ResidualMLP((), width=16, **k)),
-    "series": ((2, 3, 4), lambda **k: ResidualMLP((2, 3, 4), width=16, blocks=2, embedding=8, **k)),
-}
 every_net = pytest.mark.parametrize("case", CASES)
-
-
-def made(case: str, dtype: torch.dtype = torch.float64, **changes: object) -> tuple[nn.Module, Tensor, Tensor]:
-    """A network away from its start, and inputs (x, c) for it."""
-    shape, make = CASES[case]
-    torch.manual_seed(0)
-    generator = torch.Generator().manual_seed(1)
-    net = perturbed(make(**changes), generator).to(dtype)
-    x = torch.randn(6, *shape, generator=generator, dtype=torch.float64).to(dtype)
-    return net, x, torch.linspace(-1.5, 1.2, 6, dtype=torch.float64).to(dtype)
-
-
-def perturbed(net: nn.Module, generator: torch.Generator) -> nn.Module:
-    """All parameters moved a little, so that none is zero any more."""
-    with torch.no_grad():
-        for p in net.parameters():
-            p.add_(0.1 * torch.randn(p.shape, generator=generator))
-    return net
 
 
 @every_net
@@ -76,6 +53,23 @@ def test_single_precision_agrees_with_double(case: str) -> None:
     assert (net.float()(x.float(), c.float()) - exact).abs().max() < 1e-4 * exact.abs().max()
 
 
+@pytest.mark.parametrize("case", [case for case in CASES if isinstance(CASES[case][1](), SkipUNet)])
+def test_modules_are_registered_in_the_order_in_which_they_compute(case: str) -> None:
+    """What readers of foreign weights, and the rows of the modulation, go by; within a block the order is its own."""
+    net, x, c = made(case)
+    seen: list[str] = []
+
+    def part(name: str) -> str:
+        return re.sub(r"((blocks|middle)\.\d+|resample|side|stem|head).*", r"\1", name)
+
+    names = [name for name, _ in net.named_parameters() if not name.startswith(("modulation", "condition"))]
+    for name in names:
+        module = net.get_submodule(name.rpartition(".")[0])
+        module.register_forward_hook(lambda *_, name=name: seen.append(part(name)))
+    net(x, c)
+    assert list(dict.fromkeys(seen)) == list(dict.fromkeys(map(part, names)))
+
+
 @every_net
 def test_output_depends_on_the_noise_level(case: str) -> None:
     net, x, _ = made(case)
@@ -96,7 +90,8 @@ def test_one_level_for_all_may_be_given_as_an_expanded_number(case: str) -> None
 @every_net
 def test_weights_survive_a_file_and_a_copy_bit_for_bit(case: str) -> None:
     net, x, c = made(case, torch.float32)
-    fresh = CASES[case][1]()
+    fresh = CASES[case][1]().eval()
+    net.eval()
     fresh.load_state_dict(safetensors.torch.load(safetensors.torch.save(net.state_dict())))
     expected = net(x, c)
     assert torch.equal(fresh(x, c), expected)
@@ -106,6 +101,7 @@ def test_weights_survive_a_file_and_a_copy_bit_for_bit(case: str) -> None:
 @every_net
 def test_gradients_are_the_same_bits_every_time(case: str) -> None:
     net, x, c = made(case, torch.float32)
+    net.eval()
     first, second = (torch.autograd.grad(net(x, c).square().sum(), list(net.parameters())) for _ in range(2))
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
@@ -114,96 +110,56 @@ def test_gradients_are_the_same_bits_every_time(case: str) -> None:
 def test_dropout_is_felt_in_training_only(case: str) -> None:
     without, x, c = made(case)
     expected = without.eval()(x, c)
-    assert torch.equal(without.train()(x, c), expected)
+    assert (without.train()(x, c) - expected).abs().max() < 1e-12 * expected.abs().max()
     dropping, _, _ = made(case, dropout=0.5)
-    assert torch.equal(dropping.eval()(x, c), expected)
+    assert (dropping.eval()(x, c) - expected).abs().max() < 1e-12 * expected.abs().max()
     assert not torch.equal(dropping.train()(x, c), dropping(x, c))
+
+
+@pytest.mark.parametrize("case", ["ncsnpp pyramids", "edm2"])
+def test_compilers_see_one_graph_that_computes_the_same(case: str) -> None:
+    net, x, c = made(case, torch.float32, condition="class", condition_size=3)
+    cond = torch.arange(6) % 3
+    torch._dynamo.reset()
+    compiled = torch.compile(net.eval(), backend="eager", fullgraph=True)
+    assert torch.equal(compiled(x, c, cond), net(x, c, cond))
+
+
+@pytest.mark.parametrize("shape", [(7, 3, 5, 4), (5, 9), (3, 2, 2, 2, 3), ()])
+@pytest.mark.parametrize("dropout", [0.1, 0.5, 0.9])
+def test_drop_out_keeps_each_value_with_its_probability(shape: tuple[int, ...], dropout: float) -> None:
+    """Apart from each other, in any memory layout, and by the global generator."""
+    x = torch.zeros(shape)
+    if len(shape) == 4:
+        x = x.contiguous(memory_format=torch.channels_last)
+    torch.manual_seed(0)
+    draws = torch.stack([kept(x, dropout) for _ in range(4000)]).reshape(4000, -1).double()
+    error = (dropout * (1 - dropout) / 4000) ** 0.5
+    assert draws.shape[1] == x.numel()
+    assert (draws.mean(0) - (1 - dropout)).abs().max() < 5 * error
+    assert abs(draws.mean() - (1 - dropout)) < 5 * error / x.numel() ** 0.5
+    if draws.shape[1] > 1:
+        assert (torch.corrcoef(draws.T) - torch.eye(draws.shape[1])).abs().max() < 5.5 / 4000**0.5
+    torch.manual_seed(0)
+    assert torch.equal(kept(x, dropout).flatten(), draws[0].bool())
 
 
 @pytest.mark.parametrize("case", ["odd", "vector"])
 def test_a_scale_of_zero_hides_the_input_of_a_block(case: str) -> None:
     """What a block adds to its input depends on that input through the scale alone."""
     net, _, _ = made(case)
-    block = next(m for m in net.modules() if type(m).__name__ in ("_Residual", "_Block"))
-    width = net.get_parameter("first.weight").shape[0]
+    block = next(m for m in net.modules() if type(m).__name__ in ("ResidualBlock", "_Block"))
+    width = net.get_parameter("stem.weight" if case == "odd" else "first.weight").shape[0]
     event = (5, 4) if case == "odd" else ()
     h, other = torch.randn(2, 3, width, *event, dtype=torch.float64)
     shift = torch.randn(3, width, *(1,) * len(event), dtype=torch.float64)
     zero, one = torch.zeros_like(shift), torch.ones_like(shift)
-    assert torch.allclose(block(h, zero, shift) - h, block(other, zero, shift) - other, rtol=0, atol=1e-12)
-    assert not torch.allclose(block(h, one, shift) - h, block(other, one, shift) - other, rtol=0, atol=1e-3)
 
+    def added(h: Tensor, scale: Tensor) -> Tensor:
+        return block(h, iter((scale, shift))) - h
 
-def test_every_level_passes_its_result_across() -> None:
-    """With the way up from the coarser level cut, the way down to a level is still felt."""
-    torch.manual_seed(0)
-    for level in (0, 1):
-        net = UNet((1, 8, 8), 8, (1, 2, 3), groups=4)
-        perturbed(net, torch.Generator().manual_seed(1))
-        for p in net.get_submodule(f"ups.{1 - level}").parameters():
-            nn.init.zeros_(p)
-        net(torch.randn(2, 1, 8, 8), torch.zeros(2)).square().sum().backward()
-        stage = net.get_submodule(f"down_stages.{level}")
-        assert all(p.grad is not None and p.grad.norm() > 1e-4 for p in stage.parameters())
-
-
-@pytest.mark.parametrize("size", [(7, 5), (13, 9), (28, 28), (2, 11), (1, 6)])
-def test_rows_and_columns_are_treated_alike(size: tuple[int, int]) -> None:
-    """Transposing the image and every kernel transposes the output."""
-    generator = torch.Generator().manual_seed(2)
-    net = perturbed(UNet((2, *size), 8, (1, 2, 2), attention=(-1,), groups=4), generator).double()
-    x = torch.randn(2, 2, *size, generator=generator, dtype=torch.float64)
-    c = torch.tensor([-0.5, 0.5], dtype=torch.float64)
-    out = net(x, c)
-    with torch.no_grad():
-        for p in net.parameters():
-            if p.ndim == 4:
-                p.copy_(p.mT.clone())
-    assert (net(x.mT, c).mT - out).abs().max() < 1e-12 * out.abs().max()
-
-
-# Pixels that a pixel can see with two levels of one block: 3 before the stride, 1 in it, 2 + 2 + 2 + 2 + 1 coarse ones,
-# 1 by the doubling, 3 after it. Attention and the statistics of group norm see everything.
-REACH = 3 + 1 + 2 * 9 + 1 + 3
-
-
-def without_group_norm(net: nn.Module) -> None:
-    for module in list(net.modules()):
-        for name, child in module.named_children():
-            if isinstance(child, nn.GroupNorm):
-                setattr(module, name, nn.Identity())
-
-
-@pytest.mark.parametrize("size", [(60, 64), (61, 63), (59, 62)])
-@pytest.mark.parametrize("corner", [(0, 0), (8, 2)])
-def test_cutting_an_image_changes_only_what_is_near_the_cut(size: tuple[int, int], corner: tuple[int, int]) -> None:
-    """Without group norm the network is local; so an image of any size is treated as a part of a larger one."""
-    generator = torch.Generator().manual_seed(3)
-    net = perturbed(UNet((1, 72, 72), 4, (1, 2), groups=1), generator).double()
-    without_group_norm(net)
-    c = torch.zeros(1, dtype=torch.float64)
-    x = torch.randn(1, 1, 72, 72, generator=generator, dtype=torch.float64)
-    rows, columns = (slice(start, start + length) for start, length in zip(corner, size, strict=True))
-    whole, part = net(x, c)[..., rows, columns], net(x[..., rows, columns], c)
-    inner = [slice(REACH if start else 0, length - REACH) for start, length in zip(corner, size, strict=True)]
-    difference = (whole - part).abs()
-    assert difference[..., inner[0], inner[1]].max() < 1e-12 * whole.abs().max()
-    assert difference.max() > 1e-6 * whole.abs().max()  # the cut itself is felt
-
-
-@pytest.mark.parametrize("attention", [(), (-1,)])
-def test_moving_the_content_moves_the_output(attention: tuple[int, ...]) -> None:
-    """Far from the borders, by multiples of the stride; group norm and attention included."""
-    generator = torch.Generator().manual_seed(4)
-    rows, columns, start, step = 4 * REACH + 9, 7, 2 * REACH, 4
-    net = perturbed(UNet((1, rows, columns), 4, (1, 2), attention=attention, groups=2), generator).double()
-    x = torch.zeros(1, 1, rows, columns, dtype=torch.float64)
-    x[..., start : start + 5, :] = torch.randn(5, columns, generator=generator, dtype=torch.float64)
-    c = torch.ones(1, dtype=torch.float64)
-    out, moved = net(x, c), net(x.roll(step, 2), c)
-    inner = slice(REACH, -REACH - step)
-    assert (moved.roll(-step, 2) - out)[..., inner, :].abs().max() < 1e-11 * out.abs().max()
-    assert (moved - out).abs().max() > 1e-3 * out.abs().max()
+    assert torch.allclose(added(h, zero), added(other, zero), rtol=0, atol=1e-12)
+    assert not torch.allclose(added(h, one), added(other, one), rtol=0, atol=1e-3)
 
 
 def test_embedding_is_stationary_and_of_constant_length() -> None:
@@ -250,20 +206,6 @@ def test_modulation_begins_near_the_identity() -> None:
         assert abs(shift.mean()) < 0.15
 
 
-def falling(net: nn.Module, x: Tensor, c: Tensor, y: Tensor, steps: int) -> float:
-    """Last loss over the loss of the answer zero, in training with Adam on fresh parts of the data."""
-    optimizer = torch.optim.Adam(net.parameters(), 3e-3)
-    for k in range(steps):
-        for group in optimizer.param_groups:
-            group["lr"] = 3e-3 * (1 - k / steps)
-        part = torch.arange(64 * k, 64 * k + 64) % len(x)
-        optimizer.zero_grad()
-        (net(x[part], c[part]) - y[part]).square().mean().backward()
-        optimizer.step()
-    with torch.no_grad():
-        return float((net(x, c) - y).square().mean() / y.square().mean())
-
-
 def test_mlp_learns_a_rotation_by_the_noise_level() -> None:
     torch.manual_seed(0)
     x, c = torch.randn(2048, 2), torch.rand(2048) * 3 - 1.5
@@ -272,26 +214,15 @@ def test_mlp_learns_a_rotation_by_the_noise_level() -> None:
     assert falling(ResidualMLP((2,), width=64), x, c, y, 500) < 0.005
 
 
-def test_unet_learns_a_blur_by_the_noise_level() -> None:
-    torch.manual_seed(0)
-    x, c = torch.randn(512, 1, 7, 6), torch.rand(512) * 3 - 1.5
-    blurred = nn.functional.avg_pool2d(x, 3, 1, 1) * 3
-    share = torch.sigmoid(2 * c)[:, None, None, None]
-    assert falling(UNet((1, 7, 6), 16), x, c, share * blurred + (1 - share) * x, 150) < 0.05
+def small(event: tuple[int, ...] = (1, 8, 8), **changes: object) -> NCSNpp:
+    given = {"channels": 8, "multipliers": (1, 2, 2), "blocks": 1, "attention": (1,), **changes}
+    return NCSNpp(event, **given)
 
 
-def test_unet_sees_the_whole_image_through_attention() -> None:
-    """A pixel beyond the reach of the convolutions matters with attention, and without it does not."""
-    generator = torch.Generator().manual_seed(5)
-    c = torch.zeros(1, dtype=torch.float64)
-    x = torch.zeros(1, 1, 80, 4, dtype=torch.float64)
-    far = x.clone()
-    far[..., -1, :] = 3.0
-    for attention, seen in (((), False), ((1,), True)):
-        net = perturbed(UNet((1, 80, 4), 4, (1, 2), attention=attention, groups=2), generator).double()
-        without_group_norm(net)
-        change = (net(far, c) - net(x, c))[..., 0, :].abs().max()
-        assert (change > 1e-8) == seen
+def test_a_size_that_cannot_be_halved_is_refused_at_first_sight() -> None:
+    net = small((1, 8, 8))
+    with pytest.raises(InputError, match=r"^x: sizes \(8, 10\) are not allowed; .* multiples of 4, such as \(8, 12\)"):
+        net(torch.randn(1, 1, 8, 10), torch.zeros(1))
 
 
 @pytest.mark.parametrize(
@@ -316,6 +247,24 @@ def test_unet_sees_the_whole_image_through_attention() -> None:
         ("blocks: -1", lambda: ResidualMLP((2,), blocks=-1)),
         ("embedding: 2", lambda: ResidualMLP((2,), embedding=2)),
         ("dropout: -0.1", lambda: ResidualMLP((2,), dropout=-0.1)),
+        (r"event_shape: \(1, 8, 8, 8\)", lambda: NCSNpp((1, 8, 8, 8))),
+        (r"event_shape: sizes \(8, 6\) .* multiples of 4, such as \(8, 8\)", lambda: small((1, 8, 6))),
+        ("attention: 3 is not allowed; there are 3 levels", lambda: small(attention=(3,))),
+        ("channels: 10", lambda: small(channels=10)),
+        ("group_width: 0", lambda: small(group_width=0)),
+        ("groups: 7 .* 8 channels", lambda: small(groups=7, group_width=1)),
+        ("condition: 'class' .* noise=positional", lambda: small(noise="none", condition="class", condition_size=3)),
+        ("head_width: 5 .* must divide 16 channels", lambda: small(head_width=5)),
+        ("head_width: -1", lambda: small(head_width=-1)),
+        (r"event_shape: \(1, 8\)", lambda: ADM((1, 8))),
+        ("attention: 4 is not allowed; there are 4 levels", lambda: ADM((1, 8, 8), attention=(4,))),
+        ("channels: 3", lambda: ADM((1, 8, 8), channels=3)),
+        ("embedding: 12", lambda: ADM((1, 8, 8), embedding=12)),
+        ("groups: 5 .* 192 channels", lambda: ADM((1, 8, 8), groups=5)),
+        (r"event_shape: sizes \(8, 9\)", lambda: EDM2((1, 8, 9))),
+        ("attention: -5", lambda: EDM2((1, 8, 8), attention=(-5,))),
+        ("balance: 1.0", lambda: EDM2((1, 8, 8), balance=1.0)),
+        ("largest: 0", lambda: EDM2((1, 8, 8), largest=0.0)),
         ("lowest: 0", lambda: FourierEmbedding(8, lowest=0)),
         ("highest: 0.1", lambda: FourierEmbedding(8, highest=0.1)),
     ],

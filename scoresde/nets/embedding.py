@@ -1,6 +1,8 @@
-"""How a network sees the noise level. Imports torch and the errors of this package only."""
+"""How a network sees the noise level. Imports torch, the errors of this package and this folder only."""
 
+import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -9,7 +11,37 @@ from torch.nn import functional
 from scoresde.errors import require
 
 
-class FourierEmbedding(nn.Module):
+class Waves(nn.Module):
+    """Features of a number per sample: cosines and sines at given frequencies.
+
+        e(c) = (cos w_1 y, ..., cos w_n y, sin w_1 y, ..., sin w_n y),   y = factor c + offset
+
+    The frequencies are a buffer, so they are kept with the weights and may be replaced.
+
+    Args:
+        frequencies: w (n,), in units of `unit`.
+        factor, offset: how the label y is made of the noise level c.
+        unit: 1 for radians, 2 pi for cycles, per unit of y.
+    """
+
+    frequencies: Tensor
+
+    def __init__(self, frequencies: Tensor, factor: float = 1.0, offset: float = 0.0, unit: float = 1.0) -> None:
+        super().__init__()
+        self.factor, self.offset, self.unit = factor, offset, unit
+        self.register_buffer("frequencies", frequencies.to(torch.get_default_dtype()))
+
+    def forward(self, c: Tensor) -> Tensor:
+        """Features (B, 2 n), in the dtype of the module, of c (B,)."""
+        if self.factor != 1 or self.offset != 0:
+            c = c * self.factor + self.offset
+        angles = c[:, None] * self.frequencies  # in the finer of the two dtypes
+        if self.unit != 1:
+            angles = angles * self.unit
+        return torch.cat((angles.cos(), angles.sin()), dim=1).to(self.frequencies.dtype)
+
+
+class FourierEmbedding(Waves):
     """Features of a number per sample, at fixed frequencies in geometric progression.
 
         e(c) = (cos w_1 c, ..., cos w_n c, sin w_1 c, ..., sin w_n c),   w_1 = lowest, ..., w_n = highest
@@ -21,6 +53,7 @@ class FourierEmbedding(nn.Module):
     Args:
         size: number of features 2 n; even.
         lowest, highest: range of the frequencies, in radians per unit of c.
+        factor, offset: the features are those of factor c + offset.
 
     Raises:
         InputError: a size that is not an even number >= 4, or frequencies that are not 0 < lowest < highest.
@@ -28,34 +61,97 @@ class FourierEmbedding(nn.Module):
     Vaswani et al. 2017 (arXiv 1706.03762, section 3.5), with frequencies for a noise level in place of a position.
     """
 
-    frequencies: Tensor
-
-    def __init__(self, size: int = 64, lowest: float = 0.5, highest: float = 8.0) -> None:
-        super().__init__()
+    def __init__(
+        self, size: int = 64, lowest: float = 0.5, highest: float = 8.0, factor: float = 1.0, offset: float = 0.0
+    ) -> None:
         require(size >= 4 and size % 2 == 0, "size", size, "give an even integer >= 4")
         require(lowest > 0, "lowest", lowest, "give a frequency > 0")
         require(highest > lowest, "highest", highest, f"give a frequency above the lowest, {lowest}")
         exponents = torch.linspace(0, 1, size // 2, dtype=torch.float64)
-        frequencies = lowest * (highest / lowest) ** exponents
-        self.register_buffer("frequencies", frequencies.to(torch.get_default_dtype()))
-
-    def forward(self, c: Tensor) -> Tensor:
-        """Features (B, size), in the dtype of the module, of c (B,)."""
-        angles = c[:, None] * self.frequencies  # in the finer of the two dtypes
-        return torch.cat((angles.cos(), angles.sin()), dim=1).to(self.frequencies.dtype)
+        super().__init__(lowest * (highest / lowest) ** exponents, factor, offset)
 
 
-class NoiseModulation(nn.Module):
-    """The scale and shift that the noise level gives to each block of a network.
+class RandomFourierEmbedding(Waves):
+    """Features of a number per sample, at frequencies drawn once from N(0, scale^2), in cycles per unit.
 
-        (scale_1, shift_1, scale_2, shift_2, ...) = W silu(V e(c) + b) + d,   e the Fourier embedding
+    Args:
+        size: number of features 2 n; even.
+        scale: standard deviation of the frequencies.
+        factor, offset: the features are those of factor c + offset.
 
-    Scales begin near 1 and shifts near 0. One matrix product serves all blocks: in a small network a layer in every
-    block would cost as much time as the blocks.
+    Raises:
+        InputError: a size that is not an even number >= 4, or a scale that is not positive.
+
+    Tancik et al. 2020 (arXiv 2006.10739), as used in Song et al. 2021 (arXiv 2011.13456, appendix H).
+    """
+
+    def __init__(self, size: int, scale: float = 16.0, factor: float = 1.0, offset: float = 0.0) -> None:
+        require(size >= 4 and size % 2 == 0, "size", size, "give an even integer >= 4")
+        require(scale > 0, "scale", scale, "give a standard deviation > 0")
+        super().__init__(scale * torch.randn(size // 2), factor, offset, 2 * math.pi)
+
+
+class Modulation(nn.Module):
+    """What the noise level and a condition say to each block of a network: its shift, or its scale and shift.
+
+        z = V_n silu(... silu(V_1 e(c))) + condition,   (piece_1, piece_2, ...) = W silu(z) + d
+
+    One matrix product serves all blocks: in a small network a layer in every block would cost as much time as the
+    blocks. Row k of W belongs to the block that is k-th in the order of computation.
+
+    Args:
+        embed: what makes features (B, features) of noise levels (B,).
+        features: how many they are.
+        hidden: widths of z and of what comes before it, first to last.
+        sizes: number of channels of each piece.
+        event_ndim: number of dimensions that follow the channels; 2 for images.
+        listens: the layer V_k to whose result the condition is added, -1 the last.
+    """
+
+    def __init__(
+        self,
+        embed: nn.Module,
+        features: int,
+        hidden: Sequence[int],
+        sizes: Sequence[int],
+        event_ndim: int = 0,
+        listens: int = -1,
+    ) -> None:
+        super().__init__()
+        self.embed = embed
+        widths = [features, *hidden]
+        self.hidden = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
+        self.out = nn.Linear(widths[-1], sum(sizes))
+        self.sizes = list(sizes)
+        self._ones, self._listens = (1,) * event_ndim, listens % len(hidden)
+
+    def forward(self, c: Tensor, condition: Tensor | None = None) -> tuple[Tensor, ...]:
+        """The pieces in turn, each (B, size, 1, ...), for noise levels c (B,) and a condition (B, width) or none.
+
+        If c is one number expanded to the batch (stride 0), they are computed once and have B = 1, unless the
+        condition has more.
+        """
+        if c.stride(0) == 0:
+            c = c[:1]
+        z = self.embed(c)
+        for k, layer in enumerate(self.hidden):
+            z = layer(z if k == 0 else functional.silu(z))
+            if condition is not None and k == self._listens:
+                z = z + condition
+        out = self.out(functional.silu(z))
+        return torch.split(out.reshape(*out.shape, *self._ones), self.sizes, dim=1)
+
+    def parts(self, tensor: Tensor) -> tuple[Tensor, ...]:
+        """The rows of `out.weight` or `out.bias` that make each piece."""
+        return torch.split(tensor, self.sizes)
+
+
+class NoiseModulation(Modulation):
+    """The scale and shift that the noise level gives to each block; scales begin near 1 and shifts near 0.
 
     Args:
         widths: the number of channels of each block.
-        embedding: number of features of e, and width of the hidden layer.
+        embedding: number of features of the noise level, and width of the hidden layer.
         event_ndim: number of dimensions that follow the channels; 2 for images.
 
     Raises:
@@ -63,23 +159,15 @@ class NoiseModulation(nn.Module):
     """
 
     def __init__(self, widths: Sequence[int], embedding: int, event_ndim: int = 0) -> None:
-        super().__init__()
         require(embedding >= 4 and embedding % 2 == 0, "embedding", embedding, "give an even integer >= 4")
-        self.embed = FourierEmbedding(embedding)
-        self.hidden = nn.Linear(embedding, embedding)
-        self.out = nn.Linear(embedding, 2 * sum(widths))
-        self._sizes = [width for width in widths for _ in ("scale", "shift")]
-        self._ones = (1,) * event_ndim
-        with torch.no_grad():
-            for scale in torch.split(self.out.bias, self._sizes)[::2]:
-                scale += 1
+        pieces = [width for width in widths for _ in ("scale", "shift")]
+        super().__init__(FourierEmbedding(embedding), embedding, [embedding], pieces, event_ndim)
+        begin_at_one(self)
 
-    def forward(self, c: Tensor) -> tuple[Tensor, ...]:
-        """Scale and shift of each block in turn, each (B, width, 1, ...), for noise levels c (B,).
 
-        If c is one number expanded to the batch (stride 0), they are computed once and have B = 1.
-        """
-        if c.stride(0) == 0:
-            c = c[:1]
-        out = self.out(functional.silu(self.hidden(self.embed(c))))
-        return torch.split(out.reshape(*out.shape, *self._ones), self._sizes, dim=1)
+@torch.no_grad()
+def begin_at_one(modulation: Modulation) -> Modulation:
+    """The modulation with one added to the bias of every scale; its pieces are (scale, shift, scale, shift, ...)."""
+    for scale in modulation.parts(modulation.out.bias)[::2]:
+        scale += 1
+    return modulation

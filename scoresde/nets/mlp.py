@@ -1,38 +1,41 @@
 """A residual network for vectors and other small events. Imports torch and this folder only."""
 
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from scoresde.errors import require
+from scoresde.nets.attention import Attention
+from scoresde.nets.condition import Condition, Kind
 from scoresde.nets.embedding import NoiseModulation
+from scoresde.nets.layers import zero
 
 
 class _Block(nn.Module):
-    """h + B silu(A silu(scale h + shift)); begins as the identity, B being zero."""
+    """h + B silu(A silu(scale h + shift)), then attention to tokens; begins as the identity, B being zero."""
 
-    checkpointable = True  # trainer.checkpoint_activations keeps its input alone
+    checkpointable = True  # trainer.checkpoint_activations keeps its inputs alone
 
-    def __init__(self, width: int, dropout: float) -> None:
+    def __init__(self, width: int, dropout: float, context: int) -> None:
         super().__init__()
-        self.first, self.second = nn.Linear(width, width), nn.Linear(width, width)
-        nn.init.zeros_(self.second.weight)
-        nn.init.zeros_(self.second.bias)
+        self.first, self.second = nn.Linear(width, width), zero(nn.Linear(width, width))
+        self.cross = Attention(width, 1, context=context) if context else None
         self.dropout = dropout
 
-    def forward(self, h: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    def forward(self, h: Tensor, modulation: Iterator[Tensor], tokens: Tensor | None = None) -> Tensor:
+        scale, shift = next(modulation), next(modulation)
         y = functional.silu(torch.addcmul(shift, h, scale))
         y = functional.silu(self.first(y))
-        if self.dropout and self.training:
-            y = functional.dropout(y, self.dropout)
-        out: Tensor = h + self.second(y)
-        return out
+        y = functional.dropout(y, self.dropout, self.training)
+        h = h + self.second(y)
+        return h if self.cross is None else h + self.cross(h[:, None], tokens)[:, 0]
 
 
 class ResidualMLP(nn.Module):
-    """A residual multilayer perceptron whose blocks are modulated by the noise level: `net(x, c)`.
+    """A residual multilayer perceptron whose blocks are modulated by the noise level: `net(x, c, cond)`.
 
         h_0 = A x + a,   h_k = h_{k-1} + B_k silu(A_k silu(scale_k(c) h_{k-1} + shift_k(c)) + a_k) + b_k
         net(x, c) = D silu(h_K) + d,   with B_k, b_k, D and d zero at the start
@@ -43,6 +46,9 @@ class ResidualMLP(nn.Module):
         blocks: number K of residual blocks.
         embedding: number of features of the noise level; even.
         dropout: probability in [0, 1) of dropping a hidden unit while training.
+        condition: what `cond` is: class, vector or tokens; null for none. Every block attends to tokens.
+        condition_size: number of classes, or of numbers in the vector or in each token.
+        condition_dropout: probability in [0, 1) of hiding the condition in training, for guidance.
 
     Raises:
         InputError: an argument out of its range.
@@ -55,6 +61,9 @@ class ResidualMLP(nn.Module):
         blocks: int = 3,
         embedding: int = 64,
         dropout: float = 0.0,
+        condition: Kind | None = None,
+        condition_size: int = 0,
+        condition_dropout: float = 0.1,
     ) -> None:
         super().__init__()
         require(all(n >= 1 for n in event_shape), "event_shape", tuple(event_shape), "give sizes >= 1")
@@ -62,18 +71,18 @@ class ResidualMLP(nn.Module):
         require(blocks >= 1, "blocks", blocks, "give an integer >= 1")
         require(0 <= dropout < 1, "dropout", dropout, "give a probability in [0, 1)")
         self._size = size = math.prod(event_shape)
+        self.condition = Condition(condition, condition_size, condition_dropout, embedding)
         self.modulation = NoiseModulation([width] * blocks, embedding)
         self.first = nn.Linear(size, width)
-        self.blocks = nn.ModuleList(_Block(width, dropout) for _ in range(blocks))
-        self.last = nn.Linear(width, size)
-        nn.init.zeros_(self.last.weight)
-        nn.init.zeros_(self.last.bias)
+        self.blocks = nn.ModuleList(_Block(width, dropout, self.condition.context) for _ in range(blocks))
+        self.last = zero(nn.Linear(width, size))
 
-    def forward(self, x: Tensor, c: Tensor) -> Tensor:
-        """The output (B, *event) for x (B, *event) at noise levels c (B,)."""
-        modulation = iter(self.modulation(c))
+    def forward(self, x: Tensor, c: Tensor, cond: Tensor | None = None) -> Tensor:
+        """The output (B, *event) for x (B, *event), noise levels c (B,) and a condition."""
+        told = self.condition(cond, len(x))
+        pieces = iter(self.modulation(c, told.vector))
         h = self.first(x.reshape(x.shape[0], self._size))
         for block in self.blocks:
-            h = block(h, next(modulation), next(modulation))
+            h = block(h, pieces, told.tokens)
         out: Tensor = self.last(functional.silu(h))
         return out.reshape(x.shape)

@@ -88,10 +88,26 @@ def _forward_of(module: nn.Module, stand_in: _Forward) -> Iterator[None]:
 
 def _recomputed(forward: _Forward) -> _Forward:
     def call(*args: Any, **kwargs: Any) -> Any:
-        # generators are put back for the second time, so dropout drops the same values
-        return checkpoint(forward, *args, use_reentrant=False, **kwargs)
+        def again(*args: Any) -> Any:
+            return forward(*(iter(a) if isinstance(a, _Tape) else a for a in args), **kwargs)
+
+        # random generators are put back for the second time, so dropout drops the same values
+        return checkpoint(again, *(_Tape(a) if isinstance(a, Iterator) else a for a in args), use_reentrant=False)
 
     return call
+
+
+class _Tape:
+    """What an iterator gave the first time, for the second time."""
+
+    def __init__(self, source: Iterator[Any]) -> None:
+        self._source, self._taken = source, list[Any]()
+
+    def __iter__(self) -> Iterator[Any]:
+        yield from tuple(self._taken)
+        for item in self._source:
+            self._taken.append(item)
+            yield item
 
 
 def _in_half_precision(forward: _Forward, dtype: torch.dtype) -> _Forward:

@@ -1,0 +1,100 @@
+"""ADM, the U-Net of Dhariwal and Nichol. Imports torch and this folder only."""
+
+from functools import partial
+
+from torch import nn
+
+from scoresde.errors import require
+from scoresde.nets.attention import ImageAttention, heads_of
+from scoresde.nets.blocks import Head, ResampledConv, ResidualBlock, StridedConv
+from scoresde.nets.condition import Condition, Kind
+from scoresde.nets.embedding import FourierEmbedding, Modulation, begin_at_one
+from scoresde.nets.layers import check_event, check_levels, check_widths, convolution, group_norm
+from scoresde.nets.resample import Down, Up
+from scoresde.nets.skip_unet import Place, SkipUNet
+
+
+class ADM(SkipUNet):
+    """The U-Net of ADM: the noise level scales and shifts, and every block of a level attends: `net(x, c, cond)`.
+
+    It differs from `NCSNpp` in its norms, scale norm(h) + shift in place of norm(h + shift), in attention by several
+    heads, on both ways, and in plain sums. The noise level enters as the label noise_scale c. Its output is zero at
+    the start.
+
+    Args:
+        event_shape: (channels, height, width) of one image; the sizes must be multiples of 2^(levels - 1).
+        channels: width of the finest level.
+        multipliers: width of each level in units of `channels`; each has half the rows and columns of the last.
+        blocks: residual blocks of a level on the way down; there is one more on the way up.
+        attention: levels with self-attention, counted from 0, the finest, or from -1, the coarsest. The middle of the
+            network, at the coarsest level, attends in any case.
+        head_width: channels of each attention head; 0 for one head.
+        embedding: width of the embedding of the noise level, with a quarter as many features; 0 for 4 `channels`.
+        noise_scale: see above; the features of the label have periods from 2 pi to 20000 pi.
+        resample_blocks: change the resolution inside of residual blocks; else by a convolution between them.
+        groups: number of groups of the group norms, at most.
+        dropout: probability in [0, 1) of dropping a value inside the residual blocks while training.
+        condition: what `cond` is: class, vector or tokens; null for none.
+        condition_size: number of classes, or of numbers in the vector or in each token.
+        condition_dropout: probability in [0, 1) of hiding the condition in training, for guidance.
+
+    Raises:
+        InputError: an argument out of its range, and sizes that cannot be halved.
+
+    Dhariwal and Nichol 2021 (arXiv 2105.05233, section 3 and appendix I).
+    """
+
+    def __init__(
+        self,
+        event_shape: tuple[int, ...],
+        channels: int = 192,
+        multipliers: tuple[int, ...] = (1, 2, 3, 4),
+        blocks: int = 3,
+        attention: tuple[int, ...] = (1, 2, 3),
+        head_width: int = 64,
+        embedding: int = 0,
+        noise_scale: float = 250.0,
+        resample_blocks: bool = True,
+        groups: int = 32,
+        dropout: float = 0.1,
+        condition: Kind | None = None,
+        condition_size: int = 0,
+        condition_dropout: float = 0.1,
+    ) -> None:
+        check_event(event_shape, (2,), "an ADM takes images, (channels, height, width)")
+        widths = check_widths(channels, multipliers, blocks, dropout)
+        attended = check_levels("attention", attention, len(widths))
+        width = embedding or 4 * channels
+        name = "embedding" if embedding else "channels"
+        wanted = "give a multiple of 8, >= 16" if embedding else "give an even integer >= 4"
+        require(width >= 16 and width % 8 == 0, name, embedding or channels, wanted)
+        require(groups >= 1, "groups", groups, "give an integer >= 1")
+        told = Condition(condition, condition_size, condition_dropout, width)
+        super().__init__(event_shape, len(widths), told)
+        self._norm = partial(group_norm, groups=groups, least=1, eps=1e-5)
+        self._resample_blocks, self._head_width, self._dropout = resample_blocks, head_width, dropout
+        self.stem = convolution(event_shape[0], widths[0], 3)
+        self.assemble(widths, blocks, attended, False)
+        self.head = Head(widths[0], event_shape[0], self._norm)
+        embed = FourierEmbedding(width // 4, 1e-4, 1.0, noise_scale)
+        self.modulation = begin_at_one(Modulation(embed, width // 4, [width] * 2, self.pieces(), 2))
+
+    def block(self, inputs: int, outputs: int, place: Place) -> nn.Module:
+        changes = {"keep": None, "down": Down(), "up": Up()}[place.resample]
+        if changes is not None and not self._resample_blocks:
+            return StridedConv(inputs, outputs) if place.resample == "down" else ResampledConv(inputs, outputs, changes)
+        attention = cross = None
+        if place.attends:
+            attend = partial(ImageAttention, outputs, heads_of(outputs, self._head_width), self._norm)
+            attention = attend()
+            cross = attend(context=self.condition.context) if self.condition.context else None
+        return ResidualBlock(
+            inputs,
+            outputs,
+            norm=self._norm,
+            pieces=2,
+            dropout=self._dropout,
+            resample=changes,
+            attention=attention,
+            cross=cross,
+        )

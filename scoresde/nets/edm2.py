@@ -1,0 +1,200 @@
+"""The magnitude-preserving U-Net of EDM2. Imports torch and this folder only."""
+
+from collections.abc import Iterator, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from scoresde.errors import require
+from scoresde.nets.attention import heads_of
+from scoresde.nets.condition import Condition, Kind
+from scoresde.nets.layers import check_event, check_levels, check_widths
+from scoresde.nets.magnitude import MPAttention, MPFourier, MPLayer, OneHot, blend, concatenate, silu, unit
+from scoresde.nets.resample import Down, Up
+from scoresde.nets.skip_unet import Place, SkipUNet
+
+
+class EDM2(SkipUNet):
+    """A U-Net without biases and norms, in which weights and activations keep their magnitude: `net(x, c, cond)`.
+
+    Every weight vector has norm one; sums, concatenations, attention and the nonlinearity preserve the magnitude; the
+    noise level scales the channels inside of blocks; a few gains, zero at the start, are learned. c must be
+    ln(sigma/alpha)/4 up to a shift. Its output is zero at the start. Trained with large learning rates (0.01) that fall
+    as one over the square root of the step, Adam with betas (0.9, 0.99), and an average of any length.
+
+    Args:
+        event_shape: (channels, height, width) of one image; the sizes must be multiples of 2^(levels - 1).
+        channels: width of the finest level.
+        multipliers: width of each level in units of `channels`; each has half the rows and columns of the last.
+        blocks: residual blocks of a level on the way down; there is one more on the way up.
+        attention: levels with self-attention, counted from 0, the finest, or from -1, the coarsest. The middle of the
+            network, at the coarsest level, attends in any case.
+        head_width: channels of each attention head; 0 for one head.
+        balance: share of the residual branch, and of attention, in the sums.
+        skip_balance: share of the skip connection in concatenations.
+        condition_balance: share of a class or vector in the embedding.
+        largest: activations are cut to at most this.
+        dropout: probability in [0, 1) of dropping a value inside the residual blocks while training.
+        condition: what `cond` is: class, vector or tokens; null for none. Numbers should be of magnitude one.
+        condition_size: number of classes, or of numbers in the vector or in each token.
+        condition_dropout: probability in [0, 1) of hiding the condition in training, for guidance.
+
+    Raises:
+        InputError: an argument out of its range, and sizes that cannot be halved.
+
+    Karras et al. 2024 (arXiv 2312.02696, section 2 and appendix B, config G).
+    """
+
+    def __init__(
+        self,
+        event_shape: tuple[int, ...],
+        channels: int = 192,
+        multipliers: tuple[int, ...] = (1, 2, 3, 4),
+        blocks: int = 3,
+        attention: tuple[int, ...] = (2, 3),
+        head_width: int = 64,
+        balance: float = 0.3,
+        skip_balance: float = 0.5,
+        condition_balance: float = 0.5,
+        largest: float = 256.0,
+        dropout: float = 0.0,
+        condition: Kind | None = None,
+        condition_size: int = 0,
+        condition_dropout: float = 0.1,
+    ) -> None:
+        check_event(event_shape, (2,), "an EDM2 takes images, (channels, height, width)")
+        widths = check_widths(channels, multipliers, blocks, dropout)
+        attended = check_levels("attention", attention, len(widths))
+        shares = {"balance": balance, "skip_balance": skip_balance, "condition_balance": condition_balance}
+        for name, share in shares.items():
+            require(0 < share < 1, name, share, "give a share between 0 and 1")
+        require(largest > 0, "largest", largest, "give a bound > 0")
+        width = max(widths)
+        told = Condition(condition, condition_size, condition_dropout, width)
+        if condition is not None:
+            layer = MPLayer(condition_size, width)
+            told.embed = OneHot(layer) if condition == "class" else layer
+        super().__init__(event_shape, len(widths), told)
+        self._head_width, self._balance, self._skip_balance = head_width, balance, skip_balance
+        self._largest, self._dropout = largest, dropout
+        self.stem = MPStem(event_shape[0], widths[0])
+        self.assemble(widths, blocks, attended, False)
+        self.head = MPHead(widths[0], event_shape[0])
+        self.modulation = MPModulation(widths[0], width, self.pieces(), condition_balance)
+
+    def block(self, inputs: int, outputs: int, place: Place) -> nn.Module:
+        changes = {"keep": None, "down": Down(), "up": Up()}[place.resample]
+        attention = cross = None
+        if place.attends:
+            heads, context = heads_of(outputs, self._head_width), self.condition.context
+            attention = MPAttention(outputs, heads, 0, self._balance)
+            cross = MPAttention(outputs, heads, context, self._balance) if context else None
+        return MPBlock(
+            inputs, outputs, place.way, changes, attention, cross, self._balance, self._dropout, self._largest
+        )
+
+    def concatenate(self, h: Tensor, skip: Tensor) -> Tensor:
+        return concatenate(h, skip, self._skip_balance)
+
+
+class MPBlock(nn.Module):
+    """A residual block of EDM2 (figure 21 of arXiv 2312.02696), with attention.
+
+    down    h = unit(skip(R x)),  out = blend(h, F(h))
+    up      h = R x,              out = blend(skip(h), F(h))
+    F(h) = conv_2(silu(conv_1(silu(h)) (1 + gain s))),   s from the noise level and the condition
+    """
+
+    checkpointable = True  # trainer.checkpoint_activations keeps its inputs alone
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        way: Literal["down", "up"],
+        resample: nn.Module | None,
+        attention: nn.Module | None,
+        cross: nn.Module | None,
+        balance: float,
+        dropout: float,
+        largest: float,
+    ) -> None:
+        super().__init__()
+        self.down = way == "down"
+        self.resample = resample
+        self.conv1 = MPLayer(outputs if self.down else inputs, outputs, 3)
+        self.gain = nn.Parameter(torch.zeros(()))
+        self.conv2 = MPLayer(outputs, outputs, 3)
+        self.skip = MPLayer(inputs, outputs, 1) if inputs != outputs else None
+        self.attention, self.cross = attention, cross
+        self.sizes = [outputs]
+        self.balance, self.dropout, self.largest = balance, dropout, largest
+
+    def forward(self, h: Tensor, modulation: Iterator[Tensor], tokens: Tensor | None = None) -> Tensor:
+        """The output (B, outputs, *event) for h (B, inputs, *event), the next piece of the modulation, and tokens."""
+        if self.resample is not None:
+            h = self.resample(h)
+        if self.down:
+            h = unit(h if self.skip is None else self.skip(h), 1)
+        y = silu(self.conv1(silu(h)) * (next(modulation) * self.gain + 1))
+        y = functional.dropout(y, self.dropout, self.training)
+        y = self.conv2(y)
+        if not self.down and self.skip is not None:
+            h = self.skip(h)
+        h = blend(h, y, self.balance)
+        if self.attention is not None:
+            h = self.attention(h)
+        if self.cross is not None:
+            h = self.cross(h, tokens)
+        return h.clamp(-self.largest, self.largest)
+
+
+class MPStem(nn.Module):
+    """A convolution of the image with a channel of ones beside it, which stands for the bias."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.conv = MPLayer(inputs + 1, outputs, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.conv(torch.cat((x, torch.ones_like(x[:, :1])), 1))
+        return out
+
+
+class MPHead(nn.Module):
+    """A convolution with a learned gain, zero at the start."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.conv = MPLayer(inputs, outputs, 3)
+        self.gain = nn.Parameter(torch.zeros(()))
+
+    def forward(self, h: Tensor) -> Tensor:
+        out: Tensor = self.conv(h, self.gain)
+        return out
+
+
+class MPModulation(nn.Module):
+    """What the noise level and a condition say to the channels of each block: W silu(blend(V e(c), condition)).
+
+    Args:
+        features: number of features of the noise level.
+        width: of the embedding.
+        sizes: number of channels of each piece.
+        balance: share of the condition.
+    """
+
+    def __init__(self, features: int, width: int, sizes: Sequence[int], balance: float) -> None:
+        super().__init__()
+        self.embed, self.hidden = MPFourier(features), MPLayer(features, width)
+        self.out = MPLayer(width, sum(sizes))
+        self.sizes, self.balance = list(sizes), balance
+
+    def forward(self, c: Tensor, condition: Tensor | None = None) -> tuple[Tensor, ...]:
+        """The pieces in turn, each (B, size, 1, 1), for noise levels c (B,) and a condition (B, width) or none."""
+        z = self.hidden(self.embed(c[:1] if c.stride(0) == 0 else c))
+        if condition is not None:
+            z = blend(z, condition, self.balance)
+        return torch.split(self.out(silu(z))[..., None, None], self.sizes, dim=1)

@@ -1,0 +1,233 @@
+"""NCSN++, DDPM++ and DDPM: one network with options. Imports torch and this folder only."""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from scoresde.errors import require
+from scoresde.nets.attention import ImageAttention, heads_of, join
+from scoresde.nets.blocks import Head, ResampledConv, ResidualBlock, StridedConv
+from scoresde.nets.condition import Condition, Kind
+from scoresde.nets.embedding import FourierEmbedding, Modulation, RandomFourierEmbedding, Waves
+from scoresde.nets.layers import check_event, check_levels, check_widths, convolution, group_norm, zero
+from scoresde.nets.resample import BOX, FIR, Down, FilteredConv, Up
+from scoresde.nets.skip_unet import Place, SkipUNet
+
+
+class NCSNpp(SkipUNet):
+    """The U-Net of Song et al. with all its options: `net(x, c, cond)` for images whose sizes can be halved.
+
+        name      block   fir    progressive_input  noise         rescale
+        DDPM      ddpm    false  none               positional    false
+        DDPM++    biggan  false  none               positional    true
+        NCSN++    biggan  true   residual           fourier       true
+        (high resolution NCSN++: progressive_input input_skip, progressive_output output_skip)
+
+    The deep variants have 8 blocks in place of 4. The noise level enters as the label y = noise_scale c + noise_shift:
+    with c = ln(sigma/alpha)/4, noise_scale 4 gives ln(sigma/alpha), the label of NCSN++; the positional features are
+    made for labels that range over hundreds. Its output is zero at the start.
+
+    Args:
+        event_shape: (channels, height, width) of one image.
+        channels: width of the finest level.
+        multipliers: width of each level in units of `channels`; each has half the rows and columns of the last.
+        blocks: residual blocks of a level on the way down; there is one more on the way up.
+        attention: levels with self-attention, counted from 0, the finest, or from -1, the coarsest. The middle of the
+            network, at the coarsest level, attends in any case.
+        attention_up: which blocks of such a level attend on the way up: the `last` or `every`.
+        head_width: channels of each attention head; 0 for one head.
+        noise: features of the noise level: `positional`, `fourier` (at random frequencies), or `none`, for a network
+            that is not told the noise level.
+        noise_scale, noise_shift: see above.
+        fourier_scale: standard deviation of the random frequencies, in cycles per unit of y.
+        block: `biggan` blocks change the resolution inside of a residual block; `ddpm` between blocks.
+        fir: change the resolution by the filter (1, 3, 3, 1) in place of (1, 1).
+        resample_conv: `ddpm` blocks are followed by a convolution where the resolution changes.
+        progressive_input: how the image itself, at lower resolutions, enters: `none`, `residual` or `input_skip`.
+        progressive_combine: `input_skip` adds (`sum`) or concatenates (`cat`) it.
+        progressive_output: `none`, or `output_skip`: the output is the sum of those of all levels.
+        rescale: divide the sums of residual blocks by sqrt(2).
+        groups: number of groups of the group norms, at most.
+        group_width: channels of a group, at least.
+        dropout: probability in [0, 1) of dropping a value inside the residual blocks while training.
+        condition: what `cond` is: class, vector or tokens; null for none.
+        condition_size: number of classes, or of numbers in the vector or in each token.
+        condition_dropout: probability in [0, 1) of hiding the condition in training, for guidance.
+        condition_layer: which of the two layers above the features of the noise level a class or vector is added to.
+
+    Raises:
+        InputError: an argument out of its range, and sizes that cannot be halved.
+
+    Song et al. 2021 (arXiv 2011.13456, appendix H); Ho et al. 2020 (arXiv 2006.11239) for DDPM.
+    """
+
+    def __init__(
+        self,
+        event_shape: tuple[int, ...],
+        channels: int = 128,
+        multipliers: tuple[int, ...] = (1, 2, 2, 2),
+        blocks: int = 4,
+        attention: tuple[int, ...] = (1,),
+        attention_up: Literal["last", "every"] = "last",
+        head_width: int = 0,
+        noise: Literal["positional", "fourier", "none"] = "fourier",
+        noise_scale: float = 4.0,
+        noise_shift: float = 0.0,
+        fourier_scale: float = 16.0,
+        block: Literal["biggan", "ddpm"] = "biggan",
+        fir: bool = True,
+        resample_conv: bool = True,
+        progressive_input: Literal["none", "residual", "input_skip"] = "residual",
+        progressive_combine: Literal["sum", "cat"] = "sum",
+        progressive_output: Literal["none", "output_skip"] = "none",
+        rescale: bool = True,
+        groups: int = 32,
+        group_width: int = 4,
+        dropout: float = 0.1,
+        condition: Kind | None = None,
+        condition_size: int = 0,
+        condition_dropout: float = 0.1,
+        condition_layer: Literal["first", "last"] = "last",
+    ) -> None:
+        check_event(event_shape, (3 - 1,), "an NCSNpp takes images, (channels, height, width)")
+        widths = check_widths(channels, multipliers, blocks, dropout)
+        attended = check_levels("attention", attention, len(widths))
+        require(channels % 4 == 0, "channels", channels, "give a multiple of 4")
+        require(groups >= 1, "groups", groups, "give an integer >= 1")
+        require(group_width >= 1, "group_width", group_width, "give an integer >= 1")
+        wanted = "a condition needs noise=positional or fourier"
+        require(noise != "none" or condition is None, "condition", condition, wanted)
+        told = Condition(condition, condition_size, condition_dropout, 4 * channels)
+        super().__init__(event_shape, len(widths), told)
+        self._norm = partial(group_norm, groups=groups, least=group_width)
+        self._kind, self._taps, self._resample_conv = block, FIR if fir else BOX, resample_conv
+        self._pieces: Literal[0, 1] = 0 if noise == "none" else 1
+        self._dropout, self._rescale, self._head_width = dropout, rescale, head_width
+        pictures = event_shape[0]
+
+        def enter(level: int) -> tuple[nn.Module, int] | None:
+            width = widths[level]
+            if progressive_input == "input_skip":
+                sides = InputSkip(pictures, width, Down(self._taps), progressive_combine == "cat")
+                return sides, sides.outputs
+            if progressive_input == "residual":
+                return ResidualInput(widths[level - 1] if level else pictures, width, fir, rescale), width
+            return None
+
+        def leave(level: int) -> tuple[nn.Module, int] | None:
+            if progressive_output == "none":
+                return None
+            up = Up(self._taps) if level < len(widths) - 1 else None
+            return OutputSkip(Head(widths[level], pictures, self._norm), up), widths[level]
+
+        self.stem = convolution(pictures, channels, 3)
+        self.assemble(widths, blocks, attended, attention_up == "last", enter, leave)
+        self.head = Head(channels, pictures, self._norm) if progressive_output == "none" else None
+        if noise != "none":
+            listens = 0 if condition_layer == "first" else -1
+            features = channels if noise == "positional" else 2 * channels
+            embed = self._embedding(noise, features, noise_scale, noise_shift, fourier_scale)
+            self.modulation = Modulation(embed, features, [4 * channels] * 2, self.pieces(), 2, listens)
+        _initialise(self)
+
+    @staticmethod
+    def _embedding(noise: str, features: int, factor: float, offset: float, scale: float) -> Waves:
+        if noise == "positional":
+            return FourierEmbedding(features, 1e-4, 1.0, factor, offset)
+        return RandomFourierEmbedding(features, scale, factor, offset)
+
+    def block(self, inputs: int, outputs: int, place: Place) -> nn.Module:
+        changes = {"keep": None, "down": Down(self._taps), "up": Up(self._taps)}[place.resample]
+        if changes is not None and self._kind == "ddpm":
+            if self._taps == BOX and place.resample == "down" and self._resample_conv:
+                return StridedConv(inputs, outputs, pad="end")
+            if self._taps == FIR and place.resample == "down" and self._resample_conv:
+                return FilteredConv(inputs, outputs)
+            return ResampledConv(inputs, outputs, changes, self._resample_conv)
+        attention = cross = None
+        if place.attends:
+            attend = partial(
+                ImageAttention, outputs, heads_of(outputs, self._head_width), self._norm, rescale=self._rescale
+            )
+            attention = attend()
+            cross = attend(context=self.condition.context) if self.condition.context else None
+        return ResidualBlock(
+            inputs,
+            outputs,
+            norm=self._norm,
+            pieces=self._pieces,
+            dropout=self._dropout,
+            rescale=self._rescale,
+            resample=changes,
+            project=changes is not None,
+            attention=attention,
+            cross=cross,
+        )
+
+
+class ResidualInput(nn.Module):
+    """The features of the next level are the picture's, convolved and halved, plus those of the network."""
+
+    def __init__(self, inputs: int, outputs: int, fir: bool, rescale: bool) -> None:
+        super().__init__()
+        self.halve = FilteredConv(inputs, outputs) if fir else StridedConv(inputs, outputs, pad="end")
+        self.rescale = rescale
+
+    def forward(self, picture: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+        picture = join(self.halve(picture), h, self.rescale)
+        return picture, picture
+
+
+class InputSkip(nn.Module):
+    """The picture, halved, enters through a 1x1 convolution."""
+
+    def __init__(self, inputs: int, width: int, down: nn.Module, concatenate: bool) -> None:
+        super().__init__()
+        self.down, self.conv = down, convolution(inputs, width, 1)
+        self.concatenate, self.outputs = concatenate, 2 * width if concatenate else width
+
+    def forward(self, picture: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+        picture = self.down(picture)
+        y = self.conv(picture)
+        return picture, torch.cat((y, h), 1) if self.concatenate else y + h
+
+
+class OutputSkip(nn.Module):
+    """Each level adds to a picture, which is doubled from level to level."""
+
+    def __init__(self, head: nn.Module, up: nn.Module | None) -> None:
+        super().__init__()
+        self.head, self.up = head, up
+
+    def forward(self, picture: Tensor | None, h: Tensor) -> tuple[Tensor, Tensor]:
+        y = self.head(h)
+        return y if picture is None or self.up is None else self.up(picture) + y, h
+
+
+@torch.no_grad()
+def _initialise(net: SkipUNet) -> None:
+    """Weights uniform with variance 2 / (inputs + outputs), a tenth of it in front of attention; biases zero."""
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            _xavier([module.weight])
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        if isinstance(module, ImageAttention):
+            for layer in (module.q, module.kv) if module.context else (module.qkv,):
+                _xavier(layer.weight.chunk(len(layer.weight) // module.out.in_features), 0.1**0.5)
+    if isinstance(net.modulation, Modulation):
+        _xavier(net.modulation.parts(net.modulation.out.weight))
+    for module in net.modules():
+        for last in ("conv2", "out"):
+            if isinstance(module, ResidualBlock | ImageAttention) and hasattr(module, last):
+                zero(getattr(module, last))
+        if isinstance(module, Head):
+            zero(module.conv)
+
+
+def _xavier(weights: Sequence[Tensor], gain: float = 1.0) -> None:
+    for weight in weights:
+        nn.init.xavier_uniform_(weight, gain)

@@ -1,0 +1,163 @@
+"""The topology that NCSN++, DDPM++, ADM and EDM2 share. Imports torch and this folder only."""
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Literal, NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+
+from scoresde.nets.condition import Condition
+from scoresde.nets.layers import check_divides, quick
+
+
+class Place(NamedTuple):
+    """Where a block stands: on the way down or up, whether it changes the resolution, whether it attends."""
+
+    way: Literal["down", "up"]
+    resample: Literal["keep", "down", "up"] = "keep"
+    attends: bool = False
+
+
+class Level(nn.Module):
+    """What a network does at one resolution, and the step to the next one.
+
+    Attributes:
+        blocks: one after the other.
+        resample: the step to the next level; None at the last one.
+        side: what it does to a picture that runs beside the features, if one does.
+    """
+
+    def __init__(self, blocks: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(blocks)
+        self.resample: nn.Module | None = None
+        self.side: nn.Module | None = None
+
+
+Side = Callable[[int], tuple[nn.Module, int] | None]  # of a level: a module and the channels that it leaves
+
+
+def _no_side(level: int) -> None:
+    return None
+
+
+class SkipUNet(nn.Module):
+    """A U-Net in which every result on the way down is concatenated to one on the way up: `net(x, c, cond)`.
+
+        stem; for each level: blocks, step down;  block with attention, block;  for each level: blocks, step up; head
+
+    A level has `blocks` blocks on the way down and one more on the way up, for the stem and each step down also pass
+    their result across. Modules are registered in the order in which they are computed, coarsest level first in `up`;
+    row k of the modulation's matrix belongs to the block that is k-th in that order.
+
+    Subclasses say what the parts are: they set `stem`, call `assemble`, and set `head` and `modulation`.
+
+    Attributes:
+        condition: of the argument `cond`.
+        modulation: what the noise level and the condition say to the blocks; None if these do not listen.
+        stem, down, middle, up, head: the parts; `down` and `up` hold a `Level` for each resolution.
+        factor: heights and widths must be multiples of it.
+    """
+
+    modulation: nn.Module | None
+    stem: nn.Module
+    head: nn.Module | None
+
+    def __init__(self, event_shape: Sequence[int], levels: int, condition: Condition) -> None:
+        super().__init__()
+        self.factor = 2 ** (levels - 1)
+        check_divides(event_shape[1:], self.factor)
+        self.condition = condition
+        self.register_module("modulation", None)  # their place in the order, before they can be made
+        self.register_module("stem", None)
+
+    @abstractmethod
+    def block(self, inputs: int, outputs: int, place: Place) -> nn.Module:
+        """A block called `block(h, pieces of the modulation, tokens)`, with `sizes` of its pieces."""
+
+    def concatenate(self, h: Tensor, skip: Tensor) -> Tensor:
+        return torch.cat((h, skip), 1)
+
+    def assemble(
+        self,
+        widths: Sequence[int],
+        blocks: int,
+        attended: set[int],
+        last_only: bool,
+        enter: Side = _no_side,
+        leave: Side = _no_side,
+    ) -> None:
+        """Make `down`, `middle` and `up`.
+
+        Args:
+            widths: channels of each level.
+            blocks: blocks of a level on the way down.
+            attended: levels whose blocks attend.
+            last_only: on the way up the last block of such a level alone does.
+            enter, leave: make `side` of a level on the way down and up.
+        """
+        h, passed = widths[0], [widths[0]]
+        self.down = nn.ModuleList()
+        for k, width in enumerate(widths):
+            made = [self.block(width if i else h, width, Place("down", "keep", k in attended)) for i in range(blocks)]
+            level, h = Level(made), width
+            passed += [width] * blocks
+            if k < len(widths) - 1:
+                level.resample = self.block(width, width, Place("down", "down"))
+                if side := enter(k):
+                    level.side, h = side
+                passed.append(h)
+            self.down.append(level)
+        self.middle = nn.ModuleList((self.block(h, h, Place("up", "keep", True)), self.block(h, h, Place("up"))))
+        self.up = nn.ModuleList()
+        for k, width in reversed(list(enumerate(widths))):
+            made = []
+            for i in range(blocks + 1):
+                attends = k in attended and (i == blocks or not last_only)
+                made.append(self.block(h + passed.pop(), width, Place("up", "keep", attends)))
+                h = width
+            level = Level(made)
+            if side := leave(k):
+                level.side = side[0]
+            level.resample = self.block(h, h, Place("up", "up")) if k > 0 else None
+            self.up.append(level)
+
+    def pieces(self) -> list[int]:
+        """Sizes of the pieces of the modulation, in the order of computation."""
+        blocks = (m for m in self.modules() if m is not self)
+        return [size for block in blocks for size in getattr(block, "sizes", ())]
+
+    def forward(self, x: Tensor, c: Tensor, cond: Tensor | None = None) -> Tensor:
+        """The output (B, channels, height, width) for x of that shape, noise levels c (B,) and a condition.
+
+        Raises:
+            InputError: a size that cannot be halved as often as there are levels, a condition that does not fit.
+        """
+        check_divides(x.shape[2:], self.factor, "x")
+        told = self.condition(cond, len(x))
+        pieces: Iterator[Tensor] = iter(() if self.modulation is None else self.modulation(c, told.vector))
+        x = quick(x)
+        h, picture = self.stem(x), x
+        passed = [h]
+        for level in cast(Iterable[Level], self.down):
+            for block in level.blocks:
+                h = block(h, pieces, told.tokens)
+                passed.append(h)
+            if level.resample is not None:
+                h = level.resample(h, pieces, told.tokens)
+                if level.side is not None:
+                    picture, h = level.side(picture, h)
+                passed.append(h)
+        for block in self.middle:
+            h = block(h, pieces, told.tokens)
+        drawn: Tensor | None = None
+        for level in cast(Iterable[Level], self.up):
+            for block in level.blocks:
+                h = block(self.concatenate(h, passed.pop()), pieces, told.tokens)
+            if level.side is not None:
+                drawn, h = level.side(drawn, h)
+            if level.resample is not None:
+                h = level.resample(h, pieces, told.tokens)
+        out = cast(Tensor, drawn) if self.head is None else cast(Tensor, self.head(h))
+        return out.contiguous()
