@@ -115,8 +115,8 @@ def main() -> None:
                 found += tuned(law, references, sde, budgets, arguments.tune)
             results += [{"problem": problem, "sde": kind, **r} for r in found]
             report(results[-len(found) :], f"{problem}, {kind}")
-    print(f"written to {save('solvers', {'n': arguments.n, 'rows': results})}")
-    summary(results)
+    means = summary(results)
+    print(f"written to {save('solvers', {'n': arguments.n, 'geometric_means': means, 'rows': results})}")
 
 
 def deterministic() -> list[str]:
@@ -169,21 +169,27 @@ def tuned(law: Law, references: References, sde: SDE, budgets: list[int], iterat
     return rows
 
 
-def summary(rows: list[dict[str, Any]]) -> None:
-    cells = defaultdict(list)
+def summary(rows: list[dict[str, Any]]) -> dict[str, float]:
+    """Geometric means over cells of ours over the best of all peers, and over the best of diffusers."""
+    cells, found = defaultdict(list), {}
     for row in rows:
         cells[row["problem"], row["sde"], row["budget"]].append(row)
-    for name, figure in itertools.product(("ours", "auto", "tuned"), ("median", "p95", "rms")):
+    for pool, name, figure in itertools.product(
+        ("peers", "diffusers"), ("ours", "auto", "tuned"), ("median", "p95", "rms")
+    ):
         ratios = []
         for (_, _, budget), cell in cells.items():
             mine = [r for r in cell if r["solver"] == name] if name == "auto" else [best(cell, name, budget, figure)]
-            theirs = best(cell, "peers", budget, figure)
+            others = [r for r in cell if pool == "peers" or not r["solver"].startswith("azula")]
+            theirs = best(others, "peers", budget, figure)
             # most endpoints of a finite law are exact to rounding: there only the RMS says something
             if mine and mine[0] and theirs and min(mine[0][figure], theirs[figure]) > 1e-6:
                 ratios.append(math.log(mine[0][figure] / theirs[figure]))
         if ratios:
             mean = math.exp(sum(ratios) / len(ratios))
-            print(f"{name:6} {figure:6} geometric mean over {len(ratios)} cells: {mean:.3f} of the best peer")
+            found[f"{name} {figure} over {pool}"] = mean
+            print(f"{name:6} {figure:6} geometric mean over {len(ratios)} cells: {mean:.3f} of the best of {pool}")
+    return found
 
 
 if __name__ == "__main__":
