@@ -49,7 +49,20 @@ _MODULES = {
 }
 
 
-_PARTS = ("sampling", "nets", "data", "metrics", "training", "figures", "loss", "noise", "doctor", "compare", "tuning")
+_PARTS = (
+    "sampling",
+    "nets",
+    "data",
+    "metrics",
+    "training",
+    "figures",
+    "loss",
+    "noise",
+    "doctor",
+    "compare",
+    "tuning",
+    "convert",
+)
 
 
 def __getattr__(name: str) -> Any:
@@ -67,6 +80,7 @@ def __getattr__(name: str) -> Any:
         "doctor",
         "compare",
         "tuning",
+        "convert",
     ):
         return import_module(f"scoresde.{name}")
     raise AttributeError(f"module 'scoresde' has no attribute {name!r}")
