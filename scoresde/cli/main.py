@@ -32,6 +32,7 @@ COMMANDS = {
     "compare": "compare samplers on a trained run or on an exact problem",
     "tune": "find the time grid that suits a trained run and a number of steps",
     "doctor": "say whether an SDE is sound and fits the data",
+    "convert": "make a run of weights from other projects, or a diffusers folder of a run",
 }
 
 OVERVIEW = """\
@@ -52,6 +53,7 @@ examples:
   scoresde compare run=runs/RUN                        which solver for how many evaluations
   scoresde tune run=runs/RUN sampler.steps=8           the best grid for few steps, for solver=tuned
   scoresde doctor sde=ve data=moons                    is anything wrong with this SDE on these data?
+  scoresde convert file=checkpoint.pth config=config.json out=runs/RUN      weights that you have
 
   scoresde COMMAND --help    what can be set, with ten examples
   scoresde --version
@@ -155,7 +157,12 @@ def _run(command: str, arguments: list[str]) -> int:
 
 def _sweep_folder(command: str, scratch: Path) -> Path:
     """One for the whole sweep, chosen here since each job may run in a process of its own."""
-    if command in ("sample", "tune", "doctor"):  # the results lie in the run from which they come, or are printed
+    if command in (
+        "sample",
+        "tune",
+        "doctor",
+        "convert",
+    ):  # the results lie in the run from which they come, or are printed
         return scratch / "sweep"
     return Path("runs") / f"sweep-{timestamp()}-{secrets.token_hex(3)}"
 

@@ -10,11 +10,11 @@ import torch
 from torch import nn
 
 from scoresde.build import TARGET, build
-from scoresde.convert import score_sde
+from scoresde.convert import adm, diffusers, edm, score_sde
 from scoresde.convert.facts import Facts, Given
 from scoresde.convert.files import read_file, read_settings
 from scoresde.convert.parts import Tensors, read
-from scoresde.convert.plan import Plan
+from scoresde.convert.plan import Layout, Plan
 from scoresde.convert.report import Report
 from scoresde.convert.writer import write_run
 from scoresde.errors import InputError, require
@@ -22,6 +22,7 @@ from scoresde.model import ScoreModel
 from scoresde.sde import SDE
 
 Config = dict[str, Any]
+_LAYOUTS: tuple[Layout, ...] = (diffusers, score_sde, edm, adm)
 _SDES = {"VESDE": "vesde", "VPSDE": "vpsde", "SubVPSDE": "subvpsde"}
 
 
@@ -63,13 +64,12 @@ def convert(
         raise InputError(f"out: {target} is there already; give the name of a new folder")
     source = read_file(file)
     settings = {} if config is None else dict(config) if isinstance(config, Mapping) else read_settings(config)
-    given = {**_given(size, sde, model, set(typed)), **score_sde.given_by(settings)}
-    given |= {key: value for key, value in _given(size, sde, model, set(typed)).items() if value.firm}
-    facts = Facts(given)
-    if not score_sde.matches(source.raw):
+    layout = next((known for known in _LAYOUTS if known.matches(source)), None)
+    if layout is None:
         raise InputError(f"file: {source.path} holds no layout that is known here ({_some(source.raw)})")
-    plan = score_sde.plan(source, facts)
-    averages = score_sde.averaged(source)
+    own = _given(size, sde, model, set(typed))
+    facts = Facts({**own, **layout.given_by(settings), **{k: value for k, value in own.items() if value.firm}})
+    plan, averages = layout.plan(source, facts), layout.averaged(source)
     net = _network(plan)
     parts = plan.parts(net)
     sets = {"raw": read(parts, plan.prepare(source.raw), net.state_dict())}
@@ -79,7 +79,7 @@ def convert(
     chosen = sets.get(weights, sets["raw"])
     report = Report(
         str(source.path),
-        "score_sde",
+        layout.NAME,
         used,
         len(parts),
         sum(p.numel() for p in net.parameters()),

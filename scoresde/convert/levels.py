@@ -30,7 +30,7 @@ class DiscreteVPSDE(PathSDE):
     Args:
         schedule, first, last: see above; `cosine` uses neither first nor last.
         levels: N.
-        t_min, t_train: see `SDE`.
+        t_min, t_train: see `SDE`; level 0 is at t = 0, so these are as good as that.
 
     Raises:
         InputError: fewer than 3 levels, or rates that are not 0 < first <= last < 1.
@@ -44,8 +44,8 @@ class DiscreteVPSDE(PathSDE):
         levels: int = 1000,
         first: float = 1e-4,
         last: float = 0.02,
-        t_min: float = 1e-5,
-        t_train: float = 1e-5,
+        t_min: float = 1e-8,
+        t_train: float = 1e-8,
     ) -> None:
         require(levels >= 3, "levels", levels, "give an integer >= 3")
         require(0 < first <= last < 1, "first", first, f"give rates with 0 < first <= last = {last} < 1")

@@ -24,11 +24,15 @@ def _swap(t: Tensor) -> Tensor:
     return torch.cat(t.chunk(2, -1)[::-1], -1)
 
 
+def _first_half(t: Tensor) -> Tensor:
+    return (torch.arange(len(t)) < len(t) // 2).to(t.dtype)
+
+
 SAME = Form(lambda t: t, lambda t: t)
 TRANSPOSED = Form(lambda t: t.T, lambda t: t.T)
 NEGATED = Form(torch.neg, torch.neg)
 SINES_FIRST = Form(_swap, _swap)  # columns of a layer over features (sines, cosines), where ours are (cosines, sines)
-SCALE = Form(lambda t: t + 1, lambda t: t - 1)  # a bias b of 1 + b
+SCALE_AND_SHIFT = Form(lambda t: t + _first_half(t), lambda t: t - _first_half(t))  # biases of 1 + scale, and of shift
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,13 @@
 """What every foreign layout makes: settings of our network, and the list of its parts."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from torch import nn
 
+from scoresde.convert.facts import Facts, Given
+from scoresde.convert.files import Source
 from scoresde.convert.parts import Part, Tensors
 
 Config = dict[str, Any]
@@ -34,6 +36,24 @@ class Plan:
     prepare: Callable[[Tensors], Tensors] = field(default=lambda tensors: tensors)
     dropped: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+
+
+class Layout(Protocol):
+    """What each module about a foreign layout offers."""
+
+    NAME: str
+
+    def matches(self, source: Source) -> bool:
+        """Whether a file is of this layout."""
+
+    def given_by(self, config: Mapping[str, Any]) -> dict[str, Given]:
+        """What a configuration of the original says, by our names."""
+
+    def plan(self, source: Source, facts: Facts) -> Plan:
+        """How the weights become a model."""
+
+    def averaged(self, source: Source) -> Tensors | None:
+        """The moving averages by name, if there are any."""
 
 
 def labelled(label: str, scale: float, shift: float = 0.0, centered: bool = True, precond: str = "eps") -> Config:

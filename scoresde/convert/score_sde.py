@@ -25,6 +25,7 @@ from scoresde.nets.blocks import ResampledConv, ResidualBlock
 from scoresde.nets.embedding import Modulation, RandomFourierEmbedding
 from scoresde.nets.ncsnpp import InputSkip
 
+NAME = "score_sde"
 # what of the original's section `model` our arguments are called
 _NAMES = {
     "nf": "channels",
@@ -48,9 +49,9 @@ _FREQUENCIES = "all_modules.0.W"
 _ONLY = {"normalization": ("groupnorm",), "nonlinearity": ("swish", "silu"), "conv_size": (3,)}
 
 
-def matches(tensors: Mapping[str, Tensor]) -> bool:
+def matches(source: Source) -> bool:
     """Whether these are the names of that layout."""
-    return any(name.startswith("all_modules.") for name in tensors)
+    return any(name.startswith("all_modules.") for name in source.raw)
 
 
 def given_by(config: Mapping[str, Any]) -> dict[str, Given]:
@@ -139,7 +140,7 @@ def _sde(facts: Facts) -> tuple[Config, bool]:
         return {"_target_": "scoresde.VPSDE", "beta_min": low, "beta_max": high, **times}, False
     levels = int(facts.get("levels", 1000, "usual"))
     rates = {"schedule": "linear", "levels": levels, "first": low / levels, "last": high / levels}
-    return {"_target_": "scoresde.convert.DiscreteVPSDE", **rates, "t_min": 1e-5, "t_train": 1e-5}, True
+    return {"_target_": "scoresde.convert.DiscreteVPSDE", **rates}, True
 
 
 def _label(facts: Facts, sde: Config, discrete: bool, noise: str) -> tuple[tuple[str, float, float], bool]:

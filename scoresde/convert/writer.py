@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import shutil
 from collections.abc import Mapping
@@ -9,14 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from scoresde import runs
+from scoresde.build import TARGET, resolve
 from scoresde.convert.parts import Tensors
-from scoresde.convert.plan import Plan
+from scoresde.convert.plan import Config, Plan
 from scoresde.convert.report import Report
 from scoresde.data import Transform
 from scoresde.errors import InputError
 from scoresde.training import checkpoint
-
-REPORT = "convert.json"
 
 
 def write_run(
@@ -33,15 +33,23 @@ def write_run(
     aside = out.with_name(f".tmp-{out.name}-{os.getpid()}")
     try:
         aside.mkdir()
-        config = {"sde": plan.sde, "model": {**plan.model, "net": plan.net}, "data": data and dict(data)}
+        config = {"sde": _complete(plan.sde), "model": {**_complete(plan.model), "net": _complete(plan.net)}}
+        config |= {"data": dict(data)} if data else {}
         runs.write_config(aside, config)
-        runs.write_json(aside / REPORT, {**report.to_dict(), "versions": runs.versions()})
+        runs.write_json(aside / runs.CONVERTED, {**report.to_dict(), "versions": runs.versions()})
         checkpoint.save(aside, checkpoint.Checkpoint(step, sets, {}, state))
         aside.rename(out)
     except OSError as error:
         raise InputError(f"out: {out} cannot be made ({error}); give a new folder in one that is there") from None
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def _complete(cfg: Config) -> Config:
+    """With the arguments that were left out, so that the folder does not depend on what the defaults will be."""
+    parameters = inspect.signature(resolve(cfg[TARGET])).parameters.values()
+    defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
+    return {**cfg, **{k: list(v) if isinstance(v, tuple) else v for k, v in defaults.items() if k not in cfg}}
 
 
 def transform(plan: Plan) -> Transform:
