@@ -244,11 +244,7 @@ def section(cfg: Mapping[str, Any], key: str, run: Path) -> Any:
     if key not in cfg:
         why = "the file is not as scoresde train wrote it"
         if (run / CONVERTED).is_file():
-            why = (
-                "scoresde convert data=... gives it its data"
-                if key == "data"
-                else "it was converted and not trained here"
-            )
+            why = "this was converted and not trained here; scoresde convert data=... gives it the data to compare with"
         raise InputError(f"{run / CONFIG}: {key} is missing; {why}")
     return cfg[key]
 

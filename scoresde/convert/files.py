@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -83,7 +84,8 @@ def _tensors(path: Path) -> Mapping[str, Any]:
         except (SafetensorError, OSError) as error:
             raise InputError(f"file: {path} cannot be read as safetensors ({_line(error)})") from None
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # of protocols and formats, which the answer makes plain
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise InputError(f"file: {path} is refused: {_reason(str(error))}; nothing of it was run; {_SAFE}") from None
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, IndexError, AttributeError, TypeError) as error:
