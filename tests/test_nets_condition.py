@@ -77,6 +77,16 @@ def test_drop_out_has_its_probability() -> None:
     assert abs(share - 0.2) < 4 * (0.2 * 0.8 / 20_000) ** 0.5
 
 
+def test_drop_out_goes_by_the_global_generator() -> None:
+    condition, classes = Condition("class", SIZE, 0.5, 4).train(), torch.zeros(40, dtype=torch.int64)
+    seen = []
+    for seed in (0, 1, 0):
+        torch.manual_seed(seed)
+        seen.append(condition(classes, 40).vector)
+    assert torch.equal(seen[0], seen[2])
+    assert not torch.equal(seen[0], seen[1])
+
+
 def test_tokens_have_no_order_and_repeating_them_changes_nothing() -> None:
     net, x, c = made("ncsnpp", **asked("tokens"))
     cond = conditions("tokens")

@@ -84,7 +84,7 @@ class ResidualBlock(nn.Module):
             scale, shift = next(modulation), next(modulation)
             return functional.silu(torch.addcmul(shift, self.norm2(y), scale))
         if self.sizes:
-            y = y.add_(next(modulation))
+            y = y.add_(next(modulation))  # in place, for nobody else needs what the convolution gave
         return functional.silu(self.norm2(y))
 
     def _sum(self, h: Tensor, y: Tensor) -> Tensor:

@@ -118,8 +118,7 @@ class DiTBlock(nn.Module):
         if self.cross is not None and self.norm_cross is not None:
             h = h + self.cross(self.norm_cross(h), tokens)
         y = functional.gelu(self.rise(modulated(self.norm2(h), modulation)), approximate="tanh")
-        if self.dropout and self.training:
-            y = functional.dropout(y, self.dropout)
+        y = functional.dropout(y, self.dropout, self.training)
         return torch.addcmul(h, next(modulation), self.fall(y))
 
 

@@ -137,8 +137,7 @@ class MPBlock(nn.Module):
         if self.down:
             h = unit(h if self.skip is None else self.skip(h), 1)
         y = silu(self.conv1(silu(h)) * (next(modulation) * self.gain + 1))
-        if self.dropout and self.training:
-            y = functional.dropout(y, self.dropout)
+        y = functional.dropout(y, self.dropout, self.training)
         y = self.conv2(y)
         if not self.down and self.skip is not None:
             h = self.skip(h)

@@ -19,7 +19,7 @@ _TINY = 1e-4
 def unit(x: Tensor, dims: int | tuple[int, ...]) -> Tensor:
     """x with magnitude one along `dims`."""
     dims = (dims,) if isinstance(dims, int) else dims
-    n = math.prod(x.shape[d] for d in dims)
+    n = math.prod([x.shape[d] for d in dims])
     norm: Tensor = torch.linalg.vector_norm(
         x, dim=dims, keepdim=True, dtype=torch.promote_types(x.dtype, torch.float32)
     )

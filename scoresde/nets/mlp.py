@@ -27,8 +27,7 @@ class _Block(nn.Module):
         scale, shift = next(modulation), next(modulation)
         y = functional.silu(torch.addcmul(shift, h, scale))
         y = functional.silu(self.first(y))
-        if self.dropout and self.training:
-            y = functional.dropout(y, self.dropout)
+        y = functional.dropout(y, self.dropout, self.training)
         h = h + self.second(y)
         return h if self.cross is None else h + self.cross(h[:, None], tokens)[:, 0]
 
