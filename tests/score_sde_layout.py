@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 Config = dict[str, dict[str, Any]]
+PYRAMIDS = {"progressive_input": "input_skip", "progressive": "output_skip"}
 
 
 def config(sde: str, continuous: bool = True, size: int = 8, **model: Any) -> Config:

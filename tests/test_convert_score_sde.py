@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from score_sde_layout import Config, Weights, checkpoint, config, network
+from score_sde_layout import PYRAMIDS, Config, Weights, checkpoint, config, network
 from torch import Tensor
 
 import scoresde
@@ -16,7 +16,6 @@ from scoresde.convert import DiscreteVPSDE, convert
 from scoresde.convert.files import read_file
 from scoresde.convert.score_sde import averaged
 
-PYRAMIDS = {"progressive_input": "input_skip", "progressive": "output_skip"}
 DDPM = {"name": "ddpm", "nf": 32, "embedding_type": "positional"}
 CASES: dict[str, Config] = {
     "ncsnpp": config("vesde"),
