@@ -199,6 +199,18 @@ def test_missing_and_surplus_tensors_are_listed(tmp_path: Path) -> None:
     assert message.count("_old") == 10
 
 
+@pytest.mark.parametrize("key", ["all_modules.3.weight", "all_modules.5.Conv_0.weight", "all_modules.0.W"])
+@pytest.mark.parametrize("way", ["left out", "flat"])
+def test_a_file_that_is_not_whole_is_refused_in_one_line(key: str, way: str, tmp_path: Path) -> None:
+    def change(content: dict[str, Any]) -> None:
+        tensor = content["model"].pop(f"module.{key}")
+        if way == "flat":
+            content["model"][f"module.{key}"] = tensor.reshape(1, -1)
+        content["ema"] = None
+
+    assert refused(tmp_path, config("vesde"), change).startswith(("file: ", "checkpoint: ", "config model."))
+
+
 def test_averages_of_another_network_are_refused(tmp_path: Path) -> None:
     def fewer(content: dict[str, Any]) -> None:
         content["ema"]["shadow_params"].pop()

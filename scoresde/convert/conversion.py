@@ -69,7 +69,16 @@ def convert(
         raise InputError(f"file: {source.path} holds no layout that is known here ({_some(source.raw)})")
     own = _given(size, sde, model, set(typed))
     facts = Facts({**own, **layout.given_by(settings), **{k: value for k, value in own.items() if value.firm}})
-    plan, averages = layout.plan(source, facts), layout.averaged(source)
+    try:
+        plan, averages = layout.plan(source, facts), layout.averaged(source)
+    except InputError:
+        raise
+    except KeyError as error:  # a tensor without which nothing can be told
+        raise InputError(
+            f"file: {source.path} has no {error.args[0]}, so it is not whole, or of another layout"
+        ) from None
+    except (IndexError, ValueError) as error:
+        raise InputError(f"file: {source.path} has tensors of shapes that no such network has ({error})") from None
     net = _network(plan)
     parts = plan.parts(net)
     sets = {"raw": read(parts, plan.prepare(source.raw), net.state_dict())}

@@ -98,6 +98,9 @@ def _filter(tensors: Mapping[str, Tensor], facts: Facts) -> None:
     """The filter of resampling, which the file keeps as a constant."""
     kernels = [t for k, t in tensors.items() if k.endswith(".resample_filter")]
     if kernels:
+        require(
+            len({tuple(k.flatten().tolist()) for k in kernels}) == 1, "resample_filter", "several", "all must be one"
+        )
         taps = kernels[0].sum((0, 1, 2)) * (2 if kernels[0].shape[-1] == 2 else 8)
         require(
             taps.tolist() in ([1, 1], [1, 3, 3, 1]), "resample_filter", taps.tolist(), "only [1, 1] and [1, 3, 3, 1]"
