@@ -68,20 +68,7 @@ _PARTS = (
 def __getattr__(name: str) -> Any:
     if name in _MODULES:
         return getattr(import_module(_MODULES[name]), name)
-    if name in (
-        "sampling",
-        "nets",
-        "data",
-        "metrics",
-        "training",
-        "figures",
-        "loss",
-        "noise",
-        "doctor",
-        "compare",
-        "tuning",
-        "convert",
-    ):
+    if name in _PARTS:
         return import_module(f"scoresde.{name}")
     raise AttributeError(f"module 'scoresde' has no attribute {name!r}")
 

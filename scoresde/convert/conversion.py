@@ -18,10 +18,7 @@ from scoresde.convert.plan import Layout, Plan
 from scoresde.convert.report import Report
 from scoresde.convert.writer import write_run
 from scoresde.errors import InputError, require
-from scoresde.model import ScoreModel
-from scoresde.sde import SDE
 
-Config = dict[str, Any]
 _LAYOUTS: tuple[Layout, ...] = (diffusers, score_sde, edm, adm)
 _SDES = {"VESDE": "vesde", "VPSDE": "vpsde", "SubVPSDE": "subvpsde"}
 
@@ -130,12 +127,3 @@ def _given(
         if key != TARGET:
             found[key] = Given(value, f"model.net.{key}", f"model.net.{key}" in typed)
     return found
-
-
-def built(plan: Plan) -> ScoreModel:
-    """The model of a plan, with weights of no meaning."""
-    sde: SDE = build(plan.sde, "sde", expect=SDE)
-    model: ScoreModel = build(
-        {**plan.model, "net": plan.net}, "model", expect=ScoreModel, sde=sde, event_shape=plan.event_shape
-    )
-    return model

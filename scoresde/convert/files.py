@@ -138,10 +138,8 @@ def _weights(content: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
         what = f"{other[0]} is no tensor" if other else "it is empty"
         raise InputError(f"file: {path} does not hold weights by name ({what})")
     tensors = {str(k): v for k, v in content.items()}
-    for prefix in ("module.",):
-        if all(k.startswith(prefix) for k in tensors):
-            tensors = {k.removeprefix(prefix): v for k, v in tensors.items()}
-    return tensors
+    wrapped = all(k.startswith("module.") for k in tensors)
+    return {k.removeprefix("module."): v for k, v in tensors.items()} if wrapped else tensors
 
 
 def _folder(path: Path) -> Source:
