@@ -49,25 +49,26 @@ _MODULES = {
 }
 
 
-_PARTS = ("sampling", "nets", "data", "metrics", "training", "figures", "loss", "noise", "doctor", "compare", "tuning")
+_PARTS = (
+    "sampling",
+    "nets",
+    "data",
+    "metrics",
+    "training",
+    "figures",
+    "loss",
+    "noise",
+    "doctor",
+    "compare",
+    "tuning",
+    "convert",
+)
 
 
 def __getattr__(name: str) -> Any:
     if name in _MODULES:
         return getattr(import_module(_MODULES[name]), name)
-    if name in (
-        "sampling",
-        "nets",
-        "data",
-        "metrics",
-        "training",
-        "figures",
-        "loss",
-        "noise",
-        "doctor",
-        "compare",
-        "tuning",
-    ):
+    if name in _PARTS:
         return import_module(f"scoresde.{name}")
     raise AttributeError(f"module 'scoresde' has no attribute {name!r}")
 

@@ -1,8 +1,9 @@
 """Score models: a network, an SDE and a preconditioning, called as `model(x, t)`."""
 
+import copy
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import get_args
+from typing import Self, get_args
 
 import torch
 from torch import Tensor, nn
@@ -113,6 +114,12 @@ class ScoreModel(Model):
         require(precond in get_args(Precond), "precond", precond, f"give one of {', '.join(get_args(Precond))}")
         require(sigma_data > 0, "sigma_data", sigma_data, "give a standard deviation > 0")
         self.net, self.precond, self.sigma_data = net, precond, sigma_data
+
+    def under(self, sde: SDE) -> Self:
+        """The same network under another path: it is told the signal-to-noise ratio alone."""
+        other = copy.copy(self)
+        other.sde, other.evaluations = sde, 0
+        return other
 
     @property
     def device(self) -> torch.device:

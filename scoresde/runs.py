@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from scoresde.model import ScoreModel
     from scoresde.sde import SDE
 
-CONFIG, SUMMARY = "config.yaml", "summary.json"
+CONFIG, SUMMARY, CONVERTED = "config.yaml", "summary.json", "convert.json"
 REMOVED = "(removed)"
 _SECRET_KEY = re.compile(r"(^|_)(api_?key|password|passwd|secret|token|credentials?)$", re.IGNORECASE)
 _SECRET_VARIABLE = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD|PASSWD)$")
@@ -194,7 +194,7 @@ class Run:
 
     def dataset(self) -> Dataset:
         """Load the data on which the model was trained, from where the configuration says it is."""
-        dataset: Dataset = build(self.config["data"], "data", self._allow).load()
+        dataset: Dataset = build(section(self.config, "data", self.path), "data", self._allow).load()
         return dataset
 
 
@@ -248,7 +248,10 @@ def load(
 def section(cfg: Mapping[str, Any], key: str, run: Path) -> Any:
     """A part of a stored configuration that must be there."""
     if key not in cfg:
-        raise InputError(f"{run / CONFIG}: {key} is missing; the file is not as scoresde train wrote it")
+        why = "the file is not as scoresde train wrote it"
+        if (run / CONVERTED).is_file():
+            why = "this was converted and not trained here; scoresde convert data=... gives it the data to compare with"
+        raise InputError(f"{run / CONFIG}: {key} is missing; {why}")
     return cfg[key]
 
 

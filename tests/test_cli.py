@@ -472,7 +472,7 @@ def test_the_overview_and_the_version(capsys):
     assert capsys.readouterr().out.startswith("scoresde ")
     assert (
         failed(capsys, "trian")
-        == "trian: no such command; did you mean scoresde train? (commands: train, sample, compare, tune, ema, doctor)"
+        == "trian: no such command; did you mean scoresde train? (commands: train, sample, compare, tune, ema, doctor, convert)"
     )
 
 

@@ -170,7 +170,7 @@ def test_an_interruption_keeps_the_finished_rows(here, capsys, monkeypatch, no_p
     monkeypatch.setattr(WandbLogger, "start", lambda self, *a, **k: None)
     monkeypatch.setattr(WandbLogger, "table", lambda self, name, columns, rows, step: sent.append((name, len(rows))))
     assert main(["compare", "problem=mixture_2d", *SMALL, *FEW, "out=a", "logger=wandb"]) == 130
-    assert sent == [("comparison", 1)]
+    assert sent == [("comparison", 2)]  # the finished row, and the floor
     assert [r["name"] for r in results(here / "a")["rows"]] == ["heun"]
     assert "Stopped before all rows" in (here / "a" / "report.html").read_text()
     assert "stopped by Ctrl-C" in capsys.readouterr().err

@@ -149,7 +149,7 @@ def test_every_choice_of_a_comparison_passes_the_checks(option):
     assert set(cfg) == set(KEYS)
 
 
-@pytest.mark.parametrize("command", ["train", "sample", "compare", "tune", "ema", "doctor"])
+@pytest.mark.parametrize("command", ["train", "sample", "compare", "tune", "ema", "doctor", "convert"])
 def test_help_lists_groups_and_ten_examples_that_compose(command, capsys):
     assert main([command, "--help"]) == 0
     text = capsys.readouterr().out

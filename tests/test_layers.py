@@ -21,7 +21,7 @@ FLOORS = (
     {"metrics", "loggers", "figures"},
     {"training"},
     {"runs", "tuning"},
-    {"compare"},
+    {"compare", "convert"},
     {"cli"},
 )
 ASIDE = {"data", "metrics", "loggers", "figures"}  # these know of no SDE and no model, though they stand higher up

@@ -38,7 +38,7 @@ def test_every_command_composes():
     from hydra import compose, initialize_config_dir
     from omegaconf import OmegaConf
 
-    commands = re.findall(r"^scoresde (train|sample|compare|tune|doctor|ema)([^#\n]*)", README, re.MULTILINE)
+    commands = re.findall(r"^scoresde (train|sample|compare|tune|doctor|ema|convert)([^#\n]*)", README, re.MULTILINE)
     assert len(commands) > 8
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         for command, rest in commands:

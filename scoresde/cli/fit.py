@@ -96,8 +96,8 @@ def _start(cfg: dict[str, Any], settings: TrainSettings, stack: ExitStack) -> St
     stack.enter_context(runs.locked(run))
     stored = runs.read_config(run)
     for key in cfg:
-        if key not in stored and key != "run":
-            raise InputError(f"{run / runs.CONFIG}: {key} is missing; the file is not as scoresde train wrote it")
+        if key != "run":
+            runs.section(stored, key, run)
     merged = merge(stored, cfg, overrides())
     changed = merged != stored
     merged |= {"run": settings.run, "allow": cfg["allow"]}  # what a folder allows to itself does not count

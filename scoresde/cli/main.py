@@ -33,6 +33,7 @@ COMMANDS = {
     "tune": "find the time grid that suits a trained run and a number of steps",
     "ema": "average the weights of a trained run over another length of its training",
     "doctor": "say whether an SDE is sound and fits the data",
+    "convert": "make a run of weights from other projects, or a diffusers folder of a run",
 }
 
 OVERVIEW = """\
@@ -54,6 +55,7 @@ examples:
   scoresde tune run=runs/RUN sampler.steps=8           the best grid for few steps, for solver=tuned
   scoresde ema run=runs/RUN length=0.1                 another average, of a run with trainer.ema_power=[0.05,0.1]
   scoresde doctor sde=ve data=moons                    is anything wrong with this SDE on these data?
+  scoresde convert file=checkpoint.pth config=config.json out=runs/RUN      weights that you have
 
   scoresde COMMAND --help    what can be set, with ten examples
   scoresde --version
@@ -162,6 +164,7 @@ def _sweep_folder(command: str, scratch: Path) -> Path:
         "tune",
         "ema",
         "doctor",
+        "convert",
     ):  # the results lie in the run from which they come, or are printed
         return scratch / "sweep"
     return Path("runs") / f"sweep-{timestamp()}-{secrets.token_hex(3)}"

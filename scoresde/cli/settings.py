@@ -109,6 +109,26 @@ class DoctorSettings(Settings):
 
 
 @dataclass(frozen=True)
+class ConvertSettings(Settings):
+    """What `scoresde convert` has besides: what is converted into what, and what no file tells."""
+
+    out: str
+    file: str | None
+    config: str | None
+    weights: Literal["ema", "raw"]
+    size: int | None
+    to: Literal["run", "diffusers"]
+    run: str | None
+    checkpoint: str | int
+
+    def __post_init__(self) -> None:
+        require(self.size is None or self.size >= 1, "size", self.size, "give the height and width of an image")
+        source, other = ("file", "run") if self.to == "run" else ("run", "file")
+        require(getattr(self, source) is not None, source, None, f"to={self.to} needs {source}=")
+        require(getattr(self, other) is None, other, getattr(self, other), f"to={self.to} takes {source}= alone")
+
+
+@dataclass(frozen=True)
 class CompareSettings(DrawSettings):
     """What `scoresde compare` has besides: what is compared, how often, and where the result goes."""
 

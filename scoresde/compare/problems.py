@@ -15,7 +15,7 @@ from scoresde.data import Dataset, Transform
 from scoresde.errors import InputError, require
 from scoresde.metrics import nearest_neighbours
 from scoresde.mixture import GaussianMixture
-from scoresde.model import Model, ScoreModel
+from scoresde.model import Model
 from scoresde.noise import Noise, derived_seed, permutation
 from scoresde.runs import Run
 from scoresde.sde import SDE
@@ -206,8 +206,7 @@ class Trained(Problem):
 
     def model(self, sde: SDE | None, device: str) -> Model:
         own = self.run.model
-        # a network is told the signal-to-noise ratio alone, so it works under another path too
-        return own if sde is None else ScoreModel(own.net, sde, own.precond, own.sigma_data).eval()
+        return own if sde is None else own.under(sde)
 
     def real(self, n: int, seeds: Sequence[int]) -> list[Dataset]:
         train, labels = self.dataset.train, self.dataset.train_labels

@@ -33,6 +33,7 @@ class ADM(SkipUNet):
         noise_scale: see above; the features of the label have periods from 2 pi to 20000 pi.
         resample_blocks: change the resolution inside of residual blocks; else by a convolution between them.
         groups: number of groups of the group norms, at most.
+        group_width: channels of a group, at least.
         dropout: probability in [0, 1) of dropping a value inside the residual blocks while training.
         condition: what `cond` is: class, vector or tokens; null for none.
         condition_size: number of classes, or of numbers in the vector or in each token.
@@ -56,6 +57,7 @@ class ADM(SkipUNet):
         noise_scale: float = 250.0,
         resample_blocks: bool = True,
         groups: int = 32,
+        group_width: int = 1,
         dropout: float = 0.1,
         condition: Kind | None = None,
         condition_size: int = 0,
@@ -69,9 +71,10 @@ class ADM(SkipUNet):
         wanted = "give a multiple of 8, >= 16" if embedding else "give an even integer >= 4"
         require(width >= 16 and width % 8 == 0, name, embedding or channels, wanted)
         require(groups >= 1, "groups", groups, "give an integer >= 1")
+        require(group_width >= 1, "group_width", group_width, "give an integer >= 1")
         told = Condition(condition, condition_size, condition_dropout, width)
         super().__init__(event_shape, len(widths), told)
-        self._norm = partial(group_norm, groups=groups, least=1, eps=1e-5)
+        self._norm = partial(group_norm, groups=groups, least=group_width, eps=1e-5)
         self._resample_blocks, self._head_width, self._dropout = resample_blocks, head_width, dropout
         self.stem = convolution(event_shape[0], widths[0], 3)
         self.assemble(widths, blocks, attended, False)

@@ -65,10 +65,8 @@ class MPLayer(nn.Module):
     def forward(self, x: Tensor, gain: Tensor | float = 1.0) -> Tensor:
         dims = tuple(range(1, self.weight.ndim))
         if self.training:
-            # by .data: a second call before the gradient is taken must not count as a change, for it is none but for
-            # rounding (so without the constant of `unit`, by which weights would shrink each time)
-            size = torch.linalg.vector_norm(self.weight.data, dim=dims, keepdim=True)
-            self.weight.data.mul_(math.sqrt(self.weight[0].numel()) / size.clamp(min=_TINY))
+            # by .data: a second call before the gradient is taken must not count as a change, for it is none
+            self.weight.data.copy_(unit(self.weight.detach(), dims))
         w = unit(self.weight, dims) * (gain / math.sqrt(self.weight[0].numel()))
         if self.weight.ndim == 2:
             return functional.linear(x, w.to(x.dtype))

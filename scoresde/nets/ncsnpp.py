@@ -124,8 +124,8 @@ class NCSNpp(SkipUNet):
             return OutputSkip(Head(widths[level], pictures, self._norm), up), widths[level]
 
         self.stem = convolution(pictures, channels, 3)
-        self.assemble(widths, blocks, attended, attention_up == "last", enter, leave)
-        self.head = Head(channels, pictures, self._norm) if progressive_output == "none" else None
+        self.assemble(widths, blocks, attended, attention_up == "last", enter, leave, channels)
+        self.head = Head(widths[0], pictures, self._norm) if progressive_output == "none" else None
         if noise != "none":
             listens = 0 if condition_layer == "first" else -1
             features = channels if noise == "positional" else 2 * channels

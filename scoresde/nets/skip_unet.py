@@ -87,6 +87,7 @@ class SkipUNet(nn.Module):
         last_only: bool,
         enter: Side = _no_side,
         leave: Side = _no_side,
+        stem: int | None = None,
     ) -> None:
         """Make `down`, `middle` and `up`.
 
@@ -96,8 +97,10 @@ class SkipUNet(nn.Module):
             attended: levels whose blocks attend.
             last_only: on the way up the last block of such a level alone does.
             enter, leave: make `side` of a level on the way down and up.
+            stem: channels that the stem leaves; those of the first level if not given.
         """
-        h, passed = widths[0], [widths[0]]
+        h = widths[0] if stem is None else stem
+        passed = [h]
         self.down = nn.ModuleList()
         for k, width in enumerate(widths):
             made = [self.block(width if i else h, width, Place("down", "keep", k in attended)) for i in range(blocks)]

@@ -1,0 +1,89 @@
+"""The path of networks that were trained at N numbered noise levels, as DDPM's were."""
+
+import math
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from scoresde.errors import InputError, require
+from scoresde.sde import PathSDE
+
+Schedule = Literal["linear", "scaled_linear", "cosine"]
+
+
+class DiscreteVPSDE(PathSDE):
+    """The variance-preserving path through the N levels of a discrete chain, level k at the time t = k / (N - 1).
+
+        alpha_k^2 = (1 - beta_0) (1 - beta_1) ... (1 - beta_k),   alpha^2 + sigma^2 = 1
+
+        schedule        beta_k
+        linear          first + (last - first) k / (N - 1)
+        scaled_linear   (sqrt(first) + (sqrt(last) - sqrt(first)) k / (N - 1))^2
+        cosine          1 - a(k + 1) / a(k), at most 0.999,  a(k) = cos^2((pi/2) (k/N + 0.008) / 1.008)
+
+    Between the levels lam = log(alpha / sigma) is a monotone cubic of t through those next to it (Fritsch and Carlson
+    1980), so that any solver can go to any time. The continuous `VPSDE` is not the same: lam differs by up to 0.7 at
+    equal t. The prior is N(0, I).
+
+    Args:
+        schedule, first, last: see above; `cosine` uses neither first nor last.
+        levels: N.
+        t_min, t_train: see `SDE`; level 0 is at t = 0, so these are as good as that.
+
+    Raises:
+        InputError: fewer than 3 levels, or rates that are not 0 < first <= last < 1.
+
+    Ho et al. 2020 (arXiv 2006.11239); cosine: Nichol and Dhariwal 2021 (arXiv 2102.09672, eq. 17).
+    """
+
+    def __init__(
+        self,
+        schedule: Schedule = "linear",
+        levels: int = 1000,
+        first: float = 1e-4,
+        last: float = 0.02,
+        t_min: float = 1e-8,
+        t_train: float = 1e-8,
+    ) -> None:
+        require(levels >= 3, "levels", levels, "give an integer >= 3")
+        require(0 < first <= last < 1, "first", first, f"give rates with 0 < first <= last = {last} < 1")
+        betas = _betas(schedule, levels, first, last)
+        log_alpha2 = np.cumsum(np.log1p(-betas))
+        lams = 0.5 * (log_alpha2 - np.log(-np.expm1(log_alpha2)))
+        from scipy.interpolate import PchipInterpolator
+
+        self._cubics = torch.from_numpy(PchipInterpolator(np.arange(levels), lams).c.T.copy())  # highest power first
+        self._last = levels - 1
+        super().__init__(self._alpha_at, self._sigma_at, 1.0, t_min, t_train)
+        del self.alpha_of_t, self.sigma_of_t  # which are the schedule's
+        self.schedule, self.levels, self.first, self.last = schedule, levels, first, last
+
+    @property
+    def prior_std(self) -> float:
+        """1: the path preserves unit variance."""
+        return 1.0
+
+    def _lam_at(self, t: Tensor) -> Tensor:
+        k = t * self._last
+        whole = k.detach().floor().clamp(0, self._last - 1)
+        c, u = self._cubics.to(t.device)[whole.long()], k - whole
+        return ((c[..., 0] * u + c[..., 1]) * u + c[..., 2]) * u + c[..., 3]
+
+    def _alpha_at(self, t: Tensor) -> Tensor:
+        return torch.exp(0.5 * torch.nn.functional.logsigmoid(2 * self._lam_at(t)))
+
+    def _sigma_at(self, t: Tensor) -> Tensor:
+        return torch.exp(0.5 * torch.nn.functional.logsigmoid(-2 * self._lam_at(t)))
+
+
+def _betas(schedule: str, levels: int, first: float, last: float) -> np.ndarray:
+    if schedule == "linear":
+        return np.linspace(first, last, levels)
+    if schedule == "scaled_linear":
+        return np.linspace(math.sqrt(first), math.sqrt(last), levels) ** 2
+    if schedule == "cosine":
+        a = np.cos(0.5 * np.pi * (np.arange(levels + 1) / levels + 0.008) / 1.008) ** 2
+        return np.asarray(np.minimum(1 - a[1:] / a[:-1], 0.999))
+    raise InputError(f"schedule: {schedule!r} is not allowed; give linear, scaled_linear or cosine")

@@ -1,0 +1,75 @@
+"""A score model around a network of another project, which has its own way to be told x and the noise level."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from scoresde._shapes import Coefficient, expand
+from scoresde.errors import require
+from scoresde.model import ScoreModel
+from scoresde.precond import Precond, Preconditioning
+from scoresde.sde import SDE
+
+
+class LabelledModel(ScoreModel):
+    """A network that was trained to see x itself, in its own units, and a label of the noise level.
+
+        net( gain (x - centre), label ),    label = label_scale y + label_shift,    y = t or ln(sigma/alpha)
+
+    What its output stands for is `precond`, as in `ScoreModel`. Under another SDE than the one it was made with (see
+    `under`), x and t are those of the level with the same sigma/alpha on the path that the network knows.
+
+    Args:
+        net, sde, precond: as of `ScoreModel`.
+        sigma_data: standard deviation of the data; the network does not depend on it unless precond=edm.
+        label: which y.
+        label_scale, label_shift: see above; labels 999 t are those of the VP networks of Song et al. 2021 (arXiv
+            2011.13456), ln(sigma) that of their VE networks.
+        gain, centre: see above; 2 and 1/2 for data in [0, 1] and a network that wants [-1, 1].
+
+    Raises:
+        InputError: an unknown label or a gain of zero.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        sde: SDE,
+        precond: Precond = "eps",
+        sigma_data: float = 0.5,
+        label: Literal["time", "log_sigma"] = "time",
+        label_scale: float = 999.0,
+        label_shift: float = 0.0,
+        gain: float = 1.0,
+        centre: float = 0.0,
+    ) -> None:
+        super().__init__(net, sde, precond, sigma_data)
+        require(label in ("time", "log_sigma"), "label", label, "give time or log_sigma")
+        require(gain != 0, "gain", gain, "give a factor other than 0")
+        self.label, self.label_scale, self.label_shift = label, label_scale, label_shift
+        self.gain, self.centre, self._trained_with = gain, centre, sde
+
+    def preconditioning(self, alpha: Coefficient, sigma: Coefficient, lam: Coefficient) -> Preconditioning:
+        """The four coefficients at a level; c_noise is the label."""
+        own = self._trained_with
+        ratio: Coefficient = 1.0
+        if self.label == "time" or own is not self.sde:
+            t = own.t_of_lam(torch.as_tensor(lam, dtype=torch.float64))
+        if own is not self.sde:  # the same level on the path that the network knows: x there is ratio times x here
+            ratio = _like(own.alpha(t), lam) / alpha
+            alpha, sigma = _like(own.alpha(t), lam), _like(own.sigma(t), lam)
+        c = super().preconditioning(alpha, sigma, lam)
+        y = -lam if self.label == "log_sigma" else _like(t, lam)
+        return Preconditioning(self.gain * ratio, c.c_skip * ratio, c.c_out, self.label_scale * y + self.label_shift)
+
+    def raw(self, x: Tensor, c: Preconditioning, cond: Tensor | None = None) -> Tensor:
+        """The network's own output at the preconditioning `c`, in the dtype of x."""
+        if self.centre:
+            x = x - expand(self.gain * self.centre / c.c_in, x)
+        return super().raw(x, c, cond)
+
+
+def _like(value: Tensor, lam: Coefficient) -> Coefficient:
+    """A float where levels are floats, else a tensor."""
+    return value if isinstance(lam, Tensor) else float(value)

@@ -1,0 +1,59 @@
+"""A converted model as a run on disk."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from scoresde import runs
+from scoresde.build import TARGET, resolve
+from scoresde.convert.parts import Tensors
+from scoresde.convert.plan import Config, Plan
+from scoresde.convert.report import Report
+from scoresde.data import Transform
+from scoresde.errors import InputError
+from scoresde.training import checkpoint
+
+
+def write_run(
+    out: Path, plan: Plan, chosen: Tensors, raw: Tensors, report: Report, data: Mapping[str, Any] | None
+) -> None:
+    """Write the folder aside and rename it, so that it is there whole or not at all.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    step = int(report.beside.get("step", 0))
+    state = {"data": {"transform": transform(plan).to_dict()}, "converted": True}
+    sets = {name: {f"net.{k}": t for k, t in tensors.items()} for name, tensors in (("ema", chosen), ("model", raw))}
+    aside = out.with_name(f".tmp-{out.name}-{os.getpid()}")
+    try:
+        aside.mkdir()
+        config = {"sde": _complete(plan.sde), "model": {**_complete(plan.model), "net": _complete(plan.net)}}
+        config |= {"data": dict(data)} if data else {}
+        runs.write_config(aside, config)
+        runs.write_json(aside / runs.CONVERTED, {**report.to_dict(), "versions": runs.versions()})
+        checkpoint.save(aside, checkpoint.Checkpoint(step, sets, {}, state))
+        aside.rename(out)
+    except OSError as error:
+        raise InputError(f"out: {out} cannot be made ({error}); give a new folder in one that is there") from None
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _complete(cfg: Config) -> Config:
+    """With the arguments that were left out, so that the folder does not depend on what the defaults will be."""
+    parameters = inspect.signature(resolve(cfg[TARGET])).parameters.values()
+    defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
+    return {**cfg, **{k: list(v) if isinstance(v, tuple) else v for k, v in defaults.items() if k not in cfg}}
+
+
+def transform(plan: Plan) -> Transform:
+    """Pixels from 0 to 255 in the units of the original: [-1, 1], or [0, 1] where it did not centre its data."""
+    half = 127.5 if plan.centered else 0.0
+    scale = 127.5 if plan.centered else 255.0
+    return Transform("image", plan.event_shape, half, scale, low=0.0, high=255.0, levels=256, dtype="uint8")
