@@ -472,7 +472,8 @@ def test_the_overview_and_the_version(capsys):
     assert capsys.readouterr().out.startswith("scoresde ")
     assert (
         failed(capsys, "trian")
-        == "trian: no such command; did you mean scoresde train? (commands: train, sample, compare, tune, ema, doctor, convert)"
+        == "trian: no such command; did you mean scoresde train? (commands: train, sample, compare, tune, ema, doctor, "
+        "convert)"
     )
 
 
