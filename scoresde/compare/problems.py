@@ -207,7 +207,7 @@ class Trained(Problem):
     def model(self, sde: SDE | None, device: str) -> Model:
         own = self.run.model
         # a network is told the signal-to-noise ratio alone, so it works under another path too
-        return own if sde is None else ScoreModel(own.net, sde, own.precond, own.sigma_data).eval()
+        return self.run.told(own if sde is None else ScoreModel(own.net, sde, own.precond, own.sigma_data).eval())
 
     def real(self, n: int, seeds: Sequence[int]) -> list[Dataset]:
         train, labels = self.dataset.train, self.dataset.train_labels

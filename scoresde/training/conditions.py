@@ -48,15 +48,11 @@ def conditions(model: Model, dataset: Dataset, augment: float) -> Conditions:
         raise InputError(f"{where} is not what a training can tell; give class, vector with trainer.augment, or null")
     if dataset.labels is None or dataset.heldout_labels is None:
         raise InputError(f"{where} with condition_size={told.size}, but this data has no classes (labels: None)")
-    both = torch.cat([dataset.labels, dataset.heldout_labels])
-    low, high = int(both.min()), int(both.max())
-    if low < 0 or high >= told.size:
-        raise InputError(
-            f"model.net.condition_size: {told.size} is not enough for this data, whose classes go from {low} to "
-            f"{high}; give {high + 1} or more"
-            if low >= 0
-            else f"data: its classes begin at {low}; give classes from 0 to {told.size - 1}"
-        )
+    classes, low = dataset.classes, int(torch.cat([dataset.labels, dataset.heldout_labels]).min())
+    require(low >= 0, "data", low, "classes are counted from 0; give each item one")
+    assert classes is not None
+    wanted = f"this data has {classes} classes; give {classes} or more"
+    require(classes <= told.size, "model.net.condition_size", told.size, wanted)
     return Conditions(dataset.labels, None, dataset.heldout_labels, torch.unique(dataset.labels))
 
 
