@@ -10,6 +10,7 @@ from scoresde.errors import InputError
 
 if TYPE_CHECKING:
     from scoresde.analytic import ExactModel
+    from scoresde.guidance import Conditioned
     from scoresde.mixture import GaussianMixture
     from scoresde.model import Model, Prediction, ScoreModel
     from scoresde.runs import load
@@ -23,6 +24,7 @@ __all__ = [
     "SDE",
     "VESDE",
     "VPSDE",
+    "Conditioned",
     "CosineSDE",
     "DriftSDE",
     "ExactModel",
@@ -42,6 +44,7 @@ _MODULES = {
     **dict.fromkeys(("EDMSDE", "SDE", "VESDE", "VPSDE", "SubVPSDE"), "scoresde.sde"),
     **dict.fromkeys(("CosineSDE", "DriftSDE", "PathSDE", "RectifiedSDE"), "scoresde.sde"),
     **dict.fromkeys(("Model", "Prediction", "ScoreModel"), "scoresde.model"),
+    "Conditioned": "scoresde.guidance",
     "ExactModel": "scoresde.analytic",
     "GaussianMixture": "scoresde.mixture",
     "Sampler": "scoresde.sampling",

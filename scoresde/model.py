@@ -45,6 +45,11 @@ class Prediction:
             return torch.add(self._out * b, self._x, alpha=a)
         return self._out * b + self._x * a
 
+    def toward(self, other: "Prediction", scale: float) -> "Prediction":
+        """This prediction + scale (other - this), of x0, eps, score and v alike; both of the same x and level."""
+        out = self._out + scale * (other._out - self._out)
+        return Prediction(self._x, out, self._alpha, self._sigma, self._c_skip, self._c_out)
+
     @property
     def x0(self) -> Tensor:
         return self.combine(x0=1.0)
@@ -71,11 +76,12 @@ class Model(nn.Module):
     """
 
     sde: SDE
+    evaluations: int = 0
     __call__: Callable[..., Prediction]
 
     def __init__(self, sde: SDE) -> None:
         super().__init__()
-        self.sde, self.evaluations = sde, 0
+        self.sde = sde
 
     @property
     @abstractmethod
@@ -85,6 +91,10 @@ class Model(nn.Module):
     @abstractmethod
     def forward(self, x: Tensor, t: float | Tensor, cond: Tensor | None = None) -> Prediction:
         """Predict from x (B, *event) at time t, one float for all or a tensor (B,)."""
+
+    def of_samples(self, rows: Tensor) -> "Model":
+        """The model for a batch of the samples number `rows` (B,); itself unless it tells samples apart by number."""
+        return self
 
     def levels(self, t: float | Tensor) -> tuple[Coefficient, Coefficient, Coefficient]:
         """(alpha, sigma, lam) at t: floats for one time, float64 tensors (B,) for a time per sample."""

@@ -28,7 +28,7 @@ from scoresde.errors import InputError
 
 if TYPE_CHECKING:
     from scoresde.data import Dataset, Transform
-    from scoresde.model import ScoreModel
+    from scoresde.model import Model, ScoreModel
     from scoresde.sde import SDE
 
 CONFIG, SUMMARY, CONVERTED = "config.yaml", "summary.json", "convert.json"
@@ -186,6 +186,30 @@ class Run:
     config: dict[str, Any]
     step: int
     _allow: Sequence[str] = field(default=(), repr=False)
+
+    @property
+    def plain(self) -> Model:
+        """The model to sample from without a label: `model`, told that nothing was changed if it knows augmentation."""
+        return self.told(self.model)
+
+    def told(self, model: ScoreModel) -> Model:
+        """A model with the network of this one, told the same as `plain`.
+
+        Raises:
+            InputError: the network was never trained without a class.
+        """
+        from scoresde.guidance import condition_of, conditioned
+        from scoresde.training.conditions import unchanged
+
+        known = condition_of(model)
+        if known is not None and known.kind == "class" and known.dropout == 0:
+            raise InputError(
+                f"run: {self.path} was trained with condition_dropout=0, so its network always needs a class; draw "
+                "samples with scoresde sample label=0 or label=[0,1,2]"
+            )
+        trainer = self.config.get("trainer")
+        augment = trainer.get("augment") if isinstance(trainer, Mapping) else None
+        return conditioned(model, unchanged() if augment else None)
 
     @property
     def sde(self) -> SDE:

@@ -15,7 +15,7 @@ FLOORS = (
     {"mixture", "sde"},
     {"precond", "dynamics"},
     {"model"},
-    {"analytic"},
+    {"analytic", "guidance"},
     {"sampling", "loss", "levels", "doctor"},
     {"data"},
     {"metrics", "loggers", "figures"},

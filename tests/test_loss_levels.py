@@ -261,7 +261,7 @@ def test_the_gradient_of_a_step_is_that_of_the_weighted_loss(micro_batch: int | 
     step.history.load(filled(SHAPES["falling"]).state())
     before = step.history.sums.clone()
     model, _ = model_and_optimizer()  # the same weights once more
-    x0, u, eps, seeds = step.draw(0, 0)
+    x0, u, eps, _, seeds = step.draw(0, 0)
     u, weight = step.history.draw(u)
     with torch.random.fork_rng([]):
         values = torch.empty(len(x0))

@@ -19,7 +19,9 @@ from scoresde.cli.progress import draw
 from scoresde.cli.report import picture
 from scoresde.cli.settings import SampleSettings, without_path
 from scoresde.cli.stream import ArchiveWriter, TableWriter
-from scoresde.errors import InputError
+from scoresde.errors import InputError, require
+from scoresde.guidance import Conditioned, condition_of
+from scoresde.model import Model
 from scoresde.runs import Run
 from scoresde.sampling import Sampler
 
@@ -37,17 +39,41 @@ def sample(cfg: dict[str, Any]) -> None:
     check(arguments, "sampler", settings.packages, Sampler)
     sampler: Sampler = build(arguments, "sampler", settings.packages, Sampler, run=Path(settings.run))
     run = runs.load(settings.run, settings.checkpoint, settings.device, settings.weights, settings.packages)
+    model = _told(run, settings)
     out = _folder(settings, run.path, sampler)
     try:
-        _write(out, run, sampler, settings, arguments)
+        _write(out, run, model, sampler, settings, arguments)
         if path:
-            pictures = draw_path(
-                out, run, sampler, min(settings.n, settings.batch_size), settings.seed, _label(sampler)
-            )
+            shown = min(settings.n, settings.batch_size)
+            pictures = draw_path(out, run, model, sampler, shown, settings.seed, _label(sampler))
             films = "" if "film.gif" in pictures else "; only images and pairs of numbers have a film"
             print(f"path: {', '.join(pictures)}{films}", flush=True)
     finally:
         _remove_if_empty(out)
+
+
+def _told(run: Run, settings: SampleSettings) -> Model:
+    """The model with the labels and the guidance that were asked for.
+
+    Raises:
+        InputError: the network knows no labels, or not these; or it knows nothing else.
+    """
+    found = condition_of(run.model)
+    classes = found if found is not None and found.kind == "class" else None
+    if settings.label is None:
+        require(settings.guidance == 1, "guidance", settings.guidance, "it needs a label; give label=, or 1")
+        return run.plain
+    if classes is None:
+        raise InputError(
+            f"label: {settings.label!r} is not allowed; this network was trained without classes; give null"
+        )
+    labels = settings.label if isinstance(settings.label, list) else [settings.label]
+    fine = bool(labels) and all(0 <= label < classes.size for label in labels)
+    require(fine, "label", settings.label, f"give classes from 0 to {classes.size - 1}, such as label=0 or label=[0,1]")
+    guidance = settings.guidance
+    wanted = "the network was trained with condition_dropout=0 and cannot be guided; give 1"
+    require(guidance == 1 or classes.dropout > 0, "guidance", guidance, wanted)
+    return Conditioned(run.model, labels, guidance)
 
 
 def _label(sampler: Sampler) -> str:
@@ -70,7 +96,9 @@ def _folder(settings: SampleSettings, run: Path, sampler: Sampler) -> Path:
     return out
 
 
-def _write(out: Path, run: Run, sampler: Sampler, settings: SampleSettings, arguments: dict[str, Any]) -> None:
+def _write(
+    out: Path, run: Run, model: Model, sampler: Sampler, settings: SampleSettings, arguments: dict[str, Any]
+) -> None:
     """Draw in batches and write each as it comes; the picture is of the first ones."""
     transform, nfe, seconds = run.transform, 0.0, 0.0
     shown: list[Tensor] = []
@@ -81,7 +109,7 @@ def _write(out: Path, run: Run, sampler: Sampler, settings: SampleSettings, argu
         if transform.kind == "table":
             names = transform.names or [f"x{i}" for i in range(math.prod(run.event_shape))]
             writers.append(stack.enter_context(TableWriter(out / "samples.csv", names)))
-        for part in draw(sampler, run.model, run.event_shape, settings.n, settings.seed, size, label):
+        for part in draw(sampler, model, run.event_shape, settings.n, settings.seed, size, label):
             rows = transform.finish(part.x)
             for writer in writers:
                 writer.write(rows)
@@ -96,6 +124,8 @@ def _write(out: Path, run: Run, sampler: Sampler, settings: SampleSettings, argu
         "weights": settings.weights,
         "n": settings.n,
         "seed": settings.seed,
+        "label": settings.label,
+        "guidance": settings.guidance,
         "nfe": nfe,
         "seconds": seconds,
         "sampler": arguments,

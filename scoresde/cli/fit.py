@@ -22,9 +22,10 @@ from scoresde.cli.jobs import overrides, sweeping, varied
 from scoresde.cli.resume import MEASURED, get, merge, put
 from scoresde.cli.settings import TrainSettings
 from scoresde.data import Dataset
-from scoresde.errors import InputError
+from scoresde.errors import InputError, require
+from scoresde.guidance import conditioned
 from scoresde.loggers import Logger, Loggers, MetricsFile
-from scoresde.model import ScoreModel
+from scoresde.model import Model, ScoreModel
 from scoresde.noise import derived_seed
 from scoresde.sampling import Sampler
 from scoresde.sde import SDE
@@ -35,6 +36,7 @@ from scoresde.training.stop import Interrupted
 from scoresde.training.trainer import Trainer
 
 _EXPECTED = {"sde": SDE, "model": ScoreModel, "optimizer": torch.optim.Optimizer, "trainer": Trainer, "logger": Logger}
+_CLASSES = "model.net.condition_size"
 _OBJECTS = ("sde", "data", "model", "loss", "optimizer", "trainer", "metrics", "samplers", "logger")
 
 
@@ -67,9 +69,10 @@ def train(cfg: dict[str, Any]) -> float | None:
         for metric in parts["metrics"].values():
             if hasattr(metric, "prepare"):
                 metric.prepare(dataset)
-        evaluate = _evaluation(parts, dataset, settings)
         cfg = _measured(cfg, dataset)
         model = _model(cfg, dataset, settings, device)
+        told = parts["trainer"].conditions(model, dataset).samples
+        evaluate = _evaluation(parts, dataset, settings, told)
         params = list(model.parameters())
         optimizer = build(cfg["optimizer"], "optimizer", allow, torch.optim.Optimizer, params=params)
         run = start.run or _new_run(settings, stack)
@@ -78,7 +81,7 @@ def train(cfg: dict[str, Any]) -> float | None:
         resume, trainer, loss = start.checkpoint, parts["trainer"], parts["loss"]
         with _logging(parts["logger"], run, cfg, resume) as logger, _said_how_to_resume(run):
             result = trainer.fit(model, dataset, loss, optimizer, run, settings.seed, logger, resume, evaluate)
-            task = report.Task(dataset, run, settings.n, settings.seed, parts["samplers"], parts["metrics"])
+            task = report.Task(dataset, run, settings.n, settings.seed, parts["samplers"], parts["metrics"], told)
             return report.closing(task, result, logger, sweeping())
 
 
@@ -119,9 +122,9 @@ def _complete(start: Start, steps: int) -> bool:
 def _check_types(cfg: Mapping[str, Any], allow: Sequence[str]) -> None:
     """Find wrong names, keys and types in all groups before data is read, and wrong ranges of the SDE if possible."""
     stand_in = copy.deepcopy(dict(cfg))
-    for path in ("sde.sigma_max", "model.sigma_data"):
+    for path, value in (("sde.sigma_max", 1.0), ("model.sigma_data", 1.0), (_CLASSES, 1)):
         if get(cfg, path) == MEASURED:
-            put(stand_in, path, 1.0)
+            put(stand_in, path, value)
     for key in _OBJECTS:
         check(stand_in[key], key, allow, _EXPECTED.get(key))
     if not isinstance(cfg["samplers"], dict):
@@ -142,10 +145,16 @@ def _measured(cfg: dict[str, Any], dataset: Dataset) -> dict[str, Any]:
         put(cfg, "sde.sigma_max", dataset.sigma_max)
     if get(cfg, "model.sigma_data") == MEASURED:
         put(cfg, "model.sigma_data", dataset.sigma_data)
+    if get(cfg, "model.net.condition") == "class" and get(cfg, _CLASSES) in (0, MEASURED):
+        wanted = "this data has no classes; give null, or other data"
+        require(dataset.classes is not None, "model.net.condition", "class", wanted)
+        put(cfg, _CLASSES, dataset.classes)
     return cfg
 
 
-def _evaluation(parts: Mapping[str, Any], dataset: Dataset, settings: TrainSettings) -> Evaluate | None:
+def _evaluation(
+    parts: Mapping[str, Any], dataset: Dataset, settings: TrainSettings, told: Tensor | None
+) -> Evaluate | None:
     """Figures of samples during training, if one of them is monitored: drawn by the fixed-grid sampler of fewest steps.
 
     Raises:
@@ -168,7 +177,11 @@ def _evaluation(parts: Mapping[str, Any], dataset: Dataset, settings: TrainSetti
             f"trainer.monitor: {monitor!r} needs a sampler on a fixed grid; give samplers one, or heldout_loss"
         )
     sampler, n = min(samplers, key=lambda s: s.steps), min(settings.n, len(dataset.heldout))
-    return lambda model, step: figures(sampler.sample(model, dataset.event_shape, n, settings.seed).x.cpu())
+
+    def evaluate(model: Model, step: int) -> dict[str, float]:
+        return figures(sampler.sample(conditioned(model, told), dataset.event_shape, n, settings.seed).x.cpu())
+
+    return evaluate
 
 
 def _model(cfg: Mapping[str, Any], dataset: Dataset, settings: TrainSettings, device: str) -> ScoreModel:

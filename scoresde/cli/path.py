@@ -51,7 +51,7 @@ class Moments:
         return Moments(self.x[chosen], [self.angles[k] for k in chosen], [self.labels[k] for k in chosen])
 
 
-def draw_path(out: Path, run: Run, sampler: Sampler, n: int, seed: int, label: str) -> list[str]:
+def draw_path(out: Path, run: Run, model: Model, sampler: Sampler, n: int, seed: int, label: str) -> list[str]:
     """Follow the first samples once more and draw how they come about; returns the names of the pictures.
 
     These are the samples of the same number and seed (a black-box solver repeats them within its tolerance only).
@@ -60,7 +60,7 @@ def draw_path(out: Path, run: Run, sampler: Sampler, n: int, seed: int, label: s
     size = math.prod(run.event_shape)
     most = _IMAGES if transform.kind == "image" or len(run.event_shape) > 1 else _POINTS
     few_enough = max(min(most, _MOST_VALUES // (_FILM * size)), 4)
-    moments = follow(sampler, run.model, run.event_shape, min(n, few_enough), seed)
+    moments = follow(sampler, model, run.event_shape, min(n, few_enough), seed)
     few = moments.spread(_STRIP)
     title = f"{label}\ndrawn to the scale of the data; noise is sigma / alpha"
     figures.strip(few.x, few.labels, transform, out / "strip.png", title)
@@ -85,7 +85,7 @@ def follow(sampler: Sampler, model: Model, event_shape: Sequence[int], n: int, s
     most = max(min(_MOST_MOMENTS, _MOST_VALUES // (n * math.prod(event_shape))), _STRIP)
     kept: list[tuple[float, Tensor]] = []
     stride, last = 1, (0.0, torch.empty(0))
-    model.eval()
+    model = model.eval().of_samples(torch.arange(n))
     with torch.no_grad():
         start = sampler.prior(model, event_shape, n, noise)
         for k, last in enumerate(sampler.path(model, start, noise)):

@@ -18,8 +18,9 @@ from scoresde.cli.progress import draw
 from scoresde.cli.table import Row, legend, table
 from scoresde.data import Dataset, Transform
 from scoresde.errors import InputError
+from scoresde.guidance import conditioned
 from scoresde.loggers import Logger
-from scoresde.model import ScoreModel
+from scoresde.model import Model, ScoreModel
 from scoresde.sampling import Sampler
 from scoresde.training.checkpoint import Checkpoint
 from scoresde.training.trainer import FitResult
@@ -33,7 +34,7 @@ _RATIO = "sliced_wasserstein_ratio"
 
 @dataclass
 class Task:
-    """What is to be done with a trained model: n samples of each sampler, and every metric of them."""
+    """What is to be done with a trained model: n samples of each sampler, told `cond` in turn, and every metric."""
 
     dataset: Dataset
     run: Path
@@ -41,6 +42,7 @@ class Task:
     seed: int
     samplers: Mapping[str, Sampler]
     metrics: Mapping[str, Any]
+    cond: Tensor | None = None
 
 
 def opening(run: Path, dataset: Dataset, model: ScoreModel, device: str, start: Checkpoint | None, brief: bool) -> None:
@@ -70,7 +72,8 @@ def closing(task: Task, result: FitResult, logger: Logger, brief: bool) -> float
         The lowest ratio of sliced Wasserstein distances, or without that metric the best value that was monitored.
     """
     (task.run / "samples").mkdir(exist_ok=True)
-    rows = [_sampled(name, sampler, task, result.ema) for name, sampler in task.samplers.items()]
+    model = conditioned(result.ema, task.cond)
+    rows = [_sampled(name, sampler, task, model) for name, sampler in task.samplers.items()]
     pictures = {row.name: task.run / "samples" / f"{row.name}.png" for row in rows if row.error is None}
     if task.dataset.transform.kind == "points" and math.prod(task.dataset.event_shape) == 2:
         pictures["score"] = task.run / "samples" / "score.png"
@@ -95,7 +98,7 @@ def _next(run: Path) -> str:
     return f"next      scoresde sample {runs.setting(run)} solver=heun sampler.steps=10"
 
 
-def _sampled(name: str, sampler: Sampler, task: Task, model: ScoreModel) -> Row:
+def _sampled(name: str, sampler: Sampler, task: Task, model: Model) -> Row:
     """Draw the samples of one sampler, with a picture and figures; a failure is a row that says so."""
     row, dataset = Row(name, None if sampler.solver.adaptive else sampler.steps), task.dataset
     try:

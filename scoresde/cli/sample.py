@@ -6,7 +6,20 @@ from omegaconf import DictConfig
 
 from scoresde.cli.jobs import run_job
 
-KEYS = ("run", "n", "seed", "device", "out", "checkpoint", "weights", "batch_size", "allow", "sampler")
+KEYS = (
+    "run",
+    "n",
+    "seed",
+    "device",
+    "out",
+    "checkpoint",
+    "weights",
+    "batch_size",
+    "label",
+    "guidance",
+    "allow",
+    "sampler",
+)
 
 
 def task(cfg: DictConfig) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -67,17 +68,21 @@ class TrainSettings(DrawSettings):
 
 @dataclass(frozen=True)
 class SampleSettings(DrawSettings):
-    """What `scoresde sample` has besides: from which run, which weights of it, and where the samples go."""
+    """What `scoresde sample` has besides: from which run, which weights of it, of which classes, and where they go."""
 
     run: str
     out: str | None
     checkpoint: str | int
     weights: str
     batch_size: int
+    label: int | list[int] | None
+    guidance: float
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self.batch_size >= 1, "batch_size", self.batch_size, "give an integer >= 1")
+        fine = math.isfinite(self.guidance) and self.guidance >= 0
+        require(fine, "guidance", self.guidance, "give a number >= 0; 1 is the condition as it is")
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ def tune(cfg: dict[str, Any]) -> float:
             bar.update()
 
         found = minimise(
-            run.model,
+            run.plain,
             run.event_shape,
             steps,
             arguments.coefficients,

@@ -206,7 +206,7 @@ class Trained(Problem):
 
     def model(self, sde: SDE | None, device: str) -> Model:
         own = self.run.model
-        return own if sde is None else own.under(sde)
+        return self.run.told(own if sde is None else own.under(sde))
 
     def real(self, n: int, seeds: Sequence[int]) -> list[Dataset]:
         train, labels = self.dataset.train, self.dataset.train_labels

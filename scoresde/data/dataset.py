@@ -52,6 +52,12 @@ class Dataset:
         return None if self.labels is None else self.labels[:: self._step]
 
     @property
+    def classes(self) -> int | None:
+        """How many classes there are, if they are counted from 0: one more than the largest; None without classes."""
+        known = [part for part in (self.labels, self.heldout_labels) if part is not None]
+        return int(torch.cat(known).max()) + 1 if known else None
+
+    @property
     def _step(self) -> int:
         return 1 if isinstance(self.items, Tensor) else -(-self.items.nbytes // _IN_MEMORY)
 

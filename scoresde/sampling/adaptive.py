@@ -92,14 +92,14 @@ class Adaptive(Solver):
         h, before, stale = torch.full_like(lam, _FIRST), torch.ones_like(lam), torch.ones_like(rows, dtype=torch.bool)
         first, brownian = torch.empty_like(x), Increments(sde, x) if self.noisy else None
         for attempt in range(_LARGEST_ATTEMPTS):
-            h = torch.minimum(h, end - lam)
+            h, mine = torch.minimum(h, end - lam), model.of_samples(rows)
             if stale.any():
-                first[stale] = self.evaluate(model, x[stale], sde.t_of_lam(lam[stale]))
+                first[stale] = self.evaluate(model.of_samples(rows[stale]), x[stale], sde.t_of_lam(lam[stale]))
             draw, bridge = (partial(self._draw, noise, purpose, attempt, out, rows) for purpose in ("solver", "bridge"))
             w = None
             if brownian is not None:
                 h, w = brownian.propose(lam, h, x, draw)
-            trial = self.attempt(model, x, lam, h, first, w)
+            trial = self.attempt(mine, x, lam, h, first, w)
             error = self._norm(trial.error, x, trial.x)
             accepted = error <= 1
             self._refuse_if_stuck(sde.t_of_lam(lam), h, error)

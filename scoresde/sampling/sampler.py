@@ -82,7 +82,7 @@ class Sampler:
         """Yield (t, x) from (T, x) on; the last one is the sample, at t = 0 if denoised.
 
         Args:
-            model: what predicts.
+            model: what predicts these samples.
             x: (B, *event), a draw from the prior.
             noise: random numbers of these B samples.
         """
@@ -138,8 +138,9 @@ class Sampler:
         model.eval()
         try:
             with torch.no_grad():
+                mine = model.of_samples(torch.arange(noise.first, noise.first + n))
                 start = self.prior(model, event_shape, n, noise, dtype)
-                for _, x in self.path(model, start, noise):  # noqa: B007 - the last one is the sample
+                for _, x in self.path(mine, start, noise):  # noqa: B007 - the last one is the sample
                     if on_step is not None:
                         on_step(n)
         finally:
@@ -147,7 +148,7 @@ class Sampler:
         nfe, seconds = (model.evaluations - before) / n, time.perf_counter() - began
         if not torch.isfinite(x).all():
             bad = int((~torch.isfinite(x.flatten(1)).all(1)).sum())
-            t, name = self._broken_at(model, start, noise), type(self.solver).__name__
+            t, name = self._broken_at(mine, start, noise), type(self.solver).__name__
             raise InputError(
                 f"sampler: {bad} of {n} samples are NaN or infinite, first at t = {t:.4g} (solver {name}, "
                 f"steps={self.steps}); use more steps, or a checkpoint from before training diverged"

@@ -32,9 +32,17 @@ class Batches:
         seed: decides the order.
         device: where batches are wanted.
         flip: mirror every other image, left to right; which ones depends on seed and p.
+        labels: the class of each item (N,), if there are any.
     """
 
-    def __init__(self, data: Tensor | Stored, seed: int, device: torch.device, flip: bool = False) -> None:
+    def __init__(
+        self,
+        data: Tensor | Stored,
+        seed: int,
+        device: torch.device,
+        flip: bool = False,
+        labels: Tensor | None = None,
+    ) -> None:
         self._device, self._seed, self._flip, self._size = device, seed, flip, len(data)
         self._orders: dict[int, Tensor] = {}  # of the last epochs
         if isinstance(data, Stored):
@@ -43,6 +51,7 @@ class Batches:
         else:
             self._data = data.to(device) if _fits(data, device) else data.pin_memory()
             self._place = self._data.device
+        self._labels = None if labels is None else labels.to(self._place)
 
     def at(self, position: int, size: int) -> Tensor:
         """Items number position, ..., position + size - 1 of the sequence, (size, *event)."""
@@ -56,6 +65,12 @@ class Batches:
             chosen = Noise(self._seed, position).uniform("flip", 0, size) < 0.5
             batch = torch.where(chosen.to(self._device)[:, None, None, None], batch.flip(-1), batch)
         return batch
+
+    def labels(self, position: int, size: int) -> Tensor | None:
+        """The classes (size,) of what `at` gives; None without classes."""
+        if self._labels is None:
+            return None
+        return self._labels.index_select(0, self._index(position, size)).to(self._device, non_blocking=True)
 
     def _index(self, position: int, size: int) -> Tensor:
         """The numbers of the items."""

@@ -91,6 +91,7 @@ class Fit:
 
     def __post_init__(self) -> None:
         s = self.settings
+        self.told = s.conditions(self.model, self.dataset)
         module_state(self.model), optimizer_state(self.optimizer, self.model)  # what cannot be saved is refused now
         self.acceleration = s.acceleration(self.model.device)
         self.acceleration.prepare(self.model.net)
@@ -108,11 +109,11 @@ class Fit:
             checkpoints.set_aside(self.run, 0)  # snapshots of a training that was killed before its first checkpoint
         position = 0 if self.start is None else self._restore(self.start)
         rate = functools.partial(factor, steps=s.steps, warmup=s.warmup, schedule=s.schedule)
-        batches = Batches(self.dataset.items, self.seed, self.model.device, self.dataset.flip)
+        batches = Batches(self.dataset.items, self.seed, self.model.device, self.dataset.flip, self.told.labels)
         self._mark = not_timed if self.profile is None else self.profile.mark
         self.step = Step(
             self.model, self.average, self.optimizer, self.loss, batches, s.batch_size, self.seed, s.clip, rate,
-            position, s.micro_batch, self.scaler, self._mark,
+            position, s.micro_batch, self.scaler, self._mark, self.told.augmentation,
         )  # fmt: skip
         if self.step.history is not None and self.start is not None and "history" in self.start.modules:
             self.step.history.load(self.start.modules["history"])
@@ -203,7 +204,8 @@ class Fit:
     def _evaluate(self) -> bool:
         """Log held-out figures; whether the monitored one is the best so far."""
         model, metric = self.average.first, self.settings.monitor
-        scalars = {"heldout_loss": heldout_loss(self.loss, model, self.dataset.heldout, self.settings.batch_size)}
+        items, size = self.dataset.heldout, self.settings.batch_size
+        scalars = {"heldout_loss": heldout_loss(self.loss, model, items, size, self.told.heldout)}
         if self.evaluate is not None:
             scalars |= self.evaluate(model, self.done)
         self.logger.log(scalars, self.done)

@@ -5,15 +5,17 @@ from torch import Tensor
 
 from scoresde.model import ScoreModel
 from scoresde.noise import Noise, permutation
-from scoresde.training.step import Loss
+from scoresde.training.step import Loss, told_loss
 
 _BATCHES = 32  # forward passes: about the cost of eleven training steps, whatever the data
 _SEED = 0  # the same noise for every run, so that runs are compared on the same task
 
 
 @torch.no_grad()
-def heldout_loss(loss: Loss, model: ScoreModel, data: Tensor, batch_size: int) -> float:
+def heldout_loss(loss: Loss, model: ScoreModel, data: Tensor, batch_size: int, cond: Tensor | None = None) -> float:
     """Mean loss over 32 batches of held-out items (M, *event), with noise and noise levels that never change.
+
+    The network is told the condition `cond` (M, ...) of each item, if there is one.
 
     Every item is used about equally often, each time at another level. The levels of a batch are stratified: one in
     each of `batch_size` equal parts of their density, assigned to the items by a permutation. The model is used as it
@@ -25,10 +27,11 @@ def heldout_loss(loss: Loss, model: ScoreModel, data: Tensor, batch_size: int) -
     total = torch.zeros((), dtype=torch.float64, device=device)
     for batch in range(_BATCHES):
         first = batch * batch_size
-        x0 = data[index[first : first + batch_size]].to(device)
+        rows = index[first : first + batch_size]
+        x0, told = data[rows].to(device), None if cond is None else cond[rows].to(device)
         noise = Noise(_SEED, first)
         strata = permutation(_SEED, "heldout", batch, batch_size)
         u = (strata + noise.uniform("heldout time", 0, batch_size)) / batch_size
         eps = noise.normal("heldout", 0, x0.shape, device)
-        total += loss(model, x0, u, eps).loss.sum(dtype=torch.float64)
+        total += told_loss(loss, model, x0, u, eps, told).loss.sum(dtype=torch.float64)
     return total.item() / pairs

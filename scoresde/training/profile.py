@@ -10,7 +10,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
-from scoresde.training.step import Step, reseed
+from scoresde.training.step import Step, reseed, told_loss
 
 FILE = "profile.json"
 _WARM_UP, _STEPS = 5, 100  # steps that are left out (memory is allocated, code compiled), and steps that are timed
@@ -89,13 +89,14 @@ def flops(step: Step, k: int) -> float:
 
     Counted on one sample, and as many times that as there are in the batch. Nothing of the training is changed.
     """
-    x0, u, eps, seeds = step.draw(k, step.position)
+    x0, u, eps, cond, seeds = step.draw(k, step.position)
     model, device = step.model, step.model.device
     buffers = [(b, b.clone()) for b in model.buffers()]
     evaluations = model.evaluations
     reseed(device, seeds[0])
     with FlopCounterMode(display=False) as counter:
-        step.loss(model, x0[:1], u[:1], eps[:1]).loss.mean().backward()  # type: ignore[no-untyped-call]
+        told = None if cond is None else cond[:1]
+        told_loss(step.loss, model, x0[:1], u[:1], eps[:1], told).loss.mean().backward()  # type: ignore[no-untyped-call]
     step.optimizer.zero_grad(set_to_none=True)
     with torch.no_grad():
         for buffer, before in buffers:

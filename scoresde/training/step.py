@@ -6,6 +6,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from scoresde.data.augment import Augmentation
 from scoresde.errors import require
 from scoresde.levels import LossHistory, stratified
 from scoresde.loss import LossTerms
@@ -18,8 +19,9 @@ from scoresde.training.window import Window
 # the processor's caches, and calling them back costs more than the numbers. At most so many steps, and values.
 _STEPS_AHEAD, _VALUES_AHEAD = 16, 2**17
 
-# data, uniform numbers, normal numbers, and for each micro-batch the seed of what the network draws
-_Draw = tuple[Tensor, Tensor, Tensor, list[int]]
+# data, uniform numbers, normal numbers, what the network is told, if anything, and for each micro-batch the seed of
+# what the network draws
+_Draw = tuple[Tensor, Tensor, Tensor, Tensor | None, list[int]]
 
 
 class Loss(Protocol):
@@ -28,8 +30,16 @@ class Loss(Protocol):
     If it has attributes `stratified` and `importance`, they say how the numbers u of a whole batch are drawn.
     """
 
-    def __call__(self, model: ScoreModel, x0: Tensor, u: Tensor, eps: Tensor) -> LossTerms:
-        """Loss of each sample for data x0 (B, *event), uniform numbers u (B,) and normal numbers eps (B, *event)."""
+    def __call__(self, model: ScoreModel, x0: Tensor, u: Tensor, eps: Tensor, cond: Tensor | None = None) -> LossTerms:
+        """Loss of each sample for data x0 (B, *event), uniform numbers u (B,) and normal numbers eps (B, *event).
+
+        Where the network is told something, that is `cond`.
+        """
+
+
+def told_loss(loss: Loss, model: ScoreModel, x0: Tensor, u: Tensor, eps: Tensor, cond: Tensor | None) -> LossTerms:
+    """The loss with a condition if there is one; a loss of the user's own need not know of conditions."""
+    return loss(model, x0, u, eps) if cond is None else loss(model, x0, u, eps, cond)
 
 
 class Averaged(Protocol):
@@ -68,6 +78,8 @@ class Step:
             noise and noise levels are those of the whole batch, dropout is a function of (seed, k, micro-batch).
         scaler: for the gradients of float16; it skips steps in which one overflows.
         mark: called with what the time since its last call was spent on.
+        augmentation: changes the data, by random numbers of (seed, k), and says how; in place of the classes of the
+            data, that is then what the network is told.
 
     Raises:
         InputError: micro_batch does not divide batch_size.
@@ -88,10 +100,11 @@ class Step:
         micro_batch: int | None = None,
         scaler: torch.amp.GradScaler | None = None,
         mark: Callable[[str], None] = not_timed,
+        augmentation: Augmentation | None = None,
     ) -> None:
         self.model, self.average, self.optimizer, self.loss, self.batches = model, average, optimizer, loss, batches
         self.batch_size, self.seed, self.clip, self.rate, self.position = batch_size, seed, clip, rate, position
-        self.mark = mark
+        self.mark, self.augmentation = mark, augmentation
         self.scaler = scaler or torch.amp.GradScaler(model.device.type, enabled=False)
         wanted = f"it must divide the {batch_size} items of trainer.batch_size"
         require(batch_size % (micro_batch or batch_size) == 0, "micro_batch", micro_batch, wanted)
@@ -110,9 +123,9 @@ class Step:
         if not self._drawn:
             self._drawn = [self.draw(k + i, self.position + i * self.batch_size) for i in range(self._ahead)][::-1]
         self.mark("data")
-        x0, u, eps, seeds = self._drawn.pop()
+        x0, u, eps, cond, seeds = self._drawn.pop()
         u, weight = (u, None) if self.history is None else self.history.draw(u)
-        terms = self._gradient(x0, u, eps, weight, seeds)
+        terms = self._gradient(x0, u, eps, cond, weight, seeds)
         self.scaler.unscale_(self.optimizer)
         norm = self._clip()
         self.scaler.step(self.optimizer)
@@ -132,24 +145,33 @@ class Step:
         u = self._noise.uniform("time", k, self.batch_size)
         u = stratified(u) if getattr(self.loss, "stratified", False) else u
         eps = self._noise.normal("train", k, x0.shape, self._device)
+        cond = self.batches.labels(position, self.batch_size)
+        if self.augmentation is not None:
+            chances = self._noise.uniform("augment", k, self.batch_size * self.augmentation.uniforms)
+            amounts = self._noise.normal("augment", k, (self.batch_size, self.augmentation.normals))
+            x0, cond = self.augmentation(x0, chances.reshape(self.batch_size, -1), amounts)
         purposes = ("dropout" if part == 0 else f"dropout {part}" for part in range(self._parts))
-        return x0, u, eps, [derived_seed(self.seed, purpose, k) for purpose in purposes]
+        return x0, u, eps, cond, [derived_seed(self.seed, purpose, k) for purpose in purposes]
 
-    def _gradient(self, x0: Tensor, u: Tensor, eps: Tensor, weight: Tensor | None, seeds: list[int]) -> LossTerms:
+    def _gradient(
+        self, x0: Tensor, u: Tensor, eps: Tensor, cond: Tensor | None, weight: Tensor | None, seeds: list[int]
+    ) -> LossTerms:
         """Add the gradient of the mean loss to that of the parameters; returns the loss terms, detached."""
         if len(seeds) == 1:
-            return self._pass(x0, u, eps, weight, seeds[0], 1.0)
+            return self._pass(x0, u, eps, cond, weight, seeds[0], 1.0)
         parts, terms = len(seeds), []
         for part, seed in enumerate(seeds):
             mine = slice(part, None, parts)  # sample i is in micro-batch i mod parts, so each has all noise levels
-            share = None if weight is None else weight[mine]
-            terms.append(self._pass(x0[mine], u[mine], eps[mine], share, seed, 1 / parts))
+            told, share = (None if one is None else one[mine] for one in (cond, weight))
+            terms.append(self._pass(x0[mine], u[mine], eps[mine], told, share, seed, 1 / parts))
         return LossTerms(*(torch.stack(of_parts, 1).flatten() for of_parts in zip(*terms, strict=True)))
 
-    def _pass(self, x0: Tensor, u: Tensor, eps: Tensor, weight: Tensor | None, seed: int, share: float) -> LossTerms:
+    def _pass(
+        self, x0: Tensor, u: Tensor, eps: Tensor, cond: Tensor | None, weight: Tensor | None, seed: int, share: float
+    ) -> LossTerms:
         """Forward and backward through the network, for a share of the whole batch."""
         reseed(self._device, seed)
-        loss, lam = self.loss(self.model, x0, u, eps)
+        loss, lam = told_loss(self.loss, self.model, x0, u, eps, cond)
         self.mark("forward")
         weighted = loss if weight is None else weight.to(loss.dtype) * loss
         mean = weighted.mean() if share == 1 else weighted.mean() * share

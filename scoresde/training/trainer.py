@@ -16,6 +16,7 @@ from scoresde.training import checkpoint as checkpoints
 from scoresde.training.acceleration import Acceleration
 from scoresde.training.averages import Averages
 from scoresde.training.checkpoint import Checkpoint
+from scoresde.training.conditions import Conditions, conditions
 from scoresde.training.fit import Evaluate, Fit, FitResult
 from scoresde.training.power_ema import LONGEST
 from scoresde.training.precision import Precision, half_type
@@ -57,6 +58,8 @@ class Trainer:
         channels_last: keep weights and images in memory with their channels side by side.
         checkpoint_activations: save memory by computing the inside of residual blocks a second time on the way back.
         profile: write where the time goes into profile.json, and print it.
+        augment: probability of each change of `scoresde.data.Augmentation` (0.12 in its paper); 0 turns it off. Needs
+            images, and a network with condition `vector`, of size 9, without drop-out.
 
     Raises:
         InputError: a number out of range.
@@ -83,6 +86,7 @@ class Trainer:
         channels_last: bool = False,
         checkpoint_activations: bool = False,
         profile: bool = False,
+        augment: float = 0.0,
     ) -> None:
         positive = {"steps": steps, "batch_size": batch_size, "log_every": log_every, "keep_last": keep_last}
         for name, count in positive.items():
@@ -95,6 +99,7 @@ class Trainer:
         require(schedule in get_args(Schedule), "schedule", schedule, "give cosine or constant")
         require(bool(monitor), "monitor", monitor, "give the name of a figure, such as heldout_loss")
         require(precision in get_args(Precision), "precision", precision, "give auto, float32, bf16 or fp16")
+        require(0 <= augment <= 1, "augment", augment, "give a probability in [0, 1], such as 0.12; 0 turns it off")
         wanted = f"give a divisor of batch_size, {batch_size}, or null for all at once"
         divides = micro_batch is None or (micro_batch >= 1 and batch_size % micro_batch == 0)
         require(divides, "micro_batch", micro_batch, wanted)
@@ -103,7 +108,7 @@ class Trainer:
         self.log_every, self.evaluate_every, self.checkpoint_every = log_every, evaluate_every, checkpoint_every
         self.ema_power, self.snapshot_every, self.precision = ema_power, snapshot_every, precision
         self.micro_batch, self.compile, self.channels_last = micro_batch, compile, channels_last
-        self.checkpoint_activations, self.profile = checkpoint_activations, profile
+        self.checkpoint_activations, self.profile, self.augment = checkpoint_activations, profile, augment
 
     def acceleration(self, device: torch.device) -> Acceleration:
         """How the network is to be called on a device."""
@@ -113,6 +118,10 @@ class Trainer:
     def averages(self, model: ScoreModel) -> Averages[ScoreModel]:
         """Fresh averages of the weights of `model`."""
         return Averages(model, self.ema if isinstance(self.ema, tuple) else (self.ema,), self.ema_power)
+
+    def conditions(self, model: ScoreModel, dataset: Dataset) -> Conditions:
+        """What the network is told in this training; raises InputError if network and data do not go together."""
+        return conditions(model, dataset, self.augment)
 
     def fit(
         self,
@@ -142,8 +151,9 @@ class Trainer:
             state: more to store in state.json.
 
         Raises:
-            InputError: the run folder has checkpoints but none is given, the checkpoint does not fit, no figure is
-                called `monitor`, or a checkpoint cannot be written.
+            InputError: the run folder has checkpoints but none is given, the checkpoint does not fit, the network
+                takes a condition that the data does not have, no figure is called `monitor`, or a checkpoint cannot be
+                written.
             TrainingDiverged: a loss, gradient or weight is not finite.
             Interrupted: SIGINT or SIGTERM arrived; everything is saved.
         """

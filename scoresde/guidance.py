@@ -1,0 +1,88 @@
+"""Conditions and guidance: wrappers of a model that a sampler cannot tell from a model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from scoresde.errors import InputError, require
+from scoresde.model import Model, Prediction
+from scoresde.nets.condition import Condition
+
+
+class Conditioned(Model):
+    """A model that is told the same condition at every evaluation, with classifier-free guidance if asked for.
+
+        eps = eps_null + scale (eps_cond - eps_null)
+
+    A sampler gives sample k the condition number k mod n, whatever the batch size. With a scale other than 0 and 1 each
+    sample costs two evaluations, and they are counted so.
+
+    Args:
+        model: what predicts, told `cond`; its evaluations are those of the wrapper.
+        cond: n conditions, a tensor (n, ...) as the network takes it: classes (n,), vectors (n, size) or tokens
+            (n, L, size); or one class, or a list of classes.
+        scale: 1 for the condition as it is, more to follow it more closely, 0 for no condition.
+
+    Raises:
+        InputError: a condition that the network does not take, guidance without a null that was trained; when called
+            itself, if there are neither one condition nor as many as samples.
+
+    Reference: J. Ho and T. Salimans, arXiv 2207.12598, eq. 6, whose w is scale - 1.
+    """
+
+    def __init__(self, model: Model, cond: Tensor | int | Sequence[int], scale: float = 1.0) -> None:
+        super().__init__(model.sde)
+        require(math.isfinite(scale) and scale >= 0, "scale", scale, "give a number >= 0; 1 turns guidance off")
+        told = torch.as_tensor(cond)
+        told = told[None] if told.ndim == 0 else told
+        require(len(told) > 0, "cond", cond, "give at least one condition")
+        network = condition_of(model)
+        if network is not None:
+            network.check(told, len(told))
+            trained = network.dropout > 0 or scale == 1
+            require(trained, "scale", scale, "the network was trained with condition_dropout=0, so give 1")
+        self.model, self.scale, self.training = model, scale, model.training
+        self.sigma_data = float(getattr(model, "sigma_data", 1.0))
+        self.cond: Tensor
+        self.register_buffer("cond", told.to(model.device), persistent=False)
+
+    @property
+    def evaluations(self) -> int:
+        return self.model.evaluations
+
+    @evaluations.setter
+    def evaluations(self, count: int) -> None:
+        self.model.evaluations = count
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.device
+
+    def of_samples(self, rows: Tensor) -> Conditioned:
+        return Conditioned(self.model, self.cond[rows.to(self.cond.device) % len(self.cond)], self.scale)
+
+    def forward(self, x: Tensor, t: float | Tensor, cond: Tensor | None = None) -> Prediction:
+        if cond is not None:
+            raise InputError("cond: this model has its own; give none")
+        n = len(self.cond)
+        if n not in (1, len(x)):
+            raise InputError(f"cond: {n} conditions for {len(x)} samples; say which samples they are by of_samples")
+        if self.scale == 0:
+            return self.model(x, t)
+        told = self.model(x, t, self.cond.expand(len(x), *self.cond.shape[1:]))
+        return told if self.scale == 1 else self.model(x, t).toward(told, self.scale)
+
+
+def condition_of(model: Model) -> Condition | None:
+    """The part of the network of a model that takes in conditions; None where there is none."""
+    found = getattr(getattr(model, "net", None), "condition", None)
+    return found if isinstance(found, Condition) and found.kind is not None else None
+
+
+def conditioned(model: Model, cond: Tensor | None) -> Model:
+    """The model told `cond`, or as it is without one."""
+    return model if cond is None else Conditioned(model, cond)

@@ -1,0 +1,150 @@
+"""Conditions reach the samples they are meant for, whatever the solver and the batch; guidance is that of its paper."""
+
+import pytest
+import torch
+from support import CONF, SOLVERS, exact_model, options, sde_named, solver_named
+from torch import Tensor
+from yaml import safe_load
+
+from scoresde import Conditioned, ExactModel, GaussianMixture, InputError, Model, Prediction, Sampler, ScoreModel
+from scoresde.build import build
+from scoresde.guidance import condition_of
+from scoresde.nets import ResidualMLP
+from scoresde.sampling import DDIM, Heun
+
+MEANS = [[-2.0, 0.5], [1.0, 1.5], [0.5, -2.0]]
+WIDTHS = [0.05, 0.4, 0.2]  # so that each class has steps of its own where a solver chooses them
+
+
+class Classes(Model):
+    """The exact model of a mixture that can be told the component; counts what it is asked."""
+
+    def __init__(self, sde: str = "vp", means: list[list[float]] = MEANS, widths: list[float] = WIDTHS) -> None:
+        super().__init__(sde_named(sde))
+        covariances = [[[w**2, 0.0], [0.0, w**2]] for w in widths]
+        each = zip(means, covariances, strict=True)
+        self.parts = torch.nn.ModuleList(exact_model(self.sde, GaussianMixture([1.0], [m], [c])) for m, c in each)
+        self.whole = exact_model(self.sde, GaussianMixture([1 / len(means)] * len(means), means, covariances))
+
+    @property
+    def device(self) -> torch.device:
+        return torch.device("cpu")
+
+    def forward(self, x: Tensor, t: float | Tensor, cond: Tensor | None = None) -> Prediction:
+        self.evaluations += len(x)
+        if cond is None:
+            return self.whole(x, t)
+        assert cond.shape == (len(x),)
+        x0 = torch.stack([part(x, t).x0 for part in self.parts])[cond, torch.arange(len(x))]
+        return Prediction(x, x0, *self.levels(t)[:2], 0.0, 1.0)
+
+
+@pytest.mark.parametrize("solver", [s for s in SOLVERS if s != "adaptive_sde"])  # which takes half a minute
+def test_every_sample_is_of_its_class(solver: str) -> None:
+    model, classes, n = Classes(), [1, 0, 2, 2], 30
+    x = Sampler(solver_named(solver), steps=40).sample(Conditioned(model, classes), (2,), n, batch_size=7).x
+    told = torch.tensor(classes)[torch.arange(n) % 4]
+    away = (x - torch.tensor(MEANS)[told]).norm(dim=1) / torch.tensor(WIDTHS)[told]
+    assert away.max() < 6
+    assert 0.5 < away.square().mean() / 2 < 1.6  # and not all at the mean
+
+
+@pytest.mark.parametrize(
+    "solver", ["heun", "adaptive_bosh3", "adaptive_sde", "adaptive_exponential", "restart", "auto"]
+)
+def test_a_sample_depends_on_seed_and_index_alone(solver: str) -> None:
+    model, sampler = Conditioned(Classes(), [0, 1, 2, 1, 1]), Sampler(solver_named(solver), steps=8)
+    draw = {"event_shape": (2,), "seed": 3, "dtype": torch.float64}
+    whole = sampler.sample(model, n=23, batch_size=23, **draw).x
+    torch.testing.assert_close(sampler.sample(model, n=23, batch_size=4, **draw).x, whole, rtol=0, atol=1e-6)
+    torch.testing.assert_close(sampler.sample(model, n=3, **draw).x, whole[:3], rtol=0, atol=1e-6)
+
+
+def test_one_condition_is_that_of_every_sample() -> None:
+    sampler = Sampler(Heun(), steps=6)
+    same = [sampler.sample(Conditioned(Classes(), c), (2,), 10).x for c in (2, [2], torch.tensor(2), [2, 2, 2])]
+    assert all(torch.equal(x, same[0]) for x in same)
+
+
+@pytest.mark.parametrize(("scale", "each"), [(1.0, 1), (0.0, 1), (2.5, 2)])
+@pytest.mark.parametrize("solver", ["heun", "adaptive_bosh3"])
+def test_evaluations_are_counted_where_they_happen(solver: str, scale: float, each: int) -> None:
+    model = Classes()
+    wrapped = Conditioned(model, [0, 1], scale)
+    result = Sampler(solver_named(solver), steps=5).sample(wrapped, (2,), 9, batch_size=4)
+    assert result.nfe * 9 == pytest.approx(model.evaluations) == wrapped.evaluations
+    if solver == "heun":
+        assert result.nfe == 9 * each
+
+
+@pytest.mark.parametrize("sde", ["vp", "ve", "rectified"])
+@pytest.mark.parametrize("scale", [0.5, 3.0])
+def test_guidance_between_two_gaussians_of_one_width_moves_the_mean(sde: str, scale: float) -> None:
+    """Their scores differ by a shift of the mean, so that guidance is the exact model of a Gaussian at scale m."""
+
+    class Two(Classes):
+        def forward(self, x: Tensor, t: float | Tensor, cond: Tensor | None = None) -> Prediction:
+            return super().forward(x, t, torch.zeros(len(x), dtype=torch.int64) if cond is None else cond)
+
+    mean, width = torch.tensor([1.0, -0.5], dtype=torch.float64), 0.3
+    model = Two(sde, [[0.0, 0.0], mean.tolist()], [width, width])
+    square = [[width**2, 0.0], [0.0, width**2]]
+    moved = ExactModel(GaussianMixture([1.0], [(scale * mean).tolist()], [square]), model.sde)
+    sampler = Sampler(Heun(), steps=10)
+    guided, exact = (sampler.sample(m, (2,), 8, dtype=torch.float64).x for m in (Conditioned(model, 1, scale), moved))
+    torch.testing.assert_close(guided, exact, rtol=1e-7, atol=1e-7)
+
+
+def test_without_guidance_or_condition_it_is_the_model_to_the_bit() -> None:
+    net = ResidualMLP((2,), width=16, blocks=1, condition="class", condition_size=3)
+    for weight in net.parameters():  # most begin at zero, where a condition does nothing yet
+        torch.nn.init.normal_(weight, std=0.3)
+    model, x = ScoreModel(net, sde_named("vp")).eval(), torch.randn(5, 2)
+    cond = torch.tensor([0, 1, 2, 2, 0])
+    assert torch.equal(Conditioned(model, cond)(x, 0.3).eps, model(x, 0.3, cond).eps)
+    assert torch.equal(Conditioned(model, cond, 0.0)(x, 0.3).eps, model(x, 0.3).eps)
+    eps, null = model(x, 0.3, cond).eps, model(x, 0.3).eps
+    torch.testing.assert_close(Conditioned(model, cond, 2.0)(x, 0.3).eps, 2 * eps - null, rtol=1e-5, atol=1e-5)
+    assert not torch.allclose(eps, null)
+
+
+def test_a_wrapper_leaves_the_mode_of_the_network_alone() -> None:
+    net = ResidualMLP((2,), width=8, blocks=1, condition="class", condition_size=2)
+    model = ScoreModel(net, sde_named("vp"))
+    for training in (True, False):
+        model.train(training)
+        Sampler(DDIM(), steps=2).sample(Conditioned(model, [0, 1]), (2,), 3)
+        assert (model.training, net.training) == (training, training)
+
+
+@pytest.mark.parametrize("name", [m for m in options("model") if m != "custom"])
+def test_every_network_says_what_it_takes(name: str) -> None:
+
+    cfg = safe_load((CONF / "model" / f"{name}.yaml").read_text())["net"]
+    cfg |= {"condition": "class", "condition_size": 7}
+    with torch.device("meta"):
+        net = build(cfg, event_shape=(2,) if name == "mlp" else (3, 64, 64))
+    found = condition_of(ScoreModel(net, sde_named("vp")))
+    assert found is not None
+    assert (found.kind, found.size) == ("class", 7)
+
+
+def test_what_cannot_be_had_is_refused() -> None:
+    def model(**settings: object) -> ScoreModel:
+        return ScoreModel(ResidualMLP((2,), width=8, blocks=1, **settings), sde_named("vp"))  # type: ignore[arg-type]
+
+    ten = {"condition": "class", "condition_size": 10}
+    with pytest.raises(InputError, match=r"cond: 10 .* classes from 0 to 9"):
+        Conditioned(model(**ten), [3, 10])
+    with pytest.raises(InputError, match="class numbers, integers"):
+        Conditioned(model(**ten), torch.zeros(3))
+    with pytest.raises(InputError, match=r"scale: 2\.0 .* condition_dropout=0"):
+        Conditioned(model(**ten, condition_dropout=0.0), 3, 2.0)
+    with pytest.raises(InputError, match=r"scale: -1\.0"):
+        Conditioned(model(**ten), 3, -1.0)
+    with pytest.raises(InputError, match=r"cond: .* at least one"):
+        Conditioned(model(**ten), torch.zeros(0, dtype=torch.int64))
+    with pytest.raises(InputError, match="3 conditions for 5 samples"):
+        Conditioned(model(**ten), [1, 2, 3])(torch.zeros(5, 2), 0.5)
+    with pytest.raises(InputError, match="takes no condition"):
+        Conditioned(model(), 1)(torch.zeros(5, 2), 0.5)

@@ -1,0 +1,234 @@
+"""What the network is told in a training, classes or augmentation: of the right items, and to the bit again."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from training_job import assert_same, fit, last, resume
+
+from scoresde import VPSDE, Conditioned, InputError, Sampler, ScoreModel
+from scoresde.cli.main import main
+from scoresde.data import Augmentation, Dataset, Moons, Transform
+from scoresde.loss import DenoisingScoreMatching, LossTerms
+from scoresde.metrics.classes import classify
+from scoresde.nets import ResidualMLP
+from scoresde.training import Trainer
+from scoresde.training.batches import Batches
+
+
+def told_model(event: tuple[int, ...], width: int = 32, **settings: Any) -> tuple[ScoreModel, torch.optim.Optimizer]:
+    with torch.random.fork_rng([]):
+        torch.manual_seed(3)
+        model = ScoreModel(ResidualMLP(event, width=width, blocks=1, dropout=0.1, **settings), VPSDE(), sigma_data=1.0)
+        for weight in model.parameters():  # most begin at zero, where the condition does nothing in the first steps
+            torch.nn.init.normal_(weight, std=0.1)
+    return model, torch.optim.Adam(model.parameters(), lr=2e-3)
+
+
+def images(n: int = 48) -> Dataset:
+    pixels = torch.randint(0, 256, (n, 1, 8, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8).numpy()
+    transform = Transform.of_bytes((1, 8, 8))
+    return Dataset(transform.encode(pixels[8:]), transform.encode(pixels[:8]), transform)
+
+
+CLASSES: dict[str, Any] = {"condition": "class", "condition_size": 2, "condition_dropout": 0.2}
+AUGMENTED: dict[str, Any] = {"condition": "vector", "condition_size": 9, "condition_dropout": 0.0}
+KINDS = {
+    "class": ((2,), CLASSES, lambda: Moons(n=300).load(), {}),
+    "augmentation": ((1, 8, 8), AUGMENTED, images, {"augment": 0.3}),
+}
+
+
+class Watched(DenoisingScoreMatching):
+    """Keeps what the network is told of which data, in training and on held-out items."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.training: list[tuple[Tensor, Tensor]] = []
+        self.heldout: list[tuple[Tensor, Tensor]] = []
+
+    def __call__(self, model: ScoreModel, x0: Tensor, u: Tensor, eps: Tensor, cond: Tensor | None = None) -> LossTerms:
+        assert cond is not None
+        (self.training if model.training else self.heldout).append((x0, cond))
+        return super().__call__(model, x0, u, eps, cond)
+
+
+def watched(kind: str, run: Path, **changes: Any) -> tuple[Dataset, Watched]:
+    event, settings, load, augment = KINDS[kind]
+    model, optimizer = told_model(event, **settings)
+    loss, dataset = Watched(), load()
+    fit(run, model=model, optimizer=optimizer, dataset=dataset, loss=loss, **augment, steps=20, **changes)
+    return dataset, loss
+
+
+@pytest.mark.parametrize("micro_batch", [None, 8])
+def test_every_item_comes_with_its_class(micro_batch: int | None, tmp_path: Path) -> None:
+    dataset, loss = watched("class", tmp_path, micro_batch=micro_batch)
+    assert dataset.labels is not None
+    assert dataset.heldout_labels is not None
+    for pairs, items, labels in (
+        (loss.training, dataset.train, dataset.labels),
+        (loss.heldout, dataset.heldout, dataset.heldout_labels),
+    ):
+        x0, cond = (torch.cat(part) for part in zip(*pairs, strict=True))
+        assert len(x0) >= 640
+        found = (x0[:, None] == items).all(2).long().argmax(1)
+        assert torch.equal(items[found], x0)
+        assert torch.equal(labels[found], cond)
+    assert {len(x0) for x0, _ in loss.training} == {micro_batch or 32}
+
+
+def test_classes_follow_the_order_of_the_items() -> None:
+    data = torch.arange(10.0)[:, None]
+    batches = Batches(data, 5, torch.device("cpu"), labels=torch.arange(10) * 7)
+    for position, size in ((0, 4), (7, 6), (3, 25)):  # across epochs too
+        labels = batches.labels(position, size)
+        assert torch.equal(labels, batches.at(position, size)[:, 0].long() * 7)
+
+
+def test_augmentation_is_told_in_training_and_is_absent_elsewhere(tmp_path: Path) -> None:
+    dataset, loss = watched("augmentation", tmp_path)
+    x0, cond = (torch.cat(part) for part in zip(*loss.training, strict=True))
+    known = (x0[:, None] == dataset.train).flatten(2).all(2).any(1)
+    untouched = (cond == 0).all(1)
+    assert torch.equal(known, untouched)
+    # nothing is done with probability (1 - p)^4 (1 - p/2)^2, a mirror being none in half of its cases
+    expected = (1 - 0.3) ** 4 * (1 - 0.15) ** 2
+    assert untouched.float().mean().item() == pytest.approx(expected, abs=4 * (expected / len(cond)) ** 0.5)
+    x0, cond = (torch.cat(part) for part in zip(*loss.heldout, strict=True))
+    assert not cond.any()
+    assert cond.shape == (len(x0), Augmentation.size)
+    assert (x0[:, None] == dataset.heldout).flatten(2).all(2).any(1).all()
+
+
+@pytest.mark.parametrize("micro_batch", [None, 8])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_resumed_training_is_the_same_to_the_bit(kind: str, micro_batch: int | None, tmp_path: Path) -> None:
+    event, settings, load, augment = KINDS[kind]
+
+    def arguments() -> dict[str, Any]:
+        model, optimizer = told_model(event, **settings)
+        own = {"model": model, "optimizer": optimizer, "dataset": load(), "micro_batch": micro_batch}
+        return {**own, **augment, "schedule": "constant"}
+
+    fit(tmp_path / "whole", steps=40, **arguments())
+    fit(tmp_path / "parts", steps=17, **arguments())  # amid what is drawn ahead
+    resume(tmp_path / "parts", steps=40, **arguments())
+    assert_same(last(tmp_path / "whole", 40), last(tmp_path / "parts", 40))
+
+
+def test_each_class_is_drawn_where_it_lies(tmp_path: Path) -> None:
+    """Of the two moons, which interlock: a sample of a class has its nearest neighbours in that class."""
+    dataset = Moons(n=2000, noise=0.05).load()
+    assert dataset.labels is not None
+    with torch.random.fork_rng([]):
+        torch.manual_seed(3)
+        net = ResidualMLP((2,), width=64, blocks=2, condition="class", condition_size=2)
+    model = ScoreModel(net, VPSDE(), sigma_data=1.0)
+    optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
+    result = fit(
+        tmp_path, model=model, optimizer=optimizer, dataset=dataset, steps=700, batch_size=128, log_every=700,
+        evaluate_every=0, checkpoint_every=0, ema=0.99,
+    )  # fmt: skip
+    labels = torch.tensor([0, 1, 1])
+    for scale in (1.0, 2.0):
+        x = Sampler(steps=20).sample(Conditioned(result.ema, labels, scale), (2,), 300).x
+        found = classify(x, dataset.train, dataset.labels, 5)
+        assert (found == labels.repeat(100)).float().mean() > 0.95
+    # told nothing it draws both
+    free = classify(Sampler(steps=20).sample(result.ema, (2,), 300).x, dataset.train, dataset.labels, 5)
+    assert 0.3 < free.float().mean() < 0.7
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_trainer_refuses_data_that_does_not_fit(kind: str, tmp_path: Path) -> None:
+    event, settings, load, augment = KINDS[kind]
+    model, _ = told_model(event, **settings)
+    trainer, other = Trainer(**augment), {"class": images, "augmentation": Moons(n=60).load}[kind]()
+    with pytest.raises(InputError, match="no classes" if kind == "class" else "no images"):
+        trainer.conditions(model, other)
+    assert trainer.conditions(model, load()).samples is not None
+
+
+CLASS, VECTOR = "model.net.condition=class", "model.net.condition=vector"
+TOLD = [VECTOR, "model.net.condition_size=9", "model.net.condition_dropout=0", "trainer.augment=0.1"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ([CLASS, "data=array", "data.path=t.npy"], "model.net.condition: 'class' is not allowed; this data has no cla"),
+        ([CLASS, "model.net.condition_size=7", "data=array", "data.path=t.npy"], "condition_size=7, but this data has"),
+        ([CLASS, "model.net.condition_size=1"], "model.net.condition_size: 1 is not allowed; this data has 2 classes"),
+        (TOLD, "trainer.augment: 0.1 is not allowed; items of shape (2,) are no images"),
+        (
+            [*TOLD, "data=digits", "model.net.condition_size=8"],
+            "the network takes vector, 8, drop-out 0; give model.net",
+        ),
+        ([*TOLD, "data=digits", "model.net.condition_dropout=0.1"], "the network takes vector, 9, drop-out 0.1; give"),
+        (["data=digits", "trainer.augment=0.1"], "the network takes no condition; give model.net.condition=vector "),
+        (
+            ["data=digits", CLASS, "trainer.augment=0.1"],
+            "trainer.augment: 0.1 together with model.net.condition='class'",
+        ),
+        (TOLD[:3], "model.net.condition: 'vector' is not what a training can tell; give class"),
+        (["trainer.augment=2"], "augment: 2.0 is not allowed; give a probability"),
+        (["model.net.condition_size=measured"], "model.net.condition_size: 'measured' is not an integer"),
+    ],
+)
+def test_the_command_line_refuses_in_one_line(
+    arguments: list[str], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    np.save("t.npy", np.random.default_rng(0).normal(size=(60, 2)))
+    small = ["debug=tiny", "data=moons", "model=mlp", "logger=none", "metrics={}", "run=run"]
+    given = {a.split("=")[0]: a for a in [*small, *arguments]}
+    assert main(["train", *given.values()]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert says in err
+    assert not Path("run").exists()
+
+
+def test_labels_on_the_command_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    small = ["debug=tiny", "experiment=moons", "data.n=60", "model.net.width=8", "logger=none", "n=6", "run=run"]
+    small += ["~samplers.predictor_corrector", "~samplers.dopri5", "trainer.steps=60", "optimizer.lr=0.02"]
+    assert main(["train", *small, CLASS, "trainer.monitor=sliced_wasserstein"]) == 0
+    assert "condition_size: 2" in Path("run/config.yaml").read_text()
+    drawn = {}
+    for name, arguments in {
+        "both": ["label=[0,1]", "batch_size=2"],
+        "whole": ["label=[0,1]"],
+        "zero": ["label=0"],
+        "none": [],
+        "guided": ["label=0", "guidance=2"],
+    }.items():
+        assert main(["sample", "run=run", "n=5", "sampler.steps=3", "solver=ddim", f"out={name}", *arguments]) == 0
+        summary = json.loads(Path(name, "summary.json").read_text())
+        assert summary["nfe"] == (6 if name == "guided" else 3)
+        drawn[name] = np.load(Path(name, "samples.npz"))["samples"]
+    np.testing.assert_allclose(drawn["both"], drawn["whole"], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(drawn["both"][::2], drawn["zero"][::2], rtol=1e-5, atol=1e-6)
+    assert abs(drawn["both"][1::2] - drawn["zero"][1::2]).min() > 1e-4
+    for name in ("none", "guided"):
+        assert abs(drawn[name] - drawn["zero"]).min() > 1e-6
+    capsys.readouterr()
+    for arguments, says in (
+        (["label=2"], "label: 2 is not allowed; give classes from 0 to 1"),
+        (["label=[]"], "label: [] is not allowed"),
+        (["guidance=2"], "guidance: 2.0 is not allowed; it needs a label"),
+        (["label=1", "guidance=-1"], "guidance: -1.0 is not allowed"),
+    ):
+        assert main(["sample", "run=run", "out=not", *arguments]) == 2
+        err = capsys.readouterr().err
+        assert says in err
+        assert err.count("\n") == 1
+        assert not Path("not").exists()
