@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from training_job import assert_same, fit, last, resume
 
-from scoresde import VPSDE, Conditioned, InputError, Sampler, ScoreModel
+from scoresde import VPSDE, Conditioned, InputError, Sampler, ScoreModel, load
 from scoresde.cli.main import main
 from scoresde.data import Augmentation, Dataset, Moons, Transform
 from scoresde.loss import DenoisingScoreMatching, LossTerms
@@ -58,9 +58,9 @@ class Watched(DenoisingScoreMatching):
 
 
 def watched(kind: str, run: Path, **changes: Any) -> tuple[Dataset, Watched]:
-    event, settings, load, augment = KINDS[kind]
+    event, settings, data, augment = KINDS[kind]
     model, optimizer = told_model(event, **settings)
-    loss, dataset = Watched(), load()
+    loss, dataset = Watched(), data()
     fit(run, model=model, optimizer=optimizer, dataset=dataset, loss=loss, **augment, steps=20, **changes)
     return dataset, loss
 
@@ -108,11 +108,11 @@ def test_augmentation_is_told_in_training_and_is_absent_elsewhere(tmp_path: Path
 @pytest.mark.parametrize("micro_batch", [None, 8])
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_resumed_training_is_the_same_to_the_bit(kind: str, micro_batch: int | None, tmp_path: Path) -> None:
-    event, settings, load, augment = KINDS[kind]
+    event, settings, data, augment = KINDS[kind]
 
     def arguments() -> dict[str, Any]:
         model, optimizer = told_model(event, **settings)
-        own = {"model": model, "optimizer": optimizer, "dataset": load(), "micro_batch": micro_batch}
+        own = {"model": model, "optimizer": optimizer, "dataset": data(), "micro_batch": micro_batch}
         return {**own, **augment, "schedule": "constant"}
 
     fit(tmp_path / "whole", steps=40, **arguments())
@@ -146,12 +146,12 @@ def test_each_class_is_drawn_where_it_lies(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_trainer_refuses_data_that_does_not_fit(kind: str, tmp_path: Path) -> None:
-    event, settings, load, augment = KINDS[kind]
+    event, settings, data, augment = KINDS[kind]
     model, _ = told_model(event, **settings)
     trainer, other = Trainer(**augment), {"class": images, "augmentation": Moons(n=60).load}[kind]()
     with pytest.raises(InputError, match="no classes" if kind == "class" else "no images"):
         trainer.conditions(model, other)
-    assert trainer.conditions(model, load()).samples is not None
+    assert trainer.conditions(model, data()).samples is not None
 
 
 CLASS, VECTOR = "model.net.condition=class", "model.net.condition=vector"
@@ -232,3 +232,23 @@ def test_labels_on_the_command_line(
         assert says in err
         assert err.count("\n") == 1
         assert not Path("not").exists()
+
+
+def test_a_run_is_sampled_as_it_was_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With augmentation: told that nothing was done, which is not the null. Always told a class: only with one."""
+    monkeypatch.chdir(tmp_path)
+    small = ["debug=tiny", "data=digits", "model=mlp", "model.net.width=8", "logger=none", "n=4", "metrics={}"]
+    small += ["~samplers.predictor_corrector", "~samplers.dopri5", "optimizer.lr=0.02"]
+    assert main(["train", *small, *TOLD, "run=augmented"]) == 0
+    run, x = load("augmented"), torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(run.plain(x, 0.3).eps, run.model(x, 0.3, torch.zeros(4, 9)).eps)
+    assert not torch.equal(run.plain(x, 0.3).eps, run.model(x, 0.3).eps)
+    assert main(["train", *small, CLASS, "model.net.condition_dropout=0", "run=classes"]) == 0
+    sampled = ["sample", "run=classes", "n=2", "sampler.steps=2", "out=out"]
+    capsys.readouterr()
+    for arguments, says in (([], "always needs a class"), (["label=1", "guidance=2"], "guidance: 2.0 is not allowed")):
+        assert main([*sampled, *arguments]) == 2
+        assert says in capsys.readouterr().err
+    assert main([*sampled, "label=1"]) == 0
