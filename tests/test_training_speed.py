@@ -361,16 +361,19 @@ TINY = {
 
 @pytest.mark.parametrize("name", TINY)
 def test_recomputed_activations_change_no_bit_and_take_less_memory(name: str) -> None:
-    net, x = TINY[name](), images().train[:8]
-    for parameter in net.parameters():  # where outputs begin at zero, gradients say little
-        nn.init.normal_(parameter, std=1.0 if name == "edm2" else 0.1)
+    x = images().train[:8]
+    with torch.random.fork_rng([]):
+        torch.manual_seed(0)
+        net = TINY[name]()
+        for parameter in net.parameters():  # where outputs begin at zero, gradients say little
+            nn.init.normal_(parameter, std=1.0 if name == "edm2" else 0.1)
     with torch.no_grad():
         for _ in range(3):
             net(x, torch.zeros(len(x)))  # the weights of an EDM2 are scaled back when it is called
     plain, kept = _gradient(acceleration.Acceleration(), net, x)
     again, kept_again = _gradient(acceleration.Acceleration(checkpoint_activations=True), net, x)
-    if name == "edm2":  # once more when recomputed, which is felt in the last bit
-        torch.testing.assert_close(again, plain, rtol=1e-4, atol=1e-5)
+    if name == "edm2":  # once more when recomputed, which is felt in the last bits of the weights
+        assert (again - plain).norm() < 1e-4 * plain.norm()
     else:
         assert torch.equal(plain, again)  # dropout, and the generator after it, too
     assert kept_again < 0.6 * kept
