@@ -49,6 +49,19 @@ def solver_named(name: str, **changes: Any) -> Solver:
     return built("solver", name, **changes)
 
 
+class OrnsteinUhlenbeck(SDE):
+    """dx = -x/2 dt + dw by the two methods that every SDE needs, and no closed form for t(lam)."""
+
+    def __init__(self) -> None:
+        super().__init__(T=5.0, t_min=1e-3, t_train=1e-5)
+
+    def alpha(self, t: Tensor) -> Tensor:
+        return torch.exp(-t / 2)
+
+    def sigma(self, t: Tensor) -> Tensor:
+        return torch.sqrt(-torch.expm1(-t))
+
+
 def gaussian() -> GaussianMixture:
     """One Gaussian with correlated dimensions and a mean, all of order one."""
     return GaussianMixture([1.0], [[0.7, -0.4]], [[[0.8, 0.3], [0.3, 0.5]]])

@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 from support import write_mnist
 
+from scoresde import InputError
 from scoresde.build import RUNTIME, TARGET, check, resolve
 from scoresde.cli.arguments import flags_first
 from scoresde.cli.compare import KEYS
@@ -117,6 +118,10 @@ def test_every_choice_of_a_training_passes_the_checks(option):
     for key in ("sde", "data", "loss", "optimizer", "trainer", "metrics", "logger", "samplers"):
         stand_in = {k: 1.0 if v == "measured" else v for k, v in cfg[key].items()}
         check(stand_in, key)
+        parts = [stand_in] if TARGET in stand_in else [part for part in stand_in.values() if isinstance(part, dict)]
+        for part in parts:  # and the check has looked: it would not pass anything
+            with pytest.raises(InputError, match="no_such_key"):
+                check({**part, "no_such_key": 1}, key)
 
 
 @pytest.mark.parametrize("option", [f for f in GROUPS if f.startswith(("solver", "grid", "corrector"))])

@@ -9,9 +9,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.integrate import solve_ivp
-from support import SDES, sde_named
+from support import SDES, OrnsteinUhlenbeck, sde_named
 
-import scoresde
 from scoresde import EDMSDE, SDE, VESDE, VPSDE, CosineSDE, InputError, RectifiedSDE, SubVPSDE
 
 
@@ -110,18 +109,7 @@ def test_another_horizon_is_the_same_path_at_another_speed(cls):
 
 
 def test_two_methods_are_enough():
-    """A user's SDE gets the rest: here the Ornstein-Uhlenbeck process dx = -x/2 dt + dw."""
-
-    class OrnsteinUhlenbeck(scoresde.SDE):
-        def __init__(self):
-            super().__init__(T=5.0, t_min=1e-3, t_train=1e-5)
-
-        def alpha(self, t):
-            return torch.exp(-t / 2)
-
-        def sigma(self, t):
-            return torch.sqrt(-torch.expm1(-t))
-
+    """A user's SDE gets the rest."""
     sde = OrnsteinUhlenbeck()
     assert float(sde.f(2.0)) == pytest.approx(-0.5, rel=1e-12)
     assert float(sde.g2(torch.tensor(0.3))) == pytest.approx(1.0, rel=1e-12)

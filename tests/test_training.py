@@ -315,7 +315,9 @@ def test_outside_the_main_thread_training_works(tmp_path: Path) -> None:
     [
         ("steps", 0), ("steps", -5), ("batch_size", 0), ("ema", 1.0), ("ema", -0.1), ("clip", -1.0), ("clip", math.nan),
         ("clip", math.inf), ("warmup", -1), ("schedule", "linear"), ("log_every", 0), ("evaluate_every", -1),
-        ("checkpoint_every", -1), ("keep_last", 0), ("monitor", ""),
+        ("checkpoint_every", -1), ("keep_last", 0), ("monitor", ""), ("precision", "half"), ("micro_batch", 0),
+        ("micro_batch", 5), ("micro_batch", 64), ("snapshot_every", -1), ("ema", ()), ("ema", (0.9, 0.9)),
+        ("ema", (0.9, 1.0)),
     ],
 )  # fmt: skip
 def test_settings_out_of_range_are_named(name: str, value: Any) -> None:

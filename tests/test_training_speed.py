@@ -432,20 +432,6 @@ def test_a_profile_changes_nothing(tmp_path: Path) -> None:
 # ---- settings ----
 
 
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("precision", "half"), ("micro_batch", 0), ("micro_batch", 5), ("micro_batch", 64), ("snapshot_every", -1),
-        ("ema", ()), ("ema", (0.9, 0.9)), ("ema", (0.9, 1.0)),
-    ],
-)  # fmt: skip
-def test_settings_out_of_range_are_named(name: str, value: Any) -> None:
-    with pytest.raises(InputError, match=rf"^{name}: .* give") as error:
-        trainer(**{name: value})
-    assert "\n" not in str(error.value)
-    assert repr(value) in str(error.value)
-
-
 @pytest.mark.parametrize("value", [(0.0,), (0.3,), (0.1, 0.1), (-0.1,)])
 def test_lengths_of_power_functions_out_of_range_are_named(value: tuple[float, ...]) -> None:
     with pytest.raises(InputError, match=r"^ema_power: .* give different lengths in \(0, 0.288\)"):

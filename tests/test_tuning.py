@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from support import exact_flow, exact_model, sde_named
+from support import OrnsteinUhlenbeck, exact_flow, exact_model, sde_named
 
-from scoresde import SDE, ExactModel, GaussianMixture, InputError, Sampler
+from scoresde import ExactModel, GaussianMixture, InputError, Sampler
 from scoresde.compare import Mixture
 from scoresde.noise import Noise
 from scoresde.sampling import (
@@ -23,20 +23,7 @@ from scoresde.sampling.tuned import TunedRule, file_for
 from scoresde.tuning import endpoint, equal_error, tune
 
 
-class Bisected(SDE):
-    """A user's own path without a closed form for t(lam)."""
-
-    def __init__(self):
-        super().__init__(T=5.0, t_min=1e-3, t_train=1e-5)
-
-    def alpha(self, t):
-        return torch.exp(-t / 2)
-
-    def sigma(self, t):
-        return torch.sqrt(-torch.expm1(-t))
-
-
-@pytest.mark.parametrize("path", [Bisected(), sde_named("drift"), sde_named("path")])
+@pytest.mark.parametrize("path", [OrnsteinUhlenbeck(), sde_named("drift"), sde_named("path")])
 def test_the_time_of_lam_is_differentiable_where_it_is_found_by_iteration(path):
     lam = torch.linspace(-1.5, 2.5, 7, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(path.t_of_lam, (lam,), rtol=1e-5)
@@ -46,7 +33,7 @@ def test_the_time_of_lam_is_differentiable_where_it_is_found_by_iteration(path):
 @pytest.mark.parametrize("sde", ["vp", "edm", "rectified", "drift", "path", "bisected"])
 def test_the_endpoint_is_differentiable_in_the_times(sde, predict):
     """Against finite differences of the sampler, in float64."""
-    model = exact_model(Bisected() if sde == "bisected" else sde_named(sde))
+    model = exact_model(OrnsteinUhlenbeck() if sde == "bisected" else sde_named(sde))
     rule = ExponentialMultistep(predict, "noise_share" if predict == "velocity" else "lambda", order=3)
     times = LambdaUniform()(model.sde, 6)
     x = model.sde.prior_std * torch.randn(3, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)

@@ -35,7 +35,8 @@ class Augmentation:
     Raises:
         InputError: a probability outside [0, 1].
 
-    Reference: T. Karras et al., arXiv 2206.00364, appendix F.2, table 6.
+    Reference: T. Karras et al., arXiv 2206.00364, appendix F.2, table 6. There the mirror left to right is always
+    possible, and half of the stretches are along the axes of the image; values in between come from wavelets.
     """
 
     uniforms, normals, size = 10, 4, 9  # numbers that a call takes for each image, and numbers in its vector

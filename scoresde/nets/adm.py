@@ -70,8 +70,6 @@ class ADM(SkipUNet):
         name = "embedding" if embedding else "channels"
         wanted = "give a multiple of 8, >= 16" if embedding else "give an even integer >= 4"
         require(width >= 16 and width % 8 == 0, name, embedding or channels, wanted)
-        require(groups >= 1, "groups", groups, "give an integer >= 1")
-        require(group_width >= 1, "group_width", group_width, "give an integer >= 1")
         told = Condition(condition, condition_size, condition_dropout, width)
         super().__init__(event_shape, len(widths), told)
         self._norm = partial(group_norm, groups=groups, least=group_width, eps=1e-5)

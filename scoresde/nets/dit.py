@@ -10,7 +10,7 @@ from scoresde.errors import require
 from scoresde.nets.attention import Attention
 from scoresde.nets.condition import Condition, Kind
 from scoresde.nets.embedding import FourierEmbedding, Modulation
-from scoresde.nets.layers import check_divides, check_event, zero
+from scoresde.nets.layers import check_divides, check_dropout, check_event, zero
 
 _FEATURES = 256  # of the noise level
 
@@ -66,7 +66,7 @@ class DiT(nn.Module):
         require(width >= 4 and width % 4 == 0, "width", width, "give a multiple of 4")
         require(depth >= 1, "depth", depth, "give an integer >= 1")
         require(ratio > 0 and int(ratio * width) >= 1, "ratio", ratio, "give a number > 0")
-        require(0 <= dropout < 1, "dropout", dropout, "give a probability in [0, 1)")
+        check_dropout(dropout)
         check_divides(event_shape[1:], patch)
         self.patch, pixels = patch, event_shape[0] * patch**2
         self.condition = Condition(condition, condition_size, condition_dropout, width)

@@ -11,7 +11,7 @@ from scoresde.errors import require
 from scoresde.nets.attention import Attention
 from scoresde.nets.condition import Condition, Kind
 from scoresde.nets.embedding import NoiseModulation
-from scoresde.nets.layers import zero
+from scoresde.nets.layers import check_dropout, zero
 
 
 class _Block(nn.Module):
@@ -69,7 +69,7 @@ class ResidualMLP(nn.Module):
         require(all(n >= 1 for n in event_shape), "event_shape", tuple(event_shape), "give sizes >= 1")
         require(width >= 1, "width", width, "give an integer >= 1")
         require(blocks >= 1, "blocks", blocks, "give an integer >= 1")
-        require(0 <= dropout < 1, "dropout", dropout, "give a probability in [0, 1)")
+        check_dropout(dropout)
         self._size = size = math.prod(event_shape)
         self.condition = Condition(condition, condition_size, condition_dropout, embedding)
         self.modulation = NoiseModulation([width] * blocks, embedding)

@@ -92,12 +92,10 @@ class NCSNpp(SkipUNet):
         condition_dropout: float = 0.1,
         condition_layer: Literal["first", "last"] = "last",
     ) -> None:
-        check_event(event_shape, (3 - 1,), "an NCSNpp takes images, (channels, height, width)")
+        check_event(event_shape, (2,), "an NCSNpp takes images, (channels, height, width)")
         widths = check_widths(channels, multipliers, blocks, dropout)
         attended = check_levels("attention", attention, len(widths))
         require(channels % 4 == 0, "channels", channels, "give a multiple of 4")
-        require(groups >= 1, "groups", groups, "give an integer >= 1")
-        require(group_width >= 1, "group_width", group_width, "give an integer >= 1")
         wanted = "a condition needs noise=positional or fourier"
         require(noise != "none" or condition is None, "condition", condition, wanted)
         told = Condition(condition, condition_size, condition_dropout, 4 * channels)

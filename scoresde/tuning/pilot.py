@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -33,13 +34,12 @@ class Error:
 
 def endpoint(model: Model, rule: ExponentialMultistep, times: Tensor, rows: Tensor, x: Tensor) -> Tensor:
     """The sample from x (B, *event), denoised at the end; differentiable in times (N,) and rows (N - 1, C)."""
-    state, before = None, None
-    for row in rows:
+    state, seen = None, list[Tensor]()
+    for k, row in enumerate(rows):
         t, *rest = row.unbind()
-        with first_x0(model) as seen:
+        with first_x0(model) if k == len(rows) - 1 else nullcontext(seen) as seen:
             x, state = rule.step(model, x, [t.expand(len(x)).to(x.device), *rest], state, no_noise)
-        before = seen[0]
-    return clean(model, x, times[-1].expand(len(x)).to(x.device), before, times)
+    return clean(model, x, times[-1].expand(len(x)).to(x.device), seen[0], times)
 
 
 def no_noise(k: int = 0) -> Tensor:
