@@ -24,7 +24,10 @@ class DenoisingScoreMatching:
         weight        w(t) on the error of eps
         noise         1
         likelihood    g^2 / sigma^2                              (Song et al. 2021, arXiv 2101.09258, eq. 7)
+        velocity      (g^2 / (2 sigma))^2                        (Lipman et al. 2023, arXiv 2210.02747, eq. 14)
         edm           1 + (sigma / (alpha sigma_data))^2         (Karras et al. 2022, arXiv 2206.00364, eq. 7)
+
+    `velocity` is the error of dx/dt = alpha' x0 + sigma' eps, which flow matching learns.
 
     The error is taken on the network's own output, where it is well scaled, and is equal to the above by
     eps_hat - eps = -(alpha c_out / sigma) (F - F_target).
@@ -45,14 +48,15 @@ class DenoisingScoreMatching:
 
     def __init__(
         self,
-        weight: Literal["noise", "likelihood", "edm"] = "noise",
+        weight: Literal["noise", "likelihood", "velocity", "edm"] = "noise",
         times: Literal["uniform", "log_normal"] = "uniform",
         stratified: bool = True,
         importance: bool = False,
         mean: float = -1.2,
         std: float = 1.2,
     ) -> None:
-        require(weight in ("noise", "likelihood", "edm"), "weight", weight, "give noise, likelihood or edm")
+        allowed = ("noise", "likelihood", "velocity", "edm")
+        require(weight in allowed, "weight", weight, "give noise, likelihood, velocity or edm")
         require(times in ("uniform", "log_normal"), "times", times, "give uniform or log_normal")
         require(std > 0, "std", std, "give a standard deviation > 0")
         self.weight, self.times, self.mean, self.std = weight, times, mean, std
@@ -87,4 +91,6 @@ class DenoisingScoreMatching:
             return 1.0
         if self.weight == "likelihood":
             return model.sde.g2(t) / sigma**2
+        if self.weight == "velocity":
+            return (model.sde.g2(t) / (2 * sigma)) ** 2
         return 1 + (sigma / (alpha * model.sigma_data)) ** 2

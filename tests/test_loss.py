@@ -17,7 +17,7 @@ from scoresde.noise import Noise
 from scoresde.precond import Precond, coefficients
 
 PRECONDS = get_args(Precond)
-WEIGHTS = ("noise", "likelihood", "edm")
+WEIGHTS = ("noise", "likelihood", "velocity", "edm")
 SIGMA_DATA = 0.8
 
 
@@ -130,6 +130,21 @@ def test_the_likelihood_weight_is_the_speed_of_the_log_signal_to_noise_ratio(nam
     h = 1e-4 * torch.minimum(t, 1.0005 * sde.T - t)  # lam may diverge right after T
     speed = -2 * (sde.lam(t + h) - sde.lam(t - h)) / (2 * h)
     torch.testing.assert_close(weighted / plain, speed, rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize("name", SDES)
+def test_the_velocity_weight_is_the_error_of_the_speed_along_the_path(name: str) -> None:
+    # d/dt (alpha x0 + sigma eps) at fixed x0 and eps, by finite differences, for the true pair and the predicted one
+    sde, data, loss = sde_named(name), gaussian(), DenoisingScoreMatching(weight="velocity")
+    model = model_that_says(_guess, sde)
+    (weighted, _), t = terms(loss, model, data)
+    x0 = data.sample(len(t), 0)
+    eps = Noise(0).normal("eps", 0, x0.shape, dtype=torch.float64)
+    said = model(sde.perturb(x0, t, eps), t)
+    h = 1e-4 * torch.minimum(t, 1.0005 * sde.T - t)
+    before, after = (sde.perturb(said.x0 - x0, s, said.eps - eps) for s in (t - h, t + h))
+    error = ((after - before) / (2 * h)[:, None]) ** 2
+    torch.testing.assert_close(weighted, error.mean(1), rtol=1e-4, atol=1e-9)
 
 
 def test_the_likelihood_weight_of_ve_is_constant() -> None:
