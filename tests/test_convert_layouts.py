@@ -30,6 +30,10 @@ DDPM = {
     "up_block_types": ("AttnUpBlock2D", "UpBlock2D"),
 }
 TUTORIAL = {**DDPM, "flip_sin_to_cos": True, "freq_shift": 0, "attention_head_dim": 4, "num_class_embeds": 5}
+TUTORIAL |= {"norm_eps": 1e-2}  # large, for 1e-5 and 1e-6 give nearly the same
+DEFAULTS = {k: DDPM[k] for k in ("sample_size", "down_block_types", "up_block_types")} | {
+    "block_out_channels": (32, 64)
+}
 VE = {
     **DDPM,
     "block_out_channels": (32, 128),  # that form has 32 groups wherever it attends
@@ -52,7 +56,7 @@ def theirs(**options: Any) -> Any:
     return net
 
 
-@pytest.mark.parametrize("options", [DDPM, TUTORIAL], ids=["ddpm", "heads and classes"])
+@pytest.mark.parametrize("options", [DDPM, TUTORIAL, DEFAULTS], ids=["ddpm", "heads and classes", "defaults"])
 def test_a_ddpm_of_diffusers_goes_there_and_back(options: dict[str, Any], tmp_path: Path) -> None:
     net = theirs(**options)
     diffusers.DDPMPipeline(net, diffusers.DDPMScheduler(200, beta_end=0.05)).save_pretrained(tmp_path / "pipeline")
@@ -68,9 +72,9 @@ def test_a_ddpm_of_diffusers_goes_there_and_back(options: dict[str, Any], tmp_pa
     assert torch.equal(pipeline.scheduler.alphas_cumprod, diffusers.DDPMScheduler(200, beta_end=0.05).alphas_cumprod)
 
 
-@pytest.mark.parametrize("centred", [False, True])
-def test_an_ncsnpp_of_diffusers_is_the_same_score(centred: bool, tmp_path: Path) -> None:
-    net = theirs(**VE, center_input_sample=centred)
+@pytest.mark.parametrize("change", [{}, {"center_input_sample": True}, {"norm_eps": 1e-3}], ids=str)
+def test_an_ncsnpp_of_diffusers_is_the_same_score(change: dict[str, Any], tmp_path: Path) -> None:
+    net = theirs(**{**VE, **change})
     net.save_pretrained(tmp_path / "unet")
     sde = {"_target_": "scoresde.VESDE", "sigma_max": 348.0}
     convert(tmp_path / "unet", tmp_path / "run", sde=sde)
@@ -86,7 +90,7 @@ def test_an_ncsnpp_of_diffusers_is_the_same_score(centred: bool, tmp_path: Path)
     ("change", "words"),
     [
         ({"resnet_time_scale_shift": "scale_shift"}, "resnet_time_scale_shift 'scale_shift'; 'default'"),
-        ({"norm_eps": 1e-5}, "norm_eps 1e-05; 1e-06"),
+        ({"downsample_padding": 2}, "downsample_padding 2; 0 and 1"),
         ({"act_fn": "gelu"}, "act_fn 'gelu'"),
         ({"out_channels": 6}, "in_channels 3 and out_channels 6"),
         ({"_class_name": "UNet2DConditionModel"}, "a UNet2DConditionModel; a UNet2DModel can be converted"),

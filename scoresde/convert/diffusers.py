@@ -36,9 +36,9 @@ _FIXED = {  # what both forms must be, where the library's own default stands fi
     "class_embed_type": (None,),
     "attn_norm_num_groups": (None,),
 }
-_DDPM = {"norm_eps": (1e-5, 1e-6), "downsample_padding": (1, 0), "time_embedding_type": ("positional",)}
-_DDPM |= {"mid_block_scale_factor": (1,)}
-_VE = {"time_embedding_type": ("positional", "fourier"), "norm_eps": (1e-5, 1e-6)}
+_DDPM = {"time_embedding_type": ("positional",), "mid_block_scale_factor": (1,)}
+_VE = {"time_embedding_type": ("positional", "fourier")}
+_PADS = {0: "end", 1: "both"}
 _OLD = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}  # names of attention before 0.15
 _SCHEDULES = {"linear": "linear", "scaled_linear": "scaled_linear", "squaredcos_cap_v2": "cosine"}
 _TARGETS = {"epsilon": "eps", "sample": "x0", "v_prediction": "v"}
@@ -137,12 +137,21 @@ def _net(unet: Mapping[str, Any], facts: Facts, ve: bool) -> Config:
         "progressive_input": "input_skip" if ve else "none",
         "progressive_output": "output_skip" if ve else "none",
         "rescale": ve,
+        "resample_pad": "end" if ve else _pad(unet),
+        "norm_eps": unet.get("norm_eps", 1e-5),
         "dropout": float(unet.get("dropout", 0.0)),
     }
     if unet.get("num_class_embeds") is not None:
         size = facts.infer("condition_size", unet["num_class_embeds"], "config.json")
         net |= {"condition": "class", "condition_size": size}
     return {"_target_": "scoresde.nets.NCSNpp", **net, **(_ve_groups(unet, net) if ve else _groups(unet))}
+
+
+def _pad(unet: Mapping[str, Any]) -> str:
+    padding = unet.get("downsample_padding", 1)
+    if padding not in _PADS:
+        raise InputError(f"file: config.json has downsample_padding {padding!r}; 0 and 1 can be converted")
+    return _PADS[padding]
 
 
 def _attended(types: list[str], names: tuple[str, str]) -> list[bool]:

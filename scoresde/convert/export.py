@@ -79,9 +79,12 @@ def _config(net: nn.Module, event_shape: Sequence[int]) -> dict[str, Any]:
     blocks = [m for m in net.modules() if isinstance(m, ResidualBlock)]
     down, up = (cast(list[Level], list(way)) for way in (net.down, net.up))
     _check(net, blocks, [*down, *up])
-    norms = {m.num_groups for m in net.modules() if isinstance(m, nn.GroupNorm)}
+    norms = {(m.num_groups, m.eps) for m in net.modules() if isinstance(m, nn.GroupNorm)}
     if len(norms) > 1:
-        raise _refuse(f"its norms have {sorted(norms)} groups, which must be one number (group_width=1)")
+        found = sorted(number for number, _ in norms)
+        raise _refuse(f"its norms have {found} groups, which must be one number (group_width=1)")
+    groups, eps = norms.pop()
+    pads = {bool(m.ends) for m in net.modules() if isinstance(m, StridedConv)}
     kinds = ["Attn" if attends else "" for attends in _attending(down, up)]
     attentions = [m for m in net.modules() if isinstance(m, ImageAttention)]
     widths = {m.out.in_features // m.heads for m in attentions}
@@ -95,9 +98,9 @@ def _config(net: nn.Module, event_shape: Sequence[int]) -> dict[str, Any]:
         "down_block_types": [f"{kind}DownBlock2D" for kind in kinds],
         "up_block_types": [f"{kind}UpBlock2D" for kind in kinds[::-1]],
         "attention_head_dim": None if all(m.heads == 1 for m in attentions) else widths.pop(),
-        "norm_num_groups": norms.pop(),
-        "norm_eps": 1e-6,
-        "downsample_padding": 0,
+        "norm_num_groups": groups,
+        "norm_eps": eps,
+        "downsample_padding": 0 if True in pads else 1,
         "flip_sin_to_cos": True,
         "freq_shift": _frequencies(net)[0],
         "dropout": blocks[0].dropout,

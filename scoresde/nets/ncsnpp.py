@@ -46,12 +46,14 @@ class NCSNpp(SkipUNet):
         block: `biggan` blocks change the resolution inside of a residual block; `ddpm` between blocks.
         fir: change the resolution by the filter (1, 3, 3, 1) in place of (1, 1).
         resample_conv: `ddpm` blocks are followed by a convolution where the resolution changes.
+        resample_pad: where such a convolution of stride 2 is padded: at the `end` alone, or on `both` sides.
         progressive_input: how the image itself, at lower resolutions, enters: `none`, `residual` or `input_skip`.
         progressive_combine: `input_skip` adds (`sum`) or concatenates (`cat`) it.
         progressive_output: `none`, or `output_skip`: the output is the sum of those of all levels.
         rescale: divide the sums of residual blocks by sqrt(2).
         groups: number of groups of the group norms, at most.
         group_width: channels of a group, at least.
+        norm_eps: what group norms add to variances.
         dropout: probability in [0, 1) of dropping a value inside the residual blocks while training.
         condition: what `cond` is: class, vector or tokens; null for none.
         condition_size: number of classes, or of numbers in the vector or in each token.
@@ -80,12 +82,14 @@ class NCSNpp(SkipUNet):
         block: Literal["biggan", "ddpm"] = "biggan",
         fir: bool = True,
         resample_conv: bool = True,
+        resample_pad: Literal["end", "both"] = "end",
         progressive_input: Literal["none", "residual", "input_skip"] = "residual",
         progressive_combine: Literal["sum", "cat"] = "sum",
         progressive_output: Literal["none", "output_skip"] = "none",
         rescale: bool = True,
         groups: int = 32,
         group_width: int = 4,
+        norm_eps: float = 1e-6,
         dropout: float = 0.1,
         condition: Kind | None = None,
         condition_size: int = 0,
@@ -96,12 +100,14 @@ class NCSNpp(SkipUNet):
         widths = check_widths(channels, multipliers, blocks, dropout)
         attended = check_levels("attention", attention, len(widths))
         require(channels % 4 == 0, "channels", channels, "give a multiple of 4")
+        require(norm_eps > 0, "norm_eps", norm_eps, "give a number > 0")
         wanted = "a condition needs noise=positional or fourier"
         require(noise != "none" or condition is None, "condition", condition, wanted)
         told = Condition(condition, condition_size, condition_dropout, 4 * channels)
         super().__init__(event_shape, len(widths), told)
-        self._norm = partial(group_norm, groups=groups, least=group_width)
+        self._norm = partial(group_norm, groups=groups, least=group_width, eps=norm_eps)
         self._kind, self._taps, self._resample_conv = block, FIR if fir else BOX, resample_conv
+        self._pad: Literal["end", "both"] = resample_pad
         self._pieces: Literal[0, 1] = 0 if noise == "none" else 1
         self._dropout, self._rescale, self._head_width = dropout, rescale, head_width
         pictures = event_shape[0]
@@ -141,7 +147,7 @@ class NCSNpp(SkipUNet):
         changes = {"keep": None, "down": Down(self._taps), "up": Up(self._taps)}[place.resample]
         if changes is not None and self._kind == "ddpm":
             if self._taps == BOX and place.resample == "down" and self._resample_conv:
-                return StridedConv(inputs, outputs, pad="end")
+                return StridedConv(inputs, outputs, pad=self._pad)
             if self._taps == FIR and place.resample == "down" and self._resample_conv:
                 return FilteredConv(inputs, outputs)
             return ResampledConv(inputs, outputs, changes, self._resample_conv)
