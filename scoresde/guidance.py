@@ -12,6 +12,8 @@ from scoresde.errors import InputError, require
 from scoresde.model import Model, Prediction
 from scoresde.nets.condition import Condition
 
+Label = int | list[int] | None  # a class, or several that samples have in turn
+
 
 class Conditioned(Model):
     """A model that is told the same condition at every evaluation, with classifier-free guidance if asked for.
@@ -59,6 +61,10 @@ class Conditioned(Model):
         self.model.evaluations = count
 
     @property
+    def cost(self) -> int:
+        return self.model.cost * (1 if self.scale in (0, 1) else 2)
+
+    @property
     def device(self) -> torch.device:
         return self.model.device
 
@@ -81,6 +87,25 @@ def condition_of(model: Model) -> Condition | None:
     """The part of the network of a model that takes in conditions; None where there is none."""
     found = getattr(getattr(model, "net", None), "condition", None)
     return found if isinstance(found, Condition) and found.kind is not None else None
+
+
+def labelled(model: Model, label: Label, guidance: float) -> Conditioned:
+    """The model told a class, or with several sample k the k-th in turn; for settings that a user typed.
+
+    Raises:
+        InputError: no label, a network that knows no classes or not these, guidance without a null that was trained.
+    """
+    known = condition_of(model)
+    if label is None:
+        raise InputError(f"guidance: {guidance!r} is not allowed; it needs a label; give label=, or 1")
+    if known is None or known.kind != "class":
+        raise InputError(f"label: {label!r} is not allowed; this network was trained without classes; give null")
+    labels = label if isinstance(label, list) else [label]
+    fine = bool(labels) and all(0 <= one < known.size for one in labels)
+    require(fine, "label", label, f"give classes from 0 to {known.size - 1}, such as label=0 or label=[0,1]")
+    wanted = "the network was trained with condition_dropout=0 and cannot be guided; give 1"
+    require(guidance == 1 or known.dropout > 0, "guidance", guidance, wanted)
+    return Conditioned(model, labels, guidance)
 
 
 def conditioned(model: Model, cond: Tensor | None) -> Model:

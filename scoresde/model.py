@@ -92,6 +92,11 @@ class Model(nn.Module):
     def forward(self, x: Tensor, t: float | Tensor, cond: Tensor | None = None) -> Prediction:
         """Predict from x (B, *event) at time t, one float for all or a tensor (B,)."""
 
+    @property
+    def cost(self) -> int:
+        """Evaluations of the network for each sample in one call."""
+        return 1
+
     def of_samples(self, rows: Tensor) -> "Model":
         """The model for a batch of the samples number `rows` (B,); itself unless it tells samples apart by number."""
         return self

@@ -28,6 +28,7 @@ from scoresde.errors import InputError
 
 if TYPE_CHECKING:
     from scoresde.data import Dataset, Transform
+    from scoresde.guidance import Label
     from scoresde.model import Model, ScoreModel
     from scoresde.sde import SDE
 
@@ -192,20 +193,27 @@ class Run:
         """The model to sample from without a label: `model`, told that nothing was changed if it knows augmentation."""
         return self.told(self.model)
 
-    def told(self, model: ScoreModel) -> Model:
-        """A model with the network of this one, told the same as `plain`.
+    def told(self, model: ScoreModel, label: Label = None, guidance: float = 1.0) -> Model:
+        """A model with the network of this one, told a class, or with several sample k the k-th in turn.
+
+        Args:
+            model: `model`, or that under another SDE.
+            label: a class or several; None for `plain`.
+            guidance: see `scoresde.Conditioned`.
 
         Raises:
-            InputError: the network was never trained without a class.
+            InputError: the network knows no classes, or not these; or it was never trained without one.
         """
-        from scoresde.guidance import condition_of, conditioned
+        from scoresde.guidance import condition_of, conditioned, labelled
         from scoresde.training.conditions import unchanged
 
+        if label is not None or guidance != 1:
+            return labelled(model, label, guidance)
         known = condition_of(model)
         if known is not None and known.kind == "class" and known.dropout == 0:
             raise InputError(
-                f"run: {self.path} was trained with condition_dropout=0, so its network always needs a class; draw "
-                "samples with scoresde sample label=0 or label=[0,1,2]"
+                f"run: {self.path} was trained with condition_dropout=0, so its network always needs a class; give "
+                "label=0 or label=[0,1,2]"
             )
         trainer = self.config.get("trainer")
         augment = trainer.get("augment") if isinstance(trainer, Mapping) else None

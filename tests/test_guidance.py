@@ -1,16 +1,22 @@
 """Conditions reach the samples they are meant for, whatever the solver and the batch; guidance is that of its paper."""
 
+from collections.abc import Sequence
+
 import pytest
 import torch
 from support import CONF, SOLVERS, exact_model, options, sde_named, solver_named
 from torch import Tensor
 from yaml import safe_load
 
-from scoresde import Conditioned, ExactModel, GaussianMixture, InputError, Model, Prediction, Sampler, ScoreModel
+from scoresde import SDE, Conditioned, ExactModel, GaussianMixture, InputError, Model, Prediction, Sampler, ScoreModel
 from scoresde.build import build
+from scoresde.compare import Contestant, Plan, Problem, Race
+from scoresde.data import Dataset, Transform
 from scoresde.guidance import condition_of
 from scoresde.nets import ResidualMLP
 from scoresde.sampling import DDIM, Heun
+from scoresde.tuning import tune
+from scoresde.tuning.pilot import Pilot
 
 MEANS = [[-2.0, 0.5], [1.0, 1.5], [0.5, -2.0]]
 WIDTHS = [0.05, 0.4, 0.2]  # so that each class has steps of its own where a solver chooses them
@@ -148,3 +154,50 @@ def test_what_cannot_be_had_is_refused() -> None:
         Conditioned(model(**ten), [1, 2, 3])(torch.zeros(5, 2), 0.5)
     with pytest.raises(InputError, match="takes no condition"):
         Conditioned(model(), 1)(torch.zeros(5, 2), 0.5)
+
+
+# ---- where samples are numbered: comparing and tuning ----
+
+
+class Told(Problem):
+    """Samples that are told classes in turn, without a law that says where they should end."""
+
+    name = "told"
+    transform = Transform("points", (2,))
+    sigma_max, largest_n = 5.0, None
+
+    def __init__(self, scale: float = 1.0) -> None:
+        self.told = Conditioned(Classes(), [1, 0, 2], scale)
+
+    def model(self, sde: SDE | None, device: str) -> Model:
+        return self.told
+
+    def real(self, n: int, seeds: Sequence[int]) -> list[Dataset]:
+        return [Dataset(torch.zeros(n, 2), torch.zeros(n, 2), self.transform) for _ in seeds]
+
+
+@pytest.mark.parametrize("scale", [1.0, 2.0])
+def test_a_comparison_draws_the_samples_of_a_sampler_and_spends_its_budget(scale: float) -> None:
+    problem = Told(scale)
+    plan = Plan(problem, [Contestant("heun", Heun())], {"": None}, [18], n=20, seed=5, seeds=2, batch_size=7)
+    (row,) = Race(plan).rows()
+    steps = 5 if scale == 2 else 9  # the last of them costs one call, the others two
+    drawn = Sampler(Heun(), steps=steps).sample(problem.told, (2,), 20, seed=5, batch_size=20)
+    assert (row.error, row.steps, row.nfe) == (None, steps, drawn.nfe)
+    torch.testing.assert_close(row.shown, drawn.x, rtol=1e-5, atol=1e-5)
+
+
+def test_starts_of_a_tuning_keep_their_classes_in_any_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = Conditioned(Classes(), [1, 0, 2])
+    whole = Pilot.of(model, (2,), 0, 4, 23, 20)
+    monkeypatch.setattr("scoresde.tuning.pilot._BATCH", 5)
+    parts = Pilot.of(model, (2,), 0, 4, 23, 20)
+    torch.testing.assert_close(parts.exact, whole.exact, rtol=1e-5, atol=1e-5)
+    apart = (whole.exact - torch.tensor(MEANS)[torch.tensor([1, 0, 2])[(4 + torch.arange(23)) % 3]]).norm(dim=1)
+    assert apart.max() < 2
+
+
+def test_tuning_lowers_the_error_of_a_guided_model() -> None:
+    model = Conditioned(Classes(), [1, 0, 2], 2.0)
+    found = tune(model, (2,), 5, n=48, iterations=40, batch_size=16, rate=0.1, fine=30)
+    assert found.after.mean < 0.9 * found.before.mean

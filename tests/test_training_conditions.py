@@ -12,6 +12,7 @@ from training_job import assert_same, fit, last, resume
 
 from scoresde import VPSDE, Conditioned, InputError, Sampler, ScoreModel, load
 from scoresde.cli.main import main
+from scoresde.compare import Trained
 from scoresde.data import Augmentation, Dataset, Moons, Transform
 from scoresde.loss import DenoisingScoreMatching, LossTerms
 from scoresde.metrics.classes import classify
@@ -220,6 +221,14 @@ def test_labels_on_the_command_line(
     assert abs(drawn["both"][1::2] - drawn["zero"][1::2]).min() > 1e-4
     for name in ("none", "guided"):
         assert abs(drawn[name] - drawn["zero"]).min() > 1e-6
+    compared = ["compare", "run=run", "solvers=[ddim]", "budgets=[6]", "n=20", "seeds=2", "logger=none", "out=compared"]
+    assert main([*compared, "label=1", "guidance=2", "metrics=[distances]"]) == 0
+    (row,) = json.loads(Path("compared/results.json").read_text())["rows"]
+    assert (row["nfe"], row["steps"]) == (6, 3)
+    assert "label 1, guidance 2" in Path("compared/report.html").read_text()
+    assert main(["tune", "run=run", "label=[0,1]", "guidance=2", "tune.n=16", "tune.iterations=1", "tune.fine=10"]) == 0
+    report = json.loads(Path("run/tuned/steps-10.json").read_text())["report"]
+    assert (report["label"], report["guidance"]) == ([0, 1], 2)
     capsys.readouterr()
     for arguments, says in (
         (["label=2"], "label: 2 is not allowed; give classes from 0 to 1"),
@@ -232,6 +241,28 @@ def test_labels_on_the_command_line(
         assert says in err
         assert err.count("\n") == 1
         assert not Path("not").exists()
+        assert main([*compared[:-1], "out=not", *arguments]) == 2
+        assert says in capsys.readouterr().err
+        assert not Path("not").exists()
+    assert main(["compare", "problem=mixture_2d", "label=1", "out=not"]) == 2
+    assert "label: 1 is not allowed; it belongs to a run with classes" in capsys.readouterr().err
+
+
+def test_real_items_of_a_comparison_are_of_the_label(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    small = ["debug=tiny", "experiment=moons", "data.n=200", "model.net.width=8", "logger=none", "n=4", "run=run"]
+    small += ["~samplers.predictor_corrector", "~samplers.dopri5", CLASS, "metrics={}"]
+    assert main(["train", *small]) == 0
+    run = load("run")
+    whole = run.dataset()
+    (some,) = Trained(run, 1).real(30, [0])
+    assert whole.heldout_labels is not None
+    assert torch.equal(some.heldout, whole.heldout[whole.heldout_labels == 1])
+    assert some.labels is not None
+    assert set(some.labels.tolist()) == {1}
+    assert Trained(run, [0, 1]).largest_n == len(whole.train)
+    with pytest.raises(InputError, match="label: 7 is a class without items"):
+        whole.of_classes([0, 7])
 
 
 def test_a_run_is_sampled_as_it_was_trained(

@@ -8,7 +8,7 @@ from scoresde.cli.jobs import run_job
 
 KEYS = (
     *("run", "problem", "folder", "solvers", "budgets", "tolerances", "sde", "sdes", "n", "seed", "seeds"),
-    *("reference", "batch_size", "dtype", "device", "checkpoint", "weights", "out", "allow"),
+    *("reference", "batch_size", "dtype", "device", "checkpoint", "weights", "label", "guidance", "out", "allow"),
     *("sampler", "metrics", "logger"),
 )
 

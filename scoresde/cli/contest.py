@@ -18,7 +18,7 @@ from scoresde.cli.jobs import sweeping, varied
 from scoresde.cli.settings import CompareSettings
 from scoresde.compare import Plan, Problem, Race, Reference, Trained
 from scoresde.compare.rows import Comparison, best, write
-from scoresde.errors import InputError
+from scoresde.errors import InputError, require
 from scoresde.loggers import Logger
 from scoresde.sde import SDE
 
@@ -85,10 +85,12 @@ def _plan(cfg: Mapping[str, Any], settings: CompareSettings) -> Plan:
 
 def _problem(cfg: Mapping[str, Any], settings: CompareSettings) -> Problem:
     if settings.run is None:
+        require(settings.label is None, "label", settings.label, "it belongs to a run with classes; give null")
+        require(settings.guidance == 1, "guidance", settings.guidance, "it belongs to a run with classes; give 1")
         problem: Problem = build(cfg["problem"], "problem", settings.packages, Problem)
         return problem
     run = runs.load(settings.run, settings.checkpoint, settings.device, settings.weights, settings.packages)
-    return Trained(run)
+    return Trained(run, settings.label, settings.guidance)
 
 
 def _paths(cfg: Mapping[str, Any], problem: Problem, settings: CompareSettings) -> dict[str, SDE | None]:

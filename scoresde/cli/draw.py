@@ -19,8 +19,7 @@ from scoresde.cli.progress import draw
 from scoresde.cli.report import picture
 from scoresde.cli.settings import SampleSettings, without_path
 from scoresde.cli.stream import ArchiveWriter, TableWriter
-from scoresde.errors import InputError, require
-from scoresde.guidance import Conditioned, condition_of
+from scoresde.errors import InputError
 from scoresde.model import Model
 from scoresde.runs import Run
 from scoresde.sampling import Sampler
@@ -39,7 +38,7 @@ def sample(cfg: dict[str, Any]) -> None:
     check(arguments, "sampler", settings.packages, Sampler)
     sampler: Sampler = build(arguments, "sampler", settings.packages, Sampler, run=Path(settings.run))
     run = runs.load(settings.run, settings.checkpoint, settings.device, settings.weights, settings.packages)
-    model = _told(run, settings)
+    model = run.told(run.model, settings.label, settings.guidance)
     out = _folder(settings, run.path, sampler)
     try:
         _write(out, run, model, sampler, settings, arguments)
@@ -50,30 +49,6 @@ def sample(cfg: dict[str, Any]) -> None:
             print(f"path: {', '.join(pictures)}{films}", flush=True)
     finally:
         _remove_if_empty(out)
-
-
-def _told(run: Run, settings: SampleSettings) -> Model:
-    """The model with the labels and the guidance that were asked for.
-
-    Raises:
-        InputError: the network knows no labels, or not these; or it knows nothing else.
-    """
-    found = condition_of(run.model)
-    classes = found if found is not None and found.kind == "class" else None
-    if settings.label is None:
-        require(settings.guidance == 1, "guidance", settings.guidance, "it needs a label; give label=, or 1")
-        return run.plain
-    if classes is None:
-        raise InputError(
-            f"label: {settings.label!r} is not allowed; this network was trained without classes; give null"
-        )
-    labels = settings.label if isinstance(settings.label, list) else [settings.label]
-    fine = bool(labels) and all(0 <= label < classes.size for label in labels)
-    require(fine, "label", settings.label, f"give classes from 0 to {classes.size - 1}, such as label=0 or label=[0,1]")
-    guidance = settings.guidance
-    wanted = "the network was trained with condition_dropout=0 and cannot be guided; give 1"
-    require(guidance == 1 or classes.dropout > 0, "guidance", guidance, wanted)
-    return Conditioned(run.model, labels, guidance)
 
 
 def _label(sampler: Sampler) -> str:

@@ -24,6 +24,9 @@ class Settings:
 
     allow: str | list[str] | None
 
+    def __post_init__(self) -> None:
+        """Check the ranges; each class adds its own."""
+
     @classmethod
     def of(cls, cfg: Mapping[str, Any]) -> Self:
         """Take the values from a configuration; raises InputError for a wrong type or range."""
@@ -57,6 +60,25 @@ class DrawSettings(Settings):
 
     def __post_init__(self) -> None:
         require(self.n >= 1, "n", self.n, "give an integer >= 1")
+        super().__post_init__()
+
+
+@dataclass(frozen=True)
+class LabelSettings(Settings):
+    """What commands that use a run with classes have besides.
+
+    Args:
+        label: a class, or several that samples have in turn; None for none.
+        guidance: how closely samples follow it.
+    """
+
+    label: int | list[int] | None
+    guidance: float
+
+    def __post_init__(self) -> None:
+        fine = math.isfinite(self.guidance) and self.guidance >= 0
+        require(fine, "guidance", self.guidance, "give a number >= 0; 1 is the condition as it is")
+        super().__post_init__()
 
 
 @dataclass(frozen=True)
@@ -67,22 +89,18 @@ class TrainSettings(DrawSettings):
 
 
 @dataclass(frozen=True)
-class SampleSettings(DrawSettings):
-    """What `scoresde sample` has besides: from which run, which weights of it, of which classes, and where they go."""
+class SampleSettings(DrawSettings, LabelSettings):
+    """What `scoresde sample` has besides: from which run, which weights of it, and where samples go."""
 
     run: str
     out: str | None
     checkpoint: str | int
     weights: str
     batch_size: int
-    label: int | list[int] | None
-    guidance: float
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self.batch_size >= 1, "batch_size", self.batch_size, "give an integer >= 1")
-        fine = math.isfinite(self.guidance) and self.guidance >= 0
-        require(fine, "guidance", self.guidance, "give a number >= 0; 1 is the condition as it is")
 
 
 @dataclass(frozen=True)
@@ -134,7 +152,7 @@ class ConvertSettings(Settings):
 
 
 @dataclass(frozen=True)
-class CompareSettings(DrawSettings):
+class CompareSettings(DrawSettings, LabelSettings):
     """What `scoresde compare` has besides: what is compared, how often, and where the result goes."""
 
     run: str | None
@@ -165,7 +183,7 @@ class CompareSettings(DrawSettings):
 
 
 @dataclass(frozen=True)
-class TuneSettings(Settings):
+class TuneSettings(LabelSettings):
     """What `scoresde tune` has besides: which run and which weights of it, and the seed of the starts."""
 
     seed: int

@@ -6,7 +6,7 @@ from omegaconf import DictConfig
 
 from scoresde.cli.jobs import run_job
 
-KEYS = ("run", "sampler", "tune", "seed", "device", "checkpoint", "weights", "allow")
+KEYS = ("run", "sampler", "tune", "seed", "device", "checkpoint", "weights", "label", "guidance", "allow")
 
 
 def task(cfg: DictConfig) -> float | None:

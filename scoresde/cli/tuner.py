@@ -24,6 +24,7 @@ def tune(cfg: dict[str, Any]) -> float:
     settings: TuneSettings = TuneSettings.of(cfg)
     arguments, steps = TuneArguments.of(cfg["tune"]), TuneSettings.steps(cfg["sampler"])
     run = runs.load(settings.run, settings.checkpoint, settings.device, settings.weights, settings.packages)
+    model = run.told(run.model, settings.label, settings.guidance)
     began, rounds = time.perf_counter(), arguments.iterations * (2 if arguments.coefficients else 1)
     with tqdm(total=rounds, desc=f"tune {steps} steps", unit="it", leave=False, disable=None) as bar:
 
@@ -32,7 +33,7 @@ def tune(cfg: dict[str, Any]) -> float:
             bar.update()
 
         found = minimise(
-            run.plain,
+            model,
             run.event_shape,
             steps,
             arguments.coefficients,
@@ -48,7 +49,7 @@ def tune(cfg: dict[str, Any]) -> float:
     seconds = time.perf_counter() - began
     file = file_for(run.path, steps)
     file.parent.mkdir(exist_ok=True)
-    runs.write_text(file, _kept(run, found, seconds).text())
+    runs.write_text(file, _kept(run, found, seconds, settings).text())
     before, after = found.before.mean, found.after.mean
     better = f"{before / after:.1f} times smaller than the" if after < before else "no better than the"
     print(
@@ -61,7 +62,7 @@ def tune(cfg: dict[str, Any]) -> float:
     return found.after.mean
 
 
-def _kept(run: runs.Run, found: Tuning, seconds: float) -> TunedRule:
+def _kept(run: runs.Run, found: Tuning, seconds: float, settings: TuneSettings) -> TunedRule:
     coefficients = None if found.coefficients is None else found.coefficients.tolist()
     report = {
         "before": dataclasses.asdict(found.before),
@@ -70,5 +71,7 @@ def _kept(run: runs.Run, found: Tuning, seconds: float) -> TunedRule:
         "evaluations": found.evaluations,
         "seconds": seconds,
         "checkpoint_step": run.step,
+        "label": settings.label,
+        "guidance": settings.guidance,
     }
     return TunedRule(repr(run.sde), found.times.tolist(), dataclasses.asdict(found.rule), coefficients, report)

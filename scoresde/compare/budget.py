@@ -24,11 +24,16 @@ class CountingModel(Model):
     Args:
         sde: the path.
         event_shape: of a sample.
+        cost: evaluations that stand for one call.
     """
 
-    def __init__(self, sde: SDE, event_shape: tuple[int, ...]) -> None:
+    def __init__(self, sde: SDE, event_shape: tuple[int, ...], cost: int = 1) -> None:
         super().__init__(sde)
-        self.event_shape = event_shape
+        self.event_shape, self._cost = event_shape, cost
+
+    @property
+    def cost(self) -> int:
+        return self._cost
 
     @property
     def device(self) -> torch.device:
@@ -36,7 +41,7 @@ class CountingModel(Model):
 
     def forward(self, x: Tensor, t: float | Tensor, cond: Tensor | None = None) -> Prediction:
         alpha, sigma, _ = self.levels(t)
-        self.evaluations += x.shape[0]
+        self.evaluations += self.cost * x.shape[0]
         # of data spread a little, since a score may not vanish where a rule divides by its length
         return Prediction(x, torch.full_like(x, 0.01), alpha, sigma, 0.0, 1.0)
 
@@ -73,9 +78,11 @@ class _Recording:
         return Noise(0).normal(purpose, step, shape, "cpu", dtype)
 
 
-def spent(contestant: Contestant, steps: int, sde: SDE, event_shape: tuple[int, ...]) -> tuple[float, bool]:
+def spent(
+    contestant: Contestant, steps: int, sde: SDE, event_shape: tuple[int, ...], cost: int = 1
+) -> tuple[float, bool]:
     """Evaluations per sample with so many steps, counted at the model, and whether noise was asked for."""
-    model, noise = CountingModel(sde, event_shape), _Recording()
+    model, noise = CountingModel(sde, event_shape, cost), _Recording()
     x = torch.ones((_SAMPLES, *event_shape)) * sde.prior_std
     with torch.no_grad():
         for _ in contestant.sampler(steps).path(model, x, noise):  # type: ignore[arg-type]
@@ -83,8 +90,10 @@ def spent(contestant: Contestant, steps: int, sde: SDE, event_shape: tuple[int, 
     return model.evaluations / _SAMPLES, noise.asked
 
 
-def fitting(contestant: Contestant, budget: int, sde: SDE, event_shape: tuple[int, ...]) -> int:
+def fitting(contestant: Contestant, budget: int, sde: SDE, event_shape: tuple[int, ...], cost: int = 1) -> int:
     """The largest number of steps that spends at most `budget` evaluations per sample; at least 2 and `least_steps`.
+
+    With guidance each call of the model costs two, so that about half as many steps fit.
 
     Raises:
         InputError: not even one step of the solver and the denoising fit; says what they need.
@@ -92,10 +101,10 @@ def fitting(contestant: Contestant, budget: int, sde: SDE, event_shape: tuple[in
 
     @functools.cache
     def nfe(steps: int) -> float:
-        return spent(contestant, steps, sde, event_shape)[0]
+        return spent(contestant, steps, sde, event_shape, cost)[0]
 
     if isinstance(contestant.solver, Tuned):
-        return budget  # one evaluation a step, and for no other number of steps
+        return budget // cost  # one call a step, and for no other number of steps
     least = max(2, contestant.solver.least_steps)
     if nfe(least) > budget:
         raise InputError(f"budgets: {budget} is too small for {contestant.name}; it needs at least {nfe(least):g}")

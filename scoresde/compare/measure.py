@@ -109,7 +109,7 @@ class Race:
 
     def _fitting(self, contestant: Contestant, budget: int, model: Model) -> int | str:
         try:
-            return fitting(contestant, budget, model.sde, self.plan.problem.event_shape)
+            return fitting(contestant, budget, model.sde, self.plan.problem.event_shape, model.cost)
         except Exception as error:  # a row that says so
             return said(error)
 
@@ -190,8 +190,9 @@ class Race:
     def _warm_up(self, sampler: Sampler, model: Model) -> None:
         """A few steps that no clock sees: memory is allocated, kernels are chosen."""
         n = 2 if sampler.solver.adaptive else min(self.plan.n, self.plan.batch_size)
+        mine = model.of_samples(torch.arange(n))
         with torch.no_grad():
-            deque(islice(sampler.path(model, self._start(model, n, Noise(-1)), Noise(-1)), 1 + _WARM_STEPS), maxlen=0)
+            deque(islice(sampler.path(mine, self._start(model, n, Noise(-1)), Noise(-1)), 1 + _WARM_STEPS), maxlen=0)
 
     def _repeat(self, row: Row, sampler: Sampler, model: Model, i: int) -> None:
         """The samples of seed number i, their time and figures."""
@@ -215,7 +216,7 @@ class Race:
 
     def _draw(self, sampler: Sampler, model: Model, n: int, noise: Noise) -> tuple[Tensor, float, bool]:
         """A batch, the seconds it took, and whether it needed noise."""
-        start = self._start(model, n, noise)
+        start, model = self._start(model, n, noise), model.of_samples(torch.arange(noise.first, noise.first + n))
         shared = SharedNoise(noise, model.sde, sampler.times(model))
         source: Any = noise if sampler.solver.adaptive else shared
         done = model.evaluations

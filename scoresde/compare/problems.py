@@ -13,6 +13,7 @@ from torch import Tensor
 from scoresde.analytic import ExactModel, FiniteData
 from scoresde.data import Dataset, Transform
 from scoresde.errors import InputError, require
+from scoresde.guidance import Label
 from scoresde.metrics import nearest_neighbours
 from scoresde.mixture import GaussianMixture
 from scoresde.model import Model
@@ -193,20 +194,28 @@ class Trained(Problem):
 
     Args:
         run: from `scoresde.runs.load`.
+        label: a class, or several that samples have in turn, held against real items of these; None for none.
+        guidance: see `scoresde.Conditioned`.
     """
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, label: Label = None, guidance: float = 1.0) -> None:
         self.run, self.name, self.transform = run, f"run {run.path}, step {run.step}", run.transform
+        self.label, self.guidance = label, guidance
+        self.name += "" if label is None else f", label {label}, guidance {guidance:g}"
         self._independent = True
+        run.told(run.model, label, guidance)  # which refuses a label before the data are read
 
     @functools.cached_property
     def dataset(self) -> Dataset:
-        """The data of the run, read when they are first needed."""
-        return self.run.dataset()
+        """The data of the run, or those of the label, read when they are first needed."""
+        dataset = self.run.dataset()
+        if self.label is None:
+            return dataset
+        return dataset.of_classes(self.label if isinstance(self.label, list) else [self.label])
 
     def model(self, sde: SDE | None, device: str) -> Model:
         own = self.run.model
-        return self.run.told(own if sde is None else own.under(sde))
+        return self.run.told(own if sde is None else own.under(sde), self.label, self.guidance)
 
     def real(self, n: int, seeds: Sequence[int]) -> list[Dataset]:
         train, labels = self.dataset.train, self.dataset.train_labels

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,6 +51,23 @@ class Dataset:
     def train_labels(self) -> Tensor | None:
         """The classes of the items of `train`."""
         return None if self.labels is None else self.labels[:: self._step]
+
+    def of_classes(self, classes: Sequence[int]) -> Dataset:
+        """The items of some classes alone, in memory.
+
+        Raises:
+            InputError: the data have no classes, or a class has no item in one of the parts.
+        """
+        labels, heldout = self.train_labels, self.heldout_labels
+        if labels is None or heldout is None:
+            raise InputError("label: the data of this run have no classes, so its samples cannot be held against them")
+        wanted = torch.tensor(sorted(set(classes)))
+        parts = torch.isin(labels, wanted), torch.isin(heldout, wanted)
+        missing = [int(c) for c in wanted if not ((labels == c).any() and (heldout == c).any())]
+        if missing:
+            raise InputError(f"label: {missing[0]} is a class without items; give one that the data have")
+        (a, b), train = parts, self.train
+        return Dataset(train[a], self.heldout[b], self.transform, labels[a], heldout[b], self.flip)
 
     @property
     def classes(self) -> int | None:

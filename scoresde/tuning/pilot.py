@@ -15,6 +15,8 @@ from scoresde.sampling.last_step import clean, first_x0
 from scoresde.sampling.runge_kutta import RungeKutta
 from scoresde.sampling.sampler import Sampler
 
+_BATCH = 500  # starts at once
+
 
 @dataclass(frozen=True)
 class Error:
@@ -48,24 +50,35 @@ def no_noise(k: int = 0) -> Tensor:
 
 @dataclass
 class Pilot:
-    """Starts and their endpoints by a fine rule."""
+    """Starts and their endpoints by a fine rule.
+
+    Attributes:
+        x, exact: both (B, *event).
+        first: number of the first sample, for models that tell samples apart.
+    """
 
     x: Tensor
     exact: Tensor
+    first: int
+
+    def told(self, model: Model, rows: Tensor) -> Model:
+        """The model for some rows of x."""
+        return model.of_samples(self.first + rows)
 
     @classmethod
     def of(cls, model: Model, event_shape: Sequence[int], seed: int, first: int, n: int, fine: int) -> "Pilot":
         sampler = Sampler(RungeKutta("rk4", "noise_share"), steps=fine)
         with torch.no_grad():
             x = sampler.prior(model, event_shape, n, Noise(seed, first))
-            ends = []
-            for part in torch.split(x, 500):
-                *_, (_, end) = sampler.path(model, part, Noise(seed))
-                ends.append(end)
-        return cls(x, torch.cat(ends))
+            pilot = cls(x, torch.empty_like(x), first)
+            for rows in torch.split(torch.arange(n), _BATCH):
+                *_, (_, end) = sampler.path(pilot.told(model, rows), x[rows], Noise(seed))
+                pilot.exact[rows] = end
+        return pilot
 
     def error(self, model: Model, rule: ExponentialMultistep, times: Tensor, rows: Tensor) -> Error:
+        parts = torch.split(torch.arange(len(self.x)), _BATCH)
         with torch.no_grad():
-            found = torch.cat([endpoint(model, rule, times, rows, part) for part in torch.split(self.x, 500)])
-        apart = (found - self.exact).flatten(1).norm(dim=1).double()
+            found = [endpoint(self.told(model, part), rule, times, rows, self.x[part]) for part in parts]
+        apart = (torch.cat(found) - self.exact).flatten(1).norm(dim=1).double()
         return Error.of(torch.nan_to_num(apart, nan=math.inf))

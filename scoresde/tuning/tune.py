@@ -126,7 +126,8 @@ def _start(model: Model, pilot: Pilot, steps: int) -> tuple[ExponentialMultistep
     tried: list[tuple[float, int, ExponentialMultistep, str, Tensor]] = []
     for rule in _RULES:
         grids = {type(grid).__name__: grid(model.sde, steps) for grid in _GRIDS}
-        grids["equal error"] = equal_error(model, rule, pilot.x[:_FEW], steps)
+        few = pilot.x[:_FEW]
+        grids["equal error"] = equal_error(pilot.told(model, torch.arange(len(few))), rule, few, steps)
         for name, times in grids.items():
             with torch.no_grad():
                 error = pilot.error(model, rule, times, rule.coefficients(model.sde, times)).mean
