@@ -109,6 +109,9 @@ class Model(nn.Module):
         return self.sde.at(float(t))
 
 
+_SAME_ON_EVERY_PATH: tuple[Precond, ...] = ("eps", "x0", "edm")  # v and the score change with the length of x
+
+
 class ScoreModel(Model):
     """A network that has learned the score of noised data, under an SDE.
 
@@ -128,10 +131,10 @@ class ScoreModel(Model):
         super().__init__(sde)
         require(precond in get_args(Precond), "precond", precond, f"give one of {', '.join(get_args(Precond))}")
         require(sigma_data > 0, "sigma_data", sigma_data, "give a standard deviation > 0")
-        self.net, self.precond, self.sigma_data = net, precond, sigma_data
+        self.net, self.precond, self.sigma_data, self._trained_with = net, precond, sigma_data, sde
 
     def under(self, sde: SDE) -> Self:
-        """The same network under another path: it is told the signal-to-noise ratio alone."""
+        """The same network under another path: it is asked at the level with the same signal-to-noise ratio."""
         other = copy.copy(self)
         other.sde, other.evaluations = sde, 0
         return other
@@ -143,7 +146,20 @@ class ScoreModel(Model):
 
     def preconditioning(self, alpha: Coefficient, sigma: Coefficient, lam: Coefficient) -> Preconditioning:
         """The four coefficients at a level, as returned by `levels`."""
-        return coefficients(self.precond, alpha, sigma, lam, self.sigma_data)
+        if self._trained_with is self.sde or self.precond in _SAME_ON_EVERY_PATH:
+            return coefficients(self.precond, alpha, sigma, lam, self.sigma_data)
+        ratio, _, alpha, sigma = self._where_trained(alpha, lam)
+        c = coefficients(self.precond, alpha, sigma, lam, self.sigma_data)
+        return Preconditioning(c.c_in * ratio, c.c_skip * ratio, c.c_out, c.c_noise)
+
+    def _where_trained(self, alpha: Coefficient, lam: Coefficient) -> tuple[Coefficient, ...]:
+        """(ratio, t, alpha, sigma) of the level `lam` on the path that the network knows: x there is ratio x here."""
+        own = self._trained_with
+        t = own.t_of_lam(torch.as_tensor(lam, dtype=torch.float64))
+        levels = (t, own.alpha(t), own.sigma(t))
+        there, alpha_there, sigma_there = levels if isinstance(lam, Tensor) else (float(level) for level in levels)
+        ratio = 1.0 if own is self.sde else alpha_there / alpha
+        return ratio, there, alpha_there, sigma_there
 
     def forward(self, x: Tensor, t: float | Tensor, cond: Tensor | None = None) -> Prediction:
         alpha, sigma, lam = self.levels(t)

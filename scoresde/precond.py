@@ -12,8 +12,9 @@ With alpha, sigma the level and s = sigma_data the standard deviation of the dat
     edm     unit-variance mixture      alpha s^2/D                sigma s/sqrt(D)
 
 c_in = 1/sqrt(D) gives every network inputs of unit variance, and c_noise = log(sigma/alpha)/4 depends on the
-signal-to-noise ratio alone, so that a network does not know its SDE. For alpha = 1, `edm` is table 1 of Karras et al.
-2022 (arXiv 2206.00364); `v` is Salimans and Ho 2022 (arXiv 2202.00512).
+signal-to-noise ratio alone, so that with eps, x0 and edm a network does not know its SDE; v and the score depend on the
+length of x too. For alpha = 1, `edm` is table 1 of Karras et al. 2022 (arXiv 2206.00364); `v` is Salimans and Ho 2022
+(arXiv 2202.00512).
 """
 
 from typing import Literal, NamedTuple

@@ -56,6 +56,23 @@ def test_identities_between_predictions(kind, name):
             torch.testing.assert_close(p.combine(2.0, 3.0, 5.0), 2 * x + 3 * p.x0 + 5 * p.eps, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", SDES)
+@pytest.mark.parametrize("other", ["vp", "edm", "rectified"])
+def test_under_another_path_it_says_the_same_of_the_same_data(kind, name, other):
+    """x / alpha and sigma / alpha are what two paths have in common, so x0 and eps are the same there."""
+    model = ScoreModel(Linear().double(), sde_named(name), kind)
+    moved, clean, noise = model.under(sde_named(other)), draw(20, 3), draw(3, 20).T
+    with torch.no_grad():
+        for lam in (-2.0, 0.3, torch.linspace(-2, 3, 20, dtype=torch.float64)):
+            said = []
+            for here in (model, moved):
+                t = here.sde.t_of_lam(lam) if isinstance(lam, torch.Tensor) else float(here.sde.t_of_lam(lam))
+                said.append(here(here.sde.perturb(clean, t, noise), t))
+            torch.testing.assert_close(said[1].x0, said[0].x0, rtol=1e-7, atol=1e-9)
+            torch.testing.assert_close(said[1].eps, said[0].eps, rtol=1e-7, atol=1e-9)
+
+
 @pytest.mark.parametrize(("kind", "name"), [("eps", "eps"), ("x0", "x0"), ("v", "v"), ("score", "score")])
 def test_the_network_output_is_what_its_name_says(kind, name):
     out, sde = draw(4, 3), sde_named("subvp")

@@ -2,13 +2,12 @@
 
 from typing import Literal
 
-import torch
 from torch import Tensor, nn
 
 from scoresde._shapes import Coefficient, expand
 from scoresde.errors import require
 from scoresde.model import ScoreModel
-from scoresde.precond import Precond, Preconditioning
+from scoresde.precond import Precond, Preconditioning, coefficients
 from scoresde.sde import SDE
 
 
@@ -48,28 +47,22 @@ class LabelledModel(ScoreModel):
         require(label in ("time", "log_sigma"), "label", label, "give time or log_sigma")
         require(gain != 0, "gain", gain, "give a factor other than 0")
         self.label, self.label_scale, self.label_shift = label, label_scale, label_shift
-        self.gain, self.centre, self._trained_with = gain, centre, sde
+        self.gain, self.centre = gain, centre
 
     def preconditioning(self, alpha: Coefficient, sigma: Coefficient, lam: Coefficient) -> Preconditioning:
         """The four coefficients at a level; c_noise is the label."""
-        own = self._trained_with
         ratio: Coefficient = 1.0
-        if self.label == "time" or own is not self.sde:
-            t = own.t_of_lam(torch.as_tensor(lam, dtype=torch.float64))
-        if own is not self.sde:  # the same level on the path that the network knows: x there is ratio times x here
-            ratio = _like(own.alpha(t), lam) / alpha
-            alpha, sigma = _like(own.alpha(t), lam), _like(own.sigma(t), lam)
-        c = super().preconditioning(alpha, sigma, lam)
-        y = -lam if self.label == "log_sigma" else _like(t, lam)
-        return Preconditioning(self.gain * ratio, c.c_skip * ratio, c.c_out, self.label_scale * y + self.label_shift)
+        label: Coefficient = -lam
+        if self.label == "time" or self._trained_with is not self.sde:
+            ratio, t, *level = self._where_trained(alpha, lam)
+            label = t if self.label == "time" else label
+            alpha, sigma = level if self._trained_with is not self.sde else (alpha, sigma)
+        c = coefficients(self.precond, alpha, sigma, lam, self.sigma_data)
+        number = self.label_scale * label + self.label_shift
+        return Preconditioning(self.gain * ratio, c.c_skip * ratio, c.c_out, number)
 
     def raw(self, x: Tensor, c: Preconditioning, cond: Tensor | None = None) -> Tensor:
         """The network's own output at the preconditioning `c`, in the dtype of x."""
         if self.centre:
             x = x - expand(self.gain * self.centre / c.c_in, x)
         return super().raw(x, c, cond)
-
-
-def _like(value: Tensor, lam: Coefficient) -> Coefficient:
-    """A float where levels are floats, else a tensor."""
-    return value if isinstance(lam, Tensor) else float(value)
