@@ -17,7 +17,8 @@ from torch import Tensor
 
 from scoresde import runs
 from scoresde.build import TARGET, build, check, resolve
-from scoresde.cli import report
+from scoresde.cli import initial, report
+from scoresde.cli.initial import Initial
 from scoresde.cli.jobs import overrides, sweeping, varied
 from scoresde.cli.resume import MEASURED, get, merge, put
 from scoresde.cli.settings import TrainSettings
@@ -65,12 +66,14 @@ def train(cfg: dict[str, Any]) -> float | None:
         parts = {k: build(cfg[k], k, allow) for k in ("data", "loss", "trainer", "metrics", "samplers", "logger")}
         if start.run is not None and _complete(start, parts["trainer"].steps):
             return report.already_complete(start.run, parts["trainer"].steps)
+        origin = Initial.of(cfg, start.checkpoint, allow)
         dataset: Dataset = parts["data"].load()
+        dataset = dataset if origin is None else origin.in_its_units(dataset)
         for metric in parts["metrics"].values():
             if hasattr(metric, "prepare"):
                 metric.prepare(dataset)
         cfg = _measured(cfg, dataset)
-        model = _model(cfg, dataset, settings, device)
+        model = _model(cfg, dataset, settings, device, origin)
         told = parts["trainer"].conditions(model, dataset).samples
         evaluate = _evaluation(parts, dataset, settings, told)
         params = list(model.parameters())
@@ -88,16 +91,16 @@ def train(cfg: dict[str, Any]) -> float | None:
 def _start(cfg: dict[str, Any], settings: TrainSettings, stack: ExitStack) -> Start:
     """Look into the run folder, if one was named; from here on it is locked if it holds a run."""
     if settings.run is None:
-        return Start(cfg)
+        return Start(initial.taken_over(cfg, overrides()))
     run = Path(settings.run)
     if run.exists() and not run.is_dir():
         raise InputError(f"run: {run} is a file; give a folder")
     if not run.is_dir() or not any(p.name != ".lock" for p in run.iterdir()):
-        return Start(cfg)
+        return Start(initial.taken_over(cfg, overrides()))
     if not (run / runs.CONFIG).is_file():
         raise InputError(f"run: {run} is not empty and not the folder of a run; give a new folder, or that of a run")
     stack.enter_context(runs.locked(run))
-    stored = runs.read_config(run)
+    stored = {initial.KEY: None, **runs.read_config(run)}  # which older runs do not have
     for key in cfg:
         if key != "run":
             runs.section(stored, key, run)
@@ -184,8 +187,10 @@ def _evaluation(
     return evaluate
 
 
-def _model(cfg: Mapping[str, Any], dataset: Dataset, settings: TrainSettings, device: str) -> ScoreModel:
-    """The network with fresh weights, the same for a seed whatever the device, after one trial evaluation."""
+def _model(
+    cfg: Mapping[str, Any], dataset: Dataset, settings: TrainSettings, device: str, origin: Initial | None
+) -> ScoreModel:
+    """The network after one trial evaluation: with fresh weights, the same for a seed on any device, or given ones."""
     shape = dataset.event_shape
     if str(get(cfg, "model.net._target_")).endswith(".UNet") and len(shape) != 3:
         raise InputError(
@@ -205,6 +210,8 @@ def _model(cfg: Mapping[str, Any], dataset: Dataset, settings: TrainSettings, de
             f"{tuple(x.shape)}; it must return the shape of its input"
         )
     model.evaluations = 0
+    if origin is not None and origin.weights is not None:
+        model.load_state_dict(origin.weights)
     return model.train().to(device)
 
 

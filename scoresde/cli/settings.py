@@ -83,9 +83,10 @@ class LabelSettings(Settings):
 
 @dataclass(frozen=True)
 class TrainSettings(DrawSettings):
-    """What `scoresde train` has besides: the run folder, or None for a new one."""
+    """What `scoresde train` has besides: the run folder, or None for a new one, and the run to start from, if any."""
 
     run: str | None
+    init: str | None
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ KEYS = (
     "seed",
     "device",
     "run",
+    "init",
     "allow",
     "n",
     "sde",

@@ -52,6 +52,18 @@ class Dataset:
         """The classes of the items of `train`."""
         return None if self.labels is None else self.labels[:: self._step]
 
+    def under(self, transform: Transform) -> Dataset:
+        """The same items in the model units of another transform."""
+
+        def encoded(x: Tensor) -> Tensor:
+            return transform.encode(self.transform.decode(x))
+
+        if transform == self.transform:
+            return self
+        items = self.items
+        moved = encoded(items) if isinstance(items, Tensor) else Stored(items.levels, items.index, transform)
+        return Dataset(moved, encoded(self.heldout), transform, self.labels, self.heldout_labels, self.flip)
+
     def of_classes(self, classes: Sequence[int]) -> Dataset:
         """The items of some classes alone, in memory.
 

@@ -1,0 +1,77 @@
+"""A training that starts from another run: its SDE and network as they are, its weights, its units of data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from scoresde import runs
+from scoresde.data import Dataset, Transform
+from scoresde.errors import InputError
+from scoresde.training.checkpoint import Checkpoint
+
+KEY = "init"
+_TAKEN = ("sde", "model")
+
+
+@dataclass(frozen=True)
+class Initial:
+    """What a training takes from the run that `init` names.
+
+    Attributes:
+        run: the folder.
+        transform: between data units and those of the network.
+        weights: of the model; None for a training that has a checkpoint of its own.
+    """
+
+    run: str
+    transform: Transform
+    weights: Mapping[str, torch.Tensor] | None
+
+    @classmethod
+    def of(cls, cfg: Mapping[str, Any], own: Checkpoint | None, allow: Sequence[str]) -> Initial | None:
+        """From the configuration of a training, or from its own checkpoint, so that the run may be gone by then."""
+        if cfg[KEY] is None:
+            return None
+        if own is not None:
+            return cls(cfg[KEY], Transform.from_dict(own.state["data"]["transform"]), None)
+        run = runs.load(cfg[KEY], device="cpu", allow=allow)
+        return cls(cfg[KEY], run.transform, run.model.state_dict())
+
+    def in_its_units(self, dataset: Dataset) -> Dataset:
+        """The data as the network knows them.
+
+        Raises:
+            InputError: items of another shape, or in other units.
+        """
+        ours, theirs = dataset.transform, self.transform
+        for what, here, there in (
+            ("items of shape", dataset.event_shape, tuple(theirs.event_shape)),
+            ("data units from, to, in levels", *((t.low, t.high, t.levels) for t in (ours, theirs))),
+        ):
+            if here != there:
+                raise InputError(
+                    f"{KEY}: {self.run} has {what} {there!r}, and this data {here!r}; give data like its own"
+                )
+        return dataset.under(theirs)
+
+
+def taken_over(cfg: dict[str, Any], typed: Sequence[str]) -> dict[str, Any]:
+    """The configuration with the SDE and the model of the run that `init` names, if it names one.
+
+    Raises:
+        InputError: it is not a run, or another SDE or model was typed.
+    """
+    if cfg[KEY] is None:
+        return cfg
+    run = Path(cfg[KEY])
+    stored = runs.read_config(run)
+    for text in typed:
+        key = text.lstrip("+~").partition("=")[0]
+        if key.partition(".")[0] in _TAKEN:
+            raise InputError(f"{key}: {KEY}= takes the SDE and the network of {run} as they are; leave it out")
+    return {**cfg, **{key: runs.section(stored, key, run) for key in _TAKEN}}
