@@ -1,12 +1,12 @@
 """Quality over training of runs on Fashion-MNIST: `python benchmarks/learning_curve.py eps=RUN flow=RUN edm=RUN`.
 
-From every checkpoint of each run come the same 2,000 samples, that is from the same noise, by DPM-Solver++(2M) in 20
-steps on the path of EDM, whatever the path of the training: a network is told the signal-to-noise ratio alone, so the
-networks are all that differs. Figures are those of fashion_mnist.py; of so few samples they are larger than of 10,000,
-and the floor is that of as many training images.
+From the checkpoints of each run come 2,000 samples, always from the same noise, by DPM-Solver++(2M) in 20 steps on the
+path of EDM, whatever the path of the training, so that the networks are all that differs. Figures are those of
+fashion_mnist.py; of so few samples they are larger than of 10,000, and the floor is that of as many training images.
 """
 
 import argparse
+import json
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +29,10 @@ def checkpoints(run: str) -> list[int]:
     return sorted(int(p.name.removeprefix("step-")) for p in Path(run, "checkpoints").glob("step-*"))
 
 
-def curve(name: str, folder: str, n: int, judge: Any) -> list[dict[str, Any]]:
-    """The figures of all checkpoints of a run."""
+def curve(name: str, folder: str, n: int, steps: list[int], judge: Any) -> list[dict[str, Any]]:
+    """The figures of the checkpoints of a run, or of some of them."""
     rows = []
-    for step in checkpoints(folder):
+    for step in steps or checkpoints(folder):
         run = scoresde.load(folder, step)
         model = run.model.under(named("sde", "edm"))
         drawn = Sampler(DPMSolverPP2M(), Karras(), _STEPS).sample(model, run.event_shape, n)
@@ -64,8 +64,10 @@ def draw(rows: list[dict[str, Any]], blur: float, floor: float, file: str) -> No
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("runs", nargs="+", metavar="NAME=RUN", help="the folders of runs, each with a name")
+    parser.add_argument("runs", nargs="*", metavar="NAME=RUN", help="the folders of runs, each with a name")
+    parser.add_argument("--steps", type=int, nargs="+", default=[], help="checkpoints; all unless given")
     parser.add_argument("--n", type=int, default=2000, help="samples of each checkpoint")
+    parser.add_argument("--also", type=Path, help="results of an earlier call, kept beside the new ones")
     parser.add_argument("--folder", help="of the IDX files, if the Debian package is not installed")
     parser.add_argument("--picture", help="file for the curves")
     arguments = parser.parse_args()
@@ -81,7 +83,8 @@ def main() -> None:
     levels = {"training images": measured(floor, real), "test images, blurred": measured(soft, real)}
     for name, row in levels.items():
         print(f"{name:30}{row['frechet']:10.4f}{row['kernel']:10.5f}", flush=True)
-    rows = [row for entry in arguments.runs for row in curve(*entry.split("=", 1), n, judge)]
+    rows = json.loads(arguments.also.read_text())["rows"] if arguments.also else []
+    rows += [row for entry in arguments.runs for row in curve(*entry.split("=", 1), n, arguments.steps, judge)]
     if arguments.picture:
         soft_distance, least = (levels[k]["frechet"] for k in ("test images, blurred", "training images"))
         draw(rows, soft_distance, least, arguments.picture)
