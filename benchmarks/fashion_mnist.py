@@ -62,13 +62,19 @@ def show(name: str, row: dict[str, float]) -> None:
     )
 
 
+def _said(arguments: argparse.Namespace) -> str:
+    """The sampler in words; with `auto` the solver brings its grid."""
+    grid = "" if arguments.grid == "auto" else f"{arguments.grid}, "
+    return f"{arguments.solver}, {grid}{arguments.steps} steps"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("run", nargs="?", help="the folder of the run; without it, the real images alone")
     parser.add_argument("--n", type=int, default=10_000, help="samples of each seed")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--solver", default="dpmpp_2m", help="a file of conf/solver")
-    parser.add_argument("--grid", default="karras", help="a file of conf/grid")
+    parser.add_argument("--solver", default="auto", help="a file of conf/solver")
+    parser.add_argument("--grid", default="auto", help="a file of conf/grid; auto is that of the solver")
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--checkpoint", default="last", help="last, best or the number of a step")
     parser.add_argument("--weights", default="ema", help="ema or raw")
@@ -96,9 +102,9 @@ def main() -> None:
     content |= {"extractor_weights": weights_hash(network), "blur_pixels": _PIXELS, "rounding": "256 levels"}
     if arguments.run is not None:
         run = scoresde.load(arguments.run, arguments.checkpoint, arguments.device, arguments.weights)
-        solver, grid = named("solver", arguments.solver), named("grid", arguments.grid)
-        sampler = scoresde.Sampler(solver, grid, arguments.steps)
-        content |= {"step": run.step, "sampler": f"{arguments.solver}, {arguments.grid}, {arguments.steps} steps"}
+        grid = None if arguments.grid == "auto" else named("grid", arguments.grid)
+        sampler = scoresde.Sampler(named("solver", arguments.solver), grid, arguments.steps)
+        content |= {"step": run.step, "sampler": _said(arguments)}
         content |= {"weights": sum(p.numel() for p in run.model.parameters()), "config": run.config}
         for seed in arguments.seeds:
             drawn = sampler.sample(run.model, run.event_shape, arguments.n, seed)

@@ -22,6 +22,7 @@ from scoresde.sampling import DPMSolverPP2M, Karras, Sampler
 
 _COLOURS = (SAMPLES, DATA, "#009E73", INK)
 _STEPS = 20
+_TICKS = (0.1, 0.2, 0.5, 1, 2, 4)
 
 
 def checkpoints(run: str) -> list[int]:
@@ -49,13 +50,16 @@ def draw(rows: list[dict[str, Any]], blur: float, floor: float, file: str) -> No
     for name, colour in zip(dict.fromkeys(row["run"] for row in rows), _COLOURS, strict=False):
         mine = [row for row in rows if row["run"] == name]
         x, y = [row["images"] / 1000 for row in mine], [row["frechet"] for row in mine]
-        ax.plot(x, y, color=colour, marker="o", markersize=4)
-        ax.annotate(name, (x[-1], y[-1]), xytext=(7, 0), textcoords="offset points", va="center", color=colour)
+        ax.plot(x, y, color=colour, marker="o", markersize=4, label=name)
     for level, words in ((blur, "test images, blurred"), (blur / 3, "a third of that"), (floor, "training images")):
         ax.axhline(level, color=FAINT, linewidth=1, zorder=0)
-        ax.annotate(words, (0.01, level), xycoords=("axes fraction", "data"), va="bottom", fontsize=8, color=INK)
+        place = {"xycoords": ("axes fraction", "data"), "ha": "right", "va": "bottom"}
+        ax.annotate(words, (1, level), fontsize=8, color=INK, **place)
     ax.set_yscale("log")
-    ax.set_xlim(0, 1.22 * max(row["images"] for row in rows) / 1000)
+    ax.set_yticks(_TICKS, [f"{tick:g}" for tick in _TICKS])
+    ax.minorticks_off()
+    ax.legend(loc=(0.03, 0.16), frameon=False, fontsize=9)
+    ax.set_xlim(0, 1.15 * max(row["images"] for row in rows) / 1000)
     ax.set_xlabel("training images seen, in thousands", fontsize=9, color=INK)
     ax.set_ylabel("Frechet distance", fontsize=9, color=INK)
     plain(ax)
