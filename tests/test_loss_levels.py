@@ -14,9 +14,11 @@ from torch import Tensor
 from training_job import assert_same, fit, last, model_and_optimizer, moons, resume, rows
 
 from scoresde import VPSDE, ExactModel, GaussianMixture, InputError, ScoreModel
+from scoresde._shapes import Coefficient
 from scoresde.levels import LossHistory, stratified
 from scoresde.loss import DenoisingScoreMatching, LossTerms
 from scoresde.noise import Noise
+from scoresde.precond import Preconditioning, coefficients
 from scoresde.training import Ema
 from scoresde.training.batches import Batches
 from scoresde.training.heldout import heldout_loss
@@ -177,12 +179,13 @@ def test_importance_lowers_the_variance_without_bias() -> None:
 class _Guess(ExactModel):
     """An exact model where a loss wants a network: `raw` under the preconditioning eps, which is eps itself."""
 
-    precond, sigma_data = "eps", 1.0
+    sigma_data = 1.0
 
     def __init__(self, data: GaussianMixture) -> None:
         super().__init__(data, VPSDE())
 
-    preconditioning = ScoreModel.preconditioning
+    def preconditioning(self, alpha: Coefficient, sigma: Coefficient, lam: Coefficient) -> Preconditioning:
+        return coefficients("eps", alpha, sigma, lam, 1.0)
 
     def raw(self, x: Tensor, c: Any, cond: Tensor | None = None) -> Tensor:
         t = self.sde.t_of_lam(-4 * c.c_noise)
