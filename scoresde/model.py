@@ -148,18 +148,21 @@ class ScoreModel(Model):
         """The four coefficients at a level, as returned by `levels`."""
         if self._trained_with is self.sde or self.precond in _SAME_ON_EVERY_PATH:
             return coefficients(self.precond, alpha, sigma, lam, self.sigma_data)
-        ratio, _, alpha, sigma = self._where_trained(alpha, lam)
+        ratio, alpha, sigma = self._where_trained(alpha, lam)
         c = coefficients(self.precond, alpha, sigma, lam, self.sigma_data)
         return Preconditioning(c.c_in * ratio, c.c_skip * ratio, c.c_out, c.c_noise)
 
     def _where_trained(self, alpha: Coefficient, lam: Coefficient) -> tuple[Coefficient, ...]:
-        """(ratio, t, alpha, sigma) of the level `lam` on the path that the network knows: x there is ratio x here."""
-        own = self._trained_with
-        t = own.t_of_lam(torch.as_tensor(lam, dtype=torch.float64))
-        levels = (t, own.alpha(t), own.sigma(t))
-        there, alpha_there, sigma_there = levels if isinstance(lam, Tensor) else (float(level) for level in levels)
-        ratio = 1.0 if own is self.sde else alpha_there / alpha
-        return ratio, there, alpha_there, sigma_there
+        """(ratio, alpha, sigma) of the level `lam` on the path that the network knows: x there is ratio x here."""
+        t = torch.as_tensor(self._time_there(lam), dtype=torch.float64)
+        levels = self._trained_with.alpha(t), self._trained_with.sigma(t)
+        alpha_there, sigma_there = levels if isinstance(lam, Tensor) else (float(level) for level in levels)
+        return alpha_there / alpha, alpha_there, sigma_there
+
+    def _time_there(self, lam: Coefficient) -> Coefficient:
+        """The time of the level `lam` on the path that the network knows."""
+        t = self._trained_with.t_of_lam(torch.as_tensor(lam, dtype=torch.float64))
+        return t if isinstance(lam, Tensor) else float(t)
 
     def forward(self, x: Tensor, t: float | Tensor, cond: Tensor | None = None) -> Prediction:
         alpha, sigma, lam = self.levels(t)

@@ -229,6 +229,11 @@ def test_labels_on_the_command_line(
     assert main(["tune", "run=run", "label=[0,1]", "guidance=2", "tune.n=16", "tune.iterations=1", "tune.fine=10"]) == 0
     report = json.loads(Path("run/tuned/steps-10.json").read_text())["report"]
     assert (report["label"], report["guidance"]) == ([0, 1], 2)
+    tuned = ["compare", "run=run", "solvers=[tuned]", "budgets=[20]", "n=20", "seeds=2", "logger=none", "out=tuned"]
+    assert main([*tuned, "label=[0,1]", "guidance=2"]) == 0
+    content = json.loads(Path("tuned/results.json").read_text())
+    assert (content["rows"][0]["nfe"], content["rows"][0]["steps"]) == (20, 10)
+    assert any(note.startswith("Tuning 10 steps took") for note in content["notes"])
     capsys.readouterr()
     for arguments, says in (
         (["label=2"], "label: 2 is not allowed; give classes from 0 to 1"),

@@ -77,7 +77,8 @@ class Race:
                 told.append("There are too few training items for disjoint floors, so its interval is too short.")
         for contestant in plan.contestants:
             if isinstance(contestant.solver, Tuned):
-                costs = contestant.solver.costs(plan.budgets)
+                steps = {v for (_, name, _), v in self._steps.items() if name == contestant.name and isinstance(v, int)}
+                costs = contestant.solver.costs(sorted(steps))
                 told += [
                     f"Tuning {b} steps took {n:,} evaluations, once, which are not in NFE." for b, n in costs.items()
                 ]

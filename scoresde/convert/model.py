@@ -52,11 +52,9 @@ class LabelledModel(ScoreModel):
     def preconditioning(self, alpha: Coefficient, sigma: Coefficient, lam: Coefficient) -> Preconditioning:
         """The four coefficients at a level; c_noise is the label."""
         ratio: Coefficient = 1.0
-        label: Coefficient = -lam
-        if self.label == "time" or self._trained_with is not self.sde:
-            ratio, t, *level = self._where_trained(alpha, lam)
-            label = t if self.label == "time" else label
-            alpha, sigma = level if self._trained_with is not self.sde else (alpha, sigma)
+        label = self._time_there(lam) if self.label == "time" else -lam
+        if self._trained_with is not self.sde:
+            ratio, alpha, sigma = self._where_trained(alpha, lam)
         c = coefficients(self.precond, alpha, sigma, lam, self.sigma_data)
         number = self.label_scale * label + self.label_shift
         return Preconditioning(self.gain * ratio, c.c_skip * ratio, c.c_out, number)
