@@ -1,12 +1,13 @@
 # make demo   train on handwritten digits, draw samples in three ways, print a table (two and a half minutes on two cores)
 # make test   all tests
 # make check  lint, format and types
+# make docs   the documentation, into build/docs; a broken reference or an undocumented public name fails
 # Each sets up .venv at the first call and skips that afterwards.
 
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check format setup clean
+.PHONY: demo test check docs format setup clean
 
 demo: setup
 	$(BIN)/scoresde train
@@ -15,20 +16,23 @@ test: setup
 	$(BIN)/python -m pytest -n 2 --dist loadscope
 
 check: setup
-	$(BIN)/ruff check scoresde tests benchmarks
-	$(BIN)/ruff format --check scoresde tests benchmarks
+	$(BIN)/ruff check scoresde tests benchmarks docs
+	$(BIN)/ruff format --check scoresde tests benchmarks docs
 	$(BIN)/mypy
 
+docs: setup
+	$(BIN)/sphinx-build -q -E -W --keep-going -n docs build/docs
+
 format: setup
-	$(BIN)/ruff check --fix scoresde tests benchmarks
-	$(BIN)/ruff format scoresde tests benchmarks
+	$(BIN)/ruff check --fix scoresde tests benchmarks docs
+	$(BIN)/ruff format scoresde tests benchmarks docs
 
 setup: .venv/.installed
 
 .venv/.installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("scoresde needs Python 3.11 or newer, and $(PYTHON) is " + sys.version.split()[0] + "; try: make PYTHON=python3.12")'
 	$(PYTHON) -m venv .venv
-	PIP_CONSTRAINT=$(CURDIR)/constraints.txt $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,sweep]'
+	PIP_CONSTRAINT=$(CURDIR)/constraints.txt $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,sweep,docs]'
 	touch $@
 
 clean:
