@@ -3,7 +3,7 @@
 Sample k therefore gets the same numbers whatever the size of its batch, its neighbours or the number of devices, and a
 training resumed at step n needs no saved generator.
 
-On the CPU the numbers come from numpy's PCG64DXSM, which jumps in no time to where sample `first` begins, so any
+On the CPU the numbers come from numpy's PCG64DXSM, which jumps at no cost to where a sample begins, so any
 contiguous range of samples is one draw. Two 32-bit integers make two normals by the Box-Muller transform.
 On CUDA they come from torch's Philox in blocks of fixed size. The two differ from each other; each is reproducible.
 """
@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+
+from scoresde.errors import require
 
 _BLOCK = 64  # samples that share one CUDA generator; a constant, since it defines the numbers
 
@@ -36,11 +38,17 @@ class _Key(np.random.bit_generator.ISeedSequence):
         return int.from_bytes(self.digest[:8], "little") >> 1
 
 
-def _raw(key: _Key, start: int, count: int) -> np.ndarray:
-    """64-bit words number start ... start + count - 1 of the stream that belongs to `key`."""
+def _raw(key: _Key, rows: range, width: int) -> np.ndarray:
+    """The 64-bit words (len(rows), width) of some rows of the stream that belongs to `key`; each row has `width`."""
     generator = np.random.PCG64DXSM(key)  # type: ignore[arg-type]  # the stubs know one kind of seed only
-    generator.advance(start)
-    return generator.random_raw(count)
+    generator.advance(rows.start * width)
+    if rows.step == 1:
+        return generator.random_raw(len(rows) * width).reshape(-1, width)
+    words = np.empty((len(rows), width), dtype=np.uint64)
+    for row in words:
+        row[:] = generator.random_raw(width)
+        generator.advance((rows.step - 1) * width)
+    return words
 
 
 def _box_muller(words: np.ndarray) -> Tensor:
@@ -57,33 +65,45 @@ def _box_muller(words: np.ndarray) -> Tensor:
     return z
 
 
-def _normal_cpu(key: _Key, first: int, count: int, size: int) -> Tensor:
-    pairs = (size + 1) // 2
-    return _box_muller(_raw(key, first * pairs, count * pairs).reshape(count, pairs))[:, :size]
+def _normal_cpu(key: _Key, rows: range, size: int) -> Tensor:
+    return _box_muller(_raw(key, rows, (size + 1) // 2))[:, :size]
 
 
-def _normal_blocks(
-    seed: int, purpose: str, step: int, first: int, count: int, size: int, device: torch.device
-) -> Tensor:
-    blocks = range(first // _BLOCK, (first + count - 1) // _BLOCK + 1)
+def _normal_blocks(seed: int, purpose: str, step: int, rows: range, size: int, device: torch.device) -> Tensor:
+    blocks = range(rows[0] // _BLOCK, rows[-1] // _BLOCK + 1)
     parts = []
     for block in blocks:
         generator = torch.Generator(device).manual_seed(_Key(seed, purpose, step, block).integer())
         parts.append(torch.randn(_BLOCK, size, generator=generator, device=device))
-    return torch.cat(parts)[first - blocks.start * _BLOCK :][:count]
+    first = rows.start - blocks.start * _BLOCK
+    return torch.cat(parts)[first :: rows.step][: len(rows)]
 
 
 @dataclass(frozen=True)
 class Noise:
-    """The random numbers of samples `first`, `first` + 1, ... of one seed.
+    """The random numbers of some samples of a seed.
+
+        Noise(seed, range(500, 1000)).normal(...)  ==  Noise(seed).normal(...)[500:1000]
 
     Args:
         seed: any integer.
-        first: index of the first sample of the batch among all samples of this seed.
+        rows: the indices of the samples, a range of step >= 1; None for 0, 1, 2, ..., as many as are asked for.
+
+    Raises:
+        InputError: rows is not such a range; from a draw whose size is not that of rows.
     """
 
     seed: int
-    first: int = 0
+    rows: range | None = None
+
+    def __post_init__(self) -> None:
+        valid = self.rows is None or (isinstance(self.rows, range) and self.rows.step >= 1 and self.rows.start >= 0)
+        require(valid, "rows", self.rows, "give a rising range of indices >= 0, such as range(500, 1000)")
+
+    def _rows(self, count: int) -> range:
+        rows = range(count) if self.rows is None else self.rows
+        require(len(rows) == count, "rows", self.rows, f"give as many as are drawn, {count}")
+        return rows
 
     def normal(
         self,
@@ -94,19 +114,38 @@ class Noise:
         dtype: torch.dtype = torch.float32,
     ) -> Tensor:
         """Standard normal numbers of shape (B, *event); the same for every dtype, up to the rounding of float32."""
-        count, size, device = shape[0], math.prod(shape[1:]), torch.device(device)
-        if count == 0:
+        rows, size, device = self._rows(shape[0]), math.prod(shape[1:]), torch.device(device)
+        if len(rows) == 0:
             return torch.empty(tuple(shape), device=device, dtype=dtype)
         if device.type == "cpu":
-            z = _normal_cpu(_Key(self.seed, purpose, step), self.first, count, size)
+            z = _normal_cpu(_Key(self.seed, purpose, step), rows, size)
         else:
-            z = _normal_blocks(self.seed, purpose, step, self.first, count, size, device)
+            z = _normal_blocks(self.seed, purpose, step, rows, size, device)
         return z.reshape(tuple(shape)).to(dtype)
 
-    def uniform(self, purpose: str, step: int, count: int) -> Tensor:
-        """Uniform numbers in [0, 1) of shape (B,), float64, on the CPU."""
-        words = _raw(_Key(self.seed, purpose, step), self.first, count)
-        return torch.from_numpy((words >> np.uint64(11)).astype(np.float64) * 2.0**-53)
+    def uniform(self, purpose: str, step: int, shape: int | Sequence[int]) -> Tensor:
+        """Uniform numbers in [0, 1) of shape (B,) or (B, *event), float64, on the CPU."""
+        shape = (shape,) if isinstance(shape, int) else tuple(shape)
+        words = _raw(_Key(self.seed, purpose, step), self._rows(shape[0]), math.prod(shape[1:]))
+        return torch.from_numpy((words >> np.uint64(11)).astype(np.float64) * 2.0**-53).reshape(shape)
+
+
+def parts(rows: range, count: int) -> list[range]:
+    """Cut a batch into `count` interleaved parts: sample i belongs to part i mod count.
+
+    Micro-batches and processes share a batch in this way, so that each sees all noise levels of a stratified batch.
+    """
+    return [rows[k::count] for k in range(count)]
+
+
+def chunks(rows: range, size: int) -> list[range]:
+    """Cut samples into runs of at most `size` in order, for memory."""
+    return [rows[k : k + size] for k in range(0, len(rows), size)]
+
+
+def take(x: Tensor, rows: range) -> Tensor:
+    """The given rows of x (B, ...), as a view."""
+    return x[rows.start : rows.stop : rows.step]
 
 
 def permutation(seed: int, purpose: str, step: int, n: int) -> Tensor:

@@ -68,7 +68,7 @@ def test_a_brownian_path_has_independent_increments_of_the_right_variance():
 
 
 def test_a_brownian_path_is_the_same_in_any_order_and_batch():
-    forward, backward = (BrownianPath(Noise(0, first), (n, 2), "cpu") for first, n in ((0, 8), (5, 3)))
+    forward, backward = (BrownianPath(Noise(0, rows), (len(rows), 2), "cpu") for rows in (range(8), range(5, 8)))
     ticks = [1, 77, 4096, 65_535]
     values = {t: forward.at(t) for t in ticks}
     for t in reversed(ticks):

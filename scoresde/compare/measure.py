@@ -22,7 +22,7 @@ from scoresde.compare.rows import Comparison, Row
 from scoresde.data import Dataset
 from scoresde.errors import InputError
 from scoresde.model import Model
-from scoresde.noise import Noise
+from scoresde.noise import Noise, chunks
 from scoresde.sampling import DDIM, Sampler, Tuned
 
 SHOWN = 400  # samples kept for pictures
@@ -198,9 +198,8 @@ class Race:
     def _repeat(self, row: Row, sampler: Sampler, model: Model, i: int) -> None:
         """The samples of seed number i, their time and figures."""
         plan, parts, seconds = self.plan, [], 0.0
-        for first in range(0, plan.n, plan.batch_size):
-            noise = Noise(self._seeds[i], first)
-            x, spent, asked = self._draw(sampler, model, min(plan.batch_size, plan.n - first), noise)
+        for rows in chunks(range(plan.n), plan.batch_size):
+            x, spent, asked = self._draw(sampler, model, rows, Noise(self._seeds[i], rows))
             parts.append(x)
             seconds += spent
             row.stochastic |= asked
@@ -215,9 +214,9 @@ class Race:
         for name, value in figures.items():
             row.figures.setdefault(name, []).append(value)
 
-    def _draw(self, sampler: Sampler, model: Model, n: int, noise: Noise) -> tuple[Tensor, float, bool]:
+    def _draw(self, sampler: Sampler, model: Model, rows: range, noise: Noise) -> tuple[Tensor, float, bool]:
         """A batch, the seconds it took, and whether it needed noise."""
-        start, model = self._start(model, n, noise), model.of_samples(torch.arange(noise.first, noise.first + n))
+        start, model = self._start(model, len(rows), noise), model.of_samples(torch.tensor(rows))
         shared = SharedNoise(noise, model.sde, sampler.times(model))
         source: Any = noise if sampler.solver.adaptive else shared
         done = model.evaluations

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from scoresde.errors import InputError, require
 from scoresde.model import Model
-from scoresde.noise import Noise
+from scoresde.noise import Noise, chunks
 from scoresde.sampling.auto import Auto
 from scoresde.sampling.corrector import Corrector
 from scoresde.sampling.grid import Grid
@@ -122,23 +122,24 @@ class Sampler:
         """Yield the samples in batches, so that memory stays bounded; arguments as for `sample`."""
         require(n >= 1, "n", n, "give an integer >= 1")
         require(batch_size >= 1, "batch_size", batch_size, "give an integer >= 1")
-        for first in range(0, n, batch_size):
-            yield self._batch(model, event_shape, min(batch_size, n - first), Noise(seed, first), dtype, on_step)
+        for rows in chunks(range(n), batch_size):
+            yield self._batch(model, event_shape, rows, Noise(seed, rows), dtype, on_step)
 
     def _batch(
         self,
         model: Model,
         event_shape: Sequence[int],
-        n: int,
+        rows: range,
         noise: Noise,
         dtype: torch.dtype,
         on_step: Callable[[int], None] | None,
     ) -> Samples:
+        n = len(rows)
         training, before, began = model.training, model.evaluations, time.perf_counter()
         model.eval()
         try:
             with torch.no_grad():
-                mine = model.of_samples(torch.arange(noise.first, noise.first + n))
+                mine = model.of_samples(torch.tensor(rows))
                 start = self.prior(model, event_shape, n, noise, dtype)
                 for _, x in self.path(mine, start, noise):  # noqa: B007 - the last one is the sample
                     if on_step is not None:

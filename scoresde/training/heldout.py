@@ -29,7 +29,7 @@ def heldout_loss(loss: Loss, model: ScoreModel, data: Tensor, batch_size: int, c
         first = batch * batch_size
         rows = index[first : first + batch_size]
         x0, told = data[rows].to(device), None if cond is None else cond[rows].to(device)
-        noise = Noise(_SEED, first)
+        noise = Noise(_SEED, range(first, first + batch_size))
         strata = permutation(_SEED, "heldout", batch, batch_size)
         u = (strata + noise.uniform("heldout time", 0, batch_size)) / batch_size
         eps = noise.normal("heldout", 0, x0.shape, device)

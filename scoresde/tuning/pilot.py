@@ -69,7 +69,7 @@ class Pilot:
     def of(cls, model: Model, event_shape: Sequence[int], seed: int, first: int, n: int, fine: int) -> "Pilot":
         sampler = Sampler(RungeKutta("rk4", "noise_share"), steps=fine)
         with torch.no_grad():
-            x = sampler.prior(model, event_shape, n, Noise(seed, first))
+            x = sampler.prior(model, event_shape, n, Noise(seed, range(first, first + n)))
             pilot = cls(x, torch.empty_like(x), first)
             for rows in torch.split(torch.arange(n), _BATCH):
                 *_, (_, end) = sampler.path(pilot.told(model, rows), x[rows], Noise(seed))
