@@ -62,7 +62,7 @@ class Batches:
             batch = self._data.read({(first, size): self._index(first, size) for first in following})
         batch = batch.to(self._device, non_blocking=True)
         if self._flip:
-            chosen = Noise(self._seed, position).uniform("flip", 0, size) < 0.5
+            chosen = Noise(self._seed, range(position, position + size)).uniform("flip", 0, size) < 0.5
             batch = torch.where(chosen.to(self._device)[:, None, None, None], batch.flip(-1), batch)
         return batch
 
