@@ -1,0 +1,77 @@
+"""Runs and comparisons written by earlier versions still load, resume, sample to the same numbers, and are collected.
+
+tests/fixtures/<commit> was written by the program at that commit and is never written again:
+`run` is a training of 60 steps with a tuned grid and samples, `resumed.safetensors` its average after 90 steps,
+`classes` a training with classes, `compare` a comparison.
+"""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from scoresde import load
+from scoresde.cli.main import main
+
+OLD = Path(__file__).parent / "fixtures" / "d14582e"
+
+
+@pytest.fixture
+def old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy in the working directory."""
+    shutil.copytree(OLD, tmp_path / "old")
+    monkeypatch.chdir(tmp_path / "old")
+    return tmp_path / "old"
+
+
+def samples(folder: Path) -> np.ndarray:
+    with np.load(folder / "samples.npz", allow_pickle=False) as archive:
+        return archive["samples"]
+
+
+@pytest.mark.parametrize("name", ["run", "classes"])
+@pytest.mark.parametrize(("weights", "file"), [("ema", "ema"), ("raw", "model")])
+def test_a_run_loads_with_the_same_weights(name: str, weights: str, file: str) -> None:
+    run = load(OLD / name, device="cpu", weights=weights)
+    (stored,) = (OLD / name).glob(f"checkpoints/*/{file}.safetensors")
+    expected = torch.cat([tensor.flatten() for tensor in load_file(stored).values()])
+    found = torch.cat([tensor.flatten() for tensor in run.model.state_dict().values()])
+    assert torch.equal(found.sort().values, expected.sort().values)  # whatever they are called today
+
+
+@pytest.mark.parametrize("solver", ["heun", "ancestral", "unipc_2", "tuned"])
+def test_a_run_gives_the_same_samples(solver: str, old: Path) -> None:
+    typed = ["run=run", "n=8", "device=cpu", f"solver={solver}", "sampler.steps=5", "out=new"]
+    assert main(["sample", *typed]) == 0
+    np.testing.assert_allclose(samples(old / "new"), samples(OLD / "run" / "samples" / solver), rtol=0, atol=1e-6)
+
+
+def test_a_run_with_classes_gives_the_same_samples(old: Path) -> None:
+    typed = ["run=classes", "n=6", "device=cpu", "solver=dpmpp_2m", "sampler.steps=5", "label=[3,7]", "guidance=2"]
+    assert main(["sample", *typed, "out=new"]) == 0
+    assert np.array_equal(samples(old / "new"), samples(OLD / "classes" / "samples" / "labels"))
+
+
+def test_a_run_resumes_to_the_same_weights(old: Path) -> None:
+    assert main(["train", "run=run", "trainer.steps=90", "trainer.checkpoint_every=90"]) == 0
+    expected = load_file(OLD / "resumed.safetensors")
+    found = load_file(old / "run" / "checkpoints" / "step-00000090" / "ema.safetensors")
+    for (_, mine), (_, theirs) in zip(sorted(found.items()), sorted(expected.items()), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-6)
+
+
+def test_a_run_with_classes_resumes(old: Path) -> None:
+    assert main(["train", "run=classes", "trainer.steps=22"]) == 0
+    assert load("classes", device="cpu").step == 22
+
+
+@pytest.mark.parametrize(("folder", "rows"), [("compare", 6), ("run", 3), ("run/samples", 4)])
+def test_results_are_collected(folder: str, rows: int, old: Path) -> None:
+    assert main(["compare", f"folder={folder}", "logger=none", "out=new"]) == 0
+    results = json.loads((old / "new" / "results.json").read_text())
+    assert len(results["rows"]) == rows
+    assert all(row["error"] is None for row in results["rows"])
