@@ -351,7 +351,7 @@ def test_unknown_keys_are_found_before_torch_is_imported():
         ("seed=0,1", "seed=0,1: several values; add -m to run each of them, or write seed=[0,1] for one list"),
         ("sde.beta_min=${nothing}", "sde.beta_min: Interpolation key 'nothing' not found"),
         ("model=custom", "model.net._target_: not given; name your network: model.net._target_=mypackage.MyNet"),
-        ("+foo=1", "foo: no such key (keys: seed, device, run"),
+        ("+foo=1", "foo: no such key (keys: "),
         ("++sed=1", "sed: no such key; did you mean seed? (keys: "),
         ("~sde", "sde: it was deleted, and this command needs it"),
         ("metrics=null", "metrics=null: "),
@@ -426,7 +426,7 @@ def test_several_settings_together(here, capsys, typed, line):
 @pytest.mark.parametrize(
     ("typed", "line"),
     [
-        ([], "run: not given; give the folder that scoresde train has made"),
+        ([], "run: not given; give a folder made by scoresde train"),
         (["run=nowhere"], "run: there is no folder nowhere"),
         (["run=nowhere", "steps=3"], "steps: no such key; did you mean sampler.steps?"),
         (["run=nowhere", "solver=huen"], "solver=huen: solver has no option huen; did you mean heun? (options: "),

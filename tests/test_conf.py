@@ -16,12 +16,12 @@ from support import write_mnist
 from scoresde import InputError
 from scoresde.build import RUNTIME, TARGET, check, resolve
 from scoresde.cli.arguments import flags_first
-from scoresde.cli.compare import KEYS
-from scoresde.cli.main import config_folder, main
-from scoresde.cli.settings import without_path
+from scoresde.cli.command import all_commands, config_folder
+from scoresde.cli.commands.sample import without_path
+from scoresde.cli.main import main
 
 CONF = Path(__file__).parents[1] / "conf"
-FILES = sorted(p.relative_to(CONF).with_suffix("").as_posix() for p in CONF.rglob("*.yaml") if p.parent.name != "help")
+FILES = sorted(p.relative_to(CONF).with_suffix("").as_posix() for p in CONF.rglob("*.yaml"))
 GROUPS = [f for f in FILES if "/" in f]
 PRESETS = ("experiment", "debug")
 ELSEWHERE = ("solver", "grid", "corrector", "problem")  # groups that are no part of a training by themselves
@@ -97,10 +97,10 @@ def test_says_what_it_is_and_where_it_goes(file):
         assert lines[0] == f"# @package {headers[0]}"
 
 
-@pytest.mark.parametrize("command", ["train", "sample"])
-def test_the_commands_list_every_argument_of_a_sampler(command):
-    cfg = composed(command)
-    samplers = cfg["samplers"].values() if command == "train" else [without_path(cfg["sampler"])[0]]
+@pytest.mark.parametrize("name", ["train", "sample"])
+def test_the_commands_list_every_argument_of_a_sampler(name):
+    cfg = composed(name)
+    samplers = cfg["samplers"].values() if name == "train" else [without_path(cfg["sampler"])[0]]
     for sampler in samplers:
         assert set(sampler) - {TARGET} == set(parameters(sampler))
         assert sampler["eta"] is None
@@ -151,22 +151,28 @@ def test_every_choice_of_a_comparison_passes_the_checks(option):
     cfg = composed("compare", f"{group}={name}", *extra)
     check({k: 1.0 if v == "measured" else v for k, v in cfg[group].items()}, group)
     check(cfg["reference"], "reference")
-    assert set(cfg) == set(KEYS)
 
 
-@pytest.mark.parametrize("command", ["train", "sample", "compare", "tune", "ema", "doctor", "convert"])
-def test_help_lists_groups_and_ten_examples_that_compose(command, capsys):
-    assert main([command, "--help"]) == 0
+@pytest.mark.parametrize("row", all_commands(), ids=lambda row: row.name)
+def test_a_command_and_its_configuration_have_the_same_keys(row):
+    assert set(composed(row.name)) == set(row.keys)
+
+
+@pytest.mark.parametrize("row", all_commands(), ids=lambda row: row.name)
+def test_help_lists_groups_and_ten_examples_that_compose(row, capsys):
+    assert main([row.name, "--help"]) == 0
     text = capsys.readouterr().out
-    for group in {f.split("/")[0] for f in GROUPS if command not in ("tune", "ema")}:  # which have none
-        assert re.search(rf"^{group}: \w", text, re.MULTILINE)
-    examples = [line.split() for line in text.splitlines() if line.startswith(f"  scoresde {command}")]
-    assert len(examples) == 10
-    for example in examples:
-        settings = [word.strip("'").partition("=") for word in example[2:] if "=" in word]
+    assert row.summary in text
+    defaults = [str(entry) for entry in yaml.safe_load((CONF / f"{row.name}.yaml").read_text())["defaults"]]
+    for group in {f.split("/")[0] for f in GROUPS}:
+        chosen = any(f"'{group}'" in entry or f"'{group}@" in entry for entry in defaults)
+        assert not chosen or re.search(rf"^  {group}: \w", text, re.MULTILINE)
+    assert len(row.examples) == 10
+    for example in row.examples:
+        settings = [word.strip("'").partition("=") for word in example.split()[2:] if "=" in word]
         for end in (0, -1):  # of the values of a sweep
             typed = [f"{k}={v}" if v[0] == "[" else f"{k}={v.split(',')[end]}" for k, _, v in settings]
-            composed(command, *flags_first(typed))
+            composed(row.name, *flags_first(typed))
 
 
 @pytest.fixture

@@ -1,11 +1,13 @@
 """What every command does around its work: plain configuration in, failures of single jobs of a sweep out."""
 
+from __future__ import annotations
+
 import json
 import os
 import traceback
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
@@ -15,6 +17,9 @@ from omegaconf.errors import OmegaConfBaseException
 from scoresde.build import did_you_mean
 from scoresde.cli.failures import VARIABLE, TaskFailed
 from scoresde.errors import InputError
+
+if TYPE_CHECKING:
+    from scoresde.cli.command import Command
 
 
 def sweeping() -> bool:
@@ -36,36 +41,32 @@ def varied() -> list[str]:
     return [o for o in overrides() if o not in common and not o.startswith("~")]
 
 
-def run_job(work: Callable[[dict[str, Any]], float | None], cfg: DictConfig, keys: tuple[str, ...]) -> float | None:
-    """Call `work` with the configuration as plain values.
+def run_job(command: Command, cfg: DictConfig) -> float | None:
+    """Call the work of a command with its settings and the configuration as plain values.
 
-    In a sweep a failure is written down and the other jobs run: Hydra's own sweeper needs to know nothing of it, others
-    (Optuna) get the exception, as a failed trial.
-
-    Args:
-        work: the task; may return the figure that a sweeper should minimise.
-        cfg: what Hydra composed.
-        keys: the keys that this command has at the top.
+    In a sweep a failure is recorded and the other jobs run: Hydra's own sweeper is not informed, others (Optuna) get
+    the exception, as a failed trial.
     """
     try:
-        return work(plain(cfg, keys))
+        values = plain(cfg, command.keys)
+        return command.work(command.settings.of(values), values)
     except Exception as error:
         if not sweeping():
             raise TaskFailed from error
-        if not isinstance(error, InputError):
+        fixable = isinstance(error, InputError)
+        if not fixable:
             traceback.print_exc()
-        mendable = isinstance(error, InputError)
-        note_failure(str(error) if mendable else f"{type(error).__name__}: {error}", mendable)
+        note_failure(str(error) if fixable else f"{type(error).__name__}: {error}", fixable)
         if "BasicSweeper" not in HydraConfig.get().sweeper["_target_"]:
             raise
     return None
 
 
-def plain(cfg: DictConfig, keys: tuple[str, ...]) -> dict[str, Any]:
+def plain(cfg: DictConfig, keys: Sequence[str]) -> dict[str, Any]:
     """The configuration as plain values, complete and resolved.
 
     Raises:
-        InputError: a value that must be given is not, a key is unknown or was deleted, a reference leads nowhere.
+        InputError: a required value is missing, a key is unknown or was deleted, or a reference leads nowhere.
     """
     try:
         for key in sorted(OmegaConf.missing_keys(cfg)):
@@ -84,13 +85,13 @@ def plain(cfg: DictConfig, keys: tuple[str, ...]) -> dict[str, Any]:
 
 
 _EXAMPLES = {
-    "run": "; give the folder that scoresde train has made, such as run=runs/NAME",
+    "run": "; give a folder made by scoresde train, such as run=runs/NAME",
     "model.net._target_": "; name your network: model.net._target_=mypackage.MyNet allow=[mypackage]",
 }
 
 
-def note_failure(message: str, mendable: bool) -> None:
-    """Write down how this job of a sweep failed, and whether the person at the keyboard can mend it."""
-    row = {"job": HydraConfig.get().job.num, "overrides": " ".join(varied()), "input": mendable, "message": message}
+def note_failure(message: str, fixable: bool) -> None:
+    """Record how this job of a sweep failed, and whether the user can fix it."""
+    row = {"job": HydraConfig.get().job.num, "overrides": " ".join(varied()), "input": fixable, "message": message}
     with Path(os.environ[VARIABLE]).open("a", encoding="utf-8") as file:  # one write: jobs may run at the same time
         file.write(json.dumps(row) + "\n")

@@ -12,10 +12,10 @@ from tqdm import tqdm
 
 from scoresde import runs
 from scoresde.build import build, check
+from scoresde.cli.commands.compare import CompareSettings
 from scoresde.cli.compare_report import finish
-from scoresde.cli.contestants import contestants, sdes
 from scoresde.cli.jobs import sweeping, varied
-from scoresde.cli.settings import CompareSettings
+from scoresde.cli.sampler_entries import contestants, sdes
 from scoresde.compare import Plan, Problem, Race, Reference, Trained
 from scoresde.compare.rows import Comparison, best, write
 from scoresde.errors import InputError, require
@@ -26,13 +26,12 @@ _GIVE = "give run=FOLDER of a trained run, problem=mixture_2d (or another exact 
 _BAR = "{desc}: {percentage:3.0f}%|{bar}| [{elapsed}, {remaining} left]"
 
 
-def compare(cfg: dict[str, Any]) -> float | None:
+def compare(settings: CompareSettings, cfg: dict[str, Any]) -> float | None:
     """Compare as configured; returns the lowest distance to real data, which a sweeper should minimise.
 
     Raises:
         InputError: something in the configuration cannot be had; a folder is made only after all is checked.
     """
-    settings: CompareSettings = CompareSettings.of(cfg)
     given = [k for k in ("run", "problem", "folder") if cfg[k]]
     if len(given) != 1:
         raise InputError(

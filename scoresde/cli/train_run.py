@@ -18,10 +18,10 @@ from torch import Tensor
 from scoresde import runs
 from scoresde.build import TARGET, build, check, resolve
 from scoresde.cli import initial, report
+from scoresde.cli.commands.train import TrainSettings
 from scoresde.cli.initial import Initial
 from scoresde.cli.jobs import overrides, sweeping, varied
 from scoresde.cli.resume import MEASURED, get, merge, put
-from scoresde.cli.settings import TrainSettings
 from scoresde.data import Dataset
 from scoresde.errors import InputError, require
 from scoresde.guidance import conditioned

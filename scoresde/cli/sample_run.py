@@ -13,11 +13,11 @@ from torch import Tensor
 
 from scoresde import runs
 from scoresde.build import build, check
+from scoresde.cli.commands.sample import SampleSettings
 from scoresde.cli.jobs import sweeping
 from scoresde.cli.path import draw_path
 from scoresde.cli.progress import draw
 from scoresde.cli.report import picture
-from scoresde.cli.settings import SampleSettings, without_path
 from scoresde.cli.stream import ArchiveWriter, TableWriter
 from scoresde.errors import InputError
 from scoresde.model import Model
@@ -27,14 +27,17 @@ from scoresde.sampling import Sampler
 _KEPT = 2000  # samples kept in memory for the picture
 
 
-def sample(cfg: dict[str, Any]) -> None:
+def sample(settings: SampleSettings, arguments: Any, path: bool) -> None:
     """Draw samples from a run and write them, with a picture and a summary, into a folder of their own.
 
+    Args:
+        settings: of the command.
+        arguments: the configuration of the sampler.
+        path: draw the path from noise to data too.
+
     Raises:
-        InputError: something in the configuration cannot be had; no folder is left behind then.
+        InputError: something in the configuration is not possible; no folder is left behind then.
     """
-    settings: SampleSettings = SampleSettings.of(cfg)
-    arguments, path = without_path(cfg["sampler"])
     check(arguments, "sampler", settings.packages, Sampler)
     sampler: Sampler = build(arguments, "sampler", settings.packages, Sampler, run=Path(settings.run))
     run = runs.load(settings.run, settings.checkpoint, settings.device, settings.weights, settings.packages)

@@ -1,4 +1,4 @@
-"""The doctor's visit: an SDE and data from a configuration or a run, a table in the terminal, a file if asked for."""
+"""Checks of an SDE and data from a configuration or a run: a table in the terminal, and a file if asked for."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from hydra.core.hydra_config import HydraConfig
 
 from scoresde import runs
 from scoresde.build import TARGET, build, check, resolve
+from scoresde.cli.commands.doctor import DoctorSettings
 from scoresde.cli.jobs import overrides, sweeping
 from scoresde.cli.resume import MEASURED, get, put
-from scoresde.cli.settings import DoctorSettings
 from scoresde.data import Dataset
 from scoresde.doctor import Finding, examine
 from scoresde.errors import InputError
@@ -25,13 +25,12 @@ from scoresde.sde import SDE
 _NARROWEST = 60  # columns of text below which wrapping would be worse than long lines
 
 
-def doctor(cfg: dict[str, Any]) -> int:
+def doctor(settings: DoctorSettings, cfg: dict[str, Any]) -> int:
     """Examine the SDE against the data and print a line for each finding; returns how many are wrong.
 
     Raises:
         InputError: something in the configuration cannot be had; no file is written then.
     """
-    settings: DoctorSettings = DoctorSettings.of(cfg)
     out = None if settings.out is None else _free(Path(settings.out))
     if settings.run is not None:
         cfg = _of_run(Path(settings.run))

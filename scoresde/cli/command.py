@@ -1,0 +1,155 @@
+"""What a command is: one row, from which its help, its keys, its checks and its place in the overview follow."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import pkgutil
+import re
+import textwrap
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import scoresde
+from scoresde.build import did_you_mean
+from scoresde.cli.settings import Settings
+from scoresde.errors import InputError
+
+_FLAGS = """\
+flags:
+  -m, --multirun   run all combinations of values separated by commas, such as seed=0,1
+  --cfg job        print the configuration and stop
+"""
+
+
+@dataclass(frozen=True)
+class Command:
+    """A subcommand; its configuration is conf/<name>.yaml.
+
+    Args:
+        module: `__name__` of the module in `scoresde.cli.commands`; its last part is the name.
+        text: `__doc__` of that module, its help: the summary in one line, the usage, and examples, of which the first
+            two are also in the overview.
+        settings: class of the single values at the top of the configuration.
+        groups: the other keys there.
+        work: called as `work(settings, cfg)` with the configuration as plain values; returns the number that a sweeper
+            should minimise, or None.
+        rank: place in the overview.
+        makes_folders: whether each call makes a folder in runs/, which a sweep collects in one.
+    """
+
+    module: str
+    text: str | None
+    settings: type[Settings]
+    groups: Sequence[str]
+    work: Callable[[Any, dict[str, Any]], float | None]
+    rank: int
+    makes_folders: bool = False
+
+    @property
+    def name(self) -> str:
+        """The word after `scoresde`."""
+        return self.module.rpartition(".")[2]
+
+    @property
+    def summary(self) -> str:
+        """What it does, in one line."""
+        first = (self.text or "").partition("\n")[0].rstrip(".")
+        return first[:1].lower() + first[1:]
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """All keys at the top of the configuration."""
+        return (*(f.name for f in dataclasses.fields(self.settings)), *self.groups)
+
+    @property
+    def examples(self) -> list[str]:
+        """The lines of the help that show a call."""
+        return re.findall(rf"^  (scoresde {self.name} .*|scoresde {self.name})$", self.text or "", re.MULTILINE)
+
+    def help(self) -> str:
+        """What `scoresde <name> --help` prints."""
+        usage, _, examples = (self.text or "").partition("\n")[2].strip().partition("examples")
+        groups = [_wrapped(f"{group}: {', '.join(options(group))}") for group in self._groups()]
+        listed = "groups, for group=option:\n{}\n\n".format("\n".join(groups)) if groups else ""
+        return f"scoresde {self.name}: {self.summary}\n\n{usage}{listed}examples{examples}\n\n{_FLAGS}"
+
+    def _groups(self) -> list[str]:
+        """The groups from which options can be chosen, those of samplers last."""
+        defaults = (config_folder() / f"{self.name}.yaml").read_text(encoding="utf-8").partition("\n\n")[0]
+        named = re.findall(r"^  - (?:optional )?(\w+)(?:@[\w.]+)?:", defaults, re.MULTILINE)
+        return sorted({name for name in named if (config_folder() / name).is_dir()} | self._named_in_lists())
+
+    def _named_in_lists(self) -> set[str]:
+        return {"solver"} if "solvers" in self.keys else set()
+
+
+def config_folder() -> Path:
+    """Where the YAML files are: inside an installed package, else at the top of the repository."""
+    package = Path(scoresde.__file__).resolve().parent
+    return package / "conf" if (package / "conf").is_dir() else package.parent / "conf"
+
+
+def options(group: str) -> list[str]:
+    """The names of the YAML files of a group."""
+    return sorted(p.stem for p in (config_folder() / group).glob("*.yaml"))
+
+
+def names() -> list[str]:
+    """The names of all commands, in alphabetical order."""
+    from scoresde.cli import commands
+
+    return sorted(module.name for module in pkgutil.iter_modules(commands.__path__))
+
+
+def command(name: str) -> Command:
+    """The command of this name.
+
+    Raises:
+        InputError: there is none; names the nearest.
+    """
+    if name not in names():
+        near = did_you_mean(name, names(), "scoresde ")
+        raise InputError(f"{name}: no such command{near} (commands: {', '.join(c.name for c in all_commands())})")
+    found: Command = importlib.import_module(f"scoresde.cli.commands.{name}").COMMAND
+    return found
+
+
+def all_commands() -> list[Command]:
+    """Every command, in the order of the overview."""
+    return sorted((command(name) for name in names()), key=lambda c: c.rank)
+
+
+def overview() -> str:
+    """What `scoresde --help` prints."""
+    rows = all_commands()
+    lines = [f"  {c.name:<9}{c.summary}" for c in rows]
+    examples = [_aligned(line) for c in rows for line in c.examples[:2]]
+    return _OVERVIEW.format(commands="\n".join(lines), examples="\n".join(examples))
+
+
+def _aligned(example: str) -> str:
+    call, *words = re.split(r"  +", example)
+    return f"  {call:<63}{''.join(words)}".rstrip()
+
+
+def _wrapped(line: str) -> str:
+    return textwrap.fill(line, 120, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False)
+
+
+_OVERVIEW = """\
+scoresde: score-based generative modelling with stochastic differential equations
+
+usage: scoresde COMMAND [key=value ...]
+
+commands:
+{commands}
+
+examples, where RUN is a folder made by scoresde train:
+{examples}
+
+  scoresde COMMAND --help    what can be set, with ten examples
+  scoresde --version
+"""

@@ -1,0 +1,69 @@
+"""Compare samplers on a trained run or on an exact problem, from the same noise.
+
+usage: scoresde compare run=FOLDER|problem=NAME|folder=FOLDER [key=value ...] [-m]
+
+A sampler is SOLVER[+CORRECTOR][@GRID] with names of the groups below, such as reverse_diffusion+langevin@karras.
+A budget is network evaluations per sample. The result is a folder with report.html, results.csv and results.json.
+
+examples, where RUN is a folder made by scoresde train:
+  scoresde compare run=runs/RUN                                    which solver for how many evaluations
+  scoresde compare problem=mixture_2d                              an exact score, nothing to train
+  scoresde compare problem=digits budgets=[10,20] sde=edm          exact endpoints that are images
+  scoresde compare problem=mixture_2d sdes=[vp,edm] solvers=[heun,dpmpp_2m]
+  scoresde compare run=runs/RUN solvers=[heun,heun@karras,heun@time] budgets=[9,19,39]
+  scoresde compare run=runs/RUN solvers=[{solver:ddim,eta:1},ddim] seeds=16
+  scoresde compare run=runs/RUN solvers=[torchdiffeq] tolerances=[1e-2,1e-3,1e-4]
+  scoresde compare run=runs/RUN metrics=[distances,frechet] metrics.frechet.features._target_=my.Net allow=[my]
+  scoresde compare run=runs/RUN label=[0,1] guidance=2             of these classes, if trained with classes
+  scoresde compare folder=runs/SWEEP                               the results of a sweep in one table
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from scoresde.cli.command import Command
+from scoresde.cli.settings import ConditionSettings, DrawSettings
+from scoresde.errors import require
+
+
+@dataclass(frozen=True)
+class CompareSettings(DrawSettings, ConditionSettings):
+    """What is compared, how often, and where the result goes."""
+
+    run: str | None
+    folder: str | None
+    out: str | None
+    budgets: int | list[int]
+    tolerances: float | list[float]
+    seeds: int
+    checkpoint: str | int
+    weights: str
+    batch_size: int
+    dtype: Literal["float32", "float64"]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.batch_size >= 1, "batch_size", self.batch_size, "give an integer >= 1")
+        require(all(t > 0 for t in self.all_tolerances), "tolerances", self.tolerances, "give numbers > 0")
+
+    @property
+    def all_budgets(self) -> list[int]:
+        """The budgets as a list, also where one was given."""
+        return self.budgets if isinstance(self.budgets, list) else [self.budgets]
+
+    @property
+    def all_tolerances(self) -> list[float]:
+        """The tolerances as a list, also where one was given."""
+        return self.tolerances if isinstance(self.tolerances, list) else [self.tolerances]
+
+
+def _work(settings: CompareSettings, cfg: dict[str, Any]) -> float | None:
+    from scoresde.cli.compare_run import compare  # imports torch
+
+    return compare(settings, cfg)
+
+
+GROUPS = ("problem", "solvers", "sde", "sdes", "reference", "sampler", "metrics", "logger")
+COMMAND = Command(__name__, __doc__, CompareSettings, GROUPS, _work, rank=3, makes_folders=True)

@@ -1,0 +1,87 @@
+"""Make a run from the weights of other projects, or a diffusers folder from a run.
+
+usage: scoresde convert file=FILE out=FOLDER [config=FILE] [sde=OPTION] [model=OPTION] [key=value ...]
+       scoresde convert run=FOLDER to=diffusers out=FOLDER
+
+FILE is a checkpoint of score_sde_pytorch, a state dict of EDM's networks or of guided-diffusion, or a folder of
+diffusers. What its weights tell is inferred; the rest comes from config=, the original's configuration as JSON or
+YAML, or from sde= and model=. A report says which is which. Pickles that hold code are refused.
+
+examples:
+  scoresde convert file=checkpoint_24.pth config=ncsnpp.json out=runs/ncsnpp
+  scoresde convert run=runs/ddpm to=diffusers out=exported
+  scoresde convert file=checkpoint_24.pth config=ncsnpp.json out=runs/raw weights=raw
+  scoresde convert file=checkpoint_26.pth sde=vp model=ddpmpp size=32 out=runs/ddpmpp
+  scoresde convert file=checkpoint_24.pth sde=ve sde.sigma_max=50 model=ncsnpp size=32 out=runs/ncsnpp
+  scoresde convert file=checkpoint.pth sde=ve model=ncsnpp model.net.fir=false size=64 out=runs/mine
+  scoresde convert file=edm-cifar10.safetensors out=runs/edm
+  scoresde convert file=64x64_diffusion.pt config=flags.yaml out=runs/adm
+  scoresde convert file=ddpm-cifar10-32 out=runs/ddpm            a folder of diffusers
+  scoresde convert file=ddpm-cifar10-32 data=folder data.path=images out=runs/ddpm   ready for scoresde compare
+
+then:
+  scoresde sample run=runs/ncsnpp solver=reverse_diffusion corrector=langevin sampler.steps=1000
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from scoresde.cli.command import Command
+from scoresde.cli.settings import Settings
+from scoresde.errors import require
+
+
+@dataclass(frozen=True)
+class ConvertSettings(Settings):
+    """What is converted into what, and what no file tells."""
+
+    out: str
+    file: str | None
+    config: str | None
+    weights: Literal["ema", "raw"]
+    size: int | None
+    to: Literal["run", "diffusers"]
+    run: str | None
+    checkpoint: str | int
+
+    def __post_init__(self) -> None:
+        require(self.size is None or self.size >= 1, "size", self.size, "give the height and width of an image")
+        source, other = ("file", "run") if self.to == "run" else ("run", "file")
+        require(getattr(self, source) is not None, source, None, f"to={self.to} needs {source}=")
+        require(getattr(self, other) is None, other, getattr(self, other), f"to={self.to} takes {source}= alone")
+
+
+def _work(settings: ConvertSettings, cfg: dict[str, Any]) -> None:
+    if settings.to == "diffusers":
+        _export(settings)
+        return
+    from scoresde.cli.jobs import overrides
+    from scoresde.convert import convert
+
+    typed = [override.lstrip("+").split("=")[0] for override in overrides()]
+    own = {key: cfg[key] for key in ("sde", "model", "data")}
+    report = convert(
+        str(settings.file),
+        settings.out,
+        settings.config,
+        weights=settings.weights,
+        size=settings.size,
+        **own,
+        typed=typed,
+    )
+    print(f"{report}\nwritten to {settings.out}; scoresde sample run={settings.out} draws from it", flush=True)
+
+
+def _export(settings: ConvertSettings) -> None:
+    from scoresde import runs
+    from scoresde.convert import to_diffusers
+
+    run = runs.load(str(settings.run), settings.checkpoint, "cpu", settings.weights, settings.packages)
+    for line in to_diffusers(run.model, settings.out, run.event_shape):
+        print(line)
+    print(f"written to {settings.out}", flush=True)
+
+
+COMMAND = Command(__name__, __doc__, ConvertSettings, ("sde", "model", "data"), _work, rank=7)

@@ -1,0 +1,72 @@
+"""Draw samples from a trained run.
+
+usage: scoresde sample run=FOLDER [group=option ...] [key=value ...] [-m]
+
+examples, where RUN is a folder made by scoresde train:
+  scoresde sample run=runs/RUN                                        100 samples, 50 steps of solver=auto
+  scoresde sample run=runs/RUN solver=heun,ddim sampler.steps=10,20 -m
+  scoresde sample run=runs/RUN n=50000 batch_size=1000 out=many       any number, in bounded memory
+  scoresde sample run=runs/RUN solver=heun sampler.path=true          with a film of noise becoming data
+  scoresde sample run=runs/RUN solver=ddim sampler.eta=1              with the noise of DDPM
+  scoresde sample run=runs/RUN solver=reverse_diffusion corrector=langevin sampler.steps=200
+  scoresde sample run=runs/RUN solver=torchdiffeq sampler.solver.rtol=1e-4   an integrator with adaptive steps
+  scoresde sample run=runs/RUN checkpoint=best weights=raw            other weights of the same run
+  scoresde sample run=runs/RUN label=[0,1] guidance=2                 of these classes, if trained with classes
+  scoresde sample run=runs/RUN seed=1,2,3 -m                          other samples
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from scoresde.build import TARGET, build
+from scoresde.cli.command import Command
+from scoresde.cli.settings import ConditionSettings, DrawSettings
+from scoresde.errors import require
+
+
+@dataclass(frozen=True)
+class SampleSettings(DrawSettings, ConditionSettings):
+    """The run, which of its weights, and where the samples go."""
+
+    run: str
+    out: str | None
+    checkpoint: str | int
+    weights: str
+    batch_size: int
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.batch_size >= 1, "batch_size", self.batch_size, "give an integer >= 1")
+
+
+@dataclass(frozen=True)
+class PathSettings:
+    """What the configuration has beside the arguments of the sampler: whether to draw the path from noise to data."""
+
+    path: bool = False
+
+
+def without_path(cfg: Any) -> tuple[Any, bool]:
+    """The configuration `sampler` as its class takes it, and its key `path`, which belongs to the command.
+
+    Raises:
+        InputError: `sampler.path` is not true or false.
+    """
+    if not isinstance(cfg, Mapping):
+        return cfg, False  # which `build` refuses
+    own = {k: v for k, v in cfg.items() if k == "path"}
+    settings: PathSettings = build({TARGET: f"{__name__}.PathSettings", **own}, "sampler")
+    return {k: v for k, v in cfg.items() if k != "path"}, settings.path
+
+
+def _work(settings: SampleSettings, cfg: dict[str, Any]) -> None:
+    from scoresde.cli.sample_run import sample  # imports torch
+
+    arguments, path = without_path(cfg["sampler"])
+    sample(settings, arguments, path)
+
+
+COMMAND = Command(__name__, __doc__, SampleSettings, ("sampler",), _work, rank=2)

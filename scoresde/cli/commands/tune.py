@@ -1,0 +1,128 @@
+"""Find the time grid with the smallest endpoint error for a run and a number of steps.
+
+usage: scoresde tune run=FOLDER [key=value ...] [-m]
+
+The grid is kept in the run, and solver=tuned, or grid=tuned with another solver, uses it.
+
+examples, where RUN is a folder made by scoresde train:
+  scoresde tune run=runs/RUN sampler.steps=8                   a grid of 8 steps
+  scoresde tune run=runs/RUN sampler.steps=5,8,15 -m           several
+  scoresde tune run=runs/RUN tune.coefficients=true            with the weights of the multistep rule
+  scoresde tune run=runs/RUN tune.n=4000 tune.iterations=1000  longer, on more starts
+  scoresde tune run=runs/RUN tune.batch_size=64                less memory
+  scoresde tune run=runs/RUN tune.rate=0.01                    smaller steps of the optimiser
+  scoresde tune run=runs/RUN checkpoint=best weights=raw       for other weights of the run
+  scoresde tune run=runs/RUN seed=1                            other starts
+  scoresde tune run=runs/RUN label=[0,1] guidance=2            for classes and guidance
+  scoresde tune run=runs/RUN device=cuda
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from scoresde.build import TARGET, build
+from scoresde.cli.command import Command
+from scoresde.cli.settings import ConditionSettings
+from scoresde.errors import require
+
+if TYPE_CHECKING:
+    from scoresde.runs import Run
+    from scoresde.sampling.tuned import TunedRule
+    from scoresde.tuning import Tuning
+
+
+@dataclass(frozen=True)
+class TuneSettings(ConditionSettings):
+    """The run, which of its weights, and the seed of the starts."""
+
+    seed: int
+    device: str
+    run: str
+    checkpoint: str | int
+    weights: str
+
+
+@dataclass(frozen=True)
+class Steps:
+    """All of a sampler that matters here."""
+
+    steps: int
+
+
+@dataclass(frozen=True)
+class TuneArguments:
+    """The arguments of `scoresde.tuning.tune` that the command line has."""
+
+    coefficients: bool
+    n: int
+    iterations: int
+    batch_size: int
+    rate: float
+    fine: int
+    gradient: bool
+
+    def __post_init__(self) -> None:
+        require(self.batch_size >= 1, "batch_size", self.batch_size, "give an integer >= 1")
+        require(self.rate > 0, "rate", self.rate, "give a learning rate > 0")
+        require(self.fine >= 10, "fine", self.fine, "give at least 10 steps")
+
+
+def _work(settings: TuneSettings, cfg: dict[str, Any]) -> float:
+    """Tune the grid for one number of steps and keep it in the run; returns the mean error on held-out noise."""
+    arguments: TuneArguments = build({TARGET: f"{__name__}.TuneArguments", **cfg["tune"]}, "tune")
+    steps = build({TARGET: f"{__name__}.Steps", **cfg["sampler"]}, "sampler").steps
+    from tqdm import tqdm
+
+    from scoresde import runs  # torch comes with what follows
+    from scoresde.sampling.tuned import file_for
+    from scoresde.tuning import tune
+
+    run = runs.load(settings.run, settings.checkpoint, settings.device, settings.weights, settings.packages)
+    model = run.told(run.model, settings.label, settings.guidance)
+    began, rounds = time.perf_counter(), arguments.iterations * (2 if arguments.coefficients else 1)
+    with tqdm(total=rounds, desc=f"tune {steps} steps", unit="it", leave=False, disable=None) as bar:
+
+        def on_step(_: int, error: float) -> None:
+            bar.set_postfix_str(f"error {error:.3g}")
+            bar.update()
+
+        own = dataclasses.asdict(arguments)
+        found = tune(model, run.event_shape, steps, seed=settings.seed, on_step=on_step, **own)
+    seconds = time.perf_counter() - began
+    file = file_for(run.path, steps)
+    file.parent.mkdir(exist_ok=True)
+    runs.write_text(file, _kept(run, found, seconds, settings).text())
+    before, after = found.before.mean, found.after.mean
+    better = f"{before / after:.1f} times smaller than the" if after < before else "no better than the"
+    print(
+        f"{steps} steps  mean endpoint error {after:.3g} on held-out noise, {better} {before:.3g} on {found.start}\n"
+        f"cost     {found.evaluations:,} evaluations, {seconds:.0f} s\n"
+        f"kept in  {file}\n"
+        f"next     scoresde sample {runs.setting(run.path)} solver=tuned sampler.steps={steps}",
+        flush=True,
+    )
+    return found.after.mean
+
+
+def _kept(run: Run, found: Tuning, seconds: float, settings: TuneSettings) -> TunedRule:
+    from scoresde.sampling.tuned import TunedRule
+
+    coefficients = None if found.coefficients is None else found.coefficients.tolist()
+    report = {
+        "before": dataclasses.asdict(found.before),
+        "after": dataclasses.asdict(found.after),
+        "start": found.start,
+        "evaluations": found.evaluations,
+        "seconds": seconds,
+        "checkpoint_step": run.step,
+        "label": settings.label,
+        "guidance": settings.guidance,
+    }
+    return TunedRule(repr(run.sde), found.times.tolist(), dataclasses.asdict(found.rule), coefficients, report)
+
+
+COMMAND = Command(__name__, __doc__, TuneSettings, ("sampler", "tune"), _work, rank=4)
