@@ -77,7 +77,7 @@ def test_a_run_without_data_says_so_where_data_are_needed(here: Path, capsys: py
         (["to=diffusers", "out=x"], "to=diffusers needs run="),
         (["file=none.pth", "out=x"], "file: none.pth does not exist"),
         (["file=checkpoint.pth"], "out: not given"),
-        (["file=checkpoint.pth", "out=config.json"], "out: config.json is there already"),
+        (["file=checkpoint.pth", "out=config.json"], "out: config.json already exists"),
         (["file=checkpoint.pth", "config=config.json", "out=no/such/place"], "out: no/such/place cannot be made"),
         (["file=checkpoint.pth", "config=none.json", "out=x"], "config: there is no file none.json"),
         (["file=config.json", "out=x"], "file: config.json"),

@@ -89,9 +89,9 @@ def test_an_ncsnpp_of_diffusers_is_the_same_score(change: dict[str, Any], tmp_pa
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"resnet_time_scale_shift": "scale_shift"}, "resnet_time_scale_shift 'scale_shift'; 'default'"),
-        ({"downsample_padding": 2}, "downsample_padding 2; 0 and 1"),
-        ({"act_fn": "gelu"}, "act_fn 'gelu'"),
+        ({"resnet_time_scale_shift": "scale_shift"}, "resnet_time_scale_shift: 'scale_shift' cannot"),
+        ({"downsample_padding": 2}, "downsample_padding: 2 cannot be converted; only 1 or 0"),
+        ({"act_fn": "gelu"}, "act_fn: 'gelu'"),
         ({"out_channels": 6}, "in_channels 3 and out_channels 6"),
         ({"_class_name": "UNet2DConditionModel"}, "a UNet2DConditionModel; a UNet2DModel can be converted"),
         ({"up_block_types": ["UpBlock2D", "AttnUpBlock2D"]}, "attention at [False, True] and [True, False]"),

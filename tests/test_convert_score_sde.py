@@ -14,7 +14,7 @@ import scoresde
 from scoresde import EDMSDE, InputError
 from scoresde.convert import DiscreteVPSDE, convert
 from scoresde.convert.files import read_file
-from scoresde.convert.score_sde import averaged
+from scoresde.convert.score_sde import ScoreSDE
 
 DDPM = {"name": "ddpm", "nf": 32, "embedding_type": "positional"}
 CASES: dict[str, Config] = {
@@ -224,7 +224,7 @@ def test_averages_of_another_network_are_refused(tmp_path: Path) -> None:
 
 def test_averages_are_named_in_the_order_of_parameters(tmp_path: Path) -> None:
     path, _, average = saved(tmp_path, config("vesde"))
-    found = averaged(read_file(path))
+    found = ScoreSDE().averages(read_file(path))
     assert found is not None
     assert list(found)[2:] == list(average.tensors)[1:]
     assert all(torch.equal(found[k], t) for k, t in average.tensors.items())

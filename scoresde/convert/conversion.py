@@ -7,20 +7,22 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import nn
 
 from scoresde.build import TARGET, build
-from scoresde.convert import adm, diffusers, edm, score_sde
+from scoresde.convert.adm import ADM
+from scoresde.convert.diffusers import Diffusers
+from scoresde.convert.edm import EDM
 from scoresde.convert.facts import Facts, Given
-from scoresde.convert.files import read_file, read_settings
+from scoresde.convert.files import Source, read_file, read_settings
 from scoresde.convert.parts import Tensors, read
 from scoresde.convert.plan import Layout, Plan
 from scoresde.convert.report import Report
-from scoresde.convert.writer import write_run
+from scoresde.convert.score_sde import ScoreSDE
+from scoresde.convert.writer import free_folder, write_run
 from scoresde.errors import InputError, require
+from scoresde.nets.skip_unet import SkipUNet
 
-_LAYOUTS: tuple[Layout, ...] = (diffusers, score_sde, edm, adm)
-_SDES = {"VESDE": "vesde", "VPSDE": "vpsde", "SubVPSDE": "subvpsde"}
+_LAYOUTS: tuple[Layout, ...] = (Diffusers(), ScoreSDE(), EDM(), ADM())
 
 
 def convert(
@@ -40,90 +42,94 @@ def convert(
     Args:
         file: a checkpoint of score_sde_pytorch (.pth), a state dict of EDM's networks or of ADM (.pt, .pth,
             .safetensors, .npz), or a folder of diffusers.
-        out: the folder to make; its parent must be there, it must not.
+        out: the folder to make; its parent must exist, it must not.
         config: the original's configuration as a mapping, or a JSON or YAML file of it.
         weights: the moving averages, where there are any, or the raw weights.
         size: height and width of an image, which no network of this kind tells.
-        sde, model, data: configurations as `scoresde train` has them. What the weights tell wins over them.
-        typed: dotted keys among these, such as `model.net.channels`, that were typed on purpose: where the weights
-            contradict them, the conversion is refused.
+        sde: configuration of the SDE as `scoresde train` has it; the weights win over it.
+        model: configuration of the model, likewise.
+        data: configuration of the data, which is stored with the run.
+        typed: dotted keys of these configurations, such as `model.net.channels`, that were given on purpose: where
+            the weights contradict them, the conversion is refused.
 
     Returns:
-        What was converted, and what was inferred, given and assumed; it is in `<out>/convert.json` too.
+        What was converted, and what was inferred, given and assumed; also written to `<out>/convert.json`.
 
     Raises:
-        InputError: one line that says what is missing, left over, contradictory or not to be had. Nothing is left
+        InputError: one line that says what is missing, left over, contradictory or not supported. Nothing is left
             behind then.
     """
     require(weights in ("ema", "raw"), "weights", weights, "give ema or raw")
-    target = Path(out).expanduser()
-    if target.exists():
-        raise InputError(f"out: {target} is there already; give the name of a new folder")
+    target = free_folder(out)
     source = read_file(file)
     settings = {} if config is None else dict(config) if isinstance(config, Mapping) else read_settings(config)
-    layout = next((known for known in _LAYOUTS if known.matches(source)), None)
-    if layout is None:
-        raise InputError(f"file: {source.path} holds no layout that is known here ({_some(source.raw)})")
-    own = _given(size, sde, model, set(typed))
-    facts = Facts({**own, **layout.given_by(settings), **{k: value for k, value in own.items() if value.firm}})
-    try:
-        plan, averages = layout.plan(source, facts), layout.averaged(source)
-    except InputError:
-        raise
-    except KeyError as error:  # a tensor without which nothing can be told
-        raise InputError(
-            f"file: {source.path} has no {error.args[0]}, so it is not whole, or of another layout"
-        ) from None
-    except (IndexError, ValueError) as error:
-        raise InputError(f"file: {source.path} has tensors of shapes that no such network has ({error})") from None
+    layout = _layout(source)
+    own = _given(size, sde, model, typed)
+    facts = Facts({**own, **layout.given(settings), **{k: value for k, value in own.items() if value.firm}})
+    plan, averages = _planned(layout, source, facts)
     net = _network(plan)
-    parts = plan.parts(net)
-    sets = {"raw": read(parts, plan.prepare(source.raw), net.state_dict())}
+    parts, state = list(plan.names.parts(net)), net.state_dict()
+    sets = {"raw": read(parts, plan.prepare(source.raw), state)}
     if averages is not None:
-        sets["ema"] = read(parts, plan.prepare(averages), net.state_dict())
-    used = weights if "ema" in sets else "single"
-    chosen = sets.get(weights, sets["raw"])
+        sets["ema"] = read(parts, plan.prepare(averages), state)
     report = Report(
-        str(source.path),
-        layout.NAME,
-        used,
-        len(parts),
-        sum(p.numel() for p in net.parameters()),
-        facts.by_origin("inferred"),
-        facts.by_origin("given"),
-        facts.by_origin("assumed"),
-        plan.dropped,
-        plan.notes,
-        {k: v for k, v in source.settings.items() if isinstance(v, int | float)},
+        file=str(source.path),
+        layout=layout.name,
+        weights=weights if averages is not None else "single",
+        tensors=len(parts),
+        parameters=sum(p.numel() for p in net.parameters()),
+        inferred=facts.inferred,
+        given=facts.used,
+        assumed=facts.assumed,
+        dropped=plan.dropped,
+        notes=plan.notes,
+        beside={k: v for k, v in source.settings.items() if isinstance(v, int | float)},
     )
+    chosen = sets.get(weights, sets["raw"])
     write_run(target, plan, chosen, sets["raw"] if weights == "ema" else chosen, report, data)
     return report
 
 
-def _some(tensors: Tensors) -> str:
-    names = list(tensors)
-    return f"its tensors are {', '.join(names[:3])}, ..."
+def _layout(source: Source) -> Layout:
+    """The layout of a file."""
+    for layout in _LAYOUTS:
+        if layout.matches(source):
+            return layout
+    names = ", ".join(list(source.raw)[:3])
+    raise InputError(f"file: {source.path} holds no layout that is known here (its tensors are {names}, ...)")
 
 
-def _network(plan: Plan) -> nn.Module:
-    """Our network; its first weights are never seen, so they are not drawn."""
+def _planned(layout: Layout, source: Source, facts: Facts) -> tuple[Plan, Tensors | None]:
+    """The plan and the averages; a file of which something is missing is refused in one line."""
+    try:
+        return layout.plan(source, facts), layout.averages(source)
+    except InputError:
+        raise
+    except KeyError as error:  # a tensor without which nothing can be told
+        raise InputError(
+            f"file: {source.path} has no {error.args[0]}, so it is incomplete, or of another layout"
+        ) from None
+    except (IndexError, ValueError) as error:
+        raise InputError(f"file: {source.path} has tensors of shapes that no such network has ({error})") from None
+
+
+def _network(plan: Plan) -> SkipUNet:
+    """Our network; its first weights are never used, so the global generator is left as it was."""
     with torch.random.fork_rng(devices=[]):
-        net: nn.Module = build(plan.net, "model.net", event_shape=plan.event_shape)
+        net: SkipUNet = build(plan.net, "model.net", event_shape=plan.event_shape)
     return net
 
 
 def _given(
-    size: int | None, sde: Mapping[str, Any] | None, model: Mapping[str, Any] | None, typed: set[str]
+    size: int | None, sde: Mapping[str, Any] | None, model: Mapping[str, Any] | None, typed: Sequence[str]
 ) -> dict[str, Given]:
     """What was given in the words of this project."""
     found = {} if size is None else {"image_size": Given(size, "size")}
-    for key, value in (sde or {}).items():
-        if key == TARGET:
-            name = str(value).rpartition(".")[2]
-            found["sde"] = Given(_SDES.get(name, name), "sde")
-        elif value != "measured":
-            found[key] = Given(value, f"sde.{key}", f"sde.{key}" in typed)
-    for key, value in ((model or {}).get("net") or {}).items():
-        if key != TARGET:
-            found[key] = Given(value, f"model.net.{key}", f"model.net.{key}" in typed)
+    sections = {"sde": sde or {}, "model.net": (model or {}).get("net") or {}}
+    if TARGET in sections["sde"]:
+        found["sde"] = Given(str(sections["sde"][TARGET]).rpartition(".")[2].lower(), "sde")
+    for section, values in sections.items():
+        for key, value in values.items():
+            if key != TARGET and value != "measured":
+                found[key] = Given(value, f"{section}.{key}", f"{section}.{key}" in typed)
     return found

@@ -1,20 +1,18 @@
-"""What is known about a foreign network, and from where: its weights, the person at the keyboard, or a custom."""
+"""What is known about a foreign network, and from where: its weights, the user, or a default."""
 
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from scoresde.errors import InputError
 
-Origin = Literal["inferred", "given", "assumed"]
-
 
 class Given(NamedTuple):
-    """A value that somebody has given.
+    """A value that was given by the user or by a configuration.
 
     Attributes:
         value: plain.
-        name: what it is called where it was given, for messages.
-        firm: whether it was given on purpose; others give way to what the weights tell.
+        name: the key under which it was given, for messages.
+        firm: whether it was given on purpose; otherwise the weights silently win.
     """
 
     value: Any
@@ -22,67 +20,55 @@ class Given(NamedTuple):
     firm: bool = True
 
 
-class Fact(NamedTuple):
-    """A value with its origin and what it was taken from."""
-
-    value: Any
-    origin: Origin
-    source: str
-
-
 class Facts:
-    """Values by name, each with its origin; weights win over what was given, and contradict it aloud.
+    """Values by name; what the weights say wins, and what was given on purpose must not contradict it.
 
     Args:
         given: by the name that this project has for it, such as `channels`.
+
+    Attributes:
+        inferred: values that follow from the weights.
+        used: given values that were asked for.
+        assumed: defaults that were asked for.
     """
 
     def __init__(self, given: Mapping[str, Given]) -> None:
-        self._given = dict(given)
-        self.rows: dict[str, Fact] = {}
+        self.given = dict(given)
+        self.inferred: dict[str, Any] = {}
+        self.used: dict[str, Any] = {}
+        self.assumed: dict[str, Any] = {}
 
     def infer(self, key: str, value: Any, source: str) -> Any:
-        """Note a value that the weights tell.
+        """Record a value that follows from the weights.
 
         Raises:
             InputError: another one was given on purpose.
         """
-        given = self._given.get(key)
+        given = self.given.get(key)
         if given is not None and given.firm and _plain(given.value) != _plain(value):
-            shown = "they are not there" if value is None else f"it is {value!r}"
-            raise InputError(f"{given.name}: {given.value!r} was given, but by the weights {shown} ({source})")
-        return self._note(key, Fact(value, "inferred", source))
+            raise InputError(f"{given.name}: {given.value!r} was given, but by the weights it is {value!r} ({source})")
+        self.inferred[key] = _plain(value)
+        return value
 
     def need(self, key: str, remedy: str) -> Any:
-        """The value that the weights told or that was given.
+        """The value from the weights or the user.
 
         Raises:
             InputError: there is none.
         """
-        if key not in self._given and key not in self.rows:
+        if key not in self.given and key not in self.inferred:
             raise InputError(f"{key}: the weights do not tell it; {remedy}")
-        return self.get(key, None, "")
+        return self.get(key, None)
 
-    def get(self, key: str, default: Any, source: str) -> Any:
-        """The value that the weights told or that was given, or else the usual one."""
-        if key in self.rows:
-            return self.rows[key].value
-        given = self._given.get(key)
-        if given is None:
-            return self._note(key, Fact(default, "assumed", source))
-        return self._note(key, Fact(given.value, "given", given.name))
-
-    def given(self, key: str) -> Given | None:
-        """What was given, if anything."""
-        return self._given.get(key)
-
-    def by_origin(self, origin: Origin) -> dict[str, Any]:
-        """The values of one origin."""
-        return {key: _plain(fact.value) for key, fact in self.rows.items() if fact.origin == origin}
-
-    def _note(self, key: str, fact: Fact) -> Any:
-        self.rows[key] = fact
-        return fact.value
+    def get(self, key: str, default: Any) -> Any:
+        """The value from the weights or the user, or else the default."""
+        if key in self.inferred:
+            return self.inferred[key]
+        if key in self.given:
+            self.used[key] = _plain(self.given[key].value)
+            return self.given[key].value
+        self.assumed[key] = _plain(default)
+        return default
 
 
 def _plain(value: Any) -> Any:

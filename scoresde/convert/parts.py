@@ -1,6 +1,7 @@
 """Which foreign tensor becomes which part of ours, as data: read strictly, and written the other way."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -52,10 +53,14 @@ class Part:
     rows: slice | None = None
 
 
-def layer(ours: str, theirs: str, weight: Form = SAME, bias: Form = SAME, rows: slice | None = None) -> Iterator[Part]:
-    """The weight and the bias of a layer that has them under these names on both sides."""
-    yield Part(f"{ours}.weight", f"{theirs}.weight", weight, rows)
-    yield Part(f"{ours}.bias", f"{theirs}.bias", bias, rows)
+def table(text: str) -> dict[str, str]:
+    """The pairs of a table that is written `key=value key=value`."""
+    return dict(pair.split("=") for pair in text.split())
+
+
+def frequencies(number: int, shift: float) -> Tensor:
+    """Those of positional features, 10000^(-k / (number - shift)), in the precision in which they are used."""
+    return torch.exp(-math.log(10000) * torch.arange(number, dtype=torch.float32) / (number - shift))
 
 
 def read(parts: Sequence[Part], tensors: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> Tensors:

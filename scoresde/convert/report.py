@@ -15,11 +15,13 @@ class Report:
         layout: score_sde, edm, adm or diffusers.
         weights: `ema`, `raw`, or `single` where the file holds one set only.
         tensors: foreign tensors used.
-        parameters: numbers in our network, without constants.
-        inferred, given, assumed: settings that the weights told, that were given, and that are the custom.
+        parameters: of our network.
+        inferred: settings that follow from the weights.
+        given: settings that were given.
+        assumed: settings at their defaults.
         dropped: tensors that are not used, and why.
         notes: what else to know.
-        beside: what stood beside the weights, such as the training step.
+        beside: what else the file holds, such as the training step.
     """
 
     file: str

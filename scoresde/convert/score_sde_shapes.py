@@ -1,4 +1,10 @@
-"""What the shapes of a score_sde_pytorch checkpoint tell of its network."""
+"""What the shapes of a score_sde_pytorch checkpoint say about its network.
+
+Every module of the list becomes a letter, and the way down is read from the word that they form:
+
+    W frequencies   L linear layer   C convolution   N norm   A attention   _ no weights
+    B residual block   R residual block between levels   D one convolution between levels, or of the picture
+"""
 
 import re
 from collections.abc import Mapping
@@ -12,6 +18,7 @@ from scoresde.errors import InputError
 
 _REST = "give config= with the original's configuration, or the nearest of model=ncsnpp, ddpmpp, ddpm"
 Shapes = dict[str, Size]  # of one module of the list, by the rest of the name
+Found = dict[str, tuple[Any, str]]  # values, with what they were read from
 
 
 def infer(tensors: Mapping[str, Tensor], facts: Facts) -> tuple[tuple[int, int, int], Config]:
@@ -21,18 +28,24 @@ def infer(tensors: Mapping[str, Tensor], facts: Facts) -> tuple[tuple[int, int, 
         InputError: the list of modules is not that of such a network, or a value is not known.
     """
     modules = _modules(tensors)
-    start, net = _noise(modules, facts)
-    stem = modules[start].get("weight", Size())
-    if len(stem) != 4:
-        raise InputError(f"checkpoint: all_modules.{start} is not a convolution, so this is no ncsnpp and no ddpm")
-    pictures = facts.infer("pictures", stem[1], f"all_modules.{start}.weight")
-    net["channels"] = facts.infer("channels", stem[0], f"all_modules.{start}.weight")
-    net |= _ladder(modules[start + 1 :], stem[0], facts)
+    found = re.fullmatch(r"(W?)(LL|)C((?:BA?)+.*)", "".join(_letter(m) for m in modules))
+    if not found:
+        raise InputError("checkpoint: the modules are not those of ncsnpp or ddpm: features, convolution, blocks")
+    start = found.start(3)
+    stem, body = modules[start - 1]["weight"], modules[start:]
+    noise = ("fourier" if found[1] else "positional") if found[2] else "none"
+    values: Found = {
+        "noise": (noise, "the layers in front of the first convolution"),
+        "pictures": (stem[1], f"all_modules.{start - 1}.weight"),
+        "channels": (stem[0], f"all_modules.{start - 1}.weight"),
+        **_ladder(body, found[3], stem[0]),
+    }
+    net = {key: facts.infer(key, value, source) for key, (value, source) in values.items()}
     size = int(facts.need("image_size", "give size= with the height and width of an image, or config="))
     _check_attention(net, size, facts)
     _sigmas(tensors, facts)
-    net |= _rest(facts, net)
-    return (pictures, size, size), {"_target_": "scoresde.nets.NCSNpp", **net}
+    shape = (net.pop("pictures"), size, size)
+    return shape, {"_target_": "scoresde.nets.NCSNpp", **net, **_rest(facts, net)}
 
 
 def _modules(tensors: Mapping[str, Tensor]) -> list[Shapes]:
@@ -45,120 +58,76 @@ def _modules(tensors: Mapping[str, Tensor]) -> list[Shapes]:
     return [found.get(i, {}) for i in range(max(found) + 1)]
 
 
-def _noise(modules: list[Shapes], facts: Facts) -> tuple[int, Config]:
-    """The number of the first convolution, and what comes before it."""
-    start = 0
-    fourier = len(modules[0].get("W", ())) == 1
-    start += fourier
-    linear = len(modules) > start and len(modules[start].get("weight", ())) == 2
-    if not linear:
-        return start, {"noise": facts.infer("noise", "none", "no layers over features of the noise level")}
-    kind = "fourier" if fourier else "positional"
-    return start + 2, {"noise": facts.infer("noise", kind, f"all_modules.0.{'W' if fourier else 'weight'}")}
+def _letter(module: Shapes) -> str:
+    """What a module is; see above. `?` for anything else."""
+    if {"GroupNorm_0.weight", "Conv_0.weight"} <= set(module):
+        out, into = module["Conv_0.weight"][:2]
+        return "R" if out == into and "Conv_2.weight" in module else "B"  # one between levels always has a projection
+    if "NIN_3.W" in module:
+        return "A"
+    if {name.partition(".")[0] for name in module} in ({"Conv_0"}, {"Conv2d_0"}):
+        return "D"
+    if "weight" in module:
+        return {1: "N", 2: "L", 4: "C"}.get(len(module["weight"]), "?")
+    return "_" if not module else "W" if len(module.get("W", ())) == 1 else "?"
 
 
-def _is_block(module: Shapes) -> bool:
-    return "GroupNorm_0.weight" in module and "Conv_0.weight" in module
-
-
-def _is_attention(module: Shapes) -> bool:
-    return "NIN_3.W" in module
-
-
-def _keeps(module: Shapes) -> bool:
-    """Whether it is a residual block within a level; one between levels has a projection though it keeps its width."""
-    if not _is_block(module):
-        return False
-    out, into = module["Conv_0.weight"][:2]
-    return out != into or "Conv_2.weight" not in module
-
-
-def _conv(module: Shapes) -> str | None:
-    """The name of the convolution, if that is all there is: a step between levels, or the picture on its way in."""
-    names = {name.partition(".")[0] for name in module}
-    return names.pop() if len(names) == 1 and names <= {"Conv_0", "Conv2d_0"} else None
-
-
-def _ladder(body: list[Shapes], nf: int, facts: Facts) -> Config:
+def _ladder(body: list[Shapes], word: str, channels: int) -> Found:
     """Levels, blocks, widths, attention, and the pictures that run beside the features."""
-    kept = [i for i, m in enumerate(body) if _keeps(m)]
-    first = next((i for i, m in enumerate(body) if not _keeps(m) and not _is_attention(m)), 0)
-    above = any(
-        _is_block(m) or _conv(m) or not m for m in body[first : first + 1]
-    )  # the head comes first if there is one level
-    count = sum(i < first for i in kept) if above else (len(kept) - 3) // 2
+    leading = re.match(r"(?:BA?)+", word)
+    assert leading
+    one, count = word[leading.end() : leading.end() + 1] in ("N", ""), leading[0].count("B")
+    count = (count - 3) // 2 if one else count  # blocks of one level are followed by the middle and the way up
     if count < 1:
-        raise InputError("checkpoint: all_modules begins with no residual blocks, so this is no ncsnpp and no ddpm")
-    widths: list[int] = []
-    attention: list[int] = []
-    place = 0
-    found: dict[str, tuple[Any, str]] = {}
-    while True:
-        place = _level(body, place, count, len(widths), widths, attention)
-        if not above or place >= len(body) or _keeps(body[place]):
-            break  # the middle of the network begins
-        found |= _between(body, place)
-        place += 1 + bool(_conv(_at(body, place + 1)))
-    if any(w % nf for w in widths):
-        raise InputError(f"checkpoint: widths {widths} are no multiples of {nf}, so this is no ncsnpp and no ddpm")
-    biggan = any("Conv_2.weight" in m for m in body)
-    found["block"] = ("biggan" if biggan else "ddpm", "Conv_2" if biggan else "NIN_0")
-    found["multipliers"] = ([w // nf for w in widths], f"{len(kept)} residual blocks within levels")
-    found["blocks"], found["attention"] = (count, "blocks in front of the first step"), (attention, "NIN_3")
-    heads = sum(len(m.get("weight", ())) == 1 for m in body)
+        raise InputError("checkpoint: too few residual blocks for an ncsnpp or a ddpm")
+    level = f"(?:BA?){{{count}}}"
+    down = re.match(f"(?:{level}[RD_]D?)*{level}", word)
+    if not down:
+        raise InputError(f"checkpoint: the levels do not all have {count} residual blocks, as the first one has")
+    spans = [found.span() for found in re.finditer(level, down[0])]
+    widths = [body[start]["Conv_0.weight"][0] for start, _ in spans]
+    if any(w % channels for w in widths):
+        raise InputError(
+            f"checkpoint: widths {widths} are no multiples of {channels}, so this is no ncsnpp and no ddpm"
+        )
+    heads = word.count("N")
     if heads not in (1, len(widths)):
         raise InputError("checkpoint: progressive=residual cannot be converted; none and output_skip can")
-    found["progressive_output"] = ("output_skip" if heads > 1 else "none", f"{heads} norms at the ends of levels")
-    if above:
-        found.setdefault("progressive_input", ("none", "no convolutions of pictures"))
-    return {key: facts.infer(key, value, source) for key, (value, source) in found.items()}
+    biggan = any("Conv_2.weight" in m for m in body)
+    return {
+        "block": ("biggan" if biggan else "ddpm", "Conv_2" if biggan else "NIN_0"),
+        "multipliers": ([w // channels for w in widths], "the widths of residual blocks"),
+        "blocks": (count, "blocks in front of the first step"),
+        "attention": ([k for k, (start, end) in enumerate(spans) if "A" in word[start:end]], "NIN_3"),
+        "progressive_output": ("output_skip" if heads > 1 else "none", f"{heads} norms at the ends of levels"),
+        **({} if one else _step(body[spans[0][1] :], word[spans[0][1] :])),
+    }
 
 
-def _at(body: list[Shapes], place: int) -> Shapes:
-    return body[place] if place < len(body) else {}
-
-
-def _level(body: list[Shapes], place: int, count: int, level: int, widths: list[int], attention: list[int]) -> int:
-    """Read the blocks of a level, and return the place behind them."""
-    for i in range(count):
-        if not _keeps(_at(body, place)):
-            raise InputError(f"checkpoint: level {level} has {i} residual blocks in place of {count}")
-        attends = _is_attention(_at(body, place + 1))
-        if i == 0:
-            widths.append(body[place]["Conv_0.weight"][0])
-            attention += [level] * attends
-        place += 1 + attends
-    return place
-
-
-def _between(body: list[Shapes], place: int) -> dict[str, tuple[Any, str]]:
-    """What the step to the next level, at `place`, tells, and the picture that may come in behind it."""
-    found: dict[str, tuple[Any, str]] = {}
-    step, side = body[place], _at(body, place + 1)
-    if not _is_block(step):
-        found["resample_conv"] = (bool(step), "Conv_0 between levels" if step else "no weights between levels")
-        if step:
-            found["fir"] = (_conv(step) == "Conv2d_0", "the name of the convolution between levels")
-    if not (name := _conv(side)):
-        return found
-    kernel = side[f"{name}.weight"]
-    if kernel[-1] == 1:
-        following = _at(body, place + 2).get("Conv_0.weight", Size((0, 0)))
-        found["progressive_input"] = ("input_skip", "1x1 convolutions of pictures")
-        found["progressive_combine"] = ("cat" if following[1] == 2 * kernel[0] else "sum", "width behind them")
-    else:
-        found["progressive_input"] = ("residual", "3x3 convolutions of pictures")
-        found["fir"] = (name == "Conv2d_0", "the name of the convolutions of pictures")
-    return found
+def _step(body: list[Shapes], word: str) -> Found:
+    """What the first step between levels says, and the picture that may come in behind it."""
+    found: Found = {}
+    if word[0] != "R":
+        found["resample_conv"] = (word[0] == "D", "weights between levels")
+    if word[0] == "D":
+        found["fir"] = ("Conv2d_0.weight" in body[0], "the name of the convolution between levels")
+    if word[1] != "D":
+        return {**found, "progressive_input": ("none", "no convolutions of pictures")}
+    filtered = "Conv2d_0.weight" in body[1]
+    width, *_, kernel = body[1]["Conv2d_0.weight" if filtered else "Conv_0.weight"]
+    if kernel > 1:
+        found["fir"] = (filtered, "the name of the convolutions of pictures")
+        return {**found, "progressive_input": ("residual", "3x3 convolutions of pictures")}
+    doubled = body[2].get("Conv_0.weight", Size((0, 0)))[1] == 2 * width
+    found["progressive_combine"] = ("cat" if doubled else "sum", "width behind the convolutions of pictures")
+    return {**found, "progressive_input": ("input_skip", "1x1 convolutions of pictures")}
 
 
 def _check_attention(net: Config, size: int, facts: Facts) -> None:
-    given = facts.given("attn_resolutions")
-    if given is None or not given.firm:
-        return
-    told = [k for k in range(len(net["multipliers"])) if size >> k in given.value]
-    if told != net["attention"]:
-        there = [size >> k for k in net["attention"]]
+    """Raise InputError if the original's resolutions with attention are others than those of the weights."""
+    given = facts.given.get("attn_resolutions")
+    there = [size >> k for k in net["attention"]]
+    if given and there != [size >> k for k in range(len(net["multipliers"])) if size >> k in given.value]:
         raise InputError(
             f"{given.name}: {list(given.value)} was given, but by the weights it is {there} for images of {size}x{size}"
         )
@@ -176,31 +145,25 @@ def _sigmas(tensors: Mapping[str, Tensor], facts: Facts) -> None:
 
 def _rest(facts: Facts, net: Config) -> Config:
     """What no shape tells."""
+    ddpm, steps = net["block"] == "ddpm", len(net["multipliers"]) > 1
     rest: Config = {"attention_up": "last", "head_width": 0, "noise_scale": 1.0, "noise_shift": 0.0}
-    steps = len(net["multipliers"]) > 1
-    if "fir" not in net:
-        rest["fir"] = bool(facts.need("fir", _REST)) if steps else False
+    rest["fir"] = net["fir"] if "fir" in net else bool(steps and facts.need("fir", _REST))
     rest["rescale"] = bool(facts.need("rescale", _REST))
-    if (
-        net["block"] == "ddpm"
-        and facts.given("group_width") is None
-        and min(net["multipliers"]) * net["channels"] >= 128
-    ):
-        facts.infer("group_width", 1, "widths of 128 and more have 32 groups in any case")
-        rest["group_width"] = 1
-    elif net["block"] == "ddpm":
-        rest["group_width"] = int(
-            facts.need("group_width", f"{_REST} (ddpm: 32 groups; ncsnpp: of 4 channels or more)")
-        )
-    else:
-        rest["group_width"] = int(facts.get("group_width", 4, "that of ncsnpp"))
-    rest["groups"] = int(facts.get("groups", 32, "usual"))
+    rest["group_width"] = _group_width(facts, net) if ddpm else int(facts.get("group_width", 4))
+    rest["groups"] = int(facts.get("groups", 32))
     rest["progressive_input"] = net.get("progressive_input", "none")
-    rest["dropout"] = float(facts.get("dropout", 0.1, "usual; for training only"))
+    rest["dropout"] = float(facts.get("dropout", 0.1))
     if net["noise"] == "fourier":
-        rest["fourier_scale"] = float(facts.get("fourier_scale", 16.0, "usual; the frequencies are in the file"))
-    if rest.get("fir", net.get("fir")) and net["block"] == "ddpm" and steps and net.get("resample_conv"):
+        rest["fourier_scale"] = float(facts.get("fourier_scale", 16.0))
+    if rest["fir"] and ddpm and steps and net.get("resample_conv"):
         raise InputError(
             "fir: the original cannot run fir=true with resblock_type=ddpm, so such weights are not converted"
         )
     return rest
+
+
+def _group_width(facts: Facts, net: Config) -> int:
+    """Channels of a group of a network of DDPM's blocks."""
+    if "group_width" not in facts.given and min(net["multipliers"]) * net["channels"] >= 128:
+        return int(facts.infer("group_width", 1, "widths of 128 and more have 32 groups in any case"))
+    return int(facts.need("group_width", f"{_REST} (ddpm: 32 groups; ncsnpp: of 4 channels or more)"))

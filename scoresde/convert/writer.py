@@ -5,7 +5,8 @@ from __future__ import annotations
 import inspect
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,36 @@ from scoresde.errors import InputError
 from scoresde.training import checkpoint
 
 
+def free_folder(out: str | Path) -> Path:
+    """The path of a folder that does not exist yet; raises InputError otherwise."""
+    target = Path(out).expanduser()
+    if target.exists():
+        raise InputError(f"out: {target} already exists; give the name of a new folder")
+    return target
+
+
+@contextmanager
+def whole(target: Path) -> Iterator[Path]:
+    """A temporary folder that becomes `target` at the end, so that it exists complete or not at all.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    aside = target.with_name(f".tmp-{target.name}-{os.getpid()}")
+    try:
+        aside.mkdir()
+        yield aside
+        aside.rename(target)
+    except OSError as error:
+        raise InputError(f"out: {target} cannot be made ({error}); give a new folder in one that exists") from None
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
 def write_run(
     out: Path, plan: Plan, chosen: Tensors, raw: Tensors, report: Report, data: Mapping[str, Any] | None
 ) -> None:
-    """Write the folder aside and rename it, so that it is there whole or not at all.
+    """Write the folder of a run.
 
     Raises:
         InputError: it cannot be written.
@@ -30,19 +57,12 @@ def write_run(
     step = int(report.beside.get("step", 0))
     state = {"data": {"transform": transform(plan).to_dict()}, "converted": True}
     sets = {name: {f"net.{k}": t for k, t in tensors.items()} for name, tensors in (("ema", chosen), ("model", raw))}
-    aside = out.with_name(f".tmp-{out.name}-{os.getpid()}")
-    try:
-        aside.mkdir()
-        config = {"sde": _complete(plan.sde), "model": {**_complete(plan.model), "net": _complete(plan.net)}}
-        config |= {"data": dict(data)} if data else {}
+    config = {"sde": _complete(plan.sde), "model": {**_complete(plan.model), "net": _complete(plan.net)}}
+    config |= {"data": dict(data)} if data else {}
+    with whole(out) as aside:
         runs.write_config(aside, config)
         runs.write_json(aside / runs.CONVERTED, {**report.to_dict(), "versions": runs.versions()})
         checkpoint.save(aside, checkpoint.Checkpoint(step, sets, {}, state))
-        aside.rename(out)
-    except OSError as error:
-        raise InputError(f"out: {out} cannot be made ({error}); give a new folder in one that is there") from None
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
 
 
 def _complete(cfg: Config) -> Config:
@@ -53,7 +73,7 @@ def _complete(cfg: Config) -> Config:
 
 
 def transform(plan: Plan) -> Transform:
-    """Pixels from 0 to 255 in the units of the original: [-1, 1], or [0, 1] where it did not centre its data."""
+    """Pixels from 0 to 255 in the units of the original: [-1, 1], or [0, 1] where it did not center its data."""
     half = 127.5 if plan.centered else 0.0
     scale = 127.5 if plan.centered else 255.0
     return Transform("image", plan.event_shape, half, scale, low=0.0, high=255.0, levels=256, dtype="uint8")
