@@ -9,8 +9,8 @@ from gpu_report import Figures, Report, precision, precisions
 from torch import Tensor, nn
 
 from scoresde import VPSDE, ExactModel, GaussianMixture, Sampler, ScoreModel
-from scoresde.levels import LossHistory, stratified
-from scoresde.loss import DenoisingScoreMatching
+from scoresde.loss import Batch, DenoisingScoreMatching
+from scoresde.loss.levels import LossHistory, stratified
 from scoresde.nets import UNet
 from scoresde.noise import Noise
 from scoresde.sampling import (
@@ -116,7 +116,8 @@ def _network(device: torch.device, name: str) -> Figures:
 
     def gradients(net: nn.Module, where: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         model = ScoreModel(net.to(where, dtype), VPSDE())
-        values = DenoisingScoreMatching("edm", "log_normal")(model, x0.to(where, dtype), u, eps.to(where, dtype)).loss
+        batch = Batch(x0.to(where, dtype), u, eps.to(where, dtype))
+        values = DenoisingScoreMatching("edm", "log_normal")(model, batch).loss
         return values, torch.cat([g.flatten() for g in torch.autograd.grad(values.mean(), list(net.parameters()))])
 
     net = small_unet()
@@ -149,7 +150,7 @@ def _no_waiting(device: torch.device) -> Figures:
 
     def step(k: int) -> None:
         u, weight = history.draw(stratified(Noise(0).uniform("u", k, 8)))
-        values = loss(model, x0, u, Noise(0).normal("eps", k, x0.shape, device)).loss
+        values = loss(model, Batch(x0, u, Noise(0).normal("eps", k, x0.shape, device))).loss
         (weight.float() * values).mean().backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)

@@ -15,8 +15,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import scoresde.nets
 from scoresde import VPSDE, ScoreModel
-from scoresde.levels import stratified
-from scoresde.loss import DenoisingScoreMatching
+from scoresde.loss import Batch, DenoisingScoreMatching
+from scoresde.loss.levels import stratified
 from scoresde.noise import Noise
 
 COMPILING = 75.0  # seconds that a compiled row must have left to be begun
@@ -230,7 +230,7 @@ def training_step(
 
     def step() -> None:
         x0, u, eps = inputs(next(steps))
-        loss(model, x0, u, eps).loss.mean().backward()
+        loss(model, Batch(x0, u, eps)).loss.mean().backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         with torch.no_grad():

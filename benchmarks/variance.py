@@ -20,8 +20,8 @@ from torch import Tensor
 
 from scoresde import VPSDE, ScoreModel
 from scoresde.data import Digits, Moons
-from scoresde.levels import LossHistory, stratified
-from scoresde.loss import DenoisingScoreMatching
+from scoresde.loss import Batch, DenoisingScoreMatching
+from scoresde.loss.levels import LossHistory, stratified
 from scoresde.nets import ResidualMLP, UNet
 from scoresde.noise import Noise
 from scoresde.training.batches import Batches
@@ -63,7 +63,7 @@ class Problem:
     def losses(self, loss: DenoisingScoreMatching, u: Tensor, purpose: str, k: int) -> Tensor:
         """Losses (B,) of batch k at the numbers u."""
         x0, eps = self.batches.at(k * BATCH, BATCH), Noise(1).normal(purpose, k, (BATCH, *self.event))
-        return loss(self.model, x0, u, eps).loss
+        return loss(self.model, Batch(x0, u, eps)).loss
 
     def history(self, loss: DenoisingScoreMatching) -> LossHistory:
         history = LossHistory()

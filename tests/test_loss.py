@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from scoresde import SDE, VESDE, VPSDE, GaussianMixture, InputError, ScoreModel
 from scoresde.build import build
-from scoresde.levels import stratified
-from scoresde.loss import DenoisingScoreMatching, LossTerms
+from scoresde.loss import Batch, DenoisingScoreMatching, LossTerms
+from scoresde.loss.levels import stratified
 from scoresde.noise import Noise
 from scoresde.precond import Precond, coefficients
 
@@ -48,7 +48,7 @@ def terms(
     noise, x0 = Noise(seed), data.sample(n, seed)
     u, eps = noise.uniform("u", 0, n), noise.normal("eps", 0, x0.shape, dtype=torch.float64)
     u = stratified(u) if loss.stratified else u  # as a training does
-    return loss(model, x0, u, eps), loss.sample_times(model.sde, u)
+    return loss(model, Batch(x0, u, eps)), loss.sample_times(model.sde, u)
 
 
 # ---- value and minimiser ----
@@ -114,7 +114,7 @@ def test_the_noise_weight_is_the_error_of_eps_under_every_preconditioning(name: 
     found = []
     for precond in PRECONDS:
         model = model_that_says(_guess, sde, precond)
-        found.append(loss(model, x0, u, eps).loss)
+        found.append(loss(model, Batch(x0, u, eps)).loss)
         error = ((model(sde.perturb(x0, t, eps), t).eps - eps) ** 2).mean(1)
         torch.testing.assert_close(found[-1], error, rtol=1e-6, atol=1e-9)
     for other in found[1:]:
@@ -164,7 +164,7 @@ def test_the_edm_weight_is_that_of_the_paper() -> None:
     t = loss.sample_times(sde, u)
     error = ((model(sde.perturb(x0, t, eps), t).x0 - x0) ** 2).mean(1)
     expected = (t**2 + SIGMA_DATA**2) / (t * SIGMA_DATA) ** 2 * error
-    torch.testing.assert_close(loss(model, x0, u, eps).loss, expected, rtol=1e-8, atol=1e-9)
+    torch.testing.assert_close(loss(model, Batch(x0, u, eps)).loss, expected, rtol=1e-8, atol=1e-9)
 
 
 @pytest.mark.parametrize("name", SDES)
@@ -243,9 +243,9 @@ def test_events_of_any_shape(event: tuple[int, ...]) -> None:
 
     model, loss = ScoreModel(Half(), VPSDE()), DenoisingScoreMatching()
     x0, eps, u = torch.randn(7, *event), torch.randn(7, *event), torch.rand(7)
-    values, lam = loss(model, x0, u, eps)
+    values, lam = loss(model, Batch(x0, u, eps))
     assert values.dtype == torch.float32
-    flat = loss(model, x0.reshape(7, -1), u, eps.reshape(7, -1))
+    flat = loss(model, Batch(x0.reshape(7, -1), u, eps.reshape(7, -1)))
     torch.testing.assert_close(values, flat.loss)
     assert torch.equal(lam, flat.lam)
 

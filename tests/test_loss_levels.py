@@ -1,5 +1,6 @@
 """Which noise levels a batch visits: evenly spread, and by importance; the expectation of the loss stays what it is."""
 
+import dataclasses
 import math
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,8 @@ from training_job import assert_same, fit, last, model_and_optimizer, moons, res
 
 from scoresde import VPSDE, ExactModel, GaussianMixture, InputError, ScoreModel
 from scoresde._shapes import Coefficient
-from scoresde.levels import LossHistory, stratified
-from scoresde.loss import DenoisingScoreMatching, LossTerms
+from scoresde.loss import Batch, DenoisingScoreMatching, LossTerms
+from scoresde.loss.levels import LossHistory, stratified
 from scoresde.noise import Noise
 from scoresde.precond import Preconditioning, coefficients
 from scoresde.training import Ema
@@ -76,9 +77,9 @@ def test_a_training_steps_levels_are_stratified_over_the_whole_batch() -> None:
     seen: list[Tensor] = []
 
     class Watched(DenoisingScoreMatching):
-        def __call__(self, model: ScoreModel, x0: Tensor, u: Tensor, eps: Tensor, *rest: Any) -> LossTerms:
-            seen.append(u)
-            return super().__call__(model, x0, u, eps, *rest)
+        def __call__(self, model: ScoreModel, batch: Batch) -> LossTerms:
+            seen.append(batch.u)
+            return super().__call__(model, batch)
 
     for spread in (True, False):
         step = _step(Watched(stratified=spread))
@@ -96,9 +97,9 @@ def test_heldout_items_are_assigned_to_the_parts_by_a_permutation() -> None:
     seen: list[Tensor] = []
 
     class Watched(DenoisingScoreMatching):
-        def __call__(self, model: ScoreModel, x0: Tensor, u: Tensor, *rest: Any) -> LossTerms:
-            seen.append(u)
-            return super().__call__(model, x0, u, *rest)
+        def __call__(self, model: ScoreModel, batch: Batch) -> LossTerms:
+            seen.append(batch.u)
+            return super().__call__(model, batch)
 
     heldout_loss(Watched(), model_and_optimizer()[0].eval(), moons().heldout, 16)
     orders = {tuple((16 * u).long().tolist()) for u in seen}
@@ -194,7 +195,7 @@ class _Guess(ExactModel):
 
 def _losses(model: Any, loss: DenoisingScoreMatching, data: GaussianMixture, u: Tensor, k: int) -> Tensor:
     x0 = data.sample(len(u), k)
-    return loss(model, x0, u, Noise(5).normal("eps", k, x0.shape, dtype=x0.dtype)).loss
+    return loss(model, Batch(x0, u, Noise(5).normal("eps", k, x0.shape, dtype=x0.dtype))).loss
 
 
 def test_until_every_bin_is_known_the_density_is_that_of_the_loss() -> None:
@@ -264,14 +265,15 @@ def test_the_gradient_of_a_step_is_that_of_the_weighted_loss(micro_batch: int | 
     step.history.load(filled(SHAPES["falling"]).state())
     before = step.history.sums.clone()
     model, _ = model_and_optimizer()  # the same weights once more
-    x0, u, eps, _, seeds = step.draw(0, 0)
-    u, weight = step.history.draw(u)
+    batch, seeds = step.draw(0, 0)
+    u, weight = step.history.draw(batch.u)
+    batch = dataclasses.replace(batch, u=u)
     with torch.random.fork_rng([]):
-        values = torch.empty(len(x0))
+        values = torch.empty(len(u))
         for part, seed in enumerate(seeds):  # each with its own dropout
-            mine = slice(part, None, len(seeds))
+            mine = range(part, 32, len(seeds))
             torch.default_generator.manual_seed(seed)
-            values[mine] = loss(model, x0[mine], u[mine], eps[mine]).loss
+            values[list(mine)] = loss(model, batch.part(mine)).loss
         (weight.float() * values).mean().backward()
         gradients = [p.grad for p in model.parameters()]
         step(0)
@@ -297,11 +299,12 @@ def test_a_step_with_importance_never_waits_for_the_device() -> None:
     assert copies.seen == []
 
 
-def test_logged_figures_are_those_of_the_density_of_the_loss() -> None:
+def test_logged_values_are_those_of_the_density_of_the_loss() -> None:
     # a loss that is a known function of the level, seen through two densities
     sde, n = VPSDE(), 1_000_000
     t = sde.t_train + (sde.T - sde.t_train) * stratified(torch.full((n,), 0.5))
-    plain, weighted = Window(sde), Window(sde)
+    ends = sde.lam(torch.tensor([sde.T, sde.t_train], dtype=torch.float64)).tolist()
+    plain, weighted = Window(ends), Window(ends)
     plain.add(LossTerms(t**2, sde.lam(t)), torch.tensor(0.0))
     history = filled(SHAPES["falling"])
     u, weight = history.draw(stratified(torch.full((n,), 0.5)))

@@ -10,7 +10,6 @@ import yaml
 
 from scoresde import VPSDE, InputError, Sampler, ScoreModel, runs
 from scoresde.data import ArrayFile, Moons
-from scoresde.loggers import NoLogger
 from scoresde.loss import DenoisingScoreMatching
 from scoresde.nets import ResidualMLP
 from scoresde.runs import REMOVED, load
@@ -37,7 +36,7 @@ def train(path):
     runs.write_config(path, CONFIG)
     optimizer = torch.optim.Adam(model.parameters(), 0.01)
     trainer = Trainer(steps=6, batch_size=4, checkpoint_every=2, evaluate_every=2, keep_last=9)
-    return trainer.fit(model, dataset, DenoisingScoreMatching(), optimizer, path, 0, NoLogger()), model
+    return trainer.fit(model, dataset, loss=DenoisingScoreMatching(), optimizer=optimizer, run=path), model
 
 
 @pytest.fixture

@@ -18,8 +18,7 @@ from training_job import STEPS, Net, assert_same, fit, last, model_and_optimizer
 
 from scoresde import VPSDE, InputError, ScoreModel
 from scoresde.data import Dataset, Transform
-from scoresde.loggers import NoLogger
-from scoresde.loss import DenoisingScoreMatching, LossTerms
+from scoresde.loss import Batch, DenoisingScoreMatching, LossTerms
 from scoresde.training import Interrupted, Trainer, TrainingDiverged
 from scoresde.training import checkpoint as checkpoints
 from scoresde.training.heldout import heldout_loss
@@ -56,7 +55,7 @@ def test_training_reaches_the_smallest_possible_loss(tmp_path: Path) -> None:
     untrained = heldout_loss(loss, model.eval(), data.heldout, 128)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2, fused=True)
     settings = Trainer(steps=1600, batch_size=128, ema=0.99, evaluate_every=0, checkpoint_every=0)
-    result = settings.fit(model, data, loss, optimizer, tmp_path, 0, NoLogger())
+    result = settings.fit(model, data, loss=loss, optimizer=optimizer, run=tmp_path)
     assert result.best is not None
     reached = result.best.value
     assert untrained > 5 * best
@@ -121,7 +120,7 @@ def test_the_model_that_is_returned_is_the_average_and_the_model_that_was_given_
 
 def test_losses_per_noise_level_add_up_to_the_mean() -> None:
     sde = VPSDE()
-    window = Window(sde)
+    window = Window(DenoisingScoreMatching().range_of_lam(model_and_optimizer()[0]))
     generator = torch.Generator().manual_seed(0)
     t = torch.rand(5, 400, generator=generator, dtype=torch.float64) * (sde.T - sde.t_train) + sde.t_train
     loss = torch.rand(5, 400, generator=generator)
@@ -144,13 +143,14 @@ def test_losses_per_noise_level_add_up_to_the_mean() -> None:
 def test_every_step_is_logged_once_whatever_the_rhythm(tmp_path: Path) -> None:
     seen: list[float] = []
 
-    def loss(model: ScoreModel, x0: Tensor, u: Tensor, eps: Tensor) -> LossTerms:
-        terms = DenoisingScoreMatching()(model, x0, u, eps)
-        if model.training:
-            seen.append(float(terms.loss.detach().mean()))
-        return terms
+    class Seen(DenoisingScoreMatching):
+        def __call__(self, model: ScoreModel, batch: Batch) -> LossTerms:
+            terms = super().__call__(model, batch)
+            if model.training:
+                seen.append(float(terms.loss.detach().mean()))
+            return terms
 
-    fit(tmp_path, loss=loss, log_every=7, evaluate_every=9, checkpoint_every=10)
+    fit(tmp_path, loss=Seen(), log_every=7, evaluate_every=9, checkpoint_every=10)
     steps = [row["step"] for row in rows(tmp_path) if "loss" in row]
     assert steps == sorted({*range(7, 61, 7), *range(9, 61, 9), *range(10, 61, 10)})
     begin = 0
@@ -217,14 +217,16 @@ def test_a_fault_in_an_evaluation_does_not_cost_the_training(tmp_path: Path) -> 
 # ---- divergence ----
 
 
-class _Breaks:
+class _Breaks(DenoisingScoreMatching):
     """A loss that goes wrong in one step at levels with lam < 0: NaN itself, or only its gradient."""
 
     def __init__(self, step: int, kind: str) -> None:
+        super().__init__()
         self.step, self.kind, self.calls = step, kind, 0
 
-    def __call__(self, model: ScoreModel, x0: Tensor, u: Tensor, eps: Tensor) -> LossTerms:
-        loss, lam = DenoisingScoreMatching()(model, x0, u, eps)
+    def __call__(self, model: ScoreModel, batch: Batch) -> LossTerms:
+        loss, lam = super().__call__(model, batch)
+        assert lam is not None
         self.calls += model.training
         if model.training and self.calls == self.step:
             if self.kind == "loss":
@@ -235,7 +237,7 @@ class _Breaks:
 
 @pytest.mark.parametrize("kind", ["loss", "gradient"])
 def test_a_broken_step_stops_the_training_and_is_never_saved(tmp_path: Path, kind: str) -> None:
-    with pytest.raises(TrainingDiverged, match=r"step 23: .*lam=-?\d.*sigma=.*step-00000020; try a smaller") as error:
+    with pytest.raises(TrainingDiverged, match=r"step 23: .*lam=-?\d.*sigma/alpha=.*step-00000020; try") as error:
         fit(tmp_path, loss=_Breaks(23, kind), log_every=1000, evaluate_every=0)
     assert "\n" not in str(error.value)
     assert kind in str(error.value)
@@ -272,11 +274,11 @@ def test_a_signal_saves_and_the_training_can_go_on(
     class Signalling(DenoisingScoreMatching):
         calls = 0
 
-        def __call__(self, model: ScoreModel, *args: Any) -> LossTerms:
+        def __call__(self, model: ScoreModel, batch: Batch) -> LossTerms:
             self.calls += model.training
             if self.calls == 27:
                 os.kill(os.getpid(), number)
-            return super().__call__(model, *args)
+            return super().__call__(model, batch)
 
     flush = checkpoints._flush
 

@@ -14,7 +14,7 @@ from scoresde import VPSDE, Conditioned, InputError, Sampler, ScoreModel, load
 from scoresde.cli.main import main
 from scoresde.compare import Trained
 from scoresde.data import Augmentation, Dataset, Moons, Transform
-from scoresde.loss import DenoisingScoreMatching, LossTerms
+from scoresde.loss import Batch, DenoisingScoreMatching, LossTerms
 from scoresde.metrics.classes import classify
 from scoresde.nets import ResidualMLP
 from scoresde.training import Trainer
@@ -52,10 +52,10 @@ class Watched(DenoisingScoreMatching):
         self.training: list[tuple[Tensor, Tensor]] = []
         self.heldout: list[tuple[Tensor, Tensor]] = []
 
-    def __call__(self, model: ScoreModel, x0: Tensor, u: Tensor, eps: Tensor, cond: Tensor | None = None) -> LossTerms:
-        assert cond is not None
-        (self.training if model.training else self.heldout).append((x0, cond))
-        return super().__call__(model, x0, u, eps, cond)
+    def __call__(self, model: ScoreModel, batch: Batch) -> LossTerms:
+        assert batch.cond is not None
+        (self.training if model.training else self.heldout).append((batch.x0, batch.cond))
+        return super().__call__(model, batch)
 
 
 def watched(kind: str, run: Path, **changes: Any) -> tuple[Dataset, Watched]:

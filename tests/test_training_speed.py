@@ -14,7 +14,7 @@ from training_job import assert_same, fit, last, model_and_optimizer, moons, res
 
 from scoresde import VPSDE, InputError, ScoreModel, nets
 from scoresde.data import Dataset, Transform
-from scoresde.loss import DenoisingScoreMatching, LossTerms
+from scoresde.loss import Batch, DenoisingScoreMatching, LossTerms
 from scoresde.training import Muon, TrainingDiverged, acceleration, heldout
 from scoresde.training import checkpoint as checkpoints
 from scoresde.training.batches import Batches
@@ -83,11 +83,11 @@ class _Kills(DenoisingScoreMatching):
         super().__init__()
         self.left = step
 
-    def __call__(self, model: ScoreModel, *args: Any) -> LossTerms:
+    def __call__(self, model: ScoreModel, batch: Batch) -> LossTerms:
         self.left -= model.training
         if self.left < 0:
             raise Killed
-        return super().__call__(model, *args)
+        return super().__call__(model, batch)
 
 
 # ---- all of them ----
@@ -130,9 +130,9 @@ class _Watched(DenoisingScoreMatching):
         super().__init__(stratified=stratified)
         self.seen: list[tuple[Tensor, ...]] = []
 
-    def __call__(self, model: ScoreModel, x0: Tensor, u: Tensor, eps: Tensor, cond: Tensor | None = None) -> LossTerms:
-        self.seen.append((x0, self.sample_times(model.sde, u), eps))
-        return super().__call__(model, x0, u, eps)
+    def __call__(self, model: ScoreModel, batch: Batch) -> LossTerms:
+        self.seen.append((batch.x0, self.sample_times(model.sde, batch.u), batch.eps))
+        return super().__call__(model, batch)
 
 
 @pytest.mark.parametrize("stratified", [True, False])
@@ -197,7 +197,7 @@ def test_half_precision_is_of_the_network_alone() -> None:
             torch.ones(8, 2, 8, 8),
         )
         with acceleration.Acceleration(half_type(precision, CPU)).applied(model.net):
-            terms = loss(model, x0, u, eps)
+            terms = loss(model, Batch(x0, u, eps))
             terms.loss.mean().backward()
         assert terms.loss.dtype == torch.float32
         assert {p.grad.dtype for p in model.parameters() if p.grad is not None} == {torch.float32}
@@ -215,8 +215,8 @@ class _Tiny(DenoisingScoreMatching):
         super().__init__()
         self.factor = factor
 
-    def __call__(self, model: ScoreModel, *args: Any) -> LossTerms:
-        loss, lam = super().__call__(model, *args)
+    def __call__(self, model: ScoreModel, batch: Batch) -> LossTerms:
+        loss, lam = super().__call__(model, batch)
         return LossTerms(loss * self.factor, lam)
 
 
@@ -255,8 +255,8 @@ def test_a_step_whose_gradient_overflows_is_skipped_and_counted() -> None:
 
 def test_a_gradient_that_no_scale_can_save_ends_the_training(tmp_path: Path) -> None:
     class Broken(DenoisingScoreMatching):
-        def __call__(self, model: ScoreModel, *args: Any) -> LossTerms:
-            loss, lam = super().__call__(model, *args)
+        def __call__(self, model: ScoreModel, batch: Batch) -> LossTerms:
+            loss, lam = super().__call__(model, batch)
             return LossTerms(loss + torch.sqrt(0 * loss), lam)
 
     with pytest.raises(TrainingDiverged, match=r"no gradient is finite, even at a loss scale of 0\.5"):
@@ -400,9 +400,9 @@ def test_channels_last_is_a_layout_and_nothing_else() -> None:
 
 def test_the_profile_says_where_the_time_goes_and_counts_the_operations(tmp_path: Path, capfd: Any) -> None:
     class Slow(DenoisingScoreMatching):
-        def __call__(self, model: ScoreModel, *args: Any) -> LossTerms:
+        def __call__(self, model: ScoreModel, batch: Batch) -> LossTerms:
             time.sleep(0.004 if model.training else 0)
-            return super().__call__(model, *args)
+            return super().__call__(model, batch)
 
     result = fit(tmp_path, profile=True, loss=Slow(), steps=30, evaluate_every=0, checkpoint_every=10)
     content = json.loads((tmp_path / "profile.json").read_text())

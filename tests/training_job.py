@@ -71,19 +71,20 @@ def fit(
     optimizer: torch.optim.Optimizer | None = None,
     seed: int = 7,
     **changes: Any,
-) -> FitResult:
+) -> FitResult[ScoreModel]:
     """Train in `run`; what is not given is as above, and `changes` go to the trainer or to `fit`."""
     if model is None or optimizer is None:
         model, optimizer = model_and_optimizer()
     run.mkdir(exist_ok=True, parents=True)
-    known = {k: changes.pop(k) for k in ("evaluate", "state") if k in changes}
+    known = {k: changes.pop(k) for k in ("evaluate", "state", "higher", "callbacks") if k in changes}
     loss = changes.pop("loss", DenoisingScoreMatching())
     logger = changes.pop("logger", MetricsFile(run / "metrics.jsonl"))
     dataset = changes.pop("dataset", None) or moons()
-    return trainer(**changes).fit(model, dataset, loss, optimizer, run, seed, logger, checkpoint, **known)
+    known |= {"loss": loss, "optimizer": optimizer, "run": run, "seed": seed, "logger": logger}
+    return trainer(**changes).fit(model, dataset, checkpoint=checkpoint, **known)
 
 
-def resume(run: Path, **changes: Any) -> FitResult:
+def resume(run: Path, **changes: Any) -> FitResult[ScoreModel]:
     return fit(run, read(newest(run)), **changes)
 
 

@@ -22,8 +22,8 @@ from scoresde.guidance import conditioned
 from scoresde.loggers import Logger
 from scoresde.model import Model, ScoreModel
 from scoresde.sampling import Sampler
+from scoresde.training import FitResult
 from scoresde.training.checkpoint import Checkpoint
-from scoresde.training.trainer import FitResult
 
 _SHOWN = 100  # samples in a picture of images
 _DOTS = 2000  # and in one of points
@@ -65,7 +65,7 @@ def already_complete(run: Path, steps: int) -> float | None:
     return None if best is None else float(best)
 
 
-def closing(task: Task, result: FitResult, logger: Logger, brief: bool) -> float | None:
+def closing(task: Task, result: FitResult[ScoreModel], logger: Logger, brief: bool) -> float | None:
     """Draw the final samples, print their table, write summary.json, and (unless brief) say what to type next.
 
     Returns:
@@ -144,7 +144,7 @@ def _log_table(rows: list[Row], logger: Logger, step: int) -> None:
     logger.table("samplers", columns, cells, step)
 
 
-def _summary(task: Task, result: FitResult, rows: list[Row], best: float | None) -> dict[str, Any]:
+def _summary(task: Task, result: FitResult[ScoreModel], rows: list[Row], best: float | None) -> dict[str, Any]:
     samplers = {
         row.name: {"steps": row.steps, "error": row.error}
         if row.error is not None

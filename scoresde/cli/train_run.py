@@ -26,17 +26,19 @@ from scoresde.data import Dataset
 from scoresde.errors import InputError, require
 from scoresde.guidance import conditioned
 from scoresde.loggers import Logger, Loggers, MetricsFile
+from scoresde.loss import Loss
 from scoresde.model import Model, ScoreModel
 from scoresde.noise import derived_seed
 from scoresde.sampling import Sampler
 from scoresde.sde import SDE
 from scoresde.training import checkpoint as checkpoints
 from scoresde.training.checkpoint import Checkpoint
-from scoresde.training.fit import Evaluate
+from scoresde.training.loop import Evaluate
 from scoresde.training.stop import Interrupted
 from scoresde.training.trainer import Trainer
 
 _EXPECTED = {"sde": SDE, "model": ScoreModel, "optimizer": torch.optim.Optimizer, "trainer": Trainer, "logger": Logger}
+_EXPECTED |= {"loss": Loss}
 _CLASSES = "model.net.condition_size"
 _OBJECTS = ("sde", "data", "model", "loss", "optimizer", "trainer", "metrics", "samplers", "logger")
 
@@ -83,7 +85,10 @@ def train(cfg: dict[str, Any]) -> float | None:
         report.opening(run, dataset, model, device, start.checkpoint, sweeping())
         resume, trainer, loss = start.checkpoint, parts["trainer"], parts["loss"]
         with _logging(parts["logger"], run, cfg, resume) as logger, _said_how_to_resume(run):
-            result = trainer.fit(model, dataset, loss, optimizer, run, settings.seed, logger, resume, evaluate)
+            result = trainer.fit(
+                model, dataset, loss=loss, optimizer=optimizer, run=run, seed=settings.seed, logger=logger,
+                checkpoint=resume, evaluate=evaluate,
+            )  # fmt: skip
             task = report.Task(dataset, run, settings.n, settings.seed, parts["samplers"], parts["metrics"], told)
             return report.closing(task, result, logger, sweeping())
 
@@ -134,9 +139,8 @@ def _check_types(cfg: Mapping[str, Any], allow: Sequence[str]) -> None:
         raise InputError(f"samplers: {cfg['samplers']!r} is not a mapping of names to samplers")
     for name, sampler in cfg["samplers"].items():
         check(sampler, f"samplers.{name}", allow, Sampler)
-    for key, method in (("data", "load"), ("loss", "__call__")):
-        if not hasattr(resolve(cfg[key].get(TARGET), key, allow), method):
-            raise InputError(f"{key}.{TARGET}: {cfg[key][TARGET]} is not made for {key}, it has no {method}")
+    if not hasattr(resolve(cfg["data"].get(TARGET), "data", allow), "load"):
+        raise InputError(f"data.{TARGET}: {cfg['data'][TARGET]} is not made for data, it has no load")
     if get(cfg, "sde.sigma_max") != MEASURED:
         build(cfg["sde"], "sde", allow)
 
@@ -157,7 +161,7 @@ def _measured(cfg: dict[str, Any], dataset: Dataset) -> dict[str, Any]:
 
 def _evaluation(
     parts: Mapping[str, Any], dataset: Dataset, settings: TrainSettings, told: Tensor | None
-) -> Evaluate | None:
+) -> Evaluate[ScoreModel] | None:
     """Figures of samples during training, if one of them is monitored: drawn by the fixed-grid sampler of fewest steps.
 
     Raises:

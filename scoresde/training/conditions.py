@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from scoresde.data.augment import Augmentation
 from scoresde.data.dataset import Dataset
@@ -29,13 +29,13 @@ class Conditions(NamedTuple):
     samples: Tensor | None = None
 
 
-def conditions(model: Model, dataset: Dataset, augment: float) -> Conditions:
+def conditions(model: nn.Module, dataset: Dataset, augment: float) -> Conditions:
     """What fits the network, the data and `Trainer.augment`.
 
     Raises:
         InputError: they do not go together; names the values.
     """
-    told = condition_of(model)
+    told = condition_of(model) if isinstance(model, Model) else None
     if augment > 0:
         _check_augmented(told, dataset, augment)
         nothing = unchanged()

@@ -10,7 +10,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
-from scoresde.training.step import Step, reseed, told_loss
+from scoresde.training.module import device_of
+from scoresde.training.step import Step, reseed
 
 FILE = "profile.json"
 _WARM_UP, _STEPS = 5, 100  # steps that are left out (memory is allocated, code compiled), and steps that are timed
@@ -44,11 +45,11 @@ class Profile:
         self._seconds[what] += now - self._last
         self._last = now
 
-    def count(self, step: Step, k: int) -> None:
+    def count(self, step: Step[Any], k: int) -> None:
         """Count the operations of step k; to be called while the network is not accelerated."""
         self._flops = flops(step, k)
 
-    def before_step(self, step: Step) -> None:
+    def before_step(self, step: Step[Any]) -> None:
         """To be called before each step; writes the result once enough has been seen."""
         if self._done:
             return
@@ -59,7 +60,7 @@ class Profile:
         self._steps += 1
         self._last = time.perf_counter()
 
-    def finish(self, step: Step) -> None:
+    def finish(self, step: Step[Any]) -> None:
         """Write what has been seen so far, unless that has been done."""
         if self._done or not self._seconds:
             return
@@ -84,24 +85,21 @@ class Profile:
         tqdm.write(table(content))
 
 
-def flops(step: Step, k: int) -> float:
+def flops(step: Step[Any], k: int) -> float:
     """Floating-point operations of the matrix products and convolutions of step k, forward and backward.
 
     Counted on one sample, and as many times that as there are in the batch. Nothing of the training is changed.
     """
-    x0, u, eps, cond, seeds = step.draw(k, step.position)
-    model, device = step.model, step.model.device
+    batch, seeds = step.draw(k, step.position)
+    model, device = step.model, device_of(step.model)
     buffers = [(b, b.clone()) for b in model.buffers()]
-    evaluations = model.evaluations
     reseed(device, seeds[0])
     with FlopCounterMode(display=False) as counter:
-        told = None if cond is None else cond[:1]
-        told_loss(step.loss, model, x0[:1], u[:1], eps[:1], told).loss.mean().backward()  # type: ignore[no-untyped-call]
+        step.loss(model, batch.part(range(1))).loss.mean().backward()  # type: ignore[no-untyped-call]
     step.optimizer.zero_grad(set_to_none=True)
     with torch.no_grad():
         for buffer, before in buffers:
             buffer.copy_(before)
-    model.evaluations = evaluations
     return float(counter.get_total_flops() * step.batch_size)
 
 

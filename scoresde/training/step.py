@@ -1,85 +1,65 @@
 """One training step: data, noise, loss, gradient, update, average. Nothing here waits for the device."""
 
+import dataclasses
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from scoresde.data.augment import Augmentation
 from scoresde.errors import require
-from scoresde.levels import LossHistory, stratified
-from scoresde.loss import LossTerms
-from scoresde.model import ScoreModel
-from scoresde.noise import Noise, derived_seed
+from scoresde.loss import Batch, Loss, LossTerms
+from scoresde.loss.levels import LossHistory, stratified
+from scoresde.noise import Noise, derived_seed, parts, take
 from scoresde.training.batches import Batches
+from scoresde.training.module import device_of
 from scoresde.training.window import Window
 
+M = TypeVar("M", bound=nn.Module)
+
 # Inputs are drawn for several steps at once: after a pass through the network this code and its constants have left
-# the processor's caches, and calling them back costs more than the numbers. At most so many steps, and values.
+# the caches of the processor, and loading them again costs more than the numbers. At most so many steps, and values.
 _STEPS_AHEAD, _VALUES_AHEAD = 16, 2**17
-
-# data, uniform numbers, normal numbers, what the network is told, if anything, and for each micro-batch the seed of
-# what the network draws
-_Draw = tuple[Tensor, Tensor, Tensor, Tensor | None, list[int]]
-
-
-class Loss(Protocol):
-    """What a training minimises, such as `scoresde.loss.DenoisingScoreMatching`.
-
-    If it has attributes `stratified` and `importance`, they say how the numbers u of a whole batch are drawn.
-    """
-
-    def __call__(self, model: ScoreModel, x0: Tensor, u: Tensor, eps: Tensor, cond: Tensor | None = None) -> LossTerms:
-        """Loss of each sample for data x0 (B, *event), uniform numbers u (B,) and normal numbers eps (B, *event).
-
-        Where the network is told something, that is `cond`.
-        """
-
-
-def told_loss(loss: Loss, model: ScoreModel, x0: Tensor, u: Tensor, eps: Tensor, cond: Tensor | None) -> LossTerms:
-    """The loss with a condition if there is one; a loss of the user's own need not know of conditions."""
-    return loss(model, x0, u, eps) if cond is None else loss(model, x0, u, eps, cond)
 
 
 class Averaged(Protocol):
-    """What takes in the weights after each step: one average, or several."""
+    """One average of the weights, or several."""
 
-    def update(self, module: ScoreModel) -> None:
-        """Take the weights of `module` into the average."""
+    def update(self, module: Any) -> None:
+        """Add the weights of `module` to the average."""
 
 
 def not_timed(what: str) -> None:
-    """Stands for `Profile.mark` where nobody asks where the time goes."""
+    """Stands for `Profile.mark` in trainings that are not profiled."""
 
 
 def reseed(device: torch.device, seed: int) -> None:
-    """Set the global generators that a network on `device` draws from, such as its dropout layers."""
+    """Seed the global generators from which a network on `device` draws, such as its dropout layers."""
     torch.default_generator.manual_seed(seed)
     if device.type == "cuda":
         torch.cuda.default_generators[device.index or 0].manual_seed(seed)
 
 
-class Step:
+class Step(Generic[M]):
     """Training step number k, a function of (seed, k) and of the state of model, optimizer and average.
 
     Steps are taken in order, from any k on.
 
     Args:
         model, average, optimizer: what a step changes. The optimizer's learning rates are the base.
-        loss: what it minimises.
+        loss: what it minimizes.
         batches: the data.
         batch_size: items in a step.
         seed: with k, decides every random number.
         clip: largest norm of the whole gradient; 0 turns clipping off.
         rate: factor of the learning rate in step k.
         position: number of items used by earlier steps.
-        micro_batch: items that go through the network at once; their gradients add up to that of the whole batch. Data,
-            noise and noise levels are those of the whole batch, dropout is a function of (seed, k, micro-batch).
-        scaler: for the gradients of float16; it skips steps in which one overflows.
-        mark: called with what the time since its last call was spent on.
-        augmentation: changes the data, by random numbers of (seed, k), and says how; in place of the classes of the
-            data, that is then what the network is told.
+        micro_batch: items in one pass through the network; their gradients add up to that of the whole batch. Data,
+            noise and noise levels are those of the whole batch; dropout is a function of (seed, k, micro-batch).
+        scaler: scales the gradients of float16; it skips steps in which one overflows.
+        mark: called with the name of what the time since its last call was spent on.
+        augmentation: changes the data by random numbers of (seed, k); the condition is then what it has changed.
 
     Raises:
         InputError: micro_batch does not divide batch_size.
@@ -87,10 +67,10 @@ class Step:
 
     def __init__(
         self,
-        model: ScoreModel,
+        model: M,
         average: Averaged,
         optimizer: torch.optim.Optimizer,
-        loss: Loss,
+        loss: Loss[M],
         batches: Batches,
         batch_size: int,
         seed: int,
@@ -105,16 +85,18 @@ class Step:
         self.model, self.average, self.optimizer, self.loss, self.batches = model, average, optimizer, loss, batches
         self.batch_size, self.seed, self.clip, self.rate, self.position = batch_size, seed, clip, rate, position
         self.mark, self.augmentation = mark, augmentation
-        self.scaler = scaler or torch.amp.GradScaler(model.device.type, enabled=False)
+        self._device = device_of(model)
+        self._on_host = self._device.type == "cpu"
+        self.scaler = scaler or torch.amp.GradScaler(self._device.type, enabled=False)
         wanted = f"it must divide the {batch_size} items of trainer.batch_size"
         require(batch_size % (micro_batch or batch_size) == 0, "micro_batch", micro_batch, wanted)
         self._parts = batch_size // (micro_batch or batch_size)
-        self.window = Window(model.sde, skipping=self.scaler.is_enabled())
-        self.history = LossHistory(model.device) if getattr(loss, "importance", False) else None
-        self._noise, self._device, self._on_host = Noise(seed), model.device, model.device.type == "cpu"
+        self.window = Window(loss.range_of_lam(model), skipping=self.scaler.is_enabled())
+        self.history = LossHistory(self._device) if loss.importance else None
+        self._noise = Noise(seed, range(batch_size))
         self._ahead = max(1, min(_STEPS_AHEAD, _VALUES_AHEAD // batches.at(0, batch_size).numel()))
-        self._drawn: list[_Draw] = []  # inputs of the next steps, the last one first
-        self._limit = torch.tensor(clip, device=model.device)
+        self._drawn: list[tuple[Batch, list[int]]] = []  # inputs of the next steps, the last one first
+        self._limit = torch.tensor(clip, device=self._device)
         self._base = [group["lr"] for group in optimizer.param_groups]
         self._params = [p for group in optimizer.param_groups for p in group["params"]]
 
@@ -123,9 +105,12 @@ class Step:
         if not self._drawn:
             self._drawn = [self.draw(k + i, self.position + i * self.batch_size) for i in range(self._ahead)][::-1]
         self.mark("data")
-        x0, u, eps, cond, seeds = self._drawn.pop()
-        u, weight = (u, None) if self.history is None else self.history.draw(u)
-        terms = self._gradient(x0, u, eps, cond, weight, seeds)
+        batch, seeds = self._drawn.pop()
+        weight = None
+        if self.history is not None:
+            u, weight = self.history.draw(batch.u)
+            batch = dataclasses.replace(batch, u=u)
+        terms = self._gradient(batch, weight, seeds)
         self.scaler.unscale_(self.optimizer)
         norm = self._clip()
         self.scaler.step(self.optimizer)
@@ -134,44 +119,43 @@ class Step:
         self.mark("optimizer")
         self.average.update(self.model)
         if self.history is not None:
-            self.history.update(u, terms.loss)
+            self.history.update(batch.u, terms.loss)
         self.window.add(terms, norm, weight)
+        self.loss.after_step(self.model, k)
         self.position += self.batch_size
         self.mark("average")
 
-    def draw(self, k: int, position: int) -> _Draw:
-        """All that is random in step k, whose data begin at `position`."""
+    def draw(self, k: int, position: int) -> tuple[Batch, list[int]]:
+        """The batch of step k, whose data begin at `position`, and the seed of each micro-batch for the network."""
         x0 = self.batches.at(position, self.batch_size)
         u = self._noise.uniform("time", k, self.batch_size)
-        u = stratified(u) if getattr(self.loss, "stratified", False) else u
+        u = stratified(u) if self.loss.stratified else u
         eps = self._noise.normal("train", k, x0.shape, self._device)
         cond = self.batches.labels(position, self.batch_size)
         if self.augmentation is not None:
-            chances = self._noise.uniform("augment", k, self.batch_size * self.augmentation.uniforms)
+            chances = self._noise.uniform("augment", k, (self.batch_size, self.augmentation.uniforms))
             amounts = self._noise.normal("augment", k, (self.batch_size, self.augmentation.normals))
-            x0, cond = self.augmentation(x0, chances.reshape(self.batch_size, -1), amounts)
+            x0, cond = self.augmentation(x0, chances, amounts)
         purposes = ("dropout" if part == 0 else f"dropout {part}" for part in range(self._parts))
-        return x0, u, eps, cond, [derived_seed(self.seed, purpose, k) for purpose in purposes]
+        seeds = [derived_seed(self.seed, purpose, k) for purpose in purposes]
+        return Batch(x0, u, eps, cond, self._noise, k), seeds
 
-    def _gradient(
-        self, x0: Tensor, u: Tensor, eps: Tensor, cond: Tensor | None, weight: Tensor | None, seeds: list[int]
-    ) -> LossTerms:
+    def _gradient(self, batch: Batch, weight: Tensor | None, seeds: list[int]) -> LossTerms:
         """Add the gradient of the mean loss to that of the parameters; returns the loss terms, detached."""
         if len(seeds) == 1:
-            return self._pass(x0, u, eps, cond, weight, seeds[0], 1.0)
-        parts, terms = len(seeds), []
-        for part, seed in enumerate(seeds):
-            mine = slice(part, None, parts)  # sample i is in micro-batch i mod parts, so each has all noise levels
-            told, share = (None if one is None else one[mine] for one in (cond, weight))
-            terms.append(self._pass(x0[mine], u[mine], eps[mine], told, share, seed, 1 / parts))
-        return LossTerms(*(torch.stack(of_parts, 1).flatten() for of_parts in zip(*terms, strict=True)))
+            return self._pass(batch, weight, seeds[0], 1.0)
+        terms = [
+            self._pass(batch.part(rows), None if weight is None else take(weight, rows), seed, 1 / len(seeds))
+            for rows, seed in zip(parts(range(self.batch_size), len(seeds)), seeds, strict=True)
+        ]
+        lams = [one.lam for one in terms if one.lam is not None]
+        losses = torch.stack([one.loss for one in terms], 1).flatten()
+        return LossTerms(losses, torch.stack(lams, 1).flatten() if lams else None)
 
-    def _pass(
-        self, x0: Tensor, u: Tensor, eps: Tensor, cond: Tensor | None, weight: Tensor | None, seed: int, share: float
-    ) -> LossTerms:
+    def _pass(self, batch: Batch, weight: Tensor | None, seed: int, share: float) -> LossTerms:
         """Forward and backward through the network, for a share of the whole batch."""
         reseed(self._device, seed)
-        loss, lam = told_loss(self.loss, self.model, x0, u, eps, cond)
+        loss, lam = self.loss(self.model, batch)
         self.mark("forward")
         weighted = loss if weight is None else weight.to(loss.dtype) * loss
         mean = weighted.mean() if share == 1 else weighted.mean() * share
@@ -185,7 +169,7 @@ class Step:
         return float(self.optimizer.param_groups[0]["lr"])
 
     def restore_rate(self) -> None:
-        """Put the base learning rates back, so that the optimizer can be used again."""
+        """Reset the learning rates to the base ones, so that the optimizer can be used again."""
         self._set_rate(1.0)
 
     def _set_rate(self, rate: float) -> None:
@@ -196,7 +180,7 @@ class Step:
         """Norm of the whole gradient, which is then scaled down to at most `clip`."""
         gradients = [p.grad for p in self._params if p.grad is not None]
         norm: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
-        # where there is nothing to wait for, a gradient that is short enough is left as it is
+        # on the host, where nothing has to be waited for, a short gradient is left as it is
         if self.clip > 0 and not (self._on_host and norm <= self.clip):
             torch._foreach_mul_(gradients, self._limit / norm.clamp(min=self.clip))
         return norm

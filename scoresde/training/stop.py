@@ -32,11 +32,12 @@ class Interrupted(Exception):
     Attributes:
         signal: the number of the signal; a command should exit with 128 + signal.
         step: steps done.
-        path: the checkpoint to resume from.
+        path: the checkpoint to resume from; None without a run folder.
     """
 
-    def __init__(self, number: int, step: int, path: Path) -> None:
-        super().__init__(f"stopped by {signal.Signals(number).name} after step {step}; saved {path}")
+    def __init__(self, number: int, step: int, path: Path | None) -> None:
+        saved = "nothing was saved, without a run folder" if path is None else f"saved {path}"
+        super().__init__(f"stopped by {signal.Signals(number).name} after step {step}; {saved}")
         self.signal, self.step, self.path = number, step, path
 
 

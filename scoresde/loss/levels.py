@@ -1,7 +1,7 @@
-"""Which noise levels a batch visits: spread evenly, and more often where the loss is larger.
+"""The noise levels of a batch: stratified, and drawn by importance.
 
-Both work on the numbers u in [0, 1) from which a loss takes its times, so they hold for any loss and any density of
-times: equal parts of [0, 1) are equal parts of that density. Both leave the expectation of the loss as it is.
+Both act on the numbers u in [0, 1) from which a loss takes its times, so they hold for any loss and any density of
+times: equal parts of [0, 1) are equal parts of that density. Both leave the expectation of the loss unchanged.
 """
 
 import math
@@ -12,16 +12,16 @@ from torch import Tensor
 from scoresde.errors import InputError
 
 _BINS = 32
-_MEMORY = 128  # items over which a bin forgets
-_ENOUGH = 10  # items that each bin must have seen
-_EVEN = 0.1  # share of items that follow the density of the loss itself; no weight exceeds its inverse
+_MEMORY = 128  # decay time of a bin, in items
+_ENOUGH = 10  # items that each bin must have seen before u is drawn by importance
+_EVEN = 0.1  # share of items drawn from the density of the loss itself; no weight exceeds its inverse
 
 
 def stratified(u: Tensor) -> Tensor:
     """Number k of B is moved into the k-th of B equal parts, (k + u_k) / B, float64; u and result (B,) in [0, 1).
 
     The mean of f over such a batch has variance of order 1/B^3 for a smooth f, and 1/B without (Kingma et al. 2021,
-    arXiv 2107.00630, app. I, share one u_k). Draw for the whole batch, then cut it into parts for the device.
+    arXiv 2107.00630, app. I, share one u_k). Draw for the whole batch, then cut it into micro-batches.
     """
     u = u.to(torch.float64)
     # u beside 1 would round up to the next part
@@ -29,7 +29,7 @@ def stratified(u: Tensor) -> Tensor:
 
 
 class LossHistory:
-    """Importance sampling of noise levels from the losses seen so far.
+    """Importance sampling of noise levels, from the losses seen so far.
 
     The unit interval of u is cut into K = 32 bins of widths p_j, narrower at the ends, where losses may grow without
     bound. With second moments m_j of the last losses in bin j, the density of u, and the weight that keeps the
@@ -39,15 +39,15 @@ class LossHistory:
 
     where sqrt(m_j) has the smallest variance of all densities (Nichol and Dhariwal 2021, arXiv 2102.09672, section 3.3,
     there for discrete times), and the constant bounds the weights. Until each bin has seen ten items, q = 1.
-    Nothing here waits for the device.
+    No method waits for the device.
 
     Args:
         device: where losses lie.
 
     Attributes:
         edges: of the bins, float64 (K + 1,), (1 - cos(pi k / K)) / 2.
-        sums: the history, float64 (K, 2): of each bin, the number of items and the sum of their squared losses, both
-            discounted with a memory of 128 items. It decides what comes, so it belongs in checkpoints.
+        sums: the history, float64 (K, 2): for each bin, the number of items and the sum of their squared losses, both
+            discounted with a decay time of 128 items. Part of the state of a training.
     """
 
     def __init__(self, device: torch.device | str = "cpu") -> None:
@@ -80,9 +80,9 @@ class LossHistory:
         return u.clamp(0, 1 - 2.0**-53), 1 / q[bins]
 
     def update(self, u: Tensor, loss: Tensor) -> None:
-        """Take in the losses (B,), without weights, of a whole batch at numbers u (B,) that `draw` gave.
+        """Add the losses (B,), without weights, of a whole batch at the numbers u (B,) from `draw`.
 
-        Losses that are not finite are left out: half precision may skip such a step, else the training reports it.
+        Losses that are not finite are ignored: half precision may skip such a step, otherwise the training stops.
         """
         bins = torch.searchsorted(self.edges[1:-1], u, right=True)
         members = bins == torch.arange(_BINS, device=u.device)[:, None]
@@ -93,14 +93,14 @@ class LossHistory:
         self.sums = self.sums * (1 - 1 / _MEMORY) ** new[:, :1] + new
 
     def state(self) -> dict[str, Tensor]:
-        """What a checkpoint must hold."""
+        """What a checkpoint must hold to resume exactly."""
         return {"sums": self.sums}
 
     def load(self, state: dict[str, Tensor]) -> None:
         """The inverse of `state`.
 
         Raises:
-            InputError: it is the state of something else.
+            InputError: names or shapes differ.
         """
         if state.keys() != {"sums"} or state["sums"].shape != self.sums.shape:
             found = {name: tuple(tensor.shape) for name, tensor in state.items()}

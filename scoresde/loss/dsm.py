@@ -1,24 +1,18 @@
-"""Denoising score matching: what is minimised, and at which noise levels."""
+"""Denoising score matching."""
 
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from scoresde._shapes import expand
 from scoresde.errors import require
+from scoresde.loss.base import Batch, Loss, LossTerms
 from scoresde.model import ScoreModel
 from scoresde.sde import SDE
 
 
-class LossTerms(NamedTuple):
-    """Loss of each sample and its half log-SNR, both of shape (B,)."""
-
-    loss: Tensor
-    lam: Tensor
-
-
-class DenoisingScoreMatching:
+class DenoisingScoreMatching(Loss[ScoreModel]):
     """Weighted denoising score matching, E_t [ w(t) |eps_hat - eps|^2 ], as a mean over dimensions.
 
         weight        w(t) on the error of eps
@@ -36,10 +30,10 @@ class DenoisingScoreMatching:
         weight: see above.
         times: density of the noise levels: `uniform` in t over [t_train, T], or `log_normal`, where
             log(sigma / alpha) ~ N(mean, std^2) cut to that range (arXiv 2206.00364, table 1).
-        stratified: have a training give sample i of B the i-th of B equal parts of the density, which lowers the
-            variance of the loss without bias; see `scoresde.levels.stratified`.
-        importance: have a training visit more often the noise levels where the loss was large, with weights that keep
-            its expectation; see `scoresde.levels.LossHistory`.
+        stratified: sample i of a batch of B gets the i-th of B equal parts of the density, which lowers the variance
+            of the loss without bias; see `scoresde.loss.levels.stratified`.
+        importance: draw noise levels more often where the loss was large, with weights that keep its expectation; see
+            `scoresde.loss.levels.LossHistory`.
         mean, std: of the log-normal density; not used by the uniform one.
 
     Raises:
@@ -71,16 +65,21 @@ class DenoisingScoreMatching:
         ratios = -sde.lam(ends)
         low, high = torch.special.ndtr((ratios - self.mean) / self.std).tolist()
         log_ratio = self.mean + self.std * torch.special.ndtri(low + (high - low) * u)
-        log_ratio = log_ratio.clamp(*ratios.tolist())  # a law far from this range rounds to infinite values
+        log_ratio = log_ratio.clamp(*ratios.tolist())  # a density far from this range rounds to infinite values
         return sde.t_of_lam(-log_ratio).clamp(sde.t_train, sde.T)
 
-    def __call__(self, model: ScoreModel, x0: Tensor, u: Tensor, eps: Tensor, cond: Tensor | None = None) -> LossTerms:
-        """Loss of each sample for data x0 (B, *event), uniform numbers u (B,) and normal numbers eps (B, *event)."""
-        t = self.sample_times(model.sde, u.to(x0.device, non_blocking=True))
+    def range_of_lam(self, model: ScoreModel) -> tuple[float, float]:
+        ends = torch.tensor([model.sde.T, model.sde.t_train], dtype=torch.float64)
+        low, high = model.sde.lam(ends).tolist()
+        return low, high
+
+    def __call__(self, model: ScoreModel, batch: Batch) -> LossTerms:
+        x0, eps = batch.x0, batch.eps
+        t = self.sample_times(model.sde, batch.u.to(x0.device, non_blocking=True))
         alpha, sigma, lam = (torch.as_tensor(a) for a in model.levels(t))
         c = model.preconditioning(alpha, sigma, lam)
         x = expand(alpha, x0) * x0 + expand(sigma, x0) * eps
-        out = model.raw(x, c, cond)
+        out = model.raw(x, c, batch.cond)
         target = expand((1 - c.c_skip * alpha) / c.c_out, x0) * x0 - expand(c.c_skip * sigma / c.c_out, x0) * eps
         error = ((out - target) ** 2).flatten(1).mean(1)
         weight = self._weight(model, t, alpha, sigma) * (alpha * c.c_out / sigma) ** 2

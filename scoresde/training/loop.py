@@ -1,0 +1,343 @@
+"""The training loop: steps, and what happens between them."""
+
+from __future__ import annotations
+
+import functools
+import math
+import time
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Generic, NamedTuple, TypeVar
+
+import torch
+from torch import nn
+from tqdm.auto import tqdm
+
+from scoresde.data.dataset import Dataset
+from scoresde.errors import InputError
+from scoresde.loggers import Logger
+from scoresde.loss import Loss
+from scoresde.training import checkpoint as checkpoints
+from scoresde.training import snapshots
+from scoresde.training.batches import Batches
+from scoresde.training.checkpoint import Checkpoint
+from scoresde.training.heldout import heldout_loss
+from scoresde.training.module import device_of, network_of
+from scoresde.training.precision import gradient_scaler, tf32_allowed
+from scoresde.training.profile import Profile
+from scoresde.training.resumable import Resumable
+from scoresde.training.schedule import factor
+from scoresde.training.settings import Settings
+from scoresde.training.step import Step, not_timed
+from scoresde.training.stop import Interrupted, StopSignals, TrainingDiverged
+
+M = TypeVar("M", bound=nn.Module)
+
+
+@dataclass(frozen=True)
+class Best:
+    """The best value of the monitored metric so far, and the step of the checkpoint that reached it."""
+
+    step: int
+    metric: str
+    value: float
+
+
+class Progress(NamedTuple, Generic[M]):
+    """What a callback is given.
+
+    Attributes:
+        step: steps done.
+        steps: steps in all.
+        model: the model with the raw weights, in training mode; not to be changed.
+        ema: the model with averaged weights, in evaluation mode.
+        values: the latest value of everything logged so far, such as loss, lr and heldout_loss.
+        best: see `Best`; None before the first evaluation.
+    """
+
+    step: int
+    steps: int
+    model: M
+    ema: M
+    values: dict[str, float]
+    best: Best | None
+
+
+Evaluate = Callable[[M, int], dict[str, float]]
+Callback = Callable[[Progress[M]], object]
+
+
+@dataclass(frozen=True)
+class FitResult(Generic[M]):
+    """What a training returns.
+
+    Attributes:
+        step: steps done, earlier ones included.
+        ema: the model with averaged weights, in evaluation mode: the one to sample from.
+        loss: mean training loss between the last two logs; NaN if no step was taken.
+        seconds: wall-clock time of this call.
+        best: see `Best`; None before the first evaluation.
+        path: the newest checkpoint; None without a run folder.
+    """
+
+    step: int
+    ema: M
+    loss: float
+    seconds: float
+    best: Best | None
+    path: Path | None
+
+
+@dataclass(frozen=True)
+class Job(Generic[M]):
+    """The arguments of one call of `Trainer.fit`."""
+
+    model: M
+    dataset: Dataset
+    loss: Loss[M]
+    optimizer: torch.optim.Optimizer
+    run: Path | None
+    seed: int
+    logger: Logger
+    start: Checkpoint | None = None
+    evaluate: Evaluate[M] | None = None
+    higher: Collection[str] = ()
+    callbacks: Sequence[tuple[int, Callback[M]]] = ()
+
+
+class Loop(Generic[M]):
+    """One call of `Trainer.fit`.
+
+    Args:
+        settings: those of the trainer.
+        job: what to train.
+        extra: more to store in the state of checkpoints.
+    """
+
+    def __init__(self, settings: Settings, job: Job[M], extra: dict[str, Any]) -> None:
+        self.settings, self.job, self.extra = settings, job, extra
+        self.done, self.last_loss = 0, math.nan
+        self.best: Best | None = None
+        self.path: Path | None = None  # the newest checkpoint
+        self.values: dict[str, float] = {}
+        self.step = self._prepared()
+        self._restore()
+
+    def _prepared(self) -> Step[M]:
+        s, job, data = self.settings, self.job, self.job.dataset
+        model, loss, device = job.model, job.loss, device_of(job.model)
+        self.conditions = s.conditions(model, data)
+        self.acceleration = s.acceleration(device)
+        self.acceleration.prepare(network_of(model))
+        if s.compile and loss.differentiates:
+            raise InputError(f"compile: True is not allowed, since {type(loss).__name__} differentiates; give false")
+        if loss.teacher is not None:
+            loss.teacher.to(device).eval().requires_grad_(False)
+        scaler = gradient_scaler(self.acceleration.dtype, device)
+        self.resumable = Resumable(model, s.averages(model), job.optimizer, loss, scaler)
+        self.resumable.check()
+        profiled = s.profile and job.run is not None
+        self.profile = Profile(job.run, device, self.acceleration.dtype) if profiled and job.run else None
+        self._mark = not_timed if self.profile is None else self.profile.mark
+        self.data = {
+            "transform": data.transform.to_dict(),
+            "sigma_data": data.sigma_data,
+            "sigma_max": data.sigma_max,
+            "train": len(data.items),
+            "heldout": len(data.heldout),
+        }
+        rate = functools.partial(factor, steps=s.steps, warmup=s.warmup, schedule=s.schedule)
+        batches = Batches(data.items, job.seed, device, data.flip, self.conditions.labels)
+        step = Step(
+            model, self.resumable.averages, job.optimizer, loss, batches, s.batch_size, job.seed, s.clip, rate,
+            0, s.micro_batch, scaler, self._mark, self.conditions.augmentation,
+        )  # fmt: skip
+        self.resumable.history = step.history
+        return step
+
+    def __call__(self, signals: StopSignals) -> FitResult[M]:
+        """Train to the last step, or until a signal arrives."""
+        begin = time.perf_counter()
+        model, device = self.job.model, device_of(self.job.model)
+        self._check_monitor()
+        model.train()
+        self.job.optimizer.zero_grad(set_to_none=True)
+        if self.profile is not None and self.done < self.settings.steps:
+            self.profile.count(self.step, self.done)
+        self._since = time.perf_counter()
+        with self.acceleration.applied(network_of(model)), tf32_allowed(device), self._bar() as bar:
+            while self.done < self.settings.steps:
+                if self.profile is not None:
+                    self.profile.before_step(self.step)
+                self.step(self.done)
+                self.done += 1
+                self._between_steps(signals, bar)
+        if self.path is None:  # no step was left, with a checkpoint of another run
+            self._save()
+        if self.profile is not None:
+            self.profile.finish(self.step)
+        seconds = time.perf_counter() - begin
+        return FitResult(self.done, self.average, self.last_loss, seconds, self.best, self.path)
+
+    @property
+    def average(self) -> M:
+        """The averaged model to evaluate and to sample from."""
+        return self.resumable.averages.first
+
+    def _bar(self) -> tqdm[Any]:
+        # None: no bar where stderr is no terminal. It moves at logs only, since a loss to show costs a wait
+        return tqdm(
+            total=self.settings.steps, initial=self.done, disable=None, desc="training", unit="step", miniters=1,
+            mininterval=0, dynamic_ncols=True,
+        )  # fmt: skip
+
+    def _due(self, every: int) -> bool:
+        return every > 0 and self.done % every == 0
+
+    def _between_steps(self, signals: StopSignals, bar: tqdm[Any]) -> None:
+        s, last = self.settings, self.done == self.settings.steps
+        evaluate, save = last or self._due(s.evaluate_every), last or self._due(s.checkpoint_every)
+        snapshot = bool(s.ema_power) and self._due(s.snapshot_every)
+        called = [callback for every, callback in self.job.callbacks if self._due(every)]
+        if not (evaluate or save or snapshot or called or self._due(s.log_every) or signals.received):
+            return
+        self._log(bar)
+        self._mark("logging")
+        if evaluate:
+            save |= self._unless_broken(self._evaluate)
+            self._mark("evaluation")
+        if snapshot and self.job.run is not None:  # before the checkpoint: what resumes from that finds it
+            self._require_finite()
+            snapshots.save(self.job.run, self.done, self.resumable.averages.power)
+        stop = signals.received
+        if save or stop:
+            self._save()
+            if stop:
+                raise Interrupted(stop, self.done, self.path)
+        if save or snapshot:
+            self._mark("checkpoint")
+        for callback in called:
+            self._unless_broken(functools.partial(callback, self._progress()))
+        self._since = time.perf_counter()
+
+    def _unless_broken(self, call: Callable[[], Any]) -> Any:
+        """The result of a call of the user's code; if it raises, the training is saved first."""
+        try:
+            return call()
+        except Exception:
+            self._save()
+            raise
+
+    def _progress(self) -> Progress[M]:
+        return Progress(self.done, self.settings.steps, self.job.model, self.average, dict(self.values), self.best)
+
+    def _log(self, bar: tqdm[Any]) -> None:
+        steps = len(self.step.window)
+        scalars, bad = self.step.window.summary()  # waits for the device
+        if bad is not None:
+            raise TrainingDiverged(bad.what, self.done - steps + bad.row + 1, self.path)
+        rate = steps / (time.perf_counter() - self._since)
+        speed = {"steps_per_second": rate, "samples_per_second": rate * self.settings.batch_size}
+        self._record({**scalars, "lr": self.step.lr, **self._loss_scale(), **speed})
+        self.last_loss = scalars["loss"]
+        bar.set_postfix(loss=f"{self.last_loss:.4g}", refresh=False)
+        bar.update(steps)
+
+    def _record(self, values: dict[str, float]) -> None:
+        self.job.logger.log(values, self.done)
+        self.values |= values
+
+    def _loss_scale(self) -> dict[str, float]:
+        """The factor that keeps gradients of float16 from vanishing, if there is one."""
+        if not self.step.scaler.is_enabled():
+            return {}
+        scale = self.step.scaler.get_scale()
+        if scale < 1:  # it is halved whenever a gradient overflows
+            raise TrainingDiverged(f"no gradient is finite, even at a loss scale of {scale:g}", self.done, self.path)
+        return {"loss_scale": scale}
+
+    def _evaluate(self) -> bool:
+        """Log the values on held-out data; whether the monitored one is the best so far."""
+        model, metric, size = self.average, self.settings.monitor, self.settings.batch_size
+        heldout = self.job.dataset.heldout
+        values = {"heldout_loss": heldout_loss(self.job.loss, model, heldout, size, self.conditions.heldout)}
+        if self.job.evaluate is not None:
+            values |= self.job.evaluate(model, self.done)
+        self._record(values)
+        self._require_monitor(values)
+        sign = -1 if metric in self.job.higher else 1
+        if not math.isfinite(values[metric]) or (self.best and sign * values[metric] >= sign * self.best.value):
+            return False
+        self.best = Best(self.done, metric, values[metric])
+        return True
+
+    def _check_monitor(self) -> None:
+        """Find a misspelt metric before the training, not hours into it."""
+        if self.settings.monitor != "heldout_loss" and self.job.start is None:
+            values = {} if self.job.evaluate is None else self.job.evaluate(self.average, 0)
+            self._require_monitor(values)
+            self._record(values)
+
+    def _require_monitor(self, values: dict[str, float]) -> None:
+        metric = self.settings.monitor
+        if metric not in values:
+            names = ", ".join(dict.fromkeys(["heldout_loss", *values]))
+            raise InputError(f"monitor: {metric!r} is not a metric of this training; give one of {names}")
+
+    def _save(self) -> None:
+        self._require_finite()
+        run, best = self.job.run, None if self.best is None else asdict(self.best)
+        if run is None:
+            return
+        state = {
+            "samples_seen": self.step.position,
+            "seed": self.job.seed,
+            "code_version": version("scoresde"),
+            "run_id": self.job.logger.run_id,
+            "best": best,
+            "data": self.data,
+            **self.extra,
+        }
+        self.path = checkpoints.save(run, self.resumable.checkpoint(self.done, state))
+        checkpoints.record_best(run, best)
+        checkpoints.prune(run, self.settings.keep_last, () if self.best is None else (self.best.step,))
+
+    def _require_finite(self) -> None:
+        wrong = self.resumable.not_finite()
+        if wrong is not None:
+            raise TrainingDiverged(f"{wrong} is not finite", self.done, self.path)
+
+    def _restore(self) -> None:
+        """Load the checkpoint to resume from. Nothing on disk is touched unless all of it fits."""
+        run, start = self.job.run, self.job.start
+        if start is None:
+            if run is not None:  # snapshots of a training that was killed before its first checkpoint
+                checkpoints.set_aside(run, 0)
+            return
+        path, state = Path(f"step {start.step}") if run is None else checkpoints.at_step(run, start.step), start.state
+        self._check_resumed(start, path)
+        self.resumable.load(start, path)
+        self.done, self.step.position = start.step, int(state["samples_seen"])
+        if run is not None and path.is_dir():  # else it is the checkpoint of another run, and so is its best one
+            self.path = path
+            if state["best"] is not None and state["best"]["metric"] == self.settings.monitor:
+                self.best = Best(**state["best"])
+            self.job.logger.rewind(start.step)
+            checkpoints.set_aside(run, start.step)
+            checkpoints.record_best(run, None if self.best is None else asdict(self.best))
+
+    def _check_resumed(self, start: Checkpoint, path: Path) -> None:
+        """Raise InputError for settings with which the training of a checkpoint cannot be resumed."""
+        state, steps, seed = start.state, self.settings.steps, self.job.seed
+        if start.step > steps:
+            raise InputError(f"steps: {steps} is fewer than the {start.step} done in {path}; give more")
+        if seed != state["seed"]:
+            raise InputError(f"seed: {seed} is not the {state['seed']} of {path}; resume with that one")
+        for part in ("train", "heldout"):
+            if self.data[part] != state["data"][part]:
+                raise InputError(
+                    f"data: {self.data[part]} {part} items, but {path} was trained with {state['data'][part]}; "
+                    "resume with the same data"
+                )
