@@ -16,7 +16,7 @@ FLOORS = (
     {"precond", "dynamics"},
     {"model"},
     {"analytic", "guidance"},
-    {"sampling", "loss", "levels", "doctor"},
+    {"sampling", "loss", "doctor"},
     {"data"},
     {"metrics", "loggers", "figures"},
     {"training"},
