@@ -83,11 +83,13 @@ def weights(run, step):
 def test_a_training_leaves_a_complete_run(trained):
     names = {p.name for p in trained.iterdir()} - {".lock"}
     assert names == {"config.yaml", "metrics.jsonl", "summary.json", "checkpoints", "samples"}
-    results = summary(trained)["samplers"]
+    stored = summary(trained)["results"]
+    results = {row["name"]: row for row in stored["rows"]}
     assert results["predictor_corrector"]["nfe"] == 9  # five steps, and a corrector after all but the last
     assert results["dpmpp_2m"]["nfe"] == 5
-    assert all(r["sliced_wasserstein_floor"] > 0 for r in results.values())
-    assert summary(trained)["best_ratio"] == min(r["sliced_wasserstein_ratio"] for r in results.values())
+    (floor,) = stored["floors"]["sliced_wasserstein"]
+    assert floor > 0
+    assert summary(trained)["best"] == min(r["values"]["sliced_wasserstein"][0] for r in results.values()) / floor
     assert {p.name for p in (trained / "samples").iterdir()} == {f"{name}.png" for name in [*results, "score"]}
 
 
@@ -100,8 +102,9 @@ def test_the_stored_config_has_numbers_in_place_of_measured(trained):
 def test_the_table_shows_every_sampler(trained):
     out = (trained.parents[1] / "printed.txt").read_text()
     rows = {line.split()[0]: line.split()[1:] for line in out.splitlines() if line}
-    assert rows["sampler"][:7] == ["steps", "NFE", "seconds", "distance", "floor", "ratio", "nearest"]
+    assert rows["sampler"][:8] == ["steps", "NFE", "seconds", "sliced", "W", "/", "floor", "nearest"]
     assert rows["dpmpp_2m"][:2] == ["5", "5"]
+    assert rows["floor:"][:2] == ["real", "data"]
     assert rows["dopri5"][0] == "auto"
     assert rows["next"][:2] == ["scoresde", "sample"]
 
@@ -110,7 +113,7 @@ def test_a_seed_decides_the_weights(here):
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         assert main(["train", *FAST, f"run={name}", f"seed={seed}"]) == 0
     assert weights(here / "a", 4) == weights(here / "b", 4) != weights(here / "c", 4)
-    assert summary(here / "a")["best_ratio"] == summary(here / "b")["best_ratio"] != summary(here / "c")["best_ratio"]
+    assert summary(here / "a")["best"] == summary(here / "b")["best"] != summary(here / "c")["best"]
 
 
 def test_a_network_of_the_users_own(here, capsys):
@@ -143,8 +146,9 @@ def test_a_sampler_that_fails_is_a_row(here, capsys):
     grid = ["grid@samplers.dpmpp_2m.grid=list", "samplers.dpmpp_2m.grid.times=[1.0,0.5]"]
     assert main(["train", *two, "run=bad", *grid]) == 0
     assert "dpmpp_2m: times: 2 are given" in capsys.readouterr().out
-    assert "error" in summary(here / "bad")["samplers"]["dpmpp_2m"]
-    assert "nfe" in summary(here / "bad")["samplers"]["dopri5"]
+    rows = {row["name"]: row for row in summary(here / "bad")["results"]["rows"]}
+    assert rows["dpmpp_2m"]["error"]
+    assert rows["dopri5"]["nfe"]
 
 
 # ---- going on with a run ----
@@ -366,7 +370,7 @@ def test_unknown_keys_are_found_before_torch_is_imported():
         ("trainer.steps=-5", "trainer.steps: -5 is not allowed; give an integer >= 1"),
         (
             "trainer.monitor=fid",
-            "trainer.monitor: 'fid' is not a figure of this training; give one of heldout_loss, ",
+            "trainer.monitor: 'fid' is not measured in this training; give one of heldout_loss, ",
         ),
         ("optimizer.lr=-1", "optimizer: Invalid learning rate: -1.0"),
         ("model.net.channels=-3", "model.net.channels: -3 is not allowed"),

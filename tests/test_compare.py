@@ -9,12 +9,13 @@ from support import SOLVERS, built, gaussian, mixture, sde_named, solver_named
 
 from scoresde import ExactModel, InputError
 from scoresde.analytic import FiniteData
-from scoresde.compare import Contestant, Mixture, Plan, Race, Reference, endpoints, fitting, paired, student
+from scoresde.compare import Contestant, Mixture, Plan, Race, Reference, endpoints, fitting
 from scoresde.compare.brownian import BrownianPath, SharedNoise
 from scoresde.compare.budget import spent
-from scoresde.compare.rows import best, read, write
+from scoresde.compare.output import write
 from scoresde.metrics import EnergyDistance, SlicedWasserstein, energy_distance
 from scoresde.noise import Noise
+from scoresde.results import Results, paired, student
 from scoresde.sampling import DDIM, DPMSolverPP2M, EulerMaruyama, GridSolver, Heun, LambdaUniform, Sampler, Step
 
 GRID_SOLVERS = [name for name in SOLVERS if isinstance(solver_named(name), GridSolver)]
@@ -167,7 +168,7 @@ def test_a_race_measures_and_a_failure_is_a_row(tmp_path):
     race = Race(small([*fast, dopri5, *broken], budgets=(2, 30)), work.append)
     for row in race.rows():
         write(tmp_path, race.result)
-        assert read(tmp_path / "results.json").rows[-1].name == row.name
+        assert Results.read(tmp_path / "results.json").rows[-1].name == row.name
     rows = {(row.name, row.budget): row for row in race.result.rows}
     assert rows["heun", 2].error == "budgets: 2 is too small for heun; it needs at least 3"
     assert rows["nan", 30].error.startswith("40 of 40 samples are NaN or infinite from t = 0.4")
@@ -175,14 +176,15 @@ def test_a_race_measures_and_a_failure_is_a_row(tmp_path):
     assert (rows["2m", 30].nfe, rows["heun", 30].nfe, rows["dopri5", None].steps) == (30, 29, None)
     assert rows["dopri5", None].nfe > 20
     assert rows["em", 30].stochastic
-    assert "endpoint_rms" not in rows["em", 30].figures
+    assert "endpoint_rms" not in rows["em", 30].values
     exact = rows["dopri5", None]
     assert exact.interval("endpoint_rms").mean < 1e-3 < rows["2m", 30].interval("endpoint_rms").mean
     assert exact.interval("other_basin").mean == 0
     assert sum(work) == pytest.approx(race.work)
     assert set(race.result.floors) == {"sliced_wasserstein", "energy_distance"}
-    assert best(race.result) == min(r.interval("sliced_wasserstein").mean for r in rows.values() if not r.error)
-    again = read(tmp_path / "results.json")
+    w = race.result.quantities["sliced_wasserstein"]
+    assert race.result.best() == min(race.result.ratio(r, w) for r in rows.values() if not r.error)
+    again = Results.read(tmp_path / "results.json")
     assert again.rows == [*race.result.rows] or any(math.isnan(r.nfe) for r in again.rows)
 
 
@@ -190,8 +192,8 @@ def test_one_endpoint_for_all_sdes_whatever_their_cut_off():
     """A fine solver reaches the float64 reference to float32 rounding under every SDE."""
     race = Race(small([Contestant("heun", Heun())], ("vp", "ve", "edm"), (150,), dtype=torch.float64))
     for row in race.rows():
-        assert row.interval("endpoint_median").mean < 3e-3, row.sde
-        assert race.accuracy[row.sde].largest < 1e-4
+        assert row.interval("endpoint_median").mean < 3e-3, row.setting
+        assert race.accuracy[row.setting].largest < 1e-4
 
 
 @pytest.mark.parametrize(

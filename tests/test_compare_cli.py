@@ -12,10 +12,9 @@ import numpy as np
 import pytest
 
 from scoresde.cli.main import main
-from scoresde.compare.intervals import Interval, text
-from scoresde.compare.plots import spread
-from scoresde.compare.rows import Comparison, Row
-from scoresde.compare.verdict import verdict
+from scoresde.results import Interval, Quantity, Results, Row
+from scoresde.results.plots import spread
+from scoresde.results.verdict import verdict
 
 SMALL = ["logger=none", "n=40", "seeds=3", "reference.n=20", "metrics.sliced_wasserstein.projections=20"]
 FEW = ["solvers=[heun,ancestral]", "budgets=[6]"]
@@ -32,8 +31,8 @@ def here(tmp_path, monkeypatch):
 @pytest.fixture
 def no_plots(monkeypatch):
     """Drawing takes most of the time of a small comparison."""
-    monkeypatch.setattr("scoresde.cli.compare_report.quality", lambda *arguments: [])
-    monkeypatch.setattr("scoresde.cli.compare_report.pictures", lambda *arguments: [])
+    monkeypatch.setattr("scoresde.compare.output.quality", lambda *arguments: [])
+    monkeypatch.setattr("scoresde.compare.output.pictures", lambda *arguments: [])
 
 
 @pytest.fixture(scope="module")
@@ -83,17 +82,17 @@ def test_all_files_are_there_and_agree(compared):
         table = list(csv.DictReader(file))
     assert len(table) == len(stored["rows"]) + 1  # and the floor
     for line, row in zip(table, stored["rows"], strict=False):
-        assert (line["solver"], line["error"] or None) == (row["name"], row["error"])
+        assert (line["sampler"], line["error"] or None) == (row["name"], row["error"])
         if row["error"] is None:
             assert float(line["nfe"]) == row["nfe"]
             mean, half = row["intervals"]["sliced_wasserstein"].values()
             assert (float(line["sliced_wasserstein"]), float(line["sliced_wasserstein_half"])) == (mean, half)
-            assert mean == pytest.approx(np.mean(row["figures"]["sliced_wasserstein"]))
+            assert mean == pytest.approx(np.mean(row["values"]["sliced_wasserstein"]))
 
 
 def test_rows_are_what_was_asked_for(compared):
-    rows = {(r["name"], r["sde"], r["budget"]): r for r in results(compared)["rows"]}
-    assert {sde for _, sde, _ in rows} == {"vp", "ve"}
+    rows = {(r["name"], r["setting"], r["budget"]): r for r in results(compared)["rows"]}
+    assert {setting for _, setting, _ in rows} == {"vp", "ve"}
     assert (rows["ddim", "vp", 8]["nfe"], rows["heun@karras", "vp", 8]["nfe"]) == (8, 7)
     assert rows["reverse_diffusion+langevin", "vp", 8]["nfe"] == 7
     assert rows["heun@karras", "ve", 2]["error"].endswith("it needs at least 3")
@@ -104,7 +103,7 @@ def test_rows_are_what_was_asked_for(compared):
 def test_the_terminal_has_table_floor_failures_and_verdict(compared):
     printed = (compared.parents[1] / "printed.txt").read_text()
     assert max(map(len, printed.splitlines())) < 250
-    assert re.search(r"^heun@karras, vp +4 +7 ", printed, re.MULTILINE)
+    assert re.search(r"^heun@karras +vp +8 +4 +7 ", printed, re.MULTILINE)
     assert re.search(r"^floor: real data +\d", printed, re.MULTILINE)
     assert "heun@karras, ve, budget 2: budgets: 2 is too small" in printed
     assert "  8 evaluations: " in printed
@@ -141,9 +140,9 @@ def test_samples_of_a_run_and_the_floor_of_its_training_data(trained, here, caps
     assert main(["compare", f"run={run}", *SMALL, *FEW, "n=20", "out=a", "sde=edm"]) == 0
     stored = results(here / "a")
     assert [r["nfe"] for r in stored["rows"]] == [5, 6]
-    assert {r["sde"] for r in stored["rows"]} == {"edm"}  # not the VP of its training
+    assert {r["setting"] for r in stored["rows"]} == {"edm"}  # not the VP of its training
     assert stored["floors"]["energy_distance"]
-    assert "endpoint_rms" not in stored["rows"][0]["figures"]
+    assert "endpoint_rms" not in stored["rows"][0]["values"]
     assert failed(capsys, f"run={run}", "n=1000").startswith("n: 1000 is more than the 72 training items")
 
 
@@ -151,7 +150,7 @@ def test_images_of_a_finite_law(here):
     digits = ["problem=digits", *SMALL, "solvers=[ddim]", "budgets=[3]", "metrics=distances", "n=20", "seeds=2"]
     assert main(["compare", *digits, "out=a", "reference.n=4"]) == 0
     assert (here / "a" / "samples-3.png").stat().st_size > 1000
-    assert results(here / "a")["rows"][0]["figures"]["other_basin"][0] > 0.2
+    assert results(here / "a")["rows"][0]["values"]["other_basin"][0] > 0.2
 
 
 def test_an_interruption_keeps_the_finished_rows(here, capsys, monkeypatch, no_plots):
@@ -180,8 +179,8 @@ def test_weights_and_biases_gets_table_and_plots(here, monkeypatch):
     from scoresde.loggers import WandbLogger
 
     seen = []
-    monkeypatch.setattr("scoresde.cli.compare_report.quality", lambda c, k, stem: [stem.with_suffix(".png")] * 2)
-    monkeypatch.setattr("scoresde.cli.compare_report.pictures", lambda *arguments: [])
+    monkeypatch.setattr("scoresde.compare.output.quality", lambda c, k, stem: [stem.with_suffix(".png")] * 2)
+    monkeypatch.setattr("scoresde.compare.output.pictures", lambda *arguments: [])
     (here / "a").mkdir()
     for name in ("nfe", "seconds"):
         (here / "a" / f"quality-{name}.png").touch()
@@ -235,7 +234,7 @@ def test_a_sweep_of_comparisons_in_one_table(here, no_plots):
     (folder,) = (here / "runs").iterdir()
     assert main(["compare", f"folder={folder}", "logger=none", "out=a"]) == 0
     stored = results(here / "a")
-    assert sorted(r["sde"] for r in stored["rows"]) == ["edm", "vp"]
+    assert sorted(r["setting"] for r in stored["rows"]) == ["edm", "vp"]
     assert stored["comparable"]
     assert "4 evaluations: ddim, " in (here / "a" / "report.html").read_text()
 
@@ -243,8 +242,8 @@ def test_a_sweep_of_comparisons_in_one_table(here, no_plots):
 def test_trainings_that_differ_in_their_seed_are_one_row(trained, here, no_plots):
     assert main(["compare", f"folder={trained}", "logger=none", "out=a"]) == 0
     (row,) = results(here / "a")["rows"]
-    both = [json.loads(p.read_text())["samplers"]["dpmpp_2m"] for p in sorted(trained.glob("*/summary.json"))]
-    assert row["figures"]["sliced_wasserstein"] == [b["sliced_wasserstein"] for b in both]
+    both = [json.loads(p.read_text())["results"]["rows"][0]["values"] for p in sorted(trained.glob("*/summary.json"))]
+    assert row["values"]["sliced_wasserstein"] == [b["sliced_wasserstein"][0] for b in both]
 
 
 def test_samples_of_a_run_get_figures(trained, here, no_plots):
@@ -253,16 +252,18 @@ def test_samples_of_a_run_get_figures(trained, here, no_plots):
     assert main(["compare", f"folder={run / 'samples'}", "logger=none", "out=a"]) == 0
     rows = {r["name"]: r for r in results(here / "a")["rows"]}
     assert {name: r["nfe"] for name, r in rows.items()} == {"Heun 4": 7, "DDIM 4": 4}
-    assert all(len(r["figures"]["energy_distance"]) == 2 for r in rows.values())
+    assert all(len(r["values"]["energy_distance"]) == 2 for r in rows.values())
 
 
 # ---- words ----
 
 
-def judged(**figures):
-    rows = [Row(name, budget=10, nfe=10, figures={"mmd2": values}) for name, values in figures.items()]
-    floors = {"mmd2": [0.0, 0.1, -0.1, 0.05]}
-    return verdict(Comparison("p", 100, 4, rows, floors))[1]
+DISTANCE = {"mmd2": Quantity("mmd2", direction="lower", floor="train")}
+
+
+def judged(**values):
+    rows = [Row(name, budget=10, nfe=10, values={"mmd2": numbers}) for name, numbers in values.items()]
+    return verdict(Results("p", 100, 4, rows, DISTANCE, {"mmd2": [0.0, 0.1, -0.1, 0.05]}))[1]
 
 
 def test_a_verdict_calls_only_what_is_larger_than_its_interval():
@@ -270,34 +271,34 @@ def test_a_verdict_calls_only_what_is_larger_than_its_interval():
     line = judged(a=common.tolist(), b=(common + 1 + np.array([0, 0.01, 0, 0.01])).tolist())
     assert "10 evaluations: a, " in line
     assert "better than b by 1.005" in line  # although the intervals of both overlap
-    assert "not told apart from real data" not in line
+    assert "not distinguishable from real data" not in line
     line = judged(a=[1.0, 2.0, 3.0, 4.0], b=[2.0, 1.0, 4.0, 3.5])
-    assert "not told apart from b (worse by " in line
-    assert "not told apart from real data" in judged(a=[0.1, 0.0, -0.1, 0.1])
+    assert "not significantly better than b (worse by " in line
+    assert "not distinguishable from real data" in judged(a=[0.1, 0.0, -0.1, 0.1])
 
 
 def test_many_pairs_need_more_evidence_than_one():
     a, b = [0.0, 0.0, 0.0, 0.0], [1.0, 1.2, 0.6, 2.0]
     assert "better than b" in judged(a=a, b=b)
     others = {f"c{i}": [5.0 + i] * 4 for i in range(10)}
-    assert "not told apart from b" in judged(a=a, b=b, **others)
+    assert "not significantly better than b" in judged(a=a, b=b, **others)
 
 
 def test_failures_and_mixed_problems_are_said():
-    rows = [Row("a", budget=5, error="NaN"), Row("b", budget=5, nfe=5, figures={"mmd2": [1.0, math.nan]})]
-    lines = verdict(Comparison("p", 100, 2, rows, {"mmd2": [0.0, 0.0]}))
+    rows = [Row("a", budget=5, error="NaN"), Row("b", budget=5, nfe=5, values={"mmd2": [1.0, math.nan]})]
+    lines = verdict(Results("p", 100, 2, rows, DISTANCE, {"mmd2": [0.0, 0.0]}))
     assert lines[-1] == "Without a result: a with 5."
     assert not any("b," in line for line in lines)
-    (line,) = verdict(Comparison("p", 0, 2, rows, comparable=False))
-    assert "not judged" in line
+    (line,) = verdict(Results("p", 0, 2, rows, comparable=False))
+    assert "not ranked" in line
 
 
 def test_numbers_are_written_with_the_digits_that_count():
-    assert text(Interval(0.034123, 0.0021456)) == "0.0341 ± 0.0021"
-    assert text(Interval(123.4, 21)) == "123 ± 21"
-    assert text(Interval(1.234e-6, 2.1e-8)) == "(1.234 ± 0.021)e-6"
-    assert text(Interval(math.nan, math.nan)) == ""
-    assert text(Interval(0.5, math.nan)) == "0.5"
+    assert str(Interval(0.034123, 0.0021456)) == "0.0341 ± 0.0021"
+    assert str(Interval(123.4, 21)) == "123 ± 21"
+    assert str(Interval(1.234e-6, 2.1e-8)) == "(1.234 ± 0.021)e-6"
+    assert str(Interval(math.nan, math.nan)) == ""
+    assert str(Interval(0.5, math.nan)) == "0.5"
 
 
 def test_labels_are_apart_in_their_order_and_not_below_the_axis():

@@ -18,13 +18,14 @@ FLOORS = (
     {"analytic", "guidance"},
     {"sampling", "loss", "doctor"},
     {"data"},
+    {"results"},
     {"metrics", "loggers", "figures"},
     {"training"},
     {"runs", "tuning"},
     {"compare", "convert"},
     {"cli"},
 )
-ASIDE = {"data", "metrics", "loggers", "figures"}  # these know of no SDE and no model, though they stand higher up
+ASIDE = {"data", "results", "metrics", "loggers", "figures"}  # know no SDE and no model, though they stand higher up
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 

@@ -21,6 +21,7 @@ from scoresde.metrics import (
     sliced_wasserstein,
     wasserstein_1d,
 )
+from scoresde.results import Scorer
 
 
 def cloud(n: int, *event: int, seed: int = 0) -> Tensor:
@@ -113,13 +114,16 @@ def digits() -> Dataset:
 
 
 def test_distance_to_held_out_data_and_its_floor(digits: Dataset) -> None:
-    figures = SlicedWasserstein()(digits.train, digits)
-    assert figures["sliced_wasserstein_ratio"] == 1
-    assert figures["sliced_wasserstein"] == figures["sliced_wasserstein_floor"]
-    assert SlicedWasserstein()(digits.heldout, digits)["sliced_wasserstein"] < 1e-6
-    noisy = SlicedWasserstein()(digits.train + 0.5 * cloud(*digits.train.shape).float(), digits)
-    assert noisy["sliced_wasserstein_ratio"] > 2
-    assert noisy["sliced_wasserstein_floor"] == figures["sliced_wasserstein_floor"]
+    scorer = Scorer([SlicedWasserstein()], digits)
+    found = scorer(digits.train)["sliced_wasserstein"]
+    assert found.ratio == 1
+    assert found.value == found.floor == sliced_wasserstein(digits.train, digits.heldout)
+    assert scorer(digits.heldout)["sliced_wasserstein"].value < 1e-6
+    noisy = scorer(digits.train + 0.5 * cloud(*digits.train.shape).float())["sliced_wasserstein"]
+    assert noisy.ratio > 2
+    assert noisy.floor == found.floor
+    few = scorer(digits.train[:40])["sliced_wasserstein"]
+    assert few.floor == sliced_wasserstein(digits.train[torch.arange(40) * len(digits.train) // 40], digits.heldout)
 
 
 @pytest.mark.parametrize("k", [1, 3])
@@ -140,12 +144,13 @@ def test_a_copy_is_at_distance_zero_even_far_from_the_origin() -> None:
 
 
 def test_copies_and_held_out_items_are_told_apart(digits: Dataset) -> None:
-    assert NearestNeighbour()(digits.train[:100], digits)["nearest_train_ratio"] == 0
-    figures = NearestNeighbour()(digits.heldout, digits)
-    assert figures["nearest_train_ratio"] == 1
+    scorer = Scorer([NearestNeighbour()], digits)
+    assert scorer(digits.train[:100])["nearest_train"].ratio == 0
+    found = scorer(digits.heldout)["nearest_train"]
+    assert found.ratio == 1
     flat = [part.flatten(1).numpy() for part in (digits.train, digits.heldout)]
     expected = NearestNeighbors(n_neighbors=1).fit(flat[0]).kneighbors(flat[1])[0].mean()
-    assert figures["nearest_train"] == pytest.approx(expected, rel=1e-5)
+    assert found.value == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("k", [1, 5])
@@ -172,9 +177,9 @@ def test_shares_of_known_samples(digits: Dataset) -> None:
     assert ClassShares()(digits.train[labels != 3], digits)["class_share_min"] == 0
     broken = samples.clone()
     broken[3] = float("nan")
-    assert all(math.isnan(share) for share in ClassShares()(broken, digits).values())
-    assert math.isnan(SlicedWasserstein()(broken, digits)["sliced_wasserstein"])
-    assert math.isnan(NearestNeighbour()(broken, digits)["nearest_train"])
+    found = Scorer([ClassShares(), SlicedWasserstein(), NearestNeighbour()], digits)(broken)
+    assert len(found) == 4
+    assert all(math.isnan(m.value) and (m.floor is None or m.floor > 0) for m in found.values())
 
 
 def test_data_without_classes_has_no_shares() -> None:

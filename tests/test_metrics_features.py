@@ -1,4 +1,4 @@
-"""Figures in features of a network: unbiasedness, intervals that cover, limit cases, and a classifier that is kept."""
+"""Metrics in features of a network: unbiasedness, intervals that cover, limit cases, and a classifier that is kept."""
 
 import math
 from pathlib import Path
@@ -23,6 +23,7 @@ from scoresde.metrics import (
 )
 from scoresde.metrics.classifier import weights_hash
 from scoresde.metrics.features import features_of
+from scoresde.results import Scorer
 
 
 def cloud(n: int, *event: int, seed: int = 0) -> Tensor:
@@ -32,7 +33,7 @@ def cloud(n: int, *event: int, seed: int = 0) -> Tensor:
 # The kernel distance
 
 
-def test_kernel_distance_of_equal_laws_is_zero_on_average_whatever_the_numbers() -> None:
+def test_kernel_distance_of_equal_distributions_is_zero_on_average_whatever_the_numbers() -> None:
     for n, m in ((8, 8), (4, 20)):
         values = [polynomial_mmd2(cloud(n, 3, seed=2 * i), cloud(m, 3, seed=2 * i + 1)) for i in range(400)]
         assert abs(np.mean(values)) < 3.5 * np.std(values) / math.sqrt(400)
@@ -55,7 +56,7 @@ def test_kernel_distance_is_that_of_the_moments() -> None:
     assert np.std(values) / math.sqrt(300) < 0.1 * expected
 
 
-def test_the_interval_covers_the_distance_of_equal_laws() -> None:
+def test_the_interval_covers_the_distance_of_equal_distributions() -> None:
     inside = 0
     for i in range(200):
         mean, half = kernel_distance(cloud(60, 2, seed=2 * i), cloud(70, 2, seed=2 * i + 1), block=10)
@@ -126,7 +127,7 @@ def test_it_learns_the_classes_and_standardises_what_it_saw(clothes: Dataset, tm
     assert float(features.var(0).mean()) == pytest.approx(1, rel=1e-5)
 
 
-def test_it_is_trained_once_and_anew_for_other_data_settings_or_a_damaged_file(
+def test_it_is_trained_once_and_again_for_other_data_settings_or_a_damaged_file(
     clothes: Dataset, tmp_path: Path, monkeypatch
 ) -> None:
     trained = []
@@ -192,19 +193,15 @@ def test_impossible_requests_are_refused(clothes: Dataset, make, message: str) -
 def test_quality_is_that_of_its_parts_with_floors_of_as_many_training_items() -> None:
     real = Dataset(cloud(90, 2, 2).float(), cloud(60, 2, 2, seed=1).float(), Transform("table", (2, 2)))
     samples = 1.5 * cloud(30, 2, 2, seed=2).float()
-    found = FeatureQuality(nn.Flatten(), batch_size=7, block=10, neighbours=2)(samples, real)
+    found = Scorer([FeatureQuality(nn.Flatten(), batch_size=7, block=10, neighbours=2)], real)(samples)
     flat, held, some = samples.flatten(1), real.heldout.flatten(1), real.train[::3].flatten(1)
-    assert found["frechet_distance"] == frechet_distance(flat, held)
-    assert found["frechet_distance_floor"] == frechet_distance(some, held)
-    assert (found["kernel_distance"], found["kernel_distance_half"]) == kernel_distance(flat, held, 10)
-    assert (found["precision"], found["recall"]) == precision_recall(flat, held, 2)
-    assert (found["precision_floor"], found["recall_floor"]) == precision_recall(some, held, 2)
-    assert found["frechet_distance"] == FrechetDistance(nn.Flatten())(samples, real)["frechet_distance"]
-    samples[3, 0, 0] = math.nan
-    broken = FeatureQuality(nn.Flatten())(samples, real)
-    assert math.isnan(broken["precision"])
-    assert math.isnan(broken["frechet_distance"])
-    assert not math.isnan(broken["recall_floor"])
+    assert found["frechet_distance"][:2] == (frechet_distance(flat, held), frechet_distance(some, held))
+    kernel = found["kernel_distance"]
+    assert (kernel.value, kernel.half) == kernel_distance(flat, held, 10)
+    assert kernel.floor == kernel_distance(some, held, 10).mean
+    assert (found["precision"].value, found["recall"].value) == precision_recall(flat, held, 2)
+    assert (found["precision"].floor, found["recall"].floor) == precision_recall(some, held, 2)
+    assert found["frechet_distance"].value == FrechetDistance(nn.Flatten())(samples, real)["frechet_distance"]
 
 
 def test_a_classifier_that_cannot_be_is_found_before_a_training(clothes: Dataset, tmp_path: Path) -> None:
@@ -219,9 +216,12 @@ def test_a_classifier_that_cannot_be_is_found_before_a_training(clothes: Dataset
 def test_blur_and_noise_show_in_features_of_a_classifier(clothes: Dataset, tmp_path: Path) -> None:
     classifier = Classifier(features=8, epochs=2, cache=str(tmp_path))
     quality = FeatureQuality(classifier)
-    good = quality(clothes.heldout, clothes)
-    bad = quality(clothes.heldout + cloud(*clothes.heldout.shape).float(), clothes)
-    assert good["frechet_distance"] < 1e-6 < good["frechet_distance_floor"] < bad["frechet_distance"]
-    assert (good["precision"], good["recall"]) == (1, 1)
-    (features,) = features_of(classifier, [clothes.train], clothes, batch_size=50)
+    scorer = Scorer([quality], clothes)
+    good = scorer(clothes.heldout)
+    bad = scorer(clothes.heldout + cloud(*clothes.heldout.shape).float())
+    floor = good["frechet_distance"].floor
+    assert floor is not None
+    assert good["frechet_distance"].value < 1e-6 < floor < bad["frechet_distance"].value
+    assert (good["precision"].value, good["recall"].value) == (1, 1)
+    features = features_of(classifier.network(clothes), clothes.train, batch_size=50)
     assert torch.allclose(features, classifier.network(clothes)(clothes.train), atol=1e-5)

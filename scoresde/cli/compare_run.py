@@ -17,9 +17,10 @@ from scoresde.cli.compare_report import finish
 from scoresde.cli.jobs import sweeping, varied
 from scoresde.cli.sampler_entries import contestants, sdes
 from scoresde.compare import Plan, Problem, Race, Reference, Trained
-from scoresde.compare.rows import Comparison, best, write
+from scoresde.compare.output import write
 from scoresde.errors import InputError, require
 from scoresde.loggers import Logger
+from scoresde.results import Results
 from scoresde.sde import SDE
 
 _GIVE = "give run=FOLDER of a trained run, problem=mixture_2d (or another exact one), or folder=FOLDER of results"
@@ -27,7 +28,7 @@ _BAR = "{desc}: {percentage:3.0f}%|{bar}| [{elapsed}, {remaining} left]"
 
 
 def compare(settings: CompareSettings, cfg: dict[str, Any]) -> float | None:
-    """Compare as configured; returns the lowest distance to real data, which a sweeper should minimise.
+    """Compare as configured; returns `Results.best`, for sweepers.
 
     Raises:
         InputError: something in the configuration cannot be had; a folder is made only after all is checked.
@@ -39,14 +40,14 @@ def compare(settings: CompareSettings, cfg: dict[str, Any]) -> float | None:
         )
     logger: Logger | None = build(cfg["logger"], "logger", settings.packages, Logger) if cfg["logger"] else None
     if given == ["folder"]:
-        from scoresde.cli.collect import collected
+        from scoresde.compare.collect import collected
 
         check(cfg["metrics"], "metrics", settings.packages)
         metrics = build(cfg["metrics"], "metrics", settings.packages) or {}
         found = collected(Path(str(settings.folder)), metrics, settings.packages)
         out = _folder(settings)
         finish(out, found, cfg, logger)
-        return best(found)
+        return found.best()
     race = Race(_plan(cfg, settings))
     out = _folder(settings)
     _say(race, out)
@@ -54,7 +55,7 @@ def compare(settings: CompareSettings, cfg: dict[str, Any]) -> float | None:
     finish(out, race.result, cfg, logger)
     if all(row.error is not None for row in race.result.rows):
         raise InputError(f"solvers: none of them has a result, see {out / 'report.html'}")
-    return best(race.result)
+    return race.result.best()
 
 
 def _plan(cfg: Mapping[str, Any], settings: CompareSettings) -> Plan:
@@ -144,7 +145,7 @@ def _run(race: Race, out: Path, cfg: Mapping[str, Any], logger: Logger | None) -
         _noted(race)
 
 
-def _noted(race: Race, interrupted: bool = False) -> Comparison:
+def _noted(race: Race, interrupted: bool = False) -> Results:
     """The result with what its reader must know."""
     race.result.notes = race.notes() + (["Stopped before all rows were measured."] if interrupted else [])
     return race.result

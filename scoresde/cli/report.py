@@ -1,4 +1,4 @@
-"""What a training says at its beginning and its end: final samples, their figures, pictures, and what to type next."""
+"""What a training says at its beginning and its end: final samples, their metrics, pictures, and what to type next."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from torch import Tensor
 
 from scoresde import figures, runs
 from scoresde.cli.progress import draw
-from scoresde.cli.table import Row, legend, table
 from scoresde.data import Dataset, Transform
 from scoresde.errors import InputError
 from scoresde.guidance import conditioned
 from scoresde.loggers import Logger
 from scoresde.model import Model, ScoreModel
+from scoresde.results import Results, Row, Scorer
+from scoresde.results.table import legend
 from scoresde.sampling import Sampler
 from scoresde.training import FitResult
 from scoresde.training.checkpoint import Checkpoint
@@ -29,19 +30,17 @@ _SHOWN = 100  # samples in a picture of images
 _DOTS = 2000  # and in one of points
 _BATCH = 500
 _LEVELS = (0.1, 0.3, 1.0)  # sigma / alpha at which the score of points is drawn
-_RATIO = "sliced_wasserstein_ratio"
 
 
 @dataclass
 class Task:
-    """What is to be done with a trained model: n samples of each sampler, told `cond` in turn, and every metric."""
+    """What is to be done with a trained model: samples of each sampler under `cond`, and every metric on them."""
 
-    dataset: Dataset
+    scorer: Scorer
     run: Path
     n: int
     seed: int
     samplers: Mapping[str, Sampler]
-    metrics: Mapping[str, Any]
     cond: Tensor | None = None
 
 
@@ -61,7 +60,8 @@ def already_complete(run: Path, steps: int) -> float | None:
     """Say that there is nothing to do."""
     print(f"{run} is complete, with all of its {steps} steps")
     print(f"further   scoresde train {runs.setting(run)} trainer.steps={2 * steps}\n{_next(run)}")
-    best = json.loads((run / runs.SUMMARY).read_text(encoding="utf-8")).get("best_ratio")
+    summary = json.loads((run / runs.SUMMARY).read_text(encoding="utf-8"))
+    best = summary.get("best", summary.get("best_ratio"))  # its older name
     return None if best is None else float(best)
 
 
@@ -69,49 +69,49 @@ def closing(task: Task, result: FitResult[ScoreModel], logger: Logger, brief: bo
     """Draw the final samples, print their table, write summary.json, and (unless brief) say what to type next.
 
     Returns:
-        The lowest ratio of sliced Wasserstein distances, or without that metric the best value that was monitored.
+        `Results.best`, or without a ranking the best value that was monitored.
     """
     (task.run / "samples").mkdir(exist_ok=True)
     model = conditioned(result.ema, task.cond)
-    rows = [_sampled(name, sampler, task, model) for name, sampler in task.samplers.items()]
-    pictures = {row.name: task.run / "samples" / f"{row.name}.png" for row in rows if row.error is None}
-    if task.dataset.transform.kind == "points" and math.prod(task.dataset.event_shape) == 2:
+    dataset, results = task.scorer.dataset, Results(str(task.run), task.n, 1)
+    for name, sampler in task.samplers.items():
+        results.rows.append(_sampled(name, sampler, task, model, results))
+    pictures = {row.name: task.run / "samples" / f"{row.name}.png" for row in results.succeeded}
+    if dataset.transform.kind == "points" and math.prod(dataset.event_shape) == 2:
         pictures["score"] = task.run / "samples" / "score.png"
-        _draw_score(result.ema, task.dataset, pictures["score"])
+        _draw_score(result.ema, dataset, pictures["score"])
     for name, path in pictures.items():
         logger.picture(f"samples/{name}", path, result.step)
-    _log_table(rows, logger, result.step)
-    ratios = [row.figures[_RATIO] for row in rows if math.isfinite(row.figures.get(_RATIO, math.nan))]
-    best = min(ratios, default=None)
-    runs.write_json(task.run / runs.SUMMARY, _summary(task, result, rows, best))
+    logger.table("samplers", results.header(), results.flat(), result.step)
+    runs.write_json(task.run / runs.SUMMARY, _summary(task, result, results))
     if brief:
-        print(table(rows) + "\n", flush=True)
+        print(f"{results}\n", flush=True)
     else:
         print(f"\ntrained to step {result.step} in {result.seconds:.0f} s; {task.n:,} samples of each sampler:\n")
-        print(f"{table(rows)}\n\n{legend(rows)}\n")
+        words = "\n".join(f"{heading}: {meaning}" for heading, meaning in legend(results))
+        print(f"{results}\n\n{words}\n")
         where = f"{task.run / 'samples'}/*.png" if pictures else "none, since no sampler succeeded"
-        print(f"pictures  {where}\nfigures   {task.run / runs.SUMMARY}\n{_next(task.run)}", flush=True)
-    return best if best is not None else result.best.value if result.best is not None else None
+        print(f"pictures  {where}\nmetrics   {task.run / runs.SUMMARY}\n{_next(task.run)}", flush=True)
+    best = results.best()
+    return best if best is not None or result.best is None else result.best.value
 
 
 def _next(run: Path) -> str:
     return f"next      scoresde sample {runs.setting(run)} solver=heun sampler.steps=10"
 
 
-def _sampled(name: str, sampler: Sampler, task: Task, model: Model) -> Row:
-    """Draw the samples of one sampler, with a picture and figures; a failure is a row that says so."""
-    row, dataset = Row(name, None if sampler.solver.adaptive else sampler.steps), task.dataset
+def _sampled(name: str, sampler: Sampler, task: Task, model: Model, results: Results) -> Row:
+    """Draw the samples of one sampler, with a picture and metrics; a failure is a row that says so."""
+    row, dataset = Row(name, steps=None if sampler.solver.adaptive else sampler.steps), task.scorer.dataset
     try:
         parts = list(draw(sampler, model, dataset.event_shape, task.n, task.seed, _BATCH, name))
     except (InputError, ArithmeticError) as error:
-        kind = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
-        row.error = kind + " ".join(str(error).split())
+        row.failed(error)
         return row
     row.nfe = math.fsum(p.nfe * len(p.x) for p in parts) / task.n
-    row.seconds = math.fsum(p.seconds for p in parts)
+    row.seconds = [math.fsum(p.seconds for p in parts)]
     x = torch.cat([p.x for p in parts]).cpu()
-    for metric in task.metrics.values():
-        row.figures |= metric(x, dataset)
+    results.add(row, task.scorer(x), task.scorer.quantities)
     path = task.run / "samples" / f"{name}.png"
     picture(x, dataset.transform, path, f"{name}, {row.nfe:.0f} evaluations", dataset.heldout)
     return row
@@ -137,20 +137,7 @@ def _draw_score(model: ScoreModel, dataset: Dataset, path: Path) -> None:
     figures.score_field(levels, dataset.transform, path, dataset.heldout[:_DOTS], "learned score")
 
 
-def _log_table(rows: list[Row], logger: Logger, step: int) -> None:
-    keys = list(dict.fromkeys(key for row in rows for key in row.figures))
-    columns = ["sampler", "steps", "nfe", "seconds", *keys, "error"]
-    cells = [[r.name, r.steps, r.nfe, r.seconds, *(r.figures.get(k) for k in keys), r.error] for r in rows]
-    logger.table("samplers", columns, cells, step)
-
-
-def _summary(task: Task, result: FitResult[ScoreModel], rows: list[Row], best: float | None) -> dict[str, Any]:
-    samplers = {
-        row.name: {"steps": row.steps, "error": row.error}
-        if row.error is not None
-        else {"steps": row.steps, "nfe": row.nfe, "seconds": row.seconds, **row.figures}
-        for row in rows
-    }
+def _summary(task: Task, result: FitResult[ScoreModel], results: Results) -> dict[str, Any]:
     return {
         "step": result.step,
         "training_seconds": result.seconds,
@@ -158,7 +145,7 @@ def _summary(task: Task, result: FitResult[ScoreModel], rows: list[Row], best: f
         "best_checkpoint": None if result.best is None else dataclasses.asdict(result.best),
         "n": task.n,
         "seed": task.seed,
-        "best_ratio": best,
-        "samplers": samplers,
+        "best": results.best(),
+        "results": results.content(),
         "versions": runs.versions(),
     }

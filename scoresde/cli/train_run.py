@@ -29,6 +29,7 @@ from scoresde.loggers import Logger, Loggers, MetricsFile
 from scoresde.loss import Loss
 from scoresde.model import Model, ScoreModel
 from scoresde.noise import derived_seed
+from scoresde.results import Scorer
 from scoresde.sampling import Sampler
 from scoresde.sde import SDE
 from scoresde.training import checkpoint as checkpoints
@@ -71,13 +72,11 @@ def train(cfg: dict[str, Any]) -> float | None:
         origin = Initial.of(cfg, start.checkpoint, allow)
         dataset: Dataset = parts["data"].load()
         dataset = dataset if origin is None else origin.in_its_units(dataset)
-        for metric in parts["metrics"].values():
-            if hasattr(metric, "prepare"):
-                metric.prepare(dataset)
+        scorer = Scorer(parts["metrics"], dataset).prepare()
         cfg = _measured(cfg, dataset)
         model = _model(cfg, dataset, settings, device, origin)
         told = parts["trainer"].conditions(model, dataset).samples
-        evaluate = _evaluation(parts, dataset, settings, told)
+        evaluate = _evaluation(parts, scorer, settings, told)
         params = list(model.parameters())
         optimizer = build(cfg["optimizer"], "optimizer", allow, torch.optim.Optimizer, params=params)
         run = start.run or _new_run(settings, stack)
@@ -89,7 +88,7 @@ def train(cfg: dict[str, Any]) -> float | None:
                 model, dataset, loss=loss, optimizer=optimizer, run=run, seed=settings.seed, logger=logger,
                 checkpoint=resume, evaluate=evaluate,
             )  # fmt: skip
-            task = report.Task(dataset, run, settings.n, settings.seed, parts["samplers"], parts["metrics"], told)
+            task = report.Task(scorer, run, settings.n, settings.seed, parts["samplers"], told)
             return report.closing(task, result, logger, sweeping())
 
 
@@ -160,24 +159,20 @@ def _measured(cfg: dict[str, Any], dataset: Dataset) -> dict[str, Any]:
 
 
 def _evaluation(
-    parts: Mapping[str, Any], dataset: Dataset, settings: TrainSettings, told: Tensor | None
+    parts: Mapping[str, Any], scorer: Scorer, settings: TrainSettings, told: Tensor | None
 ) -> Evaluate[ScoreModel] | None:
-    """Figures of samples during training, if one of them is monitored: drawn by the fixed-grid sampler of fewest steps.
+    """Metrics of samples during training, if one is monitored: drawn by the fixed-grid sampler of fewest steps.
 
     Raises:
-        InputError: the monitored figure is none that the metrics give, or no sampler is on a fixed grid.
+        InputError: the monitored value is none that the metrics give, or no sampler is on a fixed grid.
     """
-    monitor, metrics = parts["trainer"].monitor, parts["metrics"].values()
+    monitor, dataset = parts["trainer"].monitor, scorer.dataset
     if monitor == "heldout_loss":
         return None
-
-    def figures(x: Tensor) -> dict[str, float]:
-        return {name: value for metric in metrics for name, value in metric(x, dataset).items()}
-
-    known = figures(dataset.heldout)
+    known = scorer.scalars(dataset.heldout)
     if monitor not in known:
         names = ", ".join(["heldout_loss", *known])
-        raise InputError(f"trainer.monitor: {monitor!r} is not a figure of this training; give one of {names}")
+        raise InputError(f"trainer.monitor: {monitor!r} is not measured in this training; give one of {names}")
     samplers: list[Sampler] = [s for s in parts["samplers"].values() if not s.solver.adaptive]
     if not samplers:
         raise InputError(
@@ -186,7 +181,7 @@ def _evaluation(
     sampler, n = min(samplers, key=lambda s: s.steps), min(settings.n, len(dataset.heldout))
 
     def evaluate(model: Model, step: int) -> dict[str, float]:
-        return figures(sampler.sample(conditioned(model, told), dataset.event_shape, n, settings.seed).x.cpu())
+        return scorer.scalars(sampler.sample(conditioned(model, told), dataset.event_shape, n, settings.seed).x.cpu())
 
     return evaluate
 

@@ -1,27 +1,20 @@
 """The honest comparison of samplers: many solvers, budgets and SDEs on one problem from the same noise."""
 
 from scoresde.compare.budget import Contestant, fitting
-from scoresde.compare.intervals import Interval, paired, student
 from scoresde.compare.measure import Race
 from scoresde.compare.plan import Plan, Reference
 from scoresde.compare.problems import Finite, Mixture, Problem, Trained
 from scoresde.compare.reference import endpoints
-from scoresde.compare.rows import Comparison, Row
 
 __all__ = [
-    "Comparison",
     "Contestant",
     "Finite",
-    "Interval",
     "Mixture",
     "Plan",
     "Problem",
     "Race",
     "Reference",
-    "Row",
     "Trained",
     "endpoints",
     "fitting",
-    "paired",
-    "student",
 ]

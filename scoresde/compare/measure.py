@@ -1,4 +1,4 @@
-"""Measuring samplers: same start noise, calls counted at the network, warm clock, peak memory, figures of merit."""
+"""Measuring samplers: same start noise, calls counted at the network, warm clock, peak memory, metrics."""
 
 from __future__ import annotations
 
@@ -18,16 +18,26 @@ from scoresde.compare.memory import peak_memory
 from scoresde.compare.plan import Plan
 from scoresde.compare.problems import Problem
 from scoresde.compare.reference import Accuracy, accuracy, endpoints
-from scoresde.compare.rows import Comparison, Row
-from scoresde.data import Dataset
 from scoresde.errors import InputError
 from scoresde.model import Model
 from scoresde.noise import Noise, chunks
+from scoresde.results import Measurement, Quantity, Results, Row, Scorer
 from scoresde.sampling import DDIM, Sampler, Tuned
 
 SHOWN = 400  # samples kept for pictures
 GUESS = 150  # evaluations of an adaptive solver, for the time that is left
 _WARM_STEPS = 3
+_EXACT = "to the exact endpoint of the same noise"
+# what `against` measures
+ENDPOINT = {
+    q.key: q
+    for q in (
+        Quantity("endpoint_median", "median", f"median distance {_EXACT}", direction="lower", brief=False),
+        Quantity("endpoint_rms", "RMS", f"root mean square distance {_EXACT}", direction="lower", ranks=True),
+        Quantity("endpoint_p95", "95 %", f"95th percentile of the distance {_EXACT}", direction="lower", brief=False),
+        Quantity("other_basin", "wrong mode", "share of samples in the wrong mode", direction="lower"),
+    )
+}
 
 
 class Race:
@@ -43,8 +53,8 @@ class Race:
         self.models = {name: plan.problem.model(sde, plan.device) for name, sde in plan.sdes.items()}
         self._steps = self._count_steps()
         self._seeds = range(plan.seed, plan.seed + plan.seeds)
-        self.result = Comparison(plan.problem.name, plan.n, plan.seeds, transform=plan.problem.transform)
-        self._real: list[Dataset] = []
+        self.result = Results(plan.problem.name, plan.n, plan.seeds, transform=plan.problem.transform)
+        self._scorers: list[Scorer] = []
         self._endpoints: dict[str, list[Tensor]] = {}
         self.accuracy: dict[str, Accuracy] = {}
 
@@ -112,7 +122,7 @@ class Race:
         try:
             return fitting(contestant, budget, model.sde, self.plan.problem.event_shape, model.cost)
         except Exception as error:  # a row that says so
-            return said(error)
+            return str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
 
     @property
     def entries(self) -> list[tuple[str, Contestant, int | None]]:
@@ -143,10 +153,7 @@ class Race:
     def _prepare(self) -> None:
         """Real data, their distance from each other, and the exact endpoints."""
         plan = self.plan
-        self._real = plan.problem.real(plan.n, self._seeds)
-        for i, dataset in enumerate(self._real):
-            for name, value in self._figures(dataset.train[: plan.n], i, floors=True).items():
-                self.result.floors.setdefault(name, []).append(value)
+        self._scorers = [Scorer(plan.metrics, real) for real in plan.problem.real(plan.n, self._seeds)]
         law, m = plan.problem.law, min(plan.reference.n, plan.n)
         if law is None or not m:
             return
@@ -179,7 +186,7 @@ class Race:
             row.memory = peak.megabytes
             row.nfe = (model.evaluations - before) / (self.plan.n * self.plan.seeds)
         except Exception as error:  # whatever a solver does, the others have their turn
-            row.figures, row.seconds, row.error = {}, [], said(error)
+            row.failed(error)
         self._tell(self._row_work(budget) - self._told)
         self._told = 0.0
         return row
@@ -196,7 +203,7 @@ class Race:
             deque(islice(sampler.path(mine, self._start(model, n, Noise(-1)), Noise(-1)), 1 + _WARM_STEPS), maxlen=0)
 
     def _repeat(self, row: Row, sampler: Sampler, model: Model, i: int) -> None:
-        """The samples of seed number i, their time and figures."""
+        """The samples of seed number i, their time and metrics."""
         plan, parts, seconds = self.plan, [], 0.0
         for rows in chunks(range(plan.n), plan.batch_size):
             x, spent, asked = self._draw(sampler, model, rows, Noise(self._seeds[i], rows))
@@ -207,12 +214,11 @@ class Race:
         row.seconds.append(seconds)
         if i == 0:
             row.shown = x[:SHOWN].float().cpu()
-        exact = self._endpoints.get(row.sde)
-        figures = self._figures(x.cpu(), i)
+        exact, scorer = self._endpoints.get(row.setting), self._scorers[i]
+        found = scorer(x.cpu())
         if exact is not None and not row.stochastic:
-            figures |= against(exact[i], x, plan.problem)
-        for name, value in figures.items():
-            row.figures.setdefault(name, []).append(value)
+            found |= {k: Measurement(v) for k, v in against(exact[i], x, plan.problem).items()}
+        self.result.add(row, found, {**scorer.quantities, **ENDPOINT})
 
     def _draw(self, sampler: Sampler, model: Model, rows: range, noise: Noise) -> tuple[Tensor, float, bool]:
         """A batch, the seconds it took, and whether it needed noise."""
@@ -233,28 +239,20 @@ class Race:
             raise InputError(_where(sampler, model, start, noise if sampler.solver.adaptive else again))
         return x, seconds, shared.asked
 
-    def _figures(self, x: Tensor, i: int, floors: bool = False) -> dict[str, float]:
-        """All figures of samples x against the real data of seed number i; of real samples the distances only."""
-        found: dict[str, float] = {}
-        for metric in self.plan.metrics.values():
-            found |= metric(x, self._real[i])
-        kept = {k: v for k, v in found.items() if not k.endswith(("_floor", "_ratio"))}
-        return {k: v for k, v in kept.items() if f"{k}_floor" in found} if floors else kept
-
 
 def against(exact: Tensor, x: Tensor, problem: Problem) -> dict[str, float]:
-    """Figures of the distance |x - exact| of the first samples x (n, *event) to their exact endpoints (m, *event)."""
+    """Statistics of |x - exact| between the first samples x (n, *event) and their exact endpoints (m, *event)."""
     mine = x[: len(exact)].double()
     apart = (mine - exact).flatten(1).norm(dim=1)
-    figures = {
+    found = {
         "endpoint_median": float(apart.median()),
         "endpoint_rms": float(apart.square().mean().sqrt()),
         "endpoint_p95": float(torch.quantile(apart, 0.95)),
     }
     there, right = problem.basin(mine), problem.basin(exact)
     if there is not None and right is not None:
-        figures["other_basin"] = float((there != right).double().mean())
-    return figures
+        found["other_basin"] = float((there != right).double().mean())
+    return found
 
 
 def _synchronise(model: Model) -> None:
@@ -271,9 +269,3 @@ def _where(sampler: Sampler, model: Model, start: Tensor, noise: Any) -> str:
                 where = f"from t = {t:.4g} on (noise {ratio:.3g} of the signal)"
                 return f"{bad} of {len(x)} samples are NaN or infinite {where}"
     return "some samples are NaN or infinite"
-
-
-def said(error: Exception) -> str:
-    """The error of a row in one line."""
-    kind = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
-    return kind + " ".join(str(error).split())[:300]

@@ -1,4 +1,4 @@
-"""Figures of merit, called as `metric(samples, dataset) -> dict[str, float]` with samples in model units."""
+"""Metrics, called as `metric(samples, dataset)` with samples in model units; see `scoresde.results.Metric`."""
 
 from scoresde.metrics.classes import ClassShares, classify
 from scoresde.metrics.classifier import Classifier

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from scoresde.errors import InputError
+from scoresde.errors import require
 from scoresde.metrics.nearest import nearest_neighbours
+from scoresde.results.metric import Metric, Quantity
 
 if TYPE_CHECKING:
     from scoresde.data.dataset import Dataset
@@ -31,8 +32,10 @@ def classify(x: Tensor, reference: Tensor, labels: Tensor, neighbours: int = 1) 
     return given
 
 
-class ClassShares:
-    """The share of the rarest and of the most frequent class among samples, by nearest training items.
+class ClassShares(Metric):
+    """The shares of the rarest and of the most frequent class among samples, by nearest training items.
+
+    Data without classes have none.
 
     Args:
         neighbours: how many training items vote on the class of a sample.
@@ -41,21 +44,19 @@ class ClassShares:
         InputError: neighbours < 1.
     """
 
+    quantities = (
+        Quantity("class_share_min", "rarest", "share of the rarest class"),
+        Quantity("class_share_max", "commonest", "share of the most frequent class"),
+    )
+
     def __init__(self, neighbours: int = 1) -> None:
-        if neighbours < 1:
-            raise InputError(f"neighbours: {neighbours} is not allowed; give an integer >= 1")
+        require(neighbours >= 1, "neighbours", neighbours, "give an integer >= 1")
         self.neighbours = neighbours
 
     def __call__(self, samples: Tensor, dataset: Dataset) -> dict[str, float]:
-        """`class_share_min` and `class_share_max` of samples (n, *event) in model units.
-
-        Both are NaN if a sample is; {} for data without classes.
-        """
         labels = dataset.train_labels
         if labels is None:
             return {}
-        if bool(samples.isnan().any()):
-            return {"class_share_min": float("nan"), "class_share_max": float("nan")}
         given = classify(samples, dataset.train, labels, self.neighbours)
         shares = [float((given == label).double().mean()) for label in torch.unique(labels)]
         return {"class_share_min": min(shares), "class_share_max": max(shares)}

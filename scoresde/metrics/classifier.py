@@ -1,4 +1,4 @@
-"""A small classifier of the data at hand, whose last hidden layer serves as the features of figures of merit."""
+"""A small classifier of the data at hand, whose last hidden layer gives the features of metrics."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from scoresde.errors import InputError, require
 if TYPE_CHECKING:
     from scoresde.data.dataset import Dataset
 
-_RECIPE = 1  # counts the changes of network and training, so that nobody is handed features of an older one
+_RECIPE = 1  # counts the changes of network and training, so that features of an older one are never reused
 _COARSEST = 8  # pixels of a side at which halving ends
 _BATCH, _RATE = 128, 2e-3
 
@@ -32,8 +32,8 @@ class Classifier:
     under the hash of the data and of the settings. The features are the last hidden layer before its nonlinearity,
     shifted and divided by one number, so that over the training items they have mean 0 and on average variance 1.
 
-    Figures in these features compare samples of one data set with each other. They have nothing to do with those in
-    features of Inception, whatever the formula has in common.
+    Metrics in these features compare samples of one data set with each other. They are not comparable to those in
+    features of Inception, although the formulas are the same.
 
     Args:
         features: how many.
@@ -157,7 +157,7 @@ class _Network(nn.Module):
 
 
 def weights_hash(network: nn.Module) -> str:
-    """A short hash of the weights: figures in features of two networks can be compared only where it is the same."""
+    """A short hash of the weights: metrics in features of two networks are comparable only where it is the same."""
     return _digest(network.state_dict())[:16]
 
 
@@ -169,7 +169,7 @@ def _digest(weights: dict[str, Any]) -> str:
 
 
 def _store(file: Path, key: str, weights: dict[str, Tensor]) -> None:
-    """Write aside, then rename; without a place to write, the network is trained anew next time."""
+    """Write aside, then rename; without a place to write, the network is trained again next time."""
     from safetensors.torch import save
 
     content = save(weights, {"key": key, "sha256": _digest(weights)})

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from scoresde.metrics._events import flat_pair, pair_mean
+from scoresde.results.metric import Metric, Quantity
 
 if TYPE_CHECKING:
     from scoresde.data.dataset import Dataset
@@ -28,9 +29,9 @@ def energy_distance(x: Tensor, y: Tensor, unbiased: bool = True) -> float:
 
         E = 2 E|x - y| - E|x - x'| - E|y - y'|,   Euclidean norms
 
-    It is zero for equal laws and positive otherwise. The unbiased estimate leaves out the pairs of a point with
-    itself, so that it is zero on average for equal laws, and then often negative. The other one is the distance of
-    the two empirical laws; in one dimension its root is `scipy.stats.energy_distance`.
+    It is zero for equal distributions and positive otherwise. The unbiased estimate leaves out the pairs of a point
+    with itself, so it is zero on average for equal distributions, and then often negative. The biased one is the
+    distance of the two empirical distributions; in one dimension its root is `scipy.stats.energy_distance`.
 
     Raises:
         ValueError: an empty cloud, one of a single point for the unbiased estimate, or events of two shapes.
@@ -41,22 +42,22 @@ def energy_distance(x: Tensor, y: Tensor, unbiased: bool = True) -> float:
     return discrepancy(x, y, torch.neg, unbiased)
 
 
-class EnergyDistance:
-    """Energy distance of samples to the held-out data, with that of the training data beside it.
+class EnergyDistance(Metric):
+    """Energy distance of samples to the held-out data.
 
     Args:
-        unbiased: zero on average between equal laws, whatever the numbers of points; else never negative.
+        unbiased: zero on average between equal distributions, whatever the numbers of points; else never negative.
     """
+
+    quantities = (
+        Quantity(
+            "energy_distance", "energy", "energy distance to real data", "unbiased: 0 on average for a perfect sampler",
+            unit="model units", direction="lower", floor="train",
+        ),
+    )  # fmt: skip
 
     def __init__(self, unbiased: bool = True) -> None:
         self.unbiased = unbiased
 
     def __call__(self, samples: Tensor, dataset: Dataset) -> dict[str, float]:
-        """Figures of samples (n, *event) in model units.
-
-        `energy_distance`: samples to held-out data. `energy_distance_floor`: training to held-out data.
-        """
-        return {
-            "energy_distance": energy_distance(samples, dataset.heldout, self.unbiased),
-            "energy_distance_floor": energy_distance(dataset.train, dataset.heldout, self.unbiased),
-        }
+        return {"energy_distance": energy_distance(samples, dataset.heldout, self.unbiased)}

@@ -1,15 +1,15 @@
-"""Items as a network sees them: the space in which distances between images mean something."""
+"""Items as a network sees them: the space in which distances between images are meaningful."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from scoresde.errors import InputError
+from scoresde.errors import InputError, require
 from scoresde.metrics.classifier import Classifier
+from scoresde.results.metric import Metric
 
 if TYPE_CHECKING:
     from scoresde.data.dataset import Dataset
@@ -24,25 +24,48 @@ def network_of(features: nn.Module | Classifier, dataset: Dataset) -> nn.Module:
     return features.network(dataset) if isinstance(features, Classifier) else features.eval()
 
 
-def features_of(
-    features: nn.Module | Classifier, clouds: Sequence[Tensor], dataset: Dataset, batch_size: int = 500
-) -> list[Tensor]:
-    """Features (n, k) on the CPU of each of several clouds (n, *event) in model units.
+def features_of(network: nn.Module, items: Tensor, batch_size: int = 500) -> Tensor:
+    """Features (n, k) on the CPU of items (n, *event) in model units.
 
     Args:
-        features: a network called as features(x) on items (B, *event), returns (B, ...); or a `Classifier`, which is
-            trained on the data set.
+        network: called as network(x) on items (B, *event), returns (B, ...).
+        items: the items.
         batch_size: items at a time.
 
     Raises:
         InputError: the network does not return one tensor with a row for each item.
     """
-    network = network_of(features, dataset)
-    found = []
-    for cloud in clouds:
-        with torch.no_grad():
-            parts = [network(part) for part in torch.split(cloud.float(), batch_size)]
-        if not all(isinstance(part, Tensor) and len(part) for part in parts):
-            raise InputError(f"features: {type(network).__name__} must return one tensor (B, ...)")
-        found.append(torch.cat([part.flatten(1).cpu() for part in parts]))
-    return found
+    with torch.no_grad():
+        parts = [network(part) for part in torch.split(items.float(), batch_size)]
+    if not all(isinstance(part, Tensor) and part.shape[:1] for part in parts) or sum(map(len, parts)) != len(items):
+        raise InputError(f"features: {type(network).__name__} must return one tensor (B, ...)")
+    return torch.cat([part.flatten(1).cpu() for part in parts])
+
+
+class FeatureMetric(Metric):
+    """A metric in features of a network; those of the held-out items are computed once.
+
+    Args:
+        features: called as features(x) on items (B, *event) in model units, returns (B, ...); or a `Classifier`.
+        batch_size: items at a time.
+
+    Raises:
+        InputError: batch_size < 1.
+    """
+
+    def __init__(self, features: nn.Module | Classifier, batch_size: int = 500) -> None:
+        require(batch_size >= 1, "batch_size", batch_size, "give an integer >= 1")
+        self.features, self.batch_size = features, batch_size
+        self._known: dict[int, tuple[Dataset, nn.Module, Tensor]] = {}
+
+    def prepare(self, dataset: Dataset) -> None:
+        """Train the network if need be, and compute the features of the held-out items."""
+        if id(dataset) not in self._known:
+            network = network_of(self.features, dataset)
+            self._known[id(dataset)] = dataset, network, features_of(network, dataset.heldout, self.batch_size)
+
+    def pair(self, samples: Tensor, dataset: Dataset) -> tuple[Tensor, Tensor]:
+        """The features (n, k) of samples and (m, k) of held-out items."""
+        self.prepare(dataset)
+        _, network, real = self._known[id(dataset)]
+        return features_of(network, samples, self.batch_size), real

@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from scoresde.errors import require
 from scoresde.metrics._events import flat_pair
-from scoresde.metrics.classifier import Classifier
-from scoresde.metrics.features import features_of, network_of
+from scoresde.metrics.features import FeatureMetric
+from scoresde.results.metric import Quantity
 
 if TYPE_CHECKING:
     from scoresde.data.dataset import Dataset
@@ -39,10 +38,21 @@ def frechet_distance(x: Tensor, y: Tensor) -> float:
     return float((x.mean(0) - y.mean(0)).square().sum() + a.trace() + b.trace() - 2 * middle)
 
 
-class FrechetDistance:
+FRECHET = Quantity(
+    "frechet_distance",
+    "Frechet",
+    "Frechet distance to real data in features of a network",
+    "depends on n, on the network and on the held-out items",
+    direction="lower",
+    floor="train",
+    ratio=True,
+)
+
+
+class FrechetDistance(FeatureMetric):
     """Frechet distance of samples to the held-out data in features of a network.
 
-    The figure depends on n, on the network and on the items held out: compare it only where all three are the same.
+    The value depends on n, on the network and on the held-out items: compare it only where all three are the same.
 
     Args:
         features: called as features(x) on items (B, *event) in model units, returns (B, ...); or a `Classifier`.
@@ -52,22 +62,7 @@ class FrechetDistance:
         InputError: batch_size < 1.
     """
 
-    def __init__(self, features: nn.Module | Classifier, batch_size: int = 500) -> None:
-        require(batch_size >= 1, "batch_size", batch_size, "give an integer >= 1")
-        self.features, self.batch_size = features, batch_size
-
-    def prepare(self, dataset: Dataset) -> None:
-        """Do what takes time or may fail, before a long training and not after it."""
-        network_of(self.features, dataset)
+    quantities = (FRECHET,)
 
     def __call__(self, samples: Tensor, dataset: Dataset) -> dict[str, float]:
-        """Figures of samples (n, *event) in model units.
-
-        `frechet_distance`: samples to held-out data. `frechet_distance_floor`: training to held-out data.
-        """
-        parts = (samples, dataset.train, dataset.heldout)
-        own, train, real = features_of(self.features, parts, dataset, self.batch_size)
-        return {
-            "frechet_distance": frechet_distance(own, real),
-            "frechet_distance_floor": frechet_distance(train, real),
-        }
+        return {"frechet_distance": frechet_distance(*self.pair(samples, dataset))}

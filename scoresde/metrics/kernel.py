@@ -2,20 +2,11 @@
 
 from __future__ import annotations
 
-import math
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 
 from scoresde.metrics._events import flat_pair
-
-
-class KernelDistance(NamedTuple):
-    """`mean` over blocks, and its 95 % interval plus and minus `half`; `half` is NaN with a single block."""
-
-    mean: float
-    half: float
+from scoresde.results.interval import Interval, student
 
 
 def polynomial_mmd2(x: Tensor, y: Tensor) -> float:
@@ -23,7 +14,8 @@ def polynomial_mmd2(x: Tensor, y: Tensor) -> float:
 
         MMD² = E k(x, x') + E k(y, y') - 2 E k(x, y),   k(x, y) = (x·y / k + 1)³
 
-    Pairs of a point with itself are left out, so that it is zero on average for equal laws, and then often negative.
+    Pairs of a point with itself are left out, so it is zero on average for equal distributions, and then often
+    negative.
 
     Raises:
         ValueError: a cloud of fewer than two points, or events of two shapes.
@@ -45,24 +37,18 @@ def polynomial_mmd2(x: Tensor, y: Tensor) -> float:
     return float(own(x) + own(y) - 2 * kernel(x, y).mean())
 
 
-def kernel_distance(x: Tensor, y: Tensor, block: int = 1000, seed: int = 0) -> KernelDistance:
+def kernel_distance(x: Tensor, y: Tensor, block: int = 1000, seed: int = 0) -> Interval:
     """`polynomial_mmd2` of disjoint blocks of clouds x (n, k) and y (m, k), with Student's interval for their mean.
 
-    The blocks are drawn without replacement, so their figures are independent given the two laws, and the interval
-    is for the distance between the laws. There are as many as both clouds have points for; a cloud of fewer than
-    `block` points is one block.
+    The blocks are drawn without replacement, so their values are independent given the two distributions, and the
+    interval is for the distance between the distributions. There are as many blocks as both clouds have points for; a
+    cloud of fewer than `block` points is one block, without an interval.
 
     Raises:
         ValueError: a cloud of fewer than two points, or events of two shapes.
     """
-    from scipy.special import stdtrit
-
     count = max(1, min(len(x), len(y)) // block)
     generator = torch.Generator().manual_seed(seed)
     orders = [torch.randperm(len(cloud), generator=generator) for cloud in (x, y)]
     parts = [torch.split(cloud[order], block)[:count] for cloud, order in zip((x, y), orders, strict=True)]
-    values = torch.tensor([polynomial_mmd2(a, b) for a, b in zip(*parts, strict=True)], dtype=torch.float64)
-    if count < 2:
-        return KernelDistance(float(values.mean()), math.nan)
-    half = float(stdtrit(count - 1, 0.975)) * float(values.std()) / math.sqrt(count)
-    return KernelDistance(float(values.mean()), half)
+    return student([polynomial_mmd2(a, b) for a, b in zip(*parts, strict=True)])

@@ -26,7 +26,7 @@ def precision_recall(samples: Tensor, real: Tensor, neighbours: int = 3) -> Prec
 
     The manifold of a cloud is the union of balls around its points, each as far as the k-th nearest other point.
     Precision is the share of samples on the manifold of the real items, recall the share of real items on that of the
-    samples. Both depend on n and m: compare figures of equal numbers, and see what real items reach.
+    samples. Both depend on n and m: compare values of equal numbers, and see what real items reach.
 
     Args:
         neighbours: k; 3 in the paper.

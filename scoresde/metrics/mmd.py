@@ -10,6 +10,7 @@ from torch import Tensor
 from scoresde.errors import require
 from scoresde.metrics._events import flat_pair
 from scoresde.metrics.energy import discrepancy
+from scoresde.results.metric import Metric, Quantity
 
 if TYPE_CHECKING:
     from scoresde.data.dataset import Dataset
@@ -28,7 +29,7 @@ def mmd2(x: Tensor, y: Tensor, bandwidth: float, unbiased: bool = True) -> float
 
         MMD² = E k(x, x') + E k(y, y') - 2 E k(x, y),   k = exp(-|x - y|² / (2 bandwidth²))
 
-    The unbiased estimate is zero on average for equal laws, and then often negative.
+    The unbiased estimate is zero on average for equal distributions, and then often negative.
 
     Raises:
         ValueError: an empty cloud, one of a single point for the unbiased estimate, or events of two shapes.
@@ -39,29 +40,29 @@ def mmd2(x: Tensor, y: Tensor, bandwidth: float, unbiased: bool = True) -> float
     return discrepancy(x, y, lambda d: torch.exp(-d.square() / (2 * bandwidth**2)), unbiased)
 
 
-class MMD:
-    """Squared maximum mean discrepancy of samples to the held-out data, with that of the training data beside it.
+class MMD(Metric):
+    """Squared maximum mean discrepancy of samples to the held-out data.
 
     Args:
         bandwidth: of the Gaussian kernel, in model units; None takes the median distance between two held-out items,
-            so that it is the same for all samples.
-        unbiased: zero on average between equal laws, whatever the numbers of points; else never negative.
+            which is the same for all samples.
+        unbiased: zero on average between equal distributions, whatever the numbers of points; else never negative.
 
     Raises:
         InputError: bandwidth <= 0.
     """
+
+    quantities = (
+        Quantity(
+            "mmd2", "MMD²", "squared maximum mean discrepancy to real data, Gaussian kernel",
+            "unbiased: 0 on average for a perfect sampler", direction="lower", floor="train",
+        ),
+    )  # fmt: skip
 
     def __init__(self, bandwidth: float | None = None, unbiased: bool = True) -> None:
         require(bandwidth is None or bandwidth > 0, "bandwidth", bandwidth, "give a number > 0, or null")
         self.bandwidth, self.unbiased = bandwidth, unbiased
 
     def __call__(self, samples: Tensor, dataset: Dataset) -> dict[str, float]:
-        """Figures of samples (n, *event) in model units.
-
-        `mmd2`: samples to held-out data. `mmd2_floor`: training to held-out data.
-        """
         bandwidth = self.bandwidth or median_distance(dataset.heldout)
-        return {
-            "mmd2": mmd2(samples, dataset.heldout, bandwidth, self.unbiased),
-            "mmd2_floor": mmd2(dataset.train, dataset.heldout, bandwidth, self.unbiased),
-        }
+        return {"mmd2": mmd2(samples, dataset.heldout, bandwidth, self.unbiased)}

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from scoresde.metrics._events import flat_pair
+from scoresde.results.metric import Metric, Quantity
 
 if TYPE_CHECKING:
     from scoresde.data.dataset import Dataset
@@ -40,16 +41,16 @@ def nearest_neighbours(x: Tensor, reference: Tensor, k: int = 1) -> tuple[Tensor
     return torch.cat(distances), torch.cat(indices)
 
 
-class NearestNeighbour:
-    """Mean distance of samples to the nearest training item, with that of held-out items beside it."""
+class NearestNeighbour(Metric):
+    """Mean distance of samples to the nearest training item."""
+
+    quantities = (
+        Quantity(
+            "nearest_train", "nearest", "mean distance to the nearest training item",
+            "well below that of held-out items, the floor, samples are copies", "model units",
+            floor="heldout", ratio=True,
+        ),
+    )  # fmt: skip
 
     def __call__(self, samples: Tensor, dataset: Dataset) -> dict[str, float]:
-        """Figures of samples (n, *event) in model units.
-
-        `nearest_train`: mean distance of a sample to the nearest training item; `nearest_train_floor`: that of
-        a held-out item; `nearest_train_ratio`: the first over the second. Well below 1, samples are copies.
-        """
-        distance = float(nearest_neighbours(samples, dataset.train)[0].double().mean())
-        floor = float(nearest_neighbours(dataset.heldout, dataset.train)[0].double().mean())
-        ratio = distance / floor if floor > 0 else float("inf")
-        return {"nearest_train": distance, "nearest_train_floor": floor, "nearest_train_ratio": ratio}
+        return {"nearest_train": float(nearest_neighbours(samples, dataset.train)[0].double().mean())}

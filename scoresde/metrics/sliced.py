@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from scoresde.errors import InputError
+from scoresde.errors import require
 from scoresde.metrics._events import flat_pair
+from scoresde.results.metric import Metric, Quantity
 
 if TYPE_CHECKING:
     from scoresde.data.dataset import Dataset
@@ -57,34 +58,27 @@ def sliced_wasserstein(x: Tensor, y: Tensor, projections: int = 500, seed: int =
     return float(squares.mean().sqrt())
 
 
-class SlicedWasserstein:
-    """Distance of samples to the held-out data, with the distance of the training data beside it.
+class SlicedWasserstein(Metric):
+    """Sliced Wasserstein distance of samples to the held-out data.
 
     Args:
         projections: number of random directions.
-        seed: which directions; the same for samples and training data.
+        seed: which directions.
 
     Raises:
         InputError: projections < 1.
     """
 
+    quantities = (
+        Quantity(
+            "sliced_wasserstein", "sliced W", "sliced Wasserstein distance to real data", unit="model units",
+            direction="lower", floor="train", ratio=True,
+        ),
+    )  # fmt: skip
+
     def __init__(self, projections: int = 500, seed: int = 0) -> None:
-        if projections < 1:
-            raise InputError(f"projections: {projections} is not allowed; give an integer >= 1")
-        self.projections = projections
-        self.seed = seed
+        require(projections >= 1, "projections", projections, "give an integer >= 1")
+        self.projections, self.seed = projections, seed
 
     def __call__(self, samples: Tensor, dataset: Dataset) -> dict[str, float]:
-        """Figures of samples (n, *event) in model units.
-
-        `sliced_wasserstein`: samples to held-out data. `sliced_wasserstein_floor`: training to held-out data,
-        what a perfect model reaches with as many samples as there are training items.
-        `sliced_wasserstein_ratio`: the first over the second.
-        """
-        distance = sliced_wasserstein(samples, dataset.heldout, self.projections, self.seed)
-        floor = sliced_wasserstein(dataset.train, dataset.heldout, self.projections, self.seed)
-        return {
-            "sliced_wasserstein": distance,
-            "sliced_wasserstein_floor": floor,
-            "sliced_wasserstein_ratio": distance / floor if floor > 0 else float("inf"),
-        }
+        return {"sliced_wasserstein": sliced_wasserstein(samples, dataset.heldout, self.projections, self.seed)}

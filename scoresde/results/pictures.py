@@ -10,26 +10,26 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from scoresde.compare.rows import Comparison, Row, ordered
+from scoresde.results.row import Results, Row
 
 _COLUMNS = 12
 _INK, _FAINT = "#333333", "#C4C4C4"
 _SAMPLES, _EXACT = "#0072B2", "#D98200"
 
 
-def pictures(comparison: Comparison, folder: Path) -> list[Path]:
+def pictures(results: Results, folder: Path) -> list[Path]:
     """Write the pictures that suit the data and return their files; none for tables and series."""
-    transform = comparison.transform
-    rows = [row for row in ordered(comparison.rows) if row.shown is not None and row.error is None]
+    transform = results.transform
+    rows = [row for row in results.ordered() if row.shown is not None and row.error is None]
     if transform is None or not rows:
         return []
     if transform.kind == "image":
         budgets = sorted({row.budget for row in rows if row.budget is not None})
         groups: dict[str, list[Row]] = {f"{b}": [r for r in rows if r.budget == b] for b in budgets}
         groups["adaptive"] = [r for r in rows if r.budget is None]
-        return [_images(comparison, own, folder / f"samples-{k}.png", k) for k, own in groups.items() if own]
+        return [_images(results, own, folder / f"samples-{k}.png", k) for k, own in groups.items() if own]
     if math.prod(transform.event_shape) == 2:
-        return [_clouds(comparison, rows, folder / "samples.png")]
+        return [_clouds(results, rows, folder / "samples.png")]
     return []
 
 
@@ -39,14 +39,12 @@ def _figure(width: float, height: float) -> Any:
     return Figure(figsize=(width, height), dpi=110, facecolor="white")
 
 
-def _images(comparison: Comparison, rows: Sequence[Row], path: Path, budget: str) -> Path:
+def _images(results: Results, rows: Sequence[Row], path: Path, budget: str) -> Path:
     """One line of images for each sampler, under those of the exact endpoints."""
-    transform = comparison.transform
+    transform = results.transform
     assert transform is not None
-    lines: list[tuple[str, Tensor]] = [
-        (f"exact endpoint{_of(comparison, k)}", x) for k, x in comparison.endpoints.items()
-    ]
-    lines += [(comparison.label(row), row.shown) for row in rows if row.shown is not None]
+    lines: list[tuple[str, Tensor]] = [(f"exact endpoint{_of(results, k)}", x) for k, x in results.endpoints.items()]
+    lines += [(results.label(row), row.shown) for row in rows if row.shown is not None]
     high = transform.high if transform.high is not None else 1.0
     low = transform.low if transform.low is not None else 0.0
     left, top, cell = 2.3, 0.42, 0.62
@@ -71,18 +69,18 @@ def _images(comparison: Comparison, rows: Sequence[Row], path: Path, budget: str
     return path
 
 
-def _of(comparison: Comparison, sde: str) -> str:
-    return "" if len(comparison.sdes) < 2 else f", {sde}"
+def _of(results: Results, setting: str) -> str:
+    return "" if len(results.settings) < 2 else f", {setting}"
 
 
-def _clouds(comparison: Comparison, rows: Sequence[Row], path: Path) -> Path:
+def _clouds(results: Results, rows: Sequence[Row], path: Path) -> Path:
     """A panel for each sampler (rows) and budget (columns), on the axes of the exact endpoints or of the best cloud."""
-    transform = comparison.transform
+    transform = results.transform
     assert transform is not None
-    names = list(dict.fromkeys((row.family, row.sde) for row in rows))
+    names = list(dict.fromkeys((row.family, row.setting) for row in rows))
     columns = sorted({row.budget for row in rows if row.budget is not None})
-    across = max(len(columns), max(sum((r.family, r.sde) == n for r in rows) for n in names))
-    exact = next(iter(comparison.endpoints.values()), None)
+    across = max(len(columns), max(sum((r.family, r.setting) == n for r in rows) for n in names))
+    exact = next(iter(results.endpoints.values()), None)
     best = exact if exact is not None else rows[-1].shown
     assert best is not None
     ruler = transform.finish(best)
@@ -91,9 +89,9 @@ def _clouds(comparison: Comparison, rows: Sequence[Row], path: Path) -> Path:
     width, height = left + across * size + 0.1, top + len(names) * size + 0.1
     figure = _figure(width, height)
     for i, name in enumerate(names):
-        own = [row for row in rows if (row.family, row.sde) == name]
+        own = [row for row in rows if (row.family, row.setting) == name]
         bottom = height - top - (i + 1) * size
-        label = comparison.label(own[0]) if own[0].tolerance is None else own[0].family + _of(comparison, own[0].sde)
+        label = results.label(own[0]) if own[0].tolerance is None else own[0].family + _of(results, own[0].setting)
         figure.text(
             (left - 0.15) / width, (bottom + size / 2) / height, label, ha="right", va="center", fontsize=9, color=_INK
         )

@@ -1,4 +1,4 @@
-"""Intervals from independent repetitions: Student's t, for a mean and for a difference of pairs.
+"""Confidence intervals from independent repetitions: Student's t, for a mean and for a difference of pairs.
 
 A bootstrap of the points of one sample would be easier and wrong here: a distance between clouds is biased by their
 size, so a resampled one is biased twice and its interval misses the truth.
@@ -12,9 +12,14 @@ from typing import NamedTuple
 
 import numpy as np
 
+_PLACES = 6  # after the point at most
+
 
 class Interval(NamedTuple):
-    """`mean` plus and minus `half`; `half` is NaN where one repetition allows none."""
+    """`mean` plus and minus `half`; `half` is NaN where one repetition allows none.
+
+    As text `0.0341 ± 0.0021`: the half with two digits, the mean to the same place; empty for NaN.
+    """
 
     mean: float
     half: float
@@ -27,15 +32,27 @@ class Interval(NamedTuple):
     def high(self) -> float:
         return self.mean + self.half
 
+    def __str__(self) -> str:
+        mean, half = self
+        if math.isnan(mean):
+            return ""
+        if not (half > 0 and math.isfinite(half)):
+            return f"{mean:.3g}"
+        scale = max(abs(mean), half)
+        shift = 0 if 1e-3 <= scale < 1e5 else math.floor(math.log10(scale))
+        places = min(max(0, 1 - math.floor(math.log10(half / 10.0**shift))), _PLACES)
+        body = f"{mean / 10.0**shift:.{places}f} ± {half / 10.0**shift:.{places}f}"
+        return body if shift == 0 else f"({body})e{shift}"
+
 
 def student(values: Sequence[float], level: float = 0.95) -> Interval:
-    """The mean of independent repetitions with its interval of confidence.
+    """The mean of independent repetitions with its confidence interval.
 
         mean ± t_{k-1} s / sqrt(k)
 
     Args:
-        values: one figure a repetition.
-        level: with this probability the interval holds the expectation, if the figures are normal.
+        values: one a repetition.
+        level: with this probability the interval contains the expectation, if the values are normal.
     """
     from scipy.special import stdtrit
 
@@ -51,18 +68,3 @@ def student(values: Sequence[float], level: float = 0.95) -> Interval:
 def paired(values: Sequence[float], rivals: Sequence[float], level: float = 0.95) -> Interval:
     """The mean of values - rivals, repetition by repetition, with its interval: same noise, same real data."""
     return student([a - b for a, b in zip(values, rivals, strict=True)], level)
-
-
-def text(interval: Interval) -> str:
-    """`0.0341 ± 0.0021`: the half with two digits, the mean to the same place; empty for no value."""
-    mean, half = interval
-    if math.isnan(mean):
-        return ""
-    if not (half > 0 and math.isfinite(half)):
-        return f"{mean:.3g}"
-    scale = max(abs(mean), half)
-    shift = 0 if 1e-3 <= scale < 1e5 else math.floor(math.log10(scale))
-    places = max(0, 1 - math.floor(math.log10(half / 10.0**shift)))
-    places = min(places, 6)
-    body = f"{mean / 10.0**shift:.{places}f} ± {half / 10.0**shift:.{places}f}"
-    return body if shift == 0 else f"({body})e{shift}"

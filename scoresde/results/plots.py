@@ -1,47 +1,47 @@
-"""Quality against evaluations and against seconds: intervals, labels at the line ends, told apart without colour."""
+"""Quality against evaluations and against seconds: intervals, labels at the line ends, readable without colour."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from scoresde.compare.intervals import student
-from scoresde.compare.rows import ENDPOINT, WORDS, Comparison, Row, succeeded
+from scoresde.results.metric import Quantity
+from scoresde.results.row import Results, Row
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Okabe and Ito's palette without its yellow, which is lost on white; markers and dashes tell the same once more
+# Okabe and Ito's palette without its yellow, which is lost on white; markers and dashes say the same again
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#56B4E9", "#E69F00")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
 _INK, _FAINT, _BAND = "#333333", "#C4C4C4", "#E4E4E4"
-_PANELS = ("sliced_wasserstein", "frechet_distance", "energy_distance", "mmd2", ENDPOINT)
 _MOST = 4
 _APART = 0.052  # between two labels, in heights of a panel
 _AXES = {"nfe": "network evaluations per sample", "seconds": "seconds for {n:,} samples, of the fastest seed"}
 
 
-def lines(comparison: Comparison) -> dict[tuple[str, str], list[Row]]:
-    """The rows of each line of a plot: a family of samplers under an SDE, from few evaluations to many."""
+def lines(results: Results) -> dict[tuple[str, str], list[Row]]:
+    """The rows of each line of a plot: a family of samplers in a setting, from few evaluations to many."""
     found: dict[tuple[str, str], list[Row]] = {}
-    for row in succeeded(comparison.rows):
-        found.setdefault((row.family, row.sde), []).append(row)
+    for row in results.succeeded:
+        found.setdefault((row.family, row.setting), []).append(row)
     return {k: sorted(rows, key=lambda r: r.nfe) for k, rows in found.items()}
 
 
-def panels(comparison: Comparison) -> list[str]:
-    """The figures that are drawn."""
-    there = [k for k in _PANELS if k in comparison.figures] or comparison.figures
-    return there[:_MOST] if len(there) <= _MOST else [*there[: _MOST - 1], there[-1]]
+def panels(results: Results) -> list[Quantity]:
+    """The quantities that are drawn: those by which samplers are ranked, then others that have a direction."""
+    good = [q for q in results.measured if q.direction and q.brief] or results.measured
+    return sorted(good, key=lambda q: q not in results.ranking)[:_MOST]
 
 
-def quality(comparison: Comparison, horizontal: str, stem: Path) -> list[Path]:
-    """Draw every figure against `nfe` or `seconds` as stem.png and stem.svg; nothing if no row succeeded."""
-    shown = panels(comparison)
+def quality(results: Results, horizontal: str, stem: Path) -> list[Path]:
+    """Draw every quantity against `nfe` or `seconds` as stem.png and stem.svg; nothing if no row succeeded."""
+    shown = panels(results)
     if not shown:
         return []
     import matplotlib
@@ -54,10 +54,10 @@ def quality(comparison: Comparison, horizontal: str, stem: Path) -> list[Path]:
         figure = Figure(figsize=size, dpi=110, layout="constrained", facecolor="white")
         axes = figure.subplots(down, across, squeeze=False).ravel()
         for ax, name in zip(axes, shown, strict=False):
-            _panel(ax, comparison, name, horizontal)
+            _panel(ax, results, name, horizontal)
         for ax in axes[len(shown) :]:
             ax.set_visible(False)
-        figure.suptitle(comparison.problem, fontsize=12, color=_INK)
+        figure.suptitle(results.title, fontsize=12, color=_INK)
         files = [stem.with_suffix(".png"), stem.with_suffix(".svg")]
         for file in files:
             metadata = {"Date": None} if file.suffix == ".svg" else {}
@@ -66,52 +66,63 @@ def quality(comparison: Comparison, horizontal: str, stem: Path) -> list[Path]:
     return files
 
 
-def _panel(ax: Axes, comparison: Comparison, name: str, horizontal: str) -> None:
-    ends: list[tuple[float, float, str, str]] = []
-    drawn = lines(comparison)
-    values: list[float] = []
-    for i, ((family, sde), rows) in enumerate(drawn.items()):
-        rows = [r for r in rows if r.figures.get(name) and math.isfinite(r.interval(name).mean)]
-        if not rows:
-            continue
-        colour, marker = _COLOURS[i % len(_COLOURS)], _MARKERS[i % len(_MARKERS)]
-        x = [r.nfe if horizontal == "nfe" else min(r.seconds) for r in rows]
-        # side by side where intervals would cover each other
-        x = [v * 1.012 ** (i - len(drawn) / 2) for v in x]
-        y, half = (np.array(v) for v in zip(*(r.interval(name) for r in rows), strict=True))
-        values += y.tolist()
-        style = (0, (4, 2)) if rows[0].stochastic else "-"
-        ax.errorbar(
-            x,
-            y,
-            np.nan_to_num(half),
-            color=colour,
-            marker=marker,
-            ls=style,
-            lw=1.3,
-            ms=4.5,
-            capsize=2.5,
-            elinewidth=0.9,
-        )
-        ends.append((x[-1], float(y[-1]), family if len(comparison.sdes) < 2 else f"{family}, {sde}", colour))
-    floor = student(comparison.floors[name]) if name in comparison.floors else None
+@dataclass
+class _Line:
+    """One line of a panel: a family of samplers in a setting."""
+
+    label: str
+    rows: list[Row]
+    colour: str
+    marker: str
+    shift: float  # of the horizontal places, so that intervals do not cover each other
+
+    def draw(self, ax: Axes, key: str, horizontal: str) -> tuple[float, float, str, str]:
+        """Draw it and return where it ends, with its label and colour."""
+        x = [self.shift * (row.nfe if horizontal == "nfe" else min(row.seconds)) for row in self.rows]
+        y, half = (np.array(v) for v in zip(*(row.interval(key) for row in self.rows), strict=True))
+        style = (0, (4, 2)) if self.rows[0].stochastic else "-"
+        look: dict[str, Any] = {"lw": 1.3, "ms": 4.5, "capsize": 2.5, "elinewidth": 0.9}
+        ax.errorbar(x, y, np.nan_to_num(half), color=self.colour, marker=self.marker, ls=style, **look)
+        return x[-1], float(y[-1]), self.label, self.colour
+
+
+def _lines(results: Results, key: str, horizontal: str) -> list[_Line]:
+    """The lines of a panel; colours and markers are the same in all panels."""
+    drawn, found = lines(results), []
+    for i, ((family, setting), rows) in enumerate(drawn.items()):
+        rows = [r for r in rows if math.isfinite(r.interval(key).mean) and (horizontal == "nfe" or r.seconds)]
+        label = family if len(results.settings) < 2 else f"{family}, {setting}"
+        look = _COLOURS[i % len(_COLOURS)], _MARKERS[i % len(_MARKERS)], 1.012 ** (i - len(drawn) / 2)
+        found += [_Line(label, rows, *look)] if rows else []
+    return found
+
+
+def _panel(ax: Axes, results: Results, quantity: Quantity, horizontal: str) -> None:
+    drawn, floor = _lines(results, quantity.key, horizontal), results.floor(quantity.key)
+    ends = [line.draw(ax, quantity.key, horizontal) for line in drawn]
+    rows = [row for line in drawn for row in line.rows]
     if floor is not None:
         around = 0.0 if math.isnan(floor.half) else floor.half
         ax.axhspan(floor.mean - around, floor.mean + around, color=_BAND, zorder=0, linewidth=0)
         ax.axhline(floor.mean, color="#8A8A8A", lw=0.9, ls=":", zorder=0.5)
-    _scale(ax, values, None if floor is None else floor.mean)
+    if quantity.direction != "higher":
+        _scale(ax, [row.interval(quantity.key).mean for row in rows], None if floor is None else floor.mean)
     ax.set_xscale("log")
     if horizontal == "nfe":
-        spent = [r for rows in drawn.values() for r in rows]
-        budgets = sorted({r.budget for r in spent if r.budget is not None})
-        _ticks(ax, budgets, sorted({round(r.nfe) for r in spent}))
-    ax.set_xlabel(_AXES[horizontal].format(n=comparison.n), color=_INK, fontsize=9)
-    ax.set_title(WORDS.get(name, (name, name))[1].split(";")[0], fontsize=10, color=_INK, loc="left")
+        _ticks(ax, sorted({r.budget for r in rows if r.budget is not None}), sorted({round(r.nfe) for r in rows}))
+    _dress(ax, _AXES[horizontal].format(n=results.n), quantity)
+    _labels(ax, ends, None if floor is None else floor.mean)
+
+
+def _dress(ax: Axes, horizontal: str, quantity: Quantity) -> None:
+    """Titles, and axes without a box."""
+    ax.set_xlabel(horizontal, color=_INK, fontsize=9)
+    better = " (higher is better)" if quantity.direction == "higher" else ""
+    ax.set_title(quantity.title + better, fontsize=10, color=_INK, loc="left")
     ax.tick_params(labelsize=8, colors=_INK, which="both", length=3)
     for side, spine in ax.spines.items():
         spine.set_visible(side in ("left", "bottom"))
         spine.set_color(_FAINT)
-    _labels(ax, ends, floor.mean if floor is not None else None)
 
 
 def _scale(ax: Axes, values: Sequence[float], floor: float | None) -> None:

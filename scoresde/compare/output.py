@@ -1,0 +1,49 @@
+"""What is made of the results of a comparison: files, plots, pictures and the report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from scoresde import runs
+from scoresde.results import Results
+from scoresde.results.page import page
+from scoresde.results.pictures import pictures
+from scoresde.results.plots import quality
+from scoresde.results.verdict import verdict
+
+RESULTS, TABLE, REPORT = "results.json", "results.csv", "report.html"
+
+
+def write(folder: Path, results: Results, extra: Mapping[str, Any] | None = None) -> None:
+    """Write results.json and results.csv; a reader sees the old ones or the new ones, whole."""
+    runs.write_json(folder / RESULTS, {**results.content(), **(extra or {})})
+    runs.write_text(folder / TABLE, results.csv())
+
+
+@dataclass(frozen=True)
+class Report:
+    """The report of a comparison: its page, its pictures as PNG, and the verdict."""
+
+    path: Path
+    images: list[Path]
+    verdict: list[str]
+
+
+def report(folder: Path, results: Results, config: Mapping[str, Any]) -> Report:
+    """Write every file of a comparison.
+
+    Args:
+        folder: where they go.
+        results: the results.
+        config: the configuration, without secrets.
+    """
+    said, versions = verdict(results), runs.versions()
+    write(folder, results, {"verdict": said, "config": config, "versions": versions})
+    plots = [files for k in ("nfe", "seconds") if (files := quality(results, k, folder / f"quality-{k}"))]
+    shown = pictures(results, folder)
+    images = {"Plots": [files[-1] for files in plots], "Samples": shown}
+    runs.write_text(folder / REPORT, page(results, "Comparison of samplers", said, images, config, versions))
+    return Report(folder / REPORT, [*(files[0] for files in plots), *shown], said)

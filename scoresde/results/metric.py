@@ -1,0 +1,186 @@
+"""Metrics: a metric declares its quantities and measures them on samples of a data set."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from math import nan
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from scoresde.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from scoresde.data.dataset import Dataset
+
+Direction = Literal["lower", "higher"]
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """The declaration of a number that a metric measures.
+
+    Attributes:
+        key: its name in files and logs.
+        short: its column heading; empty takes the key.
+        words: what it is, for legends and plots; empty takes the key.
+        note: what a reader must know about it, for legends.
+        unit: empty for a number without a unit.
+        direction: which values are better; None where neither is.
+        floor: the real items that show what a perfect model reaches: as many training items as there are samples, or
+            the held-out items; None for a quantity without a floor.
+        ratio: whether value / floor is meaningful, since both are positive.
+        brief: whether it appears in the terminal, and not only in files and reports.
+        ranks: whether samplers are ranked by it, in addition to the first quantity that has a floor.
+    """
+
+    key: str
+    short: str = ""
+    words: str = ""
+    note: str = ""
+    unit: str = ""
+    direction: Direction | None = None
+    floor: Literal["train", "heldout"] | None = None
+    ratio: bool = False
+    brief: bool = True
+    ranks: bool = False
+
+    @property
+    def heading(self) -> str:
+        """The heading of its column."""
+        return self.short or self.key
+
+    @property
+    def title(self) -> str:
+        """What it is, with its unit."""
+        return (self.words or self.key) + (f" [{self.unit}]" if self.unit else "")
+
+    @property
+    def sign(self) -> int:
+        """-1 where higher values are better, else 1: a smaller sign * value is better."""
+        return -1 if self.direction == "higher" else 1
+
+
+class Measurement(NamedTuple):
+    """A measured value.
+
+    Attributes:
+        value: the number.
+        floor: what real items reach; None without a floor.
+        half: half of the width of its 95 % interval, NaN where it is not known.
+    """
+
+    value: float
+    floor: float | None = None
+    half: float = nan
+
+    @property
+    def ratio(self) -> float:
+        """value / floor; infinite over a floor of zero, NaN without a floor."""
+        if self.floor is None:
+            return nan
+        return self.value / self.floor if self.floor else float("inf")
+
+
+class Metric(ABC):
+    """Measures the quantities that it declares. A subclass writes `quantities` and `__call__`."""
+
+    quantities: Sequence[Quantity] = ()
+
+    def prepare(self, dataset: Dataset) -> None:  # noqa: B027
+        """Do what takes time or may fail, before a long training instead of after it."""
+
+    @abstractmethod
+    def __call__(self, samples: Tensor, dataset: Dataset) -> Mapping[str, float | Measurement]:
+        """The value of each quantity, by its key, of finite samples (n, *event) in model units.
+
+        A quantity that these data do not have is left out. Floors are computed by `Scorer`.
+        """
+
+
+class Scorer:
+    """All metrics on one data set, with their floors, which are computed once.
+
+    Args:
+        metrics: by name, or a sequence; any callable `metric(samples, dataset)` that returns numbers by key will do.
+        dataset: the real items.
+
+    Attributes:
+        quantities: what is measured, by key.
+
+    Raises:
+        InputError: two metrics declare the same quantity.
+    """
+
+    def __init__(self, metrics: Mapping[str, Any] | Sequence[Any], dataset: Dataset) -> None:
+        self._metrics: list[Any] = list(metrics.values() if isinstance(metrics, Mapping) else metrics)
+        self.dataset = dataset
+        self._real: dict[tuple[int, int], dict[str, float]] = {}
+        declared = [q for metric in self._metrics for q in getattr(metric, "quantities", ())]
+        self.quantities: dict[str, Quantity] = {q.key: q for q in declared}
+        keys = [q.key for q in declared]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise InputError(f"metrics: {key} is measured by two metrics; leave one of them out")
+
+    def prepare(self) -> Scorer:
+        """Prepare every metric; returns itself."""
+        for metric in self._metrics:
+            getattr(metric, "prepare", lambda dataset: None)(self.dataset)
+        return self
+
+    def __call__(self, samples: Tensor) -> dict[str, Measurement]:
+        """The measurements, by key, of samples (n, *event) in model units; NaN if a sample is not finite."""
+        found: dict[str, Measurement] = {}
+        finite = bool(samples.isfinite().all())
+        for i, metric in enumerate(self._metrics):
+            floors = self._floors(i, len(samples))
+            values = self._values(metric, samples) if finite else {k: Measurement(nan) for k in self._keys(metric)}
+            found |= {key: value._replace(floor=floors.get(key)) for key, value in values.items()}
+        return found
+
+    def scalars(self, samples: Tensor) -> dict[str, float]:
+        """The measurements as numbers to log: a value as KEY, its floor as KEY_floor, their ratio as KEY_ratio."""
+        found: dict[str, float] = {}
+        for key, measured in self(samples).items():
+            found[key] = measured.value
+            if measured.floor is not None:
+                found[f"{key}_floor"] = measured.floor
+                found |= {f"{key}_ratio": measured.ratio} if self.quantities[key].ratio else {}
+        return found
+
+    def direction(self, scalar: str) -> Direction:
+        """Which values of one of the `scalars` are better; lower ones where its quantity does not say."""
+        names = {f"{key}{end}": q.direction for key, q in self.quantities.items() for end in ("", "_ratio")}
+        return names.get(scalar) or "lower"
+
+    def _keys(self, metric: Any) -> list[str]:
+        return [q.key for q in getattr(metric, "quantities", ())]
+
+    def _values(self, metric: Callable[..., Mapping[str, Any]], samples: Tensor) -> dict[str, Measurement]:
+        values = metric(samples, self.dataset)
+        for key in values:
+            self.quantities.setdefault(key, Quantity(key))
+        return {k: v if isinstance(v, Measurement) else Measurement(float(v)) for k, v in values.items()}
+
+    def _floors(self, index: int, n: int) -> dict[str, float]:
+        """The values of real items in place of n samples, of the quantities that have a floor."""
+        if (index, n) not in self._real:
+            metric, train = self._metrics[index], self.dataset.train
+            own = {key: self.quantities[key].floor for key in self._keys(metric)}
+            found: dict[str, float] = {}
+            for part in sorted({floor for floor in own.values() if floor}):
+                items = evenly(train, n) if part == "train" else self.dataset.heldout
+                values = self._values(metric, items)
+                found |= {key: values[key].value for key, floor in own.items() if floor == part and key in values}
+            self._real[index, n] = found
+        return self._real[index, n]
+
+
+def evenly(items: Tensor, n: int) -> Tensor:
+    """At most n of the items (N, *event), evenly spaced."""
+    import torch
+
+    return items if n >= len(items) else items[torch.arange(n) * len(items) // n]

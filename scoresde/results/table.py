@@ -1,0 +1,150 @@
+"""The table of results, as text and as HTML."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from html import escape
+from typing import NamedTuple
+
+from scoresde.results.interval import Interval
+from scoresde.results.metric import Quantity
+from scoresde.results.row import Results, Row
+
+FLOOR = "floor: real data"
+STYLE = """
+table.results{border-collapse:collapse;font-size:13px;font-variant-numeric:tabular-nums}
+table.results th,table.results td{padding:.25em .7em;text-align:right;white-space:nowrap;border-bottom:1px solid #eee}
+table.results th:first-child,table.results td:first-child{text-align:left}table.results th{background:#f6f6f6}
+table.results td.best{font-weight:600;background:#e8f1f8}table.results tr.floor td{color:#666;font-style:italic}
+table.results tr.failed td{color:#9a3412;text-align:left;white-space:normal}
+"""
+
+
+class Cell(NamedTuple):
+    """What a cell shows, what it is sorted by, and whether it is the best of its budget."""
+
+    text: str = ""
+    value: float | str | None = None
+    best: bool = False
+
+
+class Column(NamedTuple):
+    """A heading, the cell of a row, and that of the floor."""
+
+    heading: str
+    cell: Callable[[Row], Cell]
+    floor: Cell = Cell()
+
+
+def _count(value: float | None, text: str) -> Cell:
+    return Cell() if value is None or math.isnan(value) else Cell(text.format(value), value)
+
+
+def _interval(interval: Interval, best: bool = False) -> Cell:
+    return Cell(str(interval), interval.mean, best)
+
+
+def _columns(results: Results, brief: bool) -> list[Column]:
+    """The columns in which there is something; all of `brief` ones alone."""
+    plain = [
+        Column("sampler", lambda r: Cell(r.name, r.name), Cell(FLOOR)),
+        Column("setting", lambda r: Cell(r.setting, r.setting)),
+        Column("budget", lambda r: _count(r.budget, "{}")),
+        Column("steps", lambda r: Cell("auto") if r.steps is None else Cell(str(r.steps), r.steps)),
+        Column("NFE", lambda r: _count(r.nfe, "{:.4g}")),
+        Column("seconds", lambda r: _count(r.interval("seconds").mean, "{:.2g}")),
+        Column("MB", lambda r: _count(r.memory, "{:.0f}")),
+    ]
+    shown = [q for q in results.measured if q.brief or not brief]
+    measured = [column for q in shown for column in _measured(results, q)]
+    useless = {"setting"} if len(results.settings) < 2 else set()
+    rows = results.succeeded or results.rows
+    return [c for c in (*plain, *measured) if c.heading not in useless and any(c.cell(r).text for r in rows)]
+
+
+def _measured(results: Results, q: Quantity) -> list[Column]:
+    """The column of a quantity, and that of its ratio to the floor where that has a meaning."""
+    floor = results.floor(q.key)
+    best = {budget: _best(results, q, budget) for budget in {row.budget for row in results.rows}}
+
+    def cell(row: Row) -> Cell:
+        interval = row.interval(q.key)
+        return _interval(interval, q.direction is not None and interval.mean == best[row.budget])
+
+    own = Column(q.heading, cell, Cell() if floor is None else _interval(floor))
+    ratio = Column("/ floor", lambda row: _count(results.ratio(row, q), "{:.3g}"))
+    return [own, ratio] if q.ratio and floor is not None else [own]
+
+
+def _best(results: Results, q: Quantity, budget: int | None) -> float | None:
+    means = [row.interval(q.key).mean for row in results.rows if row.budget == budget]
+    return min((m for m in means if math.isfinite(m)), key=lambda m: q.sign * m, default=None)
+
+
+def text(results: Results) -> str:
+    """A block of rows for each budget, the floor, and a line for each failure."""
+    columns = _columns(results, brief=True)
+    good = [row for row in results.ordered() if row.error is None]
+    cells = [[c.heading for c in columns], *([c.cell(row).text for c in columns] for row in good)]
+    lines = aligned([*cells, [c.floor.text for c in columns]])
+    out = lines[:2]
+    for before, row, line in zip([None, *good], good, lines[2:], strict=False):
+        out += ["", line] if before is not None and row.budget != before.budget else [line]
+    out += ["", lines[-1]] if results.floors else []
+    for row in results.rows:
+        if row.error is not None:
+            budget = "" if row.budget is None else f", budget {row.budget}"
+            out.append(f"{results.label(row)}{budget}: {row.error}")
+    return "\n".join(out)
+
+
+def legend(results: Results, brief: bool = True) -> list[tuple[str, str]]:
+    """Each heading that needs words, with these."""
+    headings = [column.heading for column in _columns(results, brief)]
+    words = {
+        "NFE": "network evaluations per sample, counted",
+        "seconds": f"to draw {f'{results.n:,}' if results.n else 'the'} samples of one seed",
+        "MB": "peak memory above that before",
+        "/ floor": "the value before it over the floor, what real data reach; 1 is perfect",
+    }
+    for q in results.measured:
+        best = {"lower": "", "higher": "higher is better", None: ""}[q.direction]
+        words.setdefault(q.heading, "; ".join(part for part in (q.title, q.note, best) if part))
+    return [(heading, words[heading]) for heading in words if heading in headings and words[heading] != heading]
+
+
+def aligned(lines: Sequence[Sequence[str]]) -> list[str]:
+    """Cells in columns, the first to the left and the others to the right, with a rule under the headings."""
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    out = ["  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]).rstrip() for line in lines]
+    return [out[0], "-" * max(map(len, out)), *out[1:]]
+
+
+def html(results: Results) -> str:
+    """The whole table as a fragment that carries its style."""
+    columns = _columns(results, brief=False)
+    lines = [_line(row, columns) for row in results.ordered()]
+    if results.floors:
+        lines.append(_tr("floor", [c.floor for c in columns]))
+    head = "".join(f"<th>{escape(c.heading)}</th>" for c in columns)
+    body = "".join(lines)
+    return f"<style>{STYLE}</style><table class=results><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _line(row: Row, columns: Sequence[Column]) -> str:
+    if row.error is None:
+        return _tr("", [c.cell(row) for c in columns])
+    named = [c.cell(row) for c in columns if c.heading in ("sampler", "setting", "budget")]
+    rest = len(columns) - len(named)
+    return _tr("failed", named, f"<td colspan={rest}>{escape(row.error)}</td>" if rest else "")
+
+
+def _tr(kind: str, cells: Sequence[Cell], rest: str = "") -> str:
+    return f"<tr class='{kind}'>{''.join(map(_td, cells))}{rest}</tr>"
+
+
+def _td(cell: Cell) -> str:
+    number = cell.value if not isinstance(cell.value, float) or math.isfinite(cell.value) else None
+    mark = " class=best" if cell.best else ""
+    return f'<td{mark} data-v="{escape("" if number is None else str(number))}">{escape(cell.text)}</td>'

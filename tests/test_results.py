@@ -1,0 +1,145 @@
+"""Results: a metric declares itself, rows keep what was measured, and one table shows it in every form."""
+
+import csv
+import io
+import json
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from scoresde.data import Dataset, Transform
+from scoresde.errors import InputError
+from scoresde.metrics import EnergyDistance, FrechetDistance, SlicedWasserstein
+from scoresde.results import Measurement, Metric, Quantity, Results, Row, Scorer
+from scoresde.results.table import legend
+from scoresde.results.verdict import verdict
+
+
+class HitRatio(Metric):
+    """The share of samples in the unit ball. The suffix of its key means nothing."""
+
+    quantities = (Quantity("hit_ratio", "hits", "share of samples in the unit ball", "", "", "higher", "train"),)
+
+    def __call__(self, samples: Tensor, dataset: Dataset) -> dict[str, float]:
+        return {"hit_ratio": float((samples.flatten(1).norm(dim=1) < 1).double().mean())}
+
+
+def points(n: int, scale: float = 1.0, seed: int = 0) -> Tensor:
+    return scale * torch.randn(n, 2, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.fixture
+def data() -> Dataset:
+    return Dataset(points(60), points(50, seed=1), Transform("points", (2,)))
+
+
+def results(data: Dataset, **scales: float) -> Results:
+    """Samples that are too wide or too narrow, three seeds each."""
+    found, scorer = Results("points", 40, 3), Scorer({"hits": HitRatio(), "w": SlicedWasserstein(20)}, data)
+    for name, scale in scales.items():
+        row = Row(name, "vp", budget=5, steps=5, nfe=5, seconds=[0.1, 0.2, 0.3])
+        for seed in range(3):
+            found.add(row, scorer(points(40, scale, 7 + seed)), scorer.quantities)
+        found.rows.append(row)
+    return found
+
+
+# ---- measuring ----
+
+
+def test_a_floor_is_what_as_many_real_items_reach(data: Dataset) -> None:
+    found = Scorer([HitRatio()], data)(points(20, 3.0))["hit_ratio"]
+    assert found.floor == HitRatio()(data.train[::3], data)["hit_ratio"] > found.value
+
+
+def test_floors_are_computed_once(data: Dataset) -> None:
+    calls: list[int] = []
+
+    class Counted(HitRatio):
+        def __call__(self, samples: Tensor, dataset: Dataset) -> dict[str, float]:
+            calls.append(len(samples))
+            return super().__call__(samples, dataset)
+
+    scorer = Scorer([Counted()], data)
+    for n in (30, 30, 20):
+        scorer(points(n))
+    assert sorted(calls) == [20, 20, 30, 30, 30]
+
+
+def test_anything_that_returns_numbers_is_a_metric(data: Dataset) -> None:
+    scorer = Scorer({"mine": lambda samples, dataset: {"mean_floor": float(samples.mean())}}, data)
+    assert scorer(torch.ones(3, 2)) == {"mean_floor": Measurement(1.0)}
+    assert scorer.quantities["mean_floor"].direction is None
+
+
+def test_scalars_name_value_floor_and_ratio(data: Dataset) -> None:
+    scorer = Scorer([SlicedWasserstein(20), HitRatio()], data)
+    found = scorer.scalars(points(40))
+    assert found["sliced_wasserstein_ratio"] == found["sliced_wasserstein"] / found["sliced_wasserstein_floor"]
+    assert set(found) == {"hit_ratio", "hit_ratio_floor", *(f"sliced_wasserstein{e}" for e in ("", "_floor", "_ratio"))}
+    directions = [scorer.direction(k) for k in ("hit_ratio", "sliced_wasserstein_ratio", "heldout_loss")]
+    assert directions == ["higher", "lower", "lower"]
+
+
+def test_two_metrics_of_one_quantity_are_refused(data: Dataset) -> None:
+    with pytest.raises(InputError, match="energy_distance is measured by two"):
+        Scorer([EnergyDistance(), EnergyDistance(unbiased=False)], data)
+    with pytest.raises(InputError, match=r"Flat must return one tensor \(B, ...\)"):
+        Scorer([FrechetDistance(Flat())], data)(points(9))
+
+
+class Flat(torch.nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.sum()
+
+
+# ---- one table ----
+
+
+def test_every_form_of_the_table_shows_every_quantity(data: Dataset) -> None:
+    found = results(data, narrow=0.3, right=1.0)
+    hits = found.rows[0].interval("hit_ratio")
+    text, html = str(found).splitlines(), found._repr_html_()
+    assert text[0].split()[:6] == ["sampler", "budget", "steps", "NFE", "seconds", "hits"]
+    assert str(hits) in text[2]
+    assert text[-1].startswith("floor: real data")
+    for part in (">hits<", ">sliced W<", str(hits), f'data-v="{hits.mean}"', "class='floor'"):
+        assert part in html
+    table = list(csv.DictReader(io.StringIO(found.csv())))
+    assert [float(line["hit_ratio"]) for line in table[:2]] == [r.interval("hit_ratio").mean for r in found.rows]
+    assert ("hits", "share of samples in the unit ball; higher is better") in legend(found)
+
+
+def test_results_are_read_as_they_were_written(data: Dataset) -> None:
+    found = results(data, narrow=0.3, right=1.0)
+    found.rows.append(Row("broken", "vp", 5, error="NaN", values={"hit_ratio": [math.nan]}, halves={"hit_ratio": 0.1}))
+    again = Results.of_content(json.loads(json.dumps(found.content())), "here")
+    assert str(again) == str(found)
+    assert again.content() == found.content()
+    assert again.quantities == found.quantities
+    for wrong in ({}, [], {"rows": [{"nme": "a"}]}):
+        with pytest.raises(InputError, match="here: not results"):
+            Results.of_content(wrong, "here")
+
+
+def test_higher_is_better_where_a_quantity_says_so(data: Dataset) -> None:
+    found = results(data, wide=3.0, narrow=0.3)
+    assert found.ranking[0].key == "hit_ratio"
+    assert found.best() == found.rows[1].interval("hit_ratio").mean
+    assert found._repr_html_().count("<td class=best") == 2  # one for each quantity
+    said = verdict(found)
+    assert said[0] == "By the share of samples in the unit ball:"
+    assert said[1].startswith("  5 evaluations: narrow, ")
+    assert "better than wide by 0." in said[1]
+    assert "not distinguishable from real data" in said[1]  # more hits than real data have
+
+
+def test_a_single_seed_keeps_the_interval_that_was_measured(data: Dataset) -> None:
+    found, row = Results("points", 40, 1), Row("a")
+    found.add(row, {"k": Measurement(1.0, 0.5, 0.25)}, {})
+    assert row.interval("k") == (1.0, 0.25)
+    assert found.floors == {"k": [0.5]}
+    found.add(row, {"k": Measurement(2.0, 0.5, 0.25)}, {})
+    assert row.interval("k").half > 1
