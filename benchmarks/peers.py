@@ -14,7 +14,7 @@ import torch
 from exact_problems import PATHS
 from torch import Tensor
 
-from scoresde.compare.reference import Law
+from scoresde.comparison.reference import Law
 
 
 class Drawn(NamedTuple):

@@ -24,8 +24,8 @@ from torch import Tensor
 
 from scoresde import SDE, ExactModel, GaussianMixture
 from scoresde.build import build
-from scoresde.compare.budget import Contestant, fitting
-from scoresde.compare.reference import Law, endpoints
+from scoresde.comparison.budget import Contestant, fitting
+from scoresde.comparison.reference import Law, endpoints
 from scoresde.noise import Noise
 from scoresde.tuning import endpoint, tune
 

@@ -19,7 +19,7 @@ from solvers import option
 from torch import Tensor
 
 from scoresde import SDE, ExactModel, GaussianMixture
-from scoresde.compare.budget import Contestant, fitting
+from scoresde.comparison.budget import Contestant, fitting
 from scoresde.metrics.sliced import sliced_wasserstein
 from scoresde.noise import Noise
 

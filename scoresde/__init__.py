@@ -62,7 +62,8 @@ _PARTS = (
     "loss",
     "noise",
     "doctor",
-    "compare",
+    "comparison",
+    "results",
     "tuning",
     "convert",
 )

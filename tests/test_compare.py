@@ -9,10 +9,10 @@ from support import SOLVERS, built, gaussian, mixture, sde_named, solver_named
 
 from scoresde import ExactModel, InputError
 from scoresde.analytic import FiniteData
-from scoresde.compare import Contestant, Mixture, Plan, Race, Reference, endpoints, fitting
-from scoresde.compare.brownian import BrownianPath, SharedNoise
-from scoresde.compare.budget import spent
-from scoresde.compare.output import write
+from scoresde.comparison import Contestant, Mixture, Plan, Race, Reference, endpoints, fitting
+from scoresde.comparison.brownian import BrownianPath, SharedNoise
+from scoresde.comparison.budget import spent
+from scoresde.comparison.output import write
 from scoresde.metrics import EnergyDistance, SlicedWasserstein, energy_distance
 from scoresde.noise import Noise
 from scoresde.results import Results, paired, student

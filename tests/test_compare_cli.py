@@ -31,8 +31,8 @@ def here(tmp_path, monkeypatch):
 @pytest.fixture
 def no_plots(monkeypatch):
     """Drawing takes most of the time of a small comparison."""
-    monkeypatch.setattr("scoresde.compare.output.quality", lambda *arguments: [])
-    monkeypatch.setattr("scoresde.compare.output.pictures", lambda *arguments: [])
+    monkeypatch.setattr("scoresde.comparison.output.quality", lambda *arguments: [])
+    monkeypatch.setattr("scoresde.comparison.output.pictures", lambda *arguments: [])
 
 
 @pytest.fixture(scope="module")
@@ -154,7 +154,7 @@ def test_images_of_a_finite_law(here):
 
 
 def test_an_interruption_keeps_the_finished_rows(here, capsys, monkeypatch, no_plots):
-    from scoresde.compare.measure import Race
+    from scoresde.comparison.measure import Race
     from scoresde.loggers import WandbLogger
 
     whole = Race._measured
@@ -179,8 +179,8 @@ def test_weights_and_biases_gets_table_and_plots(here, monkeypatch):
     from scoresde.loggers import WandbLogger
 
     seen = []
-    monkeypatch.setattr("scoresde.compare.output.quality", lambda c, k, stem: [stem.with_suffix(".png")] * 2)
-    monkeypatch.setattr("scoresde.compare.output.pictures", lambda *arguments: [])
+    monkeypatch.setattr("scoresde.comparison.output.quality", lambda c, k, stem: [stem.with_suffix(".png")] * 2)
+    monkeypatch.setattr("scoresde.comparison.output.pictures", lambda *arguments: [])
     (here / "a").mkdir()
     for name in ("nfe", "seconds"):
         (here / "a" / f"quality-{name}.png").touch()

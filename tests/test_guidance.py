@@ -10,7 +10,7 @@ from yaml import safe_load
 
 from scoresde import SDE, Conditioned, ExactModel, GaussianMixture, InputError, Model, Prediction, Sampler, ScoreModel
 from scoresde.build import build
-from scoresde.compare import Contestant, Plan, Problem, Race
+from scoresde.comparison import Contestant, Plan, Problem, Race
 from scoresde.data import Dataset, Transform
 from scoresde.guidance import condition_of
 from scoresde.nets import ResidualMLP

@@ -6,7 +6,7 @@ import torch
 from support import SOLVERS, exact_model, gaussian, mixture, sde_named, solver_named
 
 from scoresde import ExactModel, Sampler
-from scoresde.compare.reference import endpoints
+from scoresde.comparison.reference import endpoints
 from scoresde.noise import Noise
 from scoresde.sampling import DDIM, ExponentialMultistep, LambdaUniform, NoiseShareUniform, RungeKutta
 from scoresde.sampling.last_step import clean

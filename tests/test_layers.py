@@ -22,7 +22,7 @@ FLOORS = (
     {"metrics", "loggers", "figures"},
     {"training"},
     {"runs", "tuning"},
-    {"compare", "convert"},
+    {"comparison", "convert"},
     {"cli"},
 )
 ASIDE = {"data", "results", "metrics", "loggers", "figures"}  # know no SDE and no model, though they stand higher up

@@ -12,7 +12,7 @@ from training_job import assert_same, fit, last, resume
 
 from scoresde import VPSDE, Conditioned, InputError, Sampler, ScoreModel, load
 from scoresde.cli.main import main
-from scoresde.compare import Trained
+from scoresde.comparison import Trained
 from scoresde.data import Augmentation, Dataset, Moons, Transform
 from scoresde.loss import Batch, DenoisingScoreMatching, LossTerms
 from scoresde.metrics.classes import classify

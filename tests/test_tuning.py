@@ -6,7 +6,7 @@ import torch
 from support import OrnsteinUhlenbeck, exact_flow, exact_model, sde_named
 
 from scoresde import ExactModel, GaussianMixture, InputError, Sampler
-from scoresde.compare import Mixture
+from scoresde.comparison import Mixture
 from scoresde.noise import Noise
 from scoresde.sampling import (
     Auto,

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from scoresde import runs
-from scoresde.compare.output import RESULTS, TABLE, report
+from scoresde.comparison.output import RESULTS, TABLE, report
 from scoresde.loggers import Logger
 from scoresde.results import Results
 from scoresde.results.table import legend

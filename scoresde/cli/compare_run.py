@@ -16,8 +16,8 @@ from scoresde.cli.commands.compare import CompareSettings
 from scoresde.cli.compare_report import finish
 from scoresde.cli.jobs import sweeping, varied
 from scoresde.cli.sampler_entries import contestants, sdes
-from scoresde.compare import Plan, Problem, Race, Reference, Trained
-from scoresde.compare.output import write
+from scoresde.comparison import Plan, Problem, Race, Reference, Trained
+from scoresde.comparison.output import write
 from scoresde.errors import InputError, require
 from scoresde.loggers import Logger
 from scoresde.results import Results
@@ -40,7 +40,7 @@ def compare(settings: CompareSettings, cfg: dict[str, Any]) -> float | None:
         )
     logger: Logger | None = build(cfg["logger"], "logger", settings.packages, Logger) if cfg["logger"] else None
     if given == ["folder"]:
-        from scoresde.compare.collect import collected
+        from scoresde.comparison.collect import collected
 
         check(cfg["metrics"], "metrics", settings.packages)
         metrics = build(cfg["metrics"], "metrics", settings.packages) or {}

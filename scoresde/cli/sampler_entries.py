@@ -11,7 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
 from scoresde.build import build, did_you_mean
-from scoresde.compare import Contestant
+from scoresde.comparison import Contestant
 from scoresde.errors import InputError
 from scoresde.sampling import Corrector, Grid, Solver
 from scoresde.sde import SDE

@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from scoresde.compare.budget import Contestant
-from scoresde.compare.problems import Problem
+from scoresde.comparison.budget import Contestant
+from scoresde.comparison.problems import Problem
 from scoresde.errors import InputError, require
 from scoresde.sde import SDE
 

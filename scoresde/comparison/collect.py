@@ -18,8 +18,8 @@ import torch
 from scoresde import metrics as measures
 from scoresde import runs
 from scoresde.build import TARGET, build
-from scoresde.compare.measure import ENDPOINT
-from scoresde.compare.output import RESULTS
+from scoresde.comparison.measure import ENDPOINT
+from scoresde.comparison.output import RESULTS
 from scoresde.errors import InputError
 from scoresde.results import Measurement, Metric, Quantity, Results, Row, Scorer
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from scoresde.analytic import FiniteData
-from scoresde.compare.problems import smallest_scale
+from scoresde.comparison.problems import smallest_scale
 from scoresde.errors import InputError, require
 from scoresde.mixture import GaussianMixture
 

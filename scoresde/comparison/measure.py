@@ -12,12 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scoresde.compare.brownian import SharedNoise
-from scoresde.compare.budget import Contestant, fitting
-from scoresde.compare.memory import peak_memory
-from scoresde.compare.plan import Plan
-from scoresde.compare.problems import Problem
-from scoresde.compare.reference import Accuracy, accuracy, endpoints
+from scoresde.comparison.brownian import SharedNoise
+from scoresde.comparison.budget import Contestant, fitting
+from scoresde.comparison.memory import peak_memory
+from scoresde.comparison.plan import Plan
+from scoresde.comparison.problems import Problem
+from scoresde.comparison.reference import Accuracy, accuracy, endpoints
 from scoresde.errors import InputError
 from scoresde.model import Model
 from scoresde.noise import Noise, chunks
