@@ -2,15 +2,13 @@
 
 The one place where a name in a configuration becomes a class. A configuration may come from somebody else, so a name
 is resolved without importing anything but scoresde, the layers and optimizers of torch, and the packages that the
-person at the keyboard allows; and every value is checked against the annotations of its constructor before anything
+user allows; and every value is checked against the annotations of its constructor before anything
 is made. Imports pydantic and torch only when used.
 """
 
-import difflib
 import functools
 import importlib
 import inspect
-import json
 import re
 import sys
 import types
@@ -19,10 +17,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from scoresde.errors import InputError
+from scoresde.annotations import accepts_none, checked, classes
+from scoresde.described import RUNTIME, signature
+from scoresde.errors import TARGET, InputError, did_you_mean
 
-TARGET = "_target_"
-RUNTIME = ("event_shape", "sde", "net", "params", "run")  # what programs supply; see `build`
+__all__ = ["RUNTIME", "TARGET", "build", "check", "did_you_mean", "resolve"]
+
 _TORCH = ("torch.nn", "torch.optim")
 
 
@@ -134,12 +134,6 @@ def _absent(name: str, where: str, parent: Any) -> InputError:
     return InputError(f"{where}: {home} has no {last}{did_you_mean(last, dir(parent), home + '.')}")
 
 
-def did_you_mean(name: str, known: Iterable[str], prefix: str = "") -> str:
-    """`; did you mean ...?` with the nearest of the known names, or nothing if none is near."""
-    near = difflib.get_close_matches(str(name), [str(k) for k in known], n=1, cutoff=0.6)
-    return f"; did you mean {prefix}{near[0]}?" if near else ""
-
-
 def _join(path: str, key: object) -> str:
     return f"{path}.{key}" if path else str(key)
 
@@ -148,10 +142,10 @@ def _plan(cfg: Any, path: str, allow: tuple[str, ...], annotation: Any, runtime:
     """Check `cfg` against the annotation of the parameter it is for; mappings with `_target_` become plans."""
     if isinstance(cfg, Mapping) and TARGET in cfg:
         return _plan_object(cfg, path, allow, annotation, runtime)
-    if isinstance(cfg, Mapping) and not cfg and _accepts_none(annotation):
+    if isinstance(cfg, Mapping) and not cfg and accepts_none(annotation):
         return None
     if not _holds_target(cfg):
-        return cfg if annotation is Any else _checked(cfg, path, annotation)
+        return cfg if annotation is Any else checked(cfg, path, annotation)
     if isinstance(cfg, Mapping):
         return {key: _plan(value, _join(path, key), allow, Any, runtime) for key, value in cfg.items()}
     return [_plan(value, _join(path, i), allow, Any, runtime) for i, value in enumerate(cfg)]
@@ -161,10 +155,10 @@ def _plan_object(
     cfg: Mapping[str, Any], path: str, allow: tuple[str, ...], annotation: Any, runtime: frozenset[str]
 ) -> _Plan:
     cls = resolve(cfg[TARGET], path, allow)
-    classes = _classes(annotation)
-    if classes and not issubclass(cls, classes):
-        wanted = " or ".join(c.__name__ for c in classes)
-        raise InputError(f"{_join(path, TARGET)}: {cfg[TARGET]} is no {wanted}")
+    wanted = classes(annotation)
+    if wanted and not issubclass(cls, wanted):
+        names = " or ".join(c.__name__ for c in wanted)
+        raise InputError(f"{_join(path, TARGET)}: {cfg[TARGET]} is no {names}")
     if inspect.isabstract(cls):
         raise InputError(f"{_join(path, TARGET)}: {cfg[TARGET]} is abstract; name one of its subclasses")
     parameters, hints = _parameters(cls)
@@ -189,7 +183,7 @@ def _plan_object(
 @functools.cache
 def _parameters(cls: type) -> tuple[dict[str, inspect.Parameter], dict[str, Any]]:
     """Parameters of the constructor, and their annotations where these can be evaluated."""
-    parameters = dict(inspect.signature(cls).parameters)
+    parameters = dict(signature(cls).parameters)
     try:
         hints = typing.get_type_hints(inspect.getattr_static(cls, "__init__"))
     except (NameError, TypeError):  # names that exist for type checkers only
@@ -201,85 +195,6 @@ def _holds_target(cfg: Any) -> bool:
     if isinstance(cfg, Mapping):
         return TARGET in cfg or any(_holds_target(v) for v in cfg.values())
     return isinstance(cfg, list | tuple) and any(_holds_target(v) for v in cfg)
-
-
-def _members(annotation: Any) -> tuple[Any, ...]:
-    """The alternatives of a union, or the annotation alone."""
-    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
-        return typing.get_args(annotation)
-    return (annotation,)
-
-
-def _accepts_none(annotation: Any) -> bool:
-    return annotation is not Any and type(None) in _members(annotation)
-
-
-def _classes(annotation: Any) -> tuple[type, ...]:
-    """The classes of which a built object must be one; empty if the annotation does not say."""
-    members = [m for m in _members(annotation) if m is not type(None)]
-    return tuple(members) if annotation is not Any and all(isinstance(m, type) for m in members) else ()
-
-
-@functools.cache
-def _adapter(annotation: Any) -> Any:
-    """A strict pydantic validator, or None for what pydantic cannot describe."""
-    from pydantic import ConfigDict, TypeAdapter
-    from pydantic.errors import PydanticUserError
-
-    try:
-        return TypeAdapter(annotation, config=ConfigDict(arbitrary_types_allowed=True, strict=True))
-    except PydanticUserError:
-        return None
-
-
-def _checked(value: Any, path: str, annotation: Any) -> Any:
-    """The value as the constructor wants it: lists become tuples, integers become floats where asked for."""
-    from pydantic import ValidationError
-
-    adapter = _adapter(annotation)
-    if adapter is None:
-        return value
-    try:
-        # strictness in the sense of JSON is what is wanted: "3" is no number, 3.5 no integer, a list may be a tuple
-        return adapter.validate_json(json.dumps(value, default=str))
-    except ValidationError as error:
-        (words, texts), place = _describe(annotation), error.errors()[0]["loc"]
-        hint = did_you_mean(value, texts) if isinstance(value, str) else ""
-        if isinstance(value, float) and value.is_integer() and int in _members(annotation):
-            hint = f"; write {int(value)}"
-        elif isinstance(value, list | tuple) and place and isinstance(i := place[-1], int) and i < len(value):
-            hint = f" (item {i} is {value[i]!r})"
-        raise InputError(f"{path or 'value'}: {value!r} is not {words}{hint}") from None
-
-
-_WORDS = {
-    float: "a number (float expected)",
-    int: "an integer (int expected)",
-    bool: "true or false (bool expected)",
-    str: "a text (str expected)",
-    type(None): "null",
-}
-
-
-def _describe(annotation: Any) -> tuple[str, tuple[str, ...]]:
-    """The annotation in words, and the texts it lists."""
-    if annotation in _WORDS:
-        return _WORDS[annotation], ()
-    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
-    if origin is typing.Literal:
-        return "one of " + ", ".join(map(str, arguments)), tuple(map(str, arguments))
-    if origin in (typing.Union, types.UnionType):
-        plain = [a for a in arguments if a in _WORDS or not isinstance(a, type)]
-        described = [_describe(a) for a in (arguments if plain in ([], [type(None)]) else plain)]
-        return " or ".join(words for words, _ in described), tuple(text for _, texts in described for text in texts)
-    if origin is tuple and ... not in arguments:
-        return f"a list of {len(arguments)}: " + ", ".join(_describe(a)[0] for a in arguments), ()
-    if origin in (list, tuple, Sequence) and arguments:
-        words = _describe(arguments[0])[0]
-        return f"a list in which each item is {words}", ()
-    if isinstance(annotation, type) and origin is None:
-        return f"a {annotation.__name__}; give a mapping with {TARGET}", ()
-    return f"of type {annotation}", ()
 
 
 def _construct(plan: Any, runtime: Mapping[str, Any]) -> Any:

@@ -1,4 +1,8 @@
-"""The one exception that means: the person at the keyboard can mend this. Imports nothing."""
+"""The one exception that means: the user can fix this. Imports nothing heavy."""
+
+from collections.abc import Iterable
+
+TARGET = "_target_"  # the key of a configuration that names a class
 
 
 class InputError(ValueError):
@@ -12,3 +16,11 @@ def require(ok: bool, name: str, value: object, wanted: str) -> None:
     """Raise `InputError("name: value is not allowed; wanted")` unless `ok`."""
     if not ok:
         raise InputError(f"{name}: {value!r} is not allowed; {wanted}")
+
+
+def did_you_mean(name: str, known: Iterable[str], prefix: str = "") -> str:
+    """`; did you mean ...?` with the nearest of the known names, or nothing if none is near."""
+    import difflib
+
+    near = difflib.get_close_matches(str(name), [str(k) for k in known], n=1, cutoff=0.6)
+    return f"; did you mean {prefix}{near[0]}?" if near else ""

@@ -90,7 +90,7 @@ def test_a_given_value_wins_over_a_runtime_object():
         "torch.utils.data.DataLoader",
         "torch.nn.modules.module.partial",
         "scoresde.build.importlib.import_module",
-        "scoresde.runs.Path",
+        "scoresde.runs.run.Path",
         "scoresde.load",
         "scoresde.sampling",
         "scoresdeevil.Class",

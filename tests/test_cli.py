@@ -16,6 +16,7 @@ import yaml
 from PIL import Image
 
 from scoresde import runs
+from scoresde.build import build
 from scoresde.cli.main import main
 
 SMALL = ["experiment=moons", "data.n=60", "model.net.width=8", "model.net.blocks=1", "logger=none"]
@@ -233,7 +234,7 @@ def test_samples_are_written_whole(trained, here, arguments):
     x = np.load(here / "drawn" / "samples.npz")["samples"]
     assert (x.shape, x.dtype) == ((7, 2), np.float32)
     loaded = runs.load(trained)
-    sampler = runs.build(summary(here / "drawn")["sampler"])
+    sampler = build(summary(here / "drawn")["sampler"])
     expected = loaded.transform.finish(sampler.sample(loaded.model, (2,), 7).x)
     np.testing.assert_allclose(x, expected, atol=1e-5)
     assert {p.name for p in (here / "drawn").iterdir()} == {"samples.npz", "samples.png", "summary.json"}

@@ -11,6 +11,7 @@ PACKAGE = Path(__file__).parents[1] / "scoresde"
 # from the bottom up; a module may import what is on lower floors, and its own folder
 FLOORS = (
     {"errors"},
+    {"annotations", "described"},
     {"build", "noise", "_shapes", "nets"},
     {"mixture", "sde"},
     {"precond", "dynamics"},

@@ -104,7 +104,7 @@ def _start(cfg: dict[str, Any], settings: TrainSettings, stack: ExitStack) -> St
     if not (run / runs.CONFIG).is_file():
         raise InputError(f"run: {run} is not empty and not the folder of a run; give a new folder, or that of a run")
     stack.enter_context(runs.locked(run))
-    stored = {initial.KEY: None, **runs.read_config(run)}  # which older runs do not have
+    stored = runs.read_config(run)
     for key in cfg:
         if key != "run":
             runs.section(stored, key, run)

@@ -1,4 +1,4 @@
-"""The residual block of every convolutional network here, and what stands at their ends. Imports this folder only."""
+"""The residual block of every convolutional network here, and what stands at their ends."""
 
 import math
 from collections.abc import Iterator

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from scoresde.described import Described
 from scoresde.errors import require
 from scoresde.nets.attention import Attention
 from scoresde.nets.condition import Condition, Kind
@@ -15,7 +16,7 @@ from scoresde.nets.layers import check_divides, check_dropout, check_event, zero
 _FEATURES = 256  # of the noise level
 
 
-class DiT(nn.Module):
+class DiT(Described, nn.Module):
     """A transformer whose blocks the noise level scales, shifts and gates (adaLN-zero): `net(x, c, cond)`.
 
         h = P patches(x) + positions;  each block:

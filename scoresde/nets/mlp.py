@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from scoresde.described import Described
 from scoresde.errors import require
 from scoresde.nets.attention import Attention
 from scoresde.nets.condition import Condition, Kind
@@ -34,7 +35,7 @@ class _Block(nn.Module):
         return h if self.cross is None else h + self.cross(h[:, None], tokens)[:, 0]
 
 
-class ResidualMLP(nn.Module):
+class ResidualMLP(Described, nn.Module):
     """A residual multilayer perceptron whose blocks are modulated by the noise level: `net(x, c, cond)`.
 
         h_0 = A x + a,   h_k = h_{k-1} + B_k silu(A_k silu(scale_k(c) h_{k-1} + shift_k(c)) + a_k) + b_k

@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
+from scoresde.described import Described
 from scoresde.nets.condition import Condition
 from scoresde.nets.layers import check_divides, quick
 
@@ -42,7 +43,7 @@ def _no_side(level: int) -> None:
     return None
 
 
-class SkipUNet(nn.Module):
+class SkipUNet(Described, nn.Module):
     """A U-Net in which every result on the way down is concatenated to one on the way up: `net(x, c, cond)`.
 
         stem; for each level: blocks, step down;  block with attention, block;  for each level: blocks, step up; head

@@ -1,4 +1,4 @@
-"""A U-Net for series, images and volumes of any size, light enough for a plain processor. Imports this folder only."""
+"""A U-Net for series, images and volumes of any size, light enough for a plain processor."""
 
 from collections.abc import Iterable, Sequence
 from functools import partial
@@ -7,6 +7,7 @@ from typing import cast
 
 from torch import Tensor, nn
 
+from scoresde.described import Described
 from scoresde.errors import require
 from scoresde.nets.attention import ImageAttention
 from scoresde.nets.blocks import Head, ResidualBlock, StridedConv
@@ -17,7 +18,7 @@ from scoresde.nets.resample import Up
 from scoresde.nets.skip_unet import Level
 
 
-class UNet(nn.Module):
+class UNet(Described, nn.Module):
     """A U-Net whose residual blocks are modulated by the noise level: `net(x, c, cond)`, for events of any size.
 
     Events are series (channels, length), images (channels, height, width) or volumes (channels, depth, height, width).

@@ -7,10 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from scoresde.described import Described
 from scoresde.errors import require
 
 
-class Muon(torch.optim.Optimizer):
+class Muon(Described, torch.optim.Optimizer):
     """Momentum whose update of each matrix is made orthogonal by Newton-Schulz iterations (Jordan et al. 2024).
 
         B <- momentum B + g,   W <- (1 - lr weight_decay) W - 0.2 lr sqrt(max(rows, columns)) U V^T,

@@ -1,0 +1,113 @@
+"""The inverse of `build`: the configuration of an object, `{_target_: scoresde.VPSDE, beta_min: 0.1, ...}`."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import inspect
+import math
+from collections.abc import Hashable, Mapping
+from pathlib import PurePath
+from typing import Any, Self
+
+from scoresde.errors import TARGET, InputError
+
+RUNTIME = ("event_shape", "sde", "net", "params", "run")  # what programs supply; see `scoresde.build.build`
+
+
+class Described:
+    """Base of classes that do not keep each constructor argument under its own name."""
+
+    _arguments: dict[str, Any]
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """Keep the arguments, except those that programs supply."""
+        self = super().__new__(cls)
+        given = signature(cls).bind_partial(*args, **kwargs)
+        given.apply_defaults()
+        object.__setattr__(self, "_arguments", {k: v for k, v in given.arguments.items() if k not in RUNTIME})
+        return self
+
+
+@functools.cache
+def signature(cls: Hashable) -> inspect.Signature:
+    """The parameters of the constructor."""
+    return inspect.signature(cls)  # type: ignore[arg-type]
+
+
+def describe(obj: Any, path: str = "") -> Any:
+    """The configuration from which `build` makes an equal object.
+
+    An object becomes a mapping of `_target_` and every constructor argument, except those that programs supply (see
+    `scoresde.build`). The value of an argument is the attribute of that name; of optimizers, the default of that name;
+    of a class derived from `Described`, what it was constructed with. Lists and mappings are described item by item.
+
+    Args:
+        obj: a plain value, a list or a mapping of objects, or an object of a class at the top of a module.
+        path: where the description stands in a configuration; error messages begin with it.
+
+    Raises:
+        InputError: a value that no configuration can hold, or an argument that the object does not keep.
+    """
+    if obj is None or isinstance(obj, bool | int | str):
+        return obj
+    if isinstance(obj, float):
+        return _number(obj, path)
+    if isinstance(obj, PurePath):
+        return str(obj)
+    if isinstance(obj, Mapping):
+        return {str(key): describe(value, f"{path}.{key}".lstrip(".")) for key, value in obj.items()}
+    if isinstance(obj, list | tuple):
+        return [describe(value, path) for value in obj]
+    if hasattr(obj, "tolist"):  # an array or a tensor
+        return describe(obj.tolist(), path)
+    return _describe_object(obj, path)
+
+
+def _number(value: float, path: str) -> float:
+    if not math.isfinite(value):
+        raise InputError(f"{path or 'value'}: {value} has no place in a configuration; give a finite number")
+    return float(value)
+
+
+def _describe_object(obj: Any, path: str) -> dict[str, Any]:
+    cls = type(obj)
+    target = public_name(cls)
+    if target is None:
+        where = f"{cls.__module__}.{cls.__qualname__}"
+        raise InputError(f"{path or 'object'}: {where} cannot be imported by its name; define the class in a module")
+    content = {TARGET: target}
+    for name, parameter in signature(cls).parameters.items():
+        if name in RUNTIME and name != "net":
+            continue
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            continue
+        where = f"{path}.{name}".lstrip(".")
+        content[name] = describe(_argument(obj, name, where), where)
+    return content
+
+
+def _argument(obj: Any, name: str, path: str) -> Any:
+    """What the constructor was given for one parameter."""
+    for kept in (getattr(obj, "_arguments", {}), getattr(obj, "defaults", {})):
+        if isinstance(kept, Mapping) and name in kept:
+            return kept[name]
+    try:
+        return getattr(obj, name)
+    except AttributeError:
+        cls = type(obj).__name__
+        raise InputError(
+            f"{path}: {cls} does not keep this argument; derive it from scoresde.Described, or set self.{name}"
+        ) from None
+
+
+def public_name(cls: type[Any]) -> str | None:
+    """The shortest dotted name under which a class can be imported; None for a class in a function or a script."""
+    parts = cls.__module__.split(".")
+    for count in range(1, len(parts) + 1):
+        module = importlib.import_module(".".join(parts[:count]))
+        if cls.__name__ in getattr(module, "__all__", ()) or count == len(parts):
+            found = getattr(module, cls.__name__, None)
+            if found is cls and cls.__module__ != "__main__":
+                return f"{module.__name__}.{cls.__name__}"
+    return None

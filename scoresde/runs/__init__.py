@@ -1,0 +1,44 @@
+"""A run on disk: its folder, its configuration and results, and the model in it.
+
+    <run>/.lock         held while a program writes here
+    <run>/config.yaml   resolved, without secrets: plain values, no references
+    <run>/summary.json  results of the final samples
+    <run>/checkpoints/  see `scoresde.training.checkpoint`
+
+A folder may come from somebody else: reading it constructs no class that its reader has not allowed.
+"""
+
+from scoresde.runs.config import (
+    CONFIG,
+    CONVERTED,
+    REMOVED,
+    read_config,
+    section,
+    without_secrets,
+    write_config,
+)
+from scoresde.runs.folder import SUMMARY, locked, new_folder, setting, timestamp, versions, write_json, write_text
+from scoresde.runs.run import Run, load, pick_device
+from scoresde.runs.upgrade import upgraded
+
+__all__ = [
+    "CONFIG",
+    "CONVERTED",
+    "REMOVED",
+    "SUMMARY",
+    "Run",
+    "load",
+    "locked",
+    "new_folder",
+    "pick_device",
+    "read_config",
+    "section",
+    "setting",
+    "timestamp",
+    "upgraded",
+    "versions",
+    "without_secrets",
+    "write_config",
+    "write_json",
+    "write_text",
+]

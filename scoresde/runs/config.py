@@ -1,0 +1,96 @@
+"""The stored configuration of a run: plain values, without secrets, in today's names."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from scoresde.errors import InputError
+from scoresde.runs.folder import write_text
+from scoresde.runs.upgrade import upgraded
+
+CONFIG, CONVERTED = "config.yaml", "convert.json"
+REMOVED = "(removed)"
+_SECRET_KEY = re.compile(r"(^|_)(api_?key|password|passwd|secret|token|credentials?)$", re.IGNORECASE)
+_SECRET_VARIABLE = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD|PASSWD)$")
+
+
+def without_secrets(cfg: Any) -> Any:
+    """A copy of plain values in which passwords and keys are replaced, by their name or because they are the value of
+    an environment variable with such a name."""
+    known = [v for k, v in os.environ.items() if _SECRET_VARIABLE.search(k.upper()) and len(v) >= 8]
+
+    def clean(value: Any, key: str = "") -> Any:
+        if isinstance(value, Mapping):
+            return {k: clean(v, str(k)) for k, v in value.items()}
+        if isinstance(value, list | tuple):
+            return [clean(v, key) for v in value]
+        secret = isinstance(value, str) and value and (_SECRET_KEY.search(key) or any(k in value for k in known))
+        return REMOVED if secret else value
+
+    return clean(cfg)
+
+
+def write_config(run: Path, cfg: Mapping[str, Any]) -> None:
+    """Write the resolved configuration, without secrets."""
+    import yaml
+
+    write_text(run / CONFIG, yaml.safe_dump(without_secrets(cfg), sort_keys=False, allow_unicode=True))
+
+
+def read_config(run: Path) -> dict[str, Any]:
+    """The configuration of a run as plain values.
+
+    Raises:
+        InputError: the folder or the file is missing or damaged, or holds references.
+    """
+    import yaml
+
+    path = run / CONFIG
+    if not run.is_dir():
+        raise InputError(f"run: there is no folder {run} (seen from {Path.cwd()}){_runs_near(run)}")
+    if not path.is_file():
+        raise InputError(f"run: {run} is not the folder of a run, it has no {CONFIG}{_runs_near(run)}")
+    try:
+        cfg = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not readable as YAML ({' '.join(str(error).split())})") from None
+    if not isinstance(cfg, dict):
+        raise InputError(f"{path}: holds {type(cfg).__name__}, not a mapping of keys to values")
+    _refuse_references(cfg, str(path))
+    return upgraded(cfg)
+
+
+def _refuse_references(value: Any, path: str) -> None:
+    """A stored configuration is plain: `${...}` in it was not written by this program."""
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            _refuse_references(item, f"{path}: {key}" if path.endswith(CONFIG) else f"{path}.{key}")
+    elif isinstance(value, list):
+        for item in value:
+            _refuse_references(item, path)
+    elif isinstance(value, str) and "${" in value:
+        raise InputError(f"{path}: {value!r} is a reference, which no stored configuration may hold; give the value")
+
+
+def _runs_near(run: Path) -> str:
+    """Runs to name in an error message: those in the folder, else the newest ones in `runs`."""
+    for parent in (run, Path("runs")):
+        found = list(parent.glob(f"*/{CONFIG}")) if parent.is_dir() else []
+        if found:
+            newest = sorted(found, key=lambda p: p.stat().st_mtime)[-3:]
+            return f"; there are {', '.join(str(p.parent) for p in reversed(newest))}"
+    return "; scoresde train makes one"
+
+
+def section(cfg: Mapping[str, Any], key: str, run: Path) -> Any:
+    """A part of a stored configuration that must be there."""
+    if key not in cfg:
+        why = "the file is not as scoresde train wrote it"
+        if (run / CONVERTED).is_file():
+            why = "this run was converted, not trained here; scoresde convert data=... gives it data to compare with"
+        raise InputError(f"{run / CONFIG}: {key} is missing; {why}")
+    return cfg[key]

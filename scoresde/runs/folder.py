@@ -1,0 +1,82 @@
+"""The folder of a run or of a result: its name, its lock, and files that are written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from scoresde.errors import InputError
+
+SUMMARY = "summary.json"
+
+
+def new_folder(parent: Path, name: str) -> Path:
+    """Make `parent/<name>-<random>`, a folder that no other program has."""
+    # nothing that a shell or Hydra would take amiss
+    short = re.sub(r"[^\w.-]+", "_", name, flags=re.ASCII)[:80].strip("_")
+    while True:
+        path = parent / f"{short}-{secrets.token_hex(3)}"
+        try:
+            path.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        return path
+
+
+def setting(run: Path) -> str:
+    """How a run folder is typed on the command line."""
+    return f"run={run}" if re.fullmatch(r"[\w./-]+", str(run), re.ASCII) else f"\"run='{run}'\""
+
+
+def timestamp() -> str:
+    """Local time as a part of a folder's name."""
+    return datetime.now().strftime("%Y%m%d-%H%M%S")
+
+
+def versions() -> dict[str, str]:
+    """What a result was made with."""
+    import platform
+    from importlib.metadata import version
+
+    names = ("scoresde", "torch", "numpy")
+    own = {name: version(name) for name in names}
+    return {**own, "python": platform.python_version(), "system": platform.platform()}
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write aside, then rename: a reader sees the old file or the new one, whole."""
+    write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write aside, then rename, as `write_json` does."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        aside.write_text(text, encoding="utf-8")
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(run: Path) -> Iterator[None]:
+    """Hold the lock of a run folder; a second program that wants to write there fails.
+
+    Raises:
+        InputError: another program holds it.
+    """
+    import fcntl  # where there is none (Windows), reading a run still works
+
+    with (run / ".lock").open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise InputError(f"run: {run} is in use by another program; wait for it, or give another folder") from None
+        yield

@@ -1,0 +1,149 @@
+"""A trained model from its run folder."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from scoresde.build import build
+from scoresde.errors import InputError
+from scoresde.runs.config import read_config, section
+
+if TYPE_CHECKING:
+    from scoresde.data import Dataset, Transform
+    from scoresde.guidance import Label
+    from scoresde.model import Model, ScoreModel
+    from scoresde.sde import SDE
+
+
+@dataclass
+class Run:
+    """A trained model and what is needed to use it, from `load`.
+
+    Attributes:
+        path: the folder.
+        model: the network with its SDE and preconditioning, in evaluation mode.
+        transform: the map between model units and data units.
+        event_shape: shape of one sample.
+        config: the stored configuration as plain values.
+        step: the training step of these weights.
+    """
+
+    path: Path
+    model: ScoreModel
+    transform: Transform
+    event_shape: tuple[int, ...]
+    config: dict[str, Any]
+    step: int
+    _allow: Sequence[str] = field(default=(), repr=False)
+
+    @property
+    def plain(self) -> Model:
+        """The model to sample from without a label: `model`, told that nothing was changed if it knows augmentation."""
+        return self.told(self.model)
+
+    def told(self, model: ScoreModel, label: Label = None, guidance: float = 1.0) -> Model:
+        """A model with the network of this one, told a class, or with several sample k the k-th in turn.
+
+        Args:
+            model: `model`, or that under another SDE.
+            label: a class or several; None for `plain`.
+            guidance: see `scoresde.Conditioned`.
+
+        Raises:
+            InputError: the network knows no classes, or not these; or it was never trained without one.
+        """
+        from scoresde.guidance import condition_of, conditioned, labelled
+        from scoresde.training.conditions import unchanged
+
+        if label is not None or guidance != 1:
+            return labelled(model, label, guidance)
+        known = condition_of(model)
+        if known is not None and known.kind == "class" and known.dropout == 0:
+            raise InputError(
+                f"run: {self.path} was trained with condition_dropout=0, so its network always needs a class; give "
+                "label=0 or label=[0,1,2]"
+            )
+        trainer = self.config.get("trainer")
+        augment = trainer.get("augment") if isinstance(trainer, Mapping) else None
+        return conditioned(model, unchanged() if augment else None)
+
+    @property
+    def sde(self) -> SDE:
+        """The forward diffusion of the model."""
+        return self.model.sde
+
+    def dataset(self) -> Dataset:
+        """Load the data on which the model was trained, from where the configuration says it is."""
+        dataset: Dataset = build(section(self.config, "data", self.path), "data", self._allow).load()
+        return dataset
+
+
+def load(
+    run: str | Path,
+    checkpoint: str | int = "last",
+    device: str = "auto",
+    weights: str = "ema",
+    allow: Sequence[str] = (),
+) -> Run:
+    """Load a trained model from a run folder; the training data need not be there.
+
+    Args:
+        run: the folder.
+        checkpoint: `last`, `best`, the number of a step, or `length-0.1` for an average made by `scoresde ema`.
+        device: `auto` (CUDA if there is one), `cpu`, `cuda` or `cuda:1`.
+        weights: the moving average of the weights (`ema`), those of the last step (`raw`), or another average that the
+            run keeps, such as `ema-0.9999` or `power-0.1`.
+        allow: packages of your own whose classes the configuration may name. What the folder itself says about this
+            is ignored.
+
+    Raises:
+        InputError: not a run, no such checkpoint, a checkpoint of another architecture, a class that is not allowed.
+    """
+    from scoresde.data import Transform
+    from scoresde.model import ScoreModel
+    from scoresde.sde import SDE
+    from scoresde.training import checkpoint as checkpoints
+    from scoresde.training.averages import is_average
+    from scoresde.training.state import load_module
+
+    path = Path(run)
+    cfg = read_config(path)
+    place = pick_device(device)
+    found = checkpoints.read(checkpoints.find(path, str(checkpoint)))
+    kept = {name: tensors for name, tensors in found.modules.items() if is_average(name)}
+    kept |= {"raw": found.modules["model"]} if "model" in found.modules else {}
+    if weights not in kept:
+        raise InputError(
+            f"weights: {weights!r} is not one of {', '.join(kept)}, which {path}, step {found.step}, holds"
+        )
+    transform = Transform.from_dict(found.state["data"]["transform"])
+    sde = build(section(cfg, "sde", path), "sde", allow, expect=SDE)
+    model = build(
+        section(cfg, "model", path), "model", allow, ScoreModel, sde=sde, event_shape=tuple(transform.event_shape)
+    )
+    load_module(model, kept[weights], f"{path}, step {found.step}")
+    return Run(path, model.to(place).eval(), transform, tuple(transform.event_shape), cfg, found.step, allow)
+
+
+def pick_device(name: str) -> str:
+    """The device that `auto`, `cpu`, `cuda` or `cuda:N` means here.
+
+    Raises:
+        InputError: there is no such device.
+    """
+    import torch
+
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if name == "auto":
+        return "cuda" if count else "cpu"
+    matched = re.fullmatch(r"cpu|cuda(:(\d+))?", str(name))
+    if not matched:
+        raise InputError(f"device: {name!r} is not known; give auto, cpu, cuda or cuda:0")
+    if name != "cpu" and int(matched[2] or 0) >= count:
+        there = f"there are {count} CUDA devices" if count else "there is no CUDA device"
+        raise InputError(f"device: {name} is not there, {there} on this machine; use device=auto or device=cpu")
+    return str(name)

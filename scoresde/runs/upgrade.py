@@ -1,0 +1,42 @@
+"""Configurations written by earlier versions, in today's names: the one table of renamed classes and arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+# the dotted name of a class or a package, as stored, and what it is called today
+RENAMED: dict[str, str] = {}
+
+# for a class, by today's name: an argument as stored, and what it is called today; None where it is gone
+ARGUMENTS: dict[str, dict[str, str | None]] = {}
+
+# keys at the top of a training's configuration that came later, with the value that means what was done before
+ADDED: dict[str, Any] = {"init": None}
+
+
+def upgraded(cfg: Mapping[str, Any]) -> dict[str, Any]:
+    """The stored configuration of a run, or of a result, in today's names."""
+    added = ADDED if "trainer" in cfg else {}
+    return {**added, **{key: _upgraded(value) for key, value in cfg.items()}}
+
+
+def renamed(target: str) -> str:
+    """Today's name of a class."""
+    for old, new in RENAMED.items():
+        if target == old or target.startswith(old + "."):
+            return new + target[len(old) :]
+    return target
+
+
+def _upgraded(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_upgraded(item) for item in value]
+    if not isinstance(value, Mapping):
+        return value
+    content = {key: _upgraded(item) for key, item in value.items()}
+    if not isinstance(target := content.get("_target_"), str):
+        return content
+    content["_target_"] = renamed(target)
+    names = ARGUMENTS.get(content["_target_"], {})
+    return {names.get(k, k): v for k, v in content.items() if names.get(k, k) is not None}
