@@ -10,7 +10,8 @@ from scoresde.errors import InputError
 
 if TYPE_CHECKING:
     from scoresde.analytic import ExactModel
-    from scoresde.guidance import Conditioned
+    from scoresde.control import Conditioned, Wrapper
+    from scoresde.evaluations import count_evaluations
     from scoresde.mixture import GaussianMixture
     from scoresde.model import Model, Prediction, ScoreModel
     from scoresde.runs import load
@@ -37,6 +38,8 @@ __all__ = [
     "Sampler",
     "ScoreModel",
     "SubVPSDE",
+    "Wrapper",
+    "count_evaluations",
     "load",
 ]
 
@@ -44,7 +47,8 @@ _MODULES = {
     **dict.fromkeys(("EDMSDE", "SDE", "VESDE", "VPSDE", "SubVPSDE"), "scoresde.sde"),
     **dict.fromkeys(("CosineSDE", "DriftSDE", "PathSDE", "RectifiedSDE"), "scoresde.sde"),
     **dict.fromkeys(("Model", "Prediction", "ScoreModel"), "scoresde.model"),
-    "Conditioned": "scoresde.guidance",
+    **dict.fromkeys(("Conditioned", "Wrapper"), "scoresde.control"),
+    "count_evaluations": "scoresde.evaluations",
     "ExactModel": "scoresde.analytic",
     "GaussianMixture": "scoresde.mixture",
     "Sampler": "scoresde.sampling",
@@ -53,6 +57,7 @@ _MODULES = {
 
 
 _PARTS = (
+    "control",
     "sampling",
     "nets",
     "data",

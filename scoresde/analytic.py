@@ -57,14 +57,11 @@ class ExactModel(Model):
     def __init__(self, data: GaussianMixture | Tensor, sde: SDE) -> None:
         super().__init__(sde)
         self.data = data if isinstance(data, GaussianMixture) else FiniteData(data)
+        self.event_shape: tuple[int, ...] = self.data.event_shape
 
     @property
     def device(self) -> torch.device:
         return next(self.data.buffers()).device
-
-    @property
-    def event_shape(self) -> tuple[int, ...]:
-        return self.data.event_shape
 
     def forward(self, x: Tensor, t: float | Tensor, cond: Tensor | None = None) -> Prediction:
         if cond is not None:
@@ -72,6 +69,5 @@ class ExactModel(Model):
         if x.shape[1:] != self.event_shape:
             raise InputError(f"x: shape {tuple(x.shape)} does not fit; this model wants (B, *{self.event_shape})")
         alpha, sigma, _ = self.levels(t)
-        self.evaluations += x.shape[0]
         x0 = self.data.posterior_mean(x, alpha, sigma).to(x.dtype)
         return Prediction(x, x0, alpha, sigma, 0.0, 1.0)

@@ -2,14 +2,16 @@
 
 import copy
 from abc import abstractmethod
-from collections.abc import Callable
-from typing import Self, get_args
+from collections.abc import Mapping
+from typing import Any, Self, get_args
 
 import torch
 from torch import Tensor, nn
 
 from scoresde._shapes import Coefficient, expand
 from scoresde.errors import require
+from scoresde.evaluations import counted
+from scoresde.nets.condition import Condition
 from scoresde.precond import Precond, Preconditioning, coefficients
 from scoresde.sde import SDE, half_log_snr
 
@@ -72,16 +74,22 @@ class Model(nn.Module):
 
     Attributes:
         sde: the path on which it was made.
-        evaluations: number of samples evaluated so far, counted where the evaluation happens.
+        sigma_data: standard deviation of the data, over all values; 1 where it is not known.
+        event_shape: shape of one sample; None where it is not known.
     """
 
     sde: SDE
-    evaluations: int = 0
-    __call__: Callable[..., Prediction]
+    sigma_data: float
+    event_shape: tuple[int, ...] | None
 
     def __init__(self, sde: SDE) -> None:
         super().__init__()
-        self.sde = sde
+        self.sde, self.sigma_data, self.event_shape = sde, 1.0, None
+
+    def __call__(self, x: Tensor, *args: Any, **kwargs: Any) -> Prediction:
+        """`forward`, with its evaluations counted, see `scoresde.count_evaluations`."""
+        prediction: Prediction = counted(super().__call__, x, *args, **kwargs)
+        return prediction
 
     @property
     @abstractmethod
@@ -96,6 +104,11 @@ class Model(nn.Module):
     def cost(self) -> int:
         """Evaluations of the network for each sample in one call."""
         return 1
+
+    @property
+    def conditions(self) -> Mapping[str, Condition]:
+        """The conditions that the network takes, by name."""
+        return {}
 
     def of_samples(self, rows: Tensor) -> "Model":
         """The model for a batch of the samples number `rows` (B,); itself unless it tells samples apart by number."""
@@ -132,17 +145,23 @@ class ScoreModel(Model):
         require(precond in get_args(Precond), "precond", precond, f"give one of {', '.join(get_args(Precond))}")
         require(sigma_data > 0, "sigma_data", sigma_data, "give a standard deviation > 0")
         self.net, self.precond, self.sigma_data, self._trained_with = net, precond, sigma_data, sde
+        self.event_shape = getattr(net, "event_shape", None)
 
     def under(self, sde: SDE) -> Self:
         """The same network under another path: it is asked at the level with the same signal-to-noise ratio."""
         other = copy.copy(self)
-        other.sde, other.evaluations = sde, 0
+        other.sde = sde
         return other
 
     @property
     def device(self) -> torch.device:
         parameter = next(self.net.parameters(), None)
         return torch.device("cpu") if parameter is None else parameter.device
+
+    @property
+    def conditions(self) -> Mapping[str, Condition]:
+        found = getattr(self.net, "condition", None)
+        return {found.kind: found} if isinstance(found, Condition) and found.kind is not None else {}
 
     def preconditioning(self, alpha: Coefficient, sigma: Coefficient, lam: Coefficient) -> Preconditioning:
         """The four coefficients at a level, as returned by `levels`."""
@@ -179,6 +198,5 @@ class ScoreModel(Model):
             # one number seen B times: a network may notice (stride 0) and embed it once
             level = torch.full((1,), c.c_noise, device=x.device, dtype=dtype).expand(x.shape[0])
         scaled = (x * expand(c.c_in, x)).to(dtype)
-        self.evaluations += x.shape[0]
         out: Tensor = self.net(scaled, level) if cond is None else self.net(scaled, level, cond)
         return out.to(x.dtype)

@@ -6,7 +6,7 @@ import torch
 from support import exact_flow, exact_model, gaussian, sde_named
 from torch import nn
 
-from scoresde import InputError, Sampler, ScoreModel
+from scoresde import InputError, Sampler, ScoreModel, count_evaluations
 from scoresde.noise import Noise
 from scoresde.sampling import AdaptiveExponential, AdaptiveRungeKutta, AdaptiveSDE, Langevin
 from scoresde.sampling.increments import Increments
@@ -49,9 +49,9 @@ def test_cost_follows_the_order(name):
     """Steps grow as tolerance^(-1/p): 3 for the pairs of order 3 (2), where the error of order 2 steers, 5 (4)."""
     model, evaluations = exact_model(sde_named("vp")), []
     for tol in (1e-5, 1e-8):
-        before = model.evaluations
-        arrive(RULES[name](tol), model, start())
-        evaluations.append(model.evaluations - before)
+        with count_evaluations() as spent:
+            arrive(RULES[name](tol), model, start())
+        evaluations.append(spent.samples)
     growth = np.log10(evaluations[1] / evaluations[0]) / 3
     assert growth == pytest.approx(1 / (5 if name == "dopri5" else 3), abs=0.06)
 
@@ -63,12 +63,12 @@ def test_a_hard_sample_costs_an_easy_one_nothing(name):
     x = start(4) * torch.tensor([[0.1], [1.0], [1.0], [30.0]], dtype=torch.float64)
     alone = []
     for k in range(4):
-        before = model.evaluations
-        arrive(solver, model, x[k : k + 1])
-        alone.append(model.evaluations - before)
-    before = model.evaluations
-    arrive(solver, model, x)
-    assert model.evaluations - before == sum(alone)
+        with count_evaluations() as spent:
+            arrive(solver, model, x[k : k + 1])
+        alone.append(spent.samples)
+    with count_evaluations() as together:
+        arrive(solver, model, x)
+    assert together.samples == sum(alone)
     assert max(alone) > min(alone)
 
 

@@ -12,11 +12,11 @@ PACKAGE = Path(__file__).parents[1] / "scoresde"
 FLOORS = (
     {"errors"},
     {"annotations", "described"},
-    {"build", "noise", "_shapes", "nets"},
+    {"build", "noise", "_shapes", "nets", "evaluations"},
     {"mixture", "sde"},
     {"precond", "dynamics"},
     {"model"},
-    {"analytic", "guidance"},
+    {"analytic", "control"},
     {"sampling", "loss", "doctor"},
     {"data"},
     {"results"},

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from scoresde import figures
 from scoresde.data.transform import Transform
+from scoresde.evaluations import evaluating
 from scoresde.model import Model
 from scoresde.noise import Noise
 from scoresde.runs import Run
@@ -81,12 +82,12 @@ def _has_film(transform: Transform) -> bool:
 
 def follow(sampler: Sampler, model: Model, event_shape: Sequence[int], n: int, seed: int) -> Moments:
     """The way of samples 0 ... n - 1; memory is bounded however many steps the solver takes."""
-    noise, sigma_data = Noise(seed), float(getattr(model, "sigma_data", 1.0))
+    noise, sigma_data = Noise(seed), model.sigma_data
     most = max(min(_MOST_MOMENTS, _MOST_VALUES // (n * math.prod(event_shape))), _STRIP)
     kept: list[tuple[float, Tensor]] = []
     stride, last = 1, (0.0, torch.empty(0))
-    model = model.eval().of_samples(torch.arange(n))
-    with torch.no_grad():
+    model = model.of_samples(torch.arange(n))
+    with evaluating(model), torch.no_grad():
         start = sampler.prior(model, event_shape, n, noise)
         for k, last in enumerate(sampler.path(model, start, noise)):
             if k % stride == 0:

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from scoresde import figures, runs
 from scoresde.cli.progress import draw
+from scoresde.control.guidance import conditioned
 from scoresde.data import Dataset, Transform
 from scoresde.errors import InputError
-from scoresde.guidance import conditioned
 from scoresde.loggers import Logger
 from scoresde.model import Model, ScoreModel
 from scoresde.results import Results, Row, Scorer

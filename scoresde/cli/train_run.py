@@ -22,9 +22,9 @@ from scoresde.cli.commands.train import TrainSettings
 from scoresde.cli.initial import Initial
 from scoresde.cli.jobs import overrides, sweeping, varied
 from scoresde.cli.resume import MEASURED, get, merge, put
+from scoresde.control.guidance import conditioned
 from scoresde.data import Dataset
 from scoresde.errors import InputError, require
-from scoresde.guidance import conditioned
 from scoresde.loggers import Logger, Loggers, MetricsFile
 from scoresde.loss import Loss
 from scoresde.model import Model, ScoreModel
@@ -208,7 +208,6 @@ def _model(
             f"model.net: {type(model.net).__name__} returned shape {tuple(out.shape)} for an input of shape "
             f"{tuple(x.shape)}; it must return the shape of its input"
         )
-    model.evaluations = 0
     if origin is not None and origin.weights is not None:
         model.load_state_dict(origin.weights)
     return model.train().to(device)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from scoresde.errors import InputError
+from scoresde.evaluations import count_evaluations
 from scoresde.model import Model, Prediction
 from scoresde.noise import Noise
 from scoresde.sampling import Corrector, Grid, Sampler, Solver, Tuned
@@ -18,22 +19,17 @@ from scoresde.sde import SDE
 _SAMPLES = 2
 
 
-class CountingModel(Model):
-    """Counts evaluations and costs nothing: the exact model of data that are all zero.
+class CheapModel(Model):
+    """Costs nothing: the exact model of data that are all zero.
 
     Args:
         sde: the path.
         event_shape: of a sample.
-        cost: evaluations that stand for one call.
     """
 
-    def __init__(self, sde: SDE, event_shape: tuple[int, ...], cost: int = 1) -> None:
+    def __init__(self, sde: SDE, event_shape: tuple[int, ...]) -> None:
         super().__init__(sde)
-        self.event_shape, self._cost = event_shape, cost
-
-    @property
-    def cost(self) -> int:
-        return self._cost
+        self.event_shape = event_shape
 
     @property
     def device(self) -> torch.device:
@@ -41,7 +37,6 @@ class CountingModel(Model):
 
     def forward(self, x: Tensor, t: float | Tensor, cond: Tensor | None = None) -> Prediction:
         alpha, sigma, _ = self.levels(t)
-        self.evaluations += self.cost * x.shape[0]
         # of data spread a little, since a score may not vanish where a rule divides by its length
         return Prediction(x, torch.full_like(x, 0.01), alpha, sigma, 0.0, 1.0)
 
@@ -82,12 +77,12 @@ def spent(
     contestant: Contestant, steps: int, sde: SDE, event_shape: tuple[int, ...], cost: int = 1
 ) -> tuple[float, bool]:
     """Evaluations per sample with so many steps, counted at the model, and whether noise was asked for."""
-    model, noise = CountingModel(sde, event_shape, cost), _Recording()
+    model, noise = CheapModel(sde, event_shape), _Recording()
     x = torch.ones((_SAMPLES, *event_shape)) * sde.prior_std
-    with torch.no_grad():
+    with torch.no_grad(), count_evaluations() as spent:
         for _ in contestant.sampler(steps).path(model, x, noise):  # type: ignore[arg-type]
             pass
-    return model.evaluations / _SAMPLES, noise.asked
+    return cost * spent.samples / _SAMPLES, noise.asked
 
 
 def fitting(contestant: Contestant, budget: int, sde: SDE, event_shape: tuple[int, ...], cost: int = 1) -> int:

@@ -19,6 +19,7 @@ from scoresde.comparison.plan import Plan
 from scoresde.comparison.problems import Problem
 from scoresde.comparison.reference import Accuracy, accuracy, endpoints
 from scoresde.errors import InputError
+from scoresde.evaluations import count_evaluations
 from scoresde.model import Model
 from scoresde.noise import Noise, chunks
 from scoresde.results import Measurement, Quantity, Results, Row, Scorer
@@ -179,12 +180,11 @@ class Race:
             row.steps = steps
             sampler = contestant.sampler() if steps is None else contestant.sampler(steps)
             self._warm_up(sampler, model)
-            before = model.evaluations
-            with peak_memory(model.device) as peak:
+            with peak_memory(model.device) as peak, count_evaluations() as spent:
                 for i in range(self.plan.seeds):
                     self._repeat(row, sampler, model, i)
             row.memory = peak.megabytes
-            row.nfe = (model.evaluations - before) / (self.plan.n * self.plan.seeds)
+            row.nfe = spent.samples / (self.plan.n * self.plan.seeds)
         except Exception as error:  # whatever a solver does, the others have their turn
             row.failed(error)
         self._tell(self._row_work(budget) - self._told)
@@ -225,13 +225,13 @@ class Race:
         start, model = self._start(model, len(rows), noise), model.of_samples(torch.tensor(rows))
         shared = SharedNoise(noise, model.sde, sampler.times(model))
         source: Any = noise if sampler.solver.adaptive else shared
-        done = model.evaluations
+        done = 0
         _synchronise(model)
         began = time.perf_counter()
-        with torch.no_grad():
+        with torch.no_grad(), count_evaluations() as spent:
             for _, x in sampler.path(model, start, source):  # noqa: B007 - the last one is the sample
-                self._tell(model.evaluations - done)
-                done = model.evaluations
+                self._tell(spent.samples - done)
+                done = spent.samples
         _synchronise(model)
         seconds = time.perf_counter() - began - shared.seconds
         if not bool(torch.isfinite(x).all()):

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from scoresde.analytic import ExactModel, FiniteData
+from scoresde.control.guidance import Label
 from scoresde.data import Dataset, Transform
 from scoresde.errors import InputError, require
-from scoresde.guidance import Label
 from scoresde.metrics import nearest_neighbours
 from scoresde.mixture import GaussianMixture
 from scoresde.model import Model

@@ -14,7 +14,7 @@ from scoresde.runs.config import read_config, section
 
 if TYPE_CHECKING:
     from scoresde.data import Dataset, Transform
-    from scoresde.guidance import Label
+    from scoresde.control.guidance import Label
     from scoresde.model import Model, ScoreModel
     from scoresde.sde import SDE
 
@@ -56,7 +56,7 @@ class Run:
         Raises:
             InputError: the network knows no classes, or not these; or it was never trained without one.
         """
-        from scoresde.guidance import condition_of, conditioned, labelled
+        from scoresde.control.guidance import condition_of, conditioned, labelled
         from scoresde.training.conditions import unchanged
 
         if label is not None or guidance != 1:

@@ -2,28 +2,25 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from scoresde.evaluations import watching_calls
 from scoresde.model import Model, Prediction
 
 
 @contextmanager
-def first_x0(model: Model) -> Iterator[list[Tensor]]:
-    """A list that gets x0_hat of the first evaluation of the model within."""
+def first_x0() -> Iterator[list[Tensor]]:
+    """A list that gets x0_hat of the first evaluation of a model within the block."""
     seen: list[Tensor] = []
 
-    def note(_module: Any, _arguments: Any, prediction: Prediction) -> None:
+    def note(prediction: Prediction) -> None:
         if not seen:
             seen.append(prediction.x0)  # now: a rule may write into its x afterwards
 
-    handle = model.register_forward_hook(note)
-    try:
+    with watching_calls(note):
         yield seen
-    finally:
-        handle.remove()
 
 
 def clean(model: Model, x: Tensor, t: float | Tensor, before: Tensor | None, times: Tensor) -> Tensor:

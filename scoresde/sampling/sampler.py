@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from scoresde.errors import InputError, require
+from scoresde.evaluations import count_evaluations, evaluating
 from scoresde.model import Model
 from scoresde.noise import Noise, chunks
 from scoresde.sampling.auto import Auto
@@ -93,7 +94,7 @@ class Sampler:
         if self.denoise and self.solver.extrapolates and self.corrector is None and len(times) > 1:
             for last in islice(way, len(times) - 2):
                 yield last
-            with first_x0(model) as seen:
+            with first_x0() as seen:
                 last = next(way)
             before = seen[0]
             yield last
@@ -134,19 +135,14 @@ class Sampler:
         dtype: torch.dtype,
         on_step: Callable[[int], None] | None,
     ) -> Samples:
-        n = len(rows)
-        training, before, began = model.training, model.evaluations, time.perf_counter()
-        model.eval()
-        try:
-            with torch.no_grad():
-                mine = model.of_samples(torch.tensor(rows))
-                start = self.prior(model, event_shape, n, noise, dtype)
-                for _, x in self.path(mine, start, noise):  # noqa: B007 - the last one is the sample
-                    if on_step is not None:
-                        on_step(n)
-        finally:
-            model.train(training)
-        nfe, seconds = (model.evaluations - before) / n, time.perf_counter() - began
+        n, began = len(rows), time.perf_counter()
+        with evaluating(model), torch.no_grad(), count_evaluations() as spent:
+            mine = model.of_samples(torch.tensor(rows))
+            start = self.prior(model, event_shape, n, noise, dtype)
+            for _, x in self.path(mine, start, noise):  # noqa: B007 - the last one is the sample
+                if on_step is not None:
+                    on_step(n)
+        nfe, seconds = spent.samples / n, time.perf_counter() - began
         if not torch.isfinite(x).all():
             bad = int((~torch.isfinite(x.flatten(1)).all(1)).sum())
             t, name = self._broken_at(mine, start, noise), type(self.solver).__name__
@@ -158,9 +154,9 @@ class Sampler:
 
     @torch.no_grad()
     def _broken_at(self, model: Model, start: Tensor, noise: Noise) -> float:
-        """The first time at which x is not finite: the way is gone once more, since looking at each step would wait."""
-        model.eval()
-        return next((t for t, x in self.path(model, start, noise) if not torch.isfinite(x).all()), math.nan)
+        """The first time at which x is not finite; integrates again, since checking each step would be slow."""
+        with evaluating(model):
+            return next((t for t, x in self.path(model, start, noise) if not torch.isfinite(x).all()), math.nan)
 
     def sample(
         self,

@@ -107,8 +107,8 @@ class SDE(ABC):
     @final
     def slopes(self, t: float | Tensor) -> tuple[Tensor, Tensor]:
         """The derivatives (alpha'(t), sigma'(t)), by automatic differentiation."""
-        with torch.enable_grad():
-            u = torch.as_tensor(t, dtype=torch.float64).detach().requires_grad_()
+        with torch.inference_mode(False), torch.enable_grad():
+            u = torch.as_tensor(t, dtype=torch.float64).detach().clone().requires_grad_()
             alpha, sigma = self.alpha(u).sum() + 0 * u.sum(), self.sigma(u).sum() + 0 * u.sum()
             return torch.autograd.grad(alpha, u)[0], torch.autograd.grad(sigma, u)[0]
 

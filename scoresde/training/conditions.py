@@ -5,10 +5,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from scoresde.control.guidance import condition_of
 from scoresde.data.augment import Augmentation
 from scoresde.data.dataset import Dataset
 from scoresde.errors import InputError, require
-from scoresde.guidance import condition_of
 from scoresde.model import Model
 from scoresde.nets.condition import Condition
 

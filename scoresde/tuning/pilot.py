@@ -39,7 +39,7 @@ def endpoint(model: Model, rule: ExponentialMultistep, times: Tensor, rows: Tens
     state, seen = None, list[Tensor]()
     for k, row in enumerate(rows):
         t, *rest = row.unbind()
-        with first_x0(model) if k == len(rows) - 1 else nullcontext(seen) as seen:
+        with first_x0() if k == len(rows) - 1 else nullcontext(seen) as seen:
             x, state = rule.step(model, x, [t.expand(len(x)).to(x.device), *rest], state, no_noise)
     return clean(model, x, times[-1].expand(len(x)).to(x.device), seen[0], times)
 

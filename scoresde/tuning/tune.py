@@ -6,13 +6,15 @@ found.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from scoresde.errors import InputError, require
+from scoresde.evaluations import count_evaluations, evaluating
 from scoresde.model import Model
 from scoresde.sampling.exponential import ExponentialMultistep
 from scoresde.sampling.grid import Grid, Karras, LambdaUniform, NoiseShareUniform
@@ -92,10 +94,7 @@ def tune(
     require(steps >= 3, "steps", steps, "give an integer >= 3; with fewer there is nothing to tune")
     require(n >= 16, "n", n, "give at least 16 starts")
     require(iterations >= 0, "iterations", iterations, "give an integer >= 0")
-    before_all, training = model.evaluations, model.training
-    frozen = [p for p in model.parameters() if p.requires_grad]
-    model.eval().requires_grad_(False)
-    try:
+    with evaluating(model), _frozen(model), count_evaluations() as spent:
         pilot = Pilot.of(model, event_shape, seed, 0, n, fine)
         judge = Pilot.of(model, event_shape, seed, n, max(n // 2, 16), fine)
         rule, name, times = _start(model, pilot, steps)
@@ -113,11 +112,18 @@ def tune(
                 rows = parameters.rows(tuned)
             found.append((judge.error(model, rule, tuned, rows), tuned, rows if with_weights else None))
         best = min(found, key=lambda f: f[0].mean)
-        used = model.evaluations - before_all
-        return Tuning(rule, best[1], best[2], first, best[0], name, used)
+        return Tuning(rule, best[1], best[2], first, best[0], name, spent.samples)
+
+
+@contextmanager
+def _frozen(model: Model) -> Iterator[None]:
+    """The parameters of the model ask for no gradient within the block."""
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    model.requires_grad_(False)
+    try:
+        yield
     finally:
-        model.train(training)
-        for p in frozen:
+        for p in parameters:
             p.requires_grad_()
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from scoresde.control.wrapper import Wrapper
 from scoresde.errors import InputError, require
 from scoresde.model import Model, Prediction
 from scoresde.nets.condition import Condition
@@ -15,7 +16,7 @@ from scoresde.nets.condition import Condition
 Label = int | list[int] | None  # a class, or several that samples have in turn
 
 
-class Conditioned(Model):
+class Conditioned(Wrapper):
     """A model that is told the same condition at every evaluation, with classifier-free guidance if asked for.
 
         eps = eps_null + scale (eps_cond - eps_null)
@@ -24,7 +25,7 @@ class Conditioned(Model):
     sample costs two evaluations, and they are counted so.
 
     Args:
-        model: what predicts, told `cond`; its evaluations are those of the wrapper.
+        model: what predicts, given `cond`.
         cond: n conditions, a tensor (n, ...) as the network takes it: classes (n,), vectors (n, size) or tokens
             (n, L, size); or one class, or a list of classes.
         scale: 1 for the condition as it is, more to follow it more closely, 0 for no condition.
@@ -37,7 +38,7 @@ class Conditioned(Model):
     """
 
     def __init__(self, model: Model, cond: Tensor | int | Sequence[int], scale: float = 1.0) -> None:
-        super().__init__(model.sde)
+        super().__init__(model)
         require(math.isfinite(scale) and scale >= 0, "scale", scale, "give a number >= 0; 1 turns guidance off")
         told = torch.as_tensor(cond)
         told = told[None] if told.ndim == 0 else told
@@ -47,29 +48,18 @@ class Conditioned(Model):
             network.check(told, len(told))
             trained = network.dropout > 0 or scale == 1
             require(trained, "scale", scale, "the network was trained with condition_dropout=0, so give 1")
-        self.model, self.scale, self.training = model, scale, model.training
-        self.sigma_data = float(getattr(model, "sigma_data", 1.0))
+        self.scale = scale
         self.cond: Tensor
         self.register_buffer("cond", told.to(model.device), persistent=False)
-
-    @property
-    def evaluations(self) -> int:
-        return self.model.evaluations
-
-    @evaluations.setter
-    def evaluations(self, count: int) -> None:
-        self.model.evaluations = count
 
     @property
     def cost(self) -> int:
         return self.model.cost * (1 if self.scale in (0, 1) else 2)
 
-    @property
-    def device(self) -> torch.device:
-        return self.model.device
-
     def of_samples(self, rows: Tensor) -> Conditioned:
-        return Conditioned(self.model, self.cond[rows.to(self.cond.device) % len(self.cond)], self.scale)
+        other = self.around(self.model.of_samples(rows))
+        other._buffers = {"cond": self.cond[rows.to(self.cond.device) % len(self.cond)]}
+        return other
 
     def forward(self, x: Tensor, t: float | Tensor, cond: Tensor | None = None) -> Prediction:
         if cond is not None:
@@ -84,9 +74,8 @@ class Conditioned(Model):
 
 
 def condition_of(model: Model) -> Condition | None:
-    """The part of the network of a model that takes in conditions; None where there is none."""
-    found = getattr(getattr(model, "net", None), "condition", None)
-    return found if isinstance(found, Condition) and found.kind is not None else None
+    """The condition that the network of a model takes; None where there is none."""
+    return next(iter(model.conditions.values()), None)
 
 
 def labelled(model: Model, label: Label, guidance: float) -> Conditioned:

@@ -1,0 +1,57 @@
+"""The base class of all wrappers of a model."""
+
+import copy
+from collections.abc import Mapping
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from scoresde.model import Model
+from scoresde.nets.condition import Condition
+
+_FORWARDED = ("sde", "sigma_data", "event_shape")
+
+
+class Wrapper(Model):
+    """A model around another one; a subclass writes `forward` and calls `self.model` in it.
+
+    The SDE, the device, the cost, the conditions and the event shape are those of the inner model. Evaluations are
+    counted where they happen, see `scoresde.count_evaluations`. A wrapper may be wrapped again, copied and pickled.
+
+        class Clipped(Wrapper):
+            def forward(self, x, t, cond=None):
+                ...self.model(x, t, cond)...
+
+    Args:
+        model: the inner model.
+    """
+
+    def __init__(self, model: Model) -> None:
+        nn.Module.__init__(self)
+        self.model, self.training = model, model.training
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._modules["model"], name) if name in _FORWARDED else super().__getattr__(name)
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.device
+
+    @property
+    def cost(self) -> int:
+        return self.model.cost
+
+    @property
+    def conditions(self) -> Mapping[str, Condition]:
+        return self.model.conditions
+
+    def of_samples(self, rows: Tensor) -> Model:
+        inner = self.model.of_samples(rows)
+        return self if inner is self.model else self.around(inner)
+
+    def around(self, model: Model) -> Self:
+        """This wrapper around another model; it shares everything else."""
+        other = copy.copy(self)
+        other._modules = {**self._modules, "model": model}
+        return other
