@@ -6,7 +6,7 @@ import functools
 import importlib
 import inspect
 import math
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any, Self
 
@@ -29,10 +29,12 @@ class Described:
         return self
 
 
-@functools.cache
-def signature(cls: Hashable) -> inspect.Signature:
-    """The parameters of the constructor."""
-    return inspect.signature(cls)  # type: ignore[arg-type]
+def signature(cls: Any) -> inspect.Signature:
+    """The parameters of the constructor of a class."""
+    return _signature(cls)
+
+
+_signature = functools.cache(inspect.signature)
 
 
 def describe(obj: Any, path: str = "") -> Any:
