@@ -1,9 +1,14 @@
 """The pages of the site: their Python runs as it stands, their commands compose, their tables are those of conf/."""
 
+import os
 import re
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -29,6 +34,11 @@ def test_table_lists_no_option_that_does_not_exist(group):
     assert set(re.findall(r"`(\w+)`", row)[1:]) <= known
 
 
+def test_every_command_is_listed():
+    names = [p.stem for p in (ROOT / "conf").glob("*.yaml")]
+    assert sorted(re.findall(r"^\| `scoresde (\w+)` \|", OPTIONS, re.MULTILINE)) == sorted(names)
+
+
 def commands(page: Path) -> list[tuple[str, str]]:
     """(command, overrides) of each scoresde command in the code blocks of a page."""
     blocks = re.findall(r"```(?:console)?\n(.*?)```", text(page), re.DOTALL)
@@ -50,3 +60,41 @@ def test_every_command_composes(page):
                 key, value = word.lstrip("+").split("=", 1)
                 if "." in key:  # what the command sets is what the program gets
                     assert OmegaConf.select(config, key) == OmegaConf.from_dotlist([f"value={value}"]).value
+
+
+SCRIPTS = [
+    p for p in PAGES if ("```python" in text(p) and p.parent.name == "howto") or p.stem in ("quickstart", "extending")
+]
+
+
+@pytest.mark.filterwarnings("default")  # a newcomer's interpreter does not turn warnings into errors
+@pytest.mark.parametrize("page", SCRIPTS, ids=lambda p: p.stem)
+def test_python_of_a_page_runs(page, tmp_path, monkeypatch):
+    """All Python blocks of a page, in order, as one script; a block that begins with # NAME.py is also that file."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    default, names = torch.get_default_dtype(), {"__name__": "page"}
+    for number, block in enumerate(re.findall(r"```python\n(.*?)```", text(page), re.DOTALL)):
+        if file := re.match(r"# (\w+\.py)\n", block):
+            (tmp_path / file[1]).write_text(block, encoding="utf-8")
+        exec(compile(block, f"{page.name}, Python block {number + 1}", "exec"), names)
+    assert torch.get_default_dtype() == default
+
+
+def runnable(page: Path) -> list[tuple[str, str]]:
+    """(command, further settings) of the commands below a comment <!-- run with: key=value ... -->."""
+    found = re.findall(r"<!-- run with: ?([^\n]*?)-->\n```\n(.*?)```", text(page), re.DOTALL)
+    return [(line, extra) for extra, block in found for line in block.splitlines() if line.startswith("scoresde ")]
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if runnable(p)], ids=lambda p: p.stem)
+def test_commands_of_a_page_run(page, tmp_path):
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])}
+    for file, block in re.findall(r"```python\n# (\w+\.py)\n(.*?)```", text(page), re.DOTALL):
+        (tmp_path / file).write_text(block, encoding="utf-8")
+    for line, extra in runnable(page):
+        made = {path.name.startswith("sweep"): str(path.relative_to(tmp_path)) for path in tmp_path.glob("runs/*")}
+        line = line.replace("runs/RUN", made.get(False, "")).replace("runs/SWEEP", made.get(True, ""))
+        words = [*shlex.split(line, comments=True)[1:], *extra.split()]
+        done = subprocess.run([sys.executable, "-m", "scoresde", *words], cwd=tmp_path, env=env, capture_output=True)
+        assert done.returncode == 0, done.stderr.decode()
