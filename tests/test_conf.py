@@ -16,9 +16,10 @@ from support import write_mnist
 from scoresde import InputError
 from scoresde.build import RUNTIME, TARGET, check, resolve
 from scoresde.cli.arguments import flags_first
-from scoresde.cli.command import all_commands, config_folder
+from scoresde.cli.command import all_commands
 from scoresde.cli.commands.sample import without_path
 from scoresde.cli.main import main
+from scoresde.named import config_folder
 
 CONF = Path(__file__).parents[1] / "conf"
 FILES = sorted(p.relative_to(CONF).with_suffix("").as_posix() for p in CONF.rglob("*.yaml"))

@@ -13,7 +13,7 @@ FLOORS = (
     {"errors"},
     {"annotations", "described"},
     {"build", "noise", "_shapes", "nets", "evaluations"},
-    {"mixture", "sde"},
+    {"named", "mixture", "sde"},
     {"precond", "dynamics"},
     {"model"},
     {"analytic", "control"},

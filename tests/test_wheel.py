@@ -17,7 +17,7 @@ def test_wheel_trains_with_its_own_configs(tmp_path):
     install = [sys.executable, "-m", "pip", "install", "--no-deps", "--no-index", "--target", str(site), str(wheel)]
     subprocess.run(install, check=True, capture_output=True)
     environment = {**os.environ, "PYTHONPATH": str(site)}  # before the editable install of this environment
-    where = "import scoresde, scoresde.cli.main as m; print(scoresde.__file__); print(m.config_folder())"
+    where = "import scoresde, scoresde.named as m; print(scoresde.__file__); print(m.config_folder())"
     found = subprocess.run([sys.executable, "-c", where], env=environment, cwd=work, capture_output=True, text=True)
     assert found.stdout.splitlines() == [f"{site}/scoresde/__init__.py", f"{site}/scoresde/conf"], found.stderr
     command = [sys.executable, "-m", "scoresde", "train", "debug=tiny", "logger=none", "run=run"]

@@ -9,13 +9,12 @@ import re
 import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import scoresde
 from scoresde.build import did_you_mean
 from scoresde.cli.settings import Settings
 from scoresde.errors import InputError
+from scoresde.named import config_folder, options
 
 _FLAGS = """\
 flags:
@@ -84,17 +83,6 @@ class Command:
 
     def _named_in_lists(self) -> set[str]:
         return {"solver"} if "solvers" in self.keys else set()
-
-
-def config_folder() -> Path:
-    """Where the YAML files are: inside an installed package, else at the top of the repository."""
-    package = Path(scoresde.__file__).resolve().parent
-    return package / "conf" if (package / "conf").is_dir() else package.parent / "conf"
-
-
-def options(group: str) -> list[str]:
-    """The names of the YAML files of a group."""
-    return sorted(p.stem for p in (config_folder() / group).glob("*.yaml"))
 
 
 def names() -> list[str]:

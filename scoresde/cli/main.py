@@ -20,9 +20,10 @@ from typing import Any
 
 import scoresde
 from scoresde.cli.arguments import check_flags, flags_first
-from scoresde.cli.command import Command, command, config_folder, overview
+from scoresde.cli.command import Command, command, overview
 from scoresde.cli.failures import VARIABLE, TaskFailed
 from scoresde.errors import InputError
+from scoresde.named import config_folder
 from scoresde.runs import timestamp
 
 # Hydra writes nothing of its own and stays in the working directory

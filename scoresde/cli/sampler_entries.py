@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import OmegaConf
 
+from scoresde import named
 from scoresde.build import build, did_you_mean
 from scoresde.comparison import Contestant
 from scoresde.errors import InputError
@@ -115,15 +114,6 @@ def _sde(cfg: Any, where: str, largest: Any, allow: Sequence[str]) -> SDE:
 
 
 def option(group: str, name: Any, key: str) -> dict[str, Any]:
-    """The YAML file of an option of a group, in any folder that Hydra searches; `key` is where it was named.
-
-    Raises:
-        InputError: there is none; names the nearest.
-    """
-    folders = [Path(source.path) / group for source in HydraConfig.get().runtime.config_sources if source.path]
-    files = {p.stem: p for folder in reversed(folders) if folder.is_dir() for p in sorted(folder.glob("*.yaml"))}
-    if name not in files:
-        near = did_you_mean(str(name), files)
-        raise InputError(f"{key}: there is no {group} {name}{near} (options: {', '.join(sorted(files))})")
-    found = OmegaConf.to_container(OmegaConf.load(files[name]), resolve=True)
-    return copy.deepcopy(found) if isinstance(found, dict) else {}  # type: ignore[arg-type]
+    """The YAML file of an option of a group, in any folder that Hydra searches; `key` is where it was named."""
+    found = [Path(source.path) for source in HydraConfig.get().runtime.config_sources if source.path]
+    return named.option(group, str(name), key, reversed(found))

@@ -13,8 +13,8 @@ from scoresde.errors import InputError
 from scoresde.runs.config import read_config, section
 
 if TYPE_CHECKING:
-    from scoresde.data import Dataset, Transform
     from scoresde.control.guidance import Label
+    from scoresde.data import Dataset, Transform
     from scoresde.model import Model, ScoreModel
     from scoresde.sde import SDE
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 # the dotted name of a class or a package, as stored, and what it is called today
-RENAMED: dict[str, str] = {}
+RENAMED: dict[str, str] = {"scoresde.compare": "scoresde.comparison"}
 
 # for a class, by today's name: an argument as stored, and what it is called today; None where it is gone
 ARGUMENTS: dict[str, dict[str, str | None]] = {}

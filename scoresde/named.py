@@ -1,0 +1,59 @@
+"""Objects by the name of their YAML file: `named("sde", "vp", beta_max=15)`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from scoresde.build import build
+from scoresde.errors import InputError, did_you_mean
+
+
+def config_folder() -> Path:
+    """Where the YAML files are: inside an installed package, else at the top of the repository."""
+    package = Path(__file__).resolve().parent
+    return package / "conf" if (package / "conf").is_dir() else package.parent / "conf"
+
+
+def options(group: str, folders: Iterable[Path] = ()) -> dict[str, Path]:
+    """The YAML files of a group by their names; those in `folders` come before those of the package."""
+    places = [config_folder(), *folders]
+    return {file.stem: file for place in places for file in sorted((place / group).glob("*.yaml"))}
+
+
+def option(group: str, name: str, key: str = "", folders: Iterable[Path] = ()) -> dict[str, Any]:
+    """The content of the YAML file of an option.
+
+    Args:
+        group: such as solver.
+        name: such as heun.
+        key: where the name was given, for messages; empty takes the group.
+        folders: where else to look.
+
+    Raises:
+        InputError: there is no such option; names the nearest.
+    """
+    import yaml
+
+    files = options(group, folders)
+    if name not in files:
+        near = did_you_mean(name, files)
+        raise InputError(f"{key or group}: there is no {group} {name}{near} (options: {', '.join(sorted(files))})")
+    content: dict[str, Any] = yaml.safe_load(files[name].read_text(encoding="utf-8")) or {}
+    return content
+
+
+def named(group: str, name: str, /, *, runtime: dict[str, Any] | None = None, **changes: Any) -> Any:
+    """The object that an option describes, with some of its arguments changed.
+
+    Args:
+        group: such as solver.
+        name: such as heun.
+        runtime: objects for constructor parameters that no configuration holds, see `scoresde.build.build`.
+        changes: arguments of the constructor.
+
+    Raises:
+        InputError: an unknown name or argument, or a value out of range.
+    """
+    return build({**option(group, name), **changes}, group, **(runtime or {}))
