@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from scipy.integrate import solve_ivp
 from support import SDES, OrnsteinUhlenbeck, sde_named
 
+import scoresde
 from scoresde import EDMSDE, SDE, VESDE, VPSDE, CosineSDE, InputError, RectifiedSDE, SubVPSDE
 
 
@@ -58,6 +59,17 @@ def test_time_of_lam_is_the_inverse(name, u):
     assert float(sde.t_of_lam(sde.lam(t))) == pytest.approx(t, rel=1e-7)
     # the general inverse by bisection agrees with the closed form
     assert float(SDE.t_of_lam(sde, sde.lam(t))) == pytest.approx(t, rel=1e-7)
+
+
+@pytest.mark.parametrize("name", SDES)
+def test_the_repr_constructs_the_same_path(name):
+    sde = sde_named(name)
+    again = eval(repr(sde), {cls: getattr(scoresde, cls) for cls in scoresde.__all__})
+    t = torch.linspace(sde.t_min, sde.T, 9, dtype=torch.float64)
+    assert type(again) is type(sde)
+    assert again.__dict__.keys() == sde.__dict__.keys()
+    assert torch.equal(again.lam(t), sde.lam(t))
+    assert (again.T, again.t_min, again.t_train) == (sde.T, sde.t_min, sde.t_train)
 
 
 @pytest.mark.parametrize("cls", [VPSDE, SubVPSDE])

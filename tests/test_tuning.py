@@ -133,6 +133,17 @@ def kept(folder, model, steps, **changes):
     file_for(folder, steps).write_text(TunedRule(**values).text())
 
 
+@pytest.mark.parametrize("name", ["vp", "edm", "path"])
+def test_grids_name_their_sde_as_earlier_versions_did(name, tmp_path):
+    model = exact_model(sde_named(name))
+    for text in (repr(model.sde), model.sde.attributes_text()):
+        kept(tmp_path, model, 7, sde=text)
+        assert len(TunedGrid(tmp_path)(model.sde, 7)) == 7
+    kept(tmp_path, model, 7, sde="VPSDE(beta_min=0.2)")
+    with pytest.raises(InputError, match="tune again"):
+        TunedGrid(tmp_path)(model.sde, 7)
+
+
 def test_what_is_kept_is_what_is_used(tmp_path):
     model = exact_model(sde_named("vp"))
     kept(tmp_path, model, 7)

@@ -1,4 +1,4 @@
-"""The path of networks that were trained at N numbered noise levels, as DDPM's were."""
+"""The path of networks that were trained at N numbered noise levels, such as DDPM's."""
 
 import math
 from typing import Literal
@@ -24,13 +24,16 @@ class DiscreteVPSDE(PathSDE):
         cosine          1 - a(k + 1) / a(k), at most 0.999,  a(k) = cos^2((pi/2) (k/N + 0.008) / 1.008)
 
     Between the levels lam = log(alpha / sigma) is a monotone cubic of t through those next to it (Fritsch and Carlson
-    1980), so that any solver can go to any time. The continuous `VPSDE` is not the same: lam differs by up to 0.7 at
+    1980), so that solvers may use any time. The continuous `VPSDE` is not the same: lam differs by up to 0.7 at
     equal t. The prior is N(0, I).
 
     Args:
-        schedule, first, last: see above; `cosine` uses neither first nor last.
+        schedule: see above; `cosine` ignores `first` and `last`.
         levels: N.
-        t_min, t_train: see `SDE`; level 0 is at t = 0, so these are as good as that.
+        first: see above.
+        last: see above.
+        t_min: see `SDE`; level 0 is at t = 0, so any tiny value will do.
+        t_train: see `SDE`.
 
     Raises:
         InputError: fewer than 3 levels, or rates that are not 0 < first <= last < 1.
@@ -44,6 +47,7 @@ class DiscreteVPSDE(PathSDE):
         levels: int = 1000,
         first: float = 1e-4,
         last: float = 0.02,
+        *,
         t_min: float = 1e-8,
         t_train: float = 1e-8,
     ) -> None:
@@ -56,7 +60,7 @@ class DiscreteVPSDE(PathSDE):
 
         self._cubics = torch.from_numpy(PchipInterpolator(np.arange(levels), lams).c.T.copy())  # highest power first
         self._last = levels - 1
-        super().__init__(self._alpha_at, self._sigma_at, 1.0, t_min, t_train)
+        super().__init__(self._alpha_at, self._sigma_at, T=1.0, t_min=t_min, t_train=t_train)
         del self.alpha_of_t, self.sigma_of_t  # which are the schedule's
         self.schedule, self.levels, self.first, self.last = schedule, levels, first, last
 

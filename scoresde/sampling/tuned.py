@@ -71,7 +71,7 @@ def read(run: Path | None, points: int, sde: SDE) -> TunedRule:
         found = TunedRule(**json.loads(file.read_text(encoding="utf-8")))
     except (ValueError, TypeError) as error:
         raise InputError(f"run: {file} is damaged ({error}); tune again") from None
-    if found.sde != repr(sde):
+    if found.sde not in (repr(sde), sde.attributes_text()):
         raise InputError(f"sde: {file} was tuned for {found.sde}, not for {sde!r}; tune again")
     return found
 

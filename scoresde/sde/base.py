@@ -1,4 +1,4 @@
-"""What every SDE is: two functions of time, alpha and sigma, and all that follows from them."""
+"""The base class of all SDEs: two functions of time, alpha and sigma, and everything derived from them."""
 
 import functools
 import math
@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, final
 import torch
 from torch import Tensor
 
+from scoresde._repr import Rebuildable
 from scoresde._shapes import expand
 from scoresde.errors import require
 
@@ -29,7 +30,7 @@ def half_log_snr(alpha: Tensor, sigma: Tensor) -> Tensor:
 def _in_float64(method: Callable[[Any, Tensor], Tensor]) -> Callable[[Any, float | Tensor], Tensor]:
     """Let a coefficient function take floats and tensors of any dtype and always compute in float64.
 
-    In float32 1 - exp(-B) loses several percent near t = 0; here no user of an SDE can lose it by accident.
+    In float32 1 - exp(-B) loses several percent near t = 0; callers cannot lose it by accident.
     """
 
     @functools.wraps(method)
@@ -39,7 +40,7 @@ def _in_float64(method: Callable[[Any, Tensor], Tensor]) -> Callable[[Any, float
     return wrapped
 
 
-class SDE(ABC):
+class SDE(Rebuildable, ABC):
     """A linear diffusion dx = f(t) x dt + g(t) dw, given by its path x_t = alpha(t) x_0 + sigma(t) eps.
 
     A subclass writes `alpha` and `sigma` with torch operations on a float64 tensor, and sets the three times below.
@@ -51,8 +52,8 @@ class SDE(ABC):
 
     Args:
         T: the time at which only the prior N(0, prior_std^2 I) is left.
-        t_min: the time at which samplers stop; what is left of the noise there is removed by one denoising step.
-        t_train: the smallest time that training visits.
+        t_min: the time at which samplers stop; one denoising step removes the noise that is left.
+        t_train: the smallest time used in training.
     """
 
     def __init__(self, T: float, t_min: float, t_train: float) -> None:
@@ -83,7 +84,7 @@ class SDE(ABC):
 
     @final
     def lam(self, t: float | Tensor) -> Tensor:
-        """Half of the log signal-to-noise ratio, lam(t) = log(alpha / sigma); it falls from data to noise."""
+        """Half of the log signal-to-noise ratio, lam(t) = log(alpha / sigma); it decreases from data to noise."""
         t = torch.as_tensor(t, dtype=torch.float64)
         return half_log_snr(self.alpha(t), self.sigma(t))
 
@@ -98,7 +99,7 @@ class SDE(ABC):
         return self._with_slope((low + high) / 2, lam)
 
     def _with_slope(self, t: Tensor, lam: Tensor) -> Tensor:
-        """Times found by iteration carry no gradient: give them that of the inverse function, dt = dlam / lam'(t)."""
+        """Times found by iteration carry no gradient: add that of the inverse function, dt = dlam / lam'(t)."""
         if not (torch.is_grad_enabled() and lam.requires_grad):
             return t
         dalpha, dsigma = self.slopes(t)
@@ -131,14 +132,14 @@ class SDE(ABC):
 
     @final
     def at(self, t: float) -> Level:
-        """The level at one time as floats; remembered, since every sample of a batch and every run asks again."""
+        """The level at one time as floats; cached, since every sample of a batch needs it again."""
         level = self._levels.get(t)
         return self.remember(torch.tensor([t], dtype=torch.float64))[0] if level is None else level
 
     @final
     def remember(self, times: Tensor) -> list[Level]:
-        """Compute the levels of all times (N,) of a grid at once, and keep them for `at`."""
-        if len(self._levels) > 10_000:  # an adaptive solver asks for ever new times
+        """Compute the levels of all times (N,) of a grid at once, and cache them for `at`."""
+        if len(self._levels) > 10_000:  # an adaptive solver always asks for new times
             self._levels.clear()
         times = times.detach()
         alpha, sigma = self.alpha(times), self.sigma(times)
@@ -153,5 +154,13 @@ class SDE(ABC):
         return expand(self.alpha(t), x0) * x0 + expand(self.sigma(t), x0) * eps
 
     def __repr__(self) -> str:
+        try:
+            return super().__repr__()
+        except AttributeError:  # a class that does not keep its arguments
+            return self.attributes_text()
+
+    @final
+    def attributes_text(self) -> str:
+        """The repr of earlier versions, by which tuned grids name their SDE."""
         values = ", ".join(f"{k}={v}" for k, v in self.__dict__.items() if not k.startswith("_"))
         return f"{type(self).__name__}({values})"

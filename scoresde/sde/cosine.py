@@ -26,13 +26,14 @@ class CosineSDE(SDE):
     Args:
         offset: keeps the noise of the first levels from being too small; 0 for the plain cosine.
         T: where time ends, below 1.
-        t_min, t_train: see `SDE`.
+        t_min: see `SDE`.
+        t_train: see `SDE`.
 
     Raises:
         InputError: if T is not below 1, or the offset is negative.
     """
 
-    def __init__(self, offset: float = 0.008, T: float = 0.996, t_min: float = 1e-3, t_train: float = 1e-5) -> None:
+    def __init__(self, offset: float = 0.008, *, T: float = 0.996, t_min: float = 1e-3, t_train: float = 1e-5) -> None:
         super().__init__(T, t_min, t_train)
         require(math.isfinite(offset) and offset >= 0, "offset", offset, "give a time >= 0, such as 0.008")
         require(T < 1, "T", T, "give a time below 1, such as 0.996: at 1 nothing is left of the data and g is infinite")

@@ -1,4 +1,4 @@
-"""Paths that leave the data as it is and add ever more noise: VE and the one of EDM."""
+"""Variance-exploding paths, which add noise to unscaled data: VE and EDM's."""
 
 import math
 
@@ -11,12 +11,8 @@ from scoresde.sde.base import SDE
 
 def _check_sigmas(sigma_min: float, sigma_max: float) -> None:
     require(sigma_min > 0, "sigma_min", sigma_min, "give a standard deviation > 0")
-    require(
-        math.isfinite(sigma_max) and sigma_max > sigma_min,
-        "sigma_max",
-        sigma_max,
-        f"give a value > sigma_min = {sigma_min}",
-    )
+    wanted = f"give a value > sigma_min = {sigma_min}"
+    require(math.isfinite(sigma_max) and sigma_max > sigma_min, "sigma_max", sigma_max, wanted)
 
 
 class VESDE(SDE):
@@ -29,15 +25,18 @@ class VESDE(SDE):
     sigma(0) = sigma_min, in loss and sampler alike. The prior is N(0, sigma_max^2 I).
 
     Args:
-        sigma_min, sigma_max: smallest and largest noise in units of the data; sigma_max should be about the largest
-            distance between two data points.
-        T, t_min, t_train: see `SDE`.
+        sigma_min: smallest noise in units of the data.
+        sigma_max: largest noise; about the largest distance between two data points.
+        T: see `SDE`.
+        t_min: see `SDE`.
+        t_train: see `SDE`.
     """
 
     def __init__(
         self,
         sigma_min: float = 0.01,
         sigma_max: float = 50.0,
+        *,
         T: float = 1.0,
         t_min: float = 1e-5,
         t_train: float = 1e-5,
@@ -63,7 +62,8 @@ class EDMSDE(SDE):
     N(0, sigma_max^2 I).
 
     Args:
-        sigma_min, sigma_max: smallest and largest noise in units of the data.
+        sigma_min: smallest noise in units of the data.
+        sigma_max: largest noise.
     """
 
     def __init__(self, sigma_min: float = 0.002, sigma_max: float = 80.0) -> None:

@@ -1,4 +1,4 @@
-"""Paths of a rate beta(t) that rises linearly: VP and sub-VP."""
+"""Paths with a linearly increasing rate beta(t): VP and sub-VP."""
 
 import math
 
@@ -10,24 +10,21 @@ from scoresde.sde.base import SDE
 
 
 class _LinearBeta(SDE):
-    """beta(t) rises linearly from beta_min to beta_max over [0, T]; B(t) is its integral in units of T = 1."""
+    """beta(t) increases linearly from beta_min to beta_max over [0, T]; B(t) is its integral in units of T = 1."""
 
     def __init__(
         self,
         beta_min: float = 0.1,
         beta_max: float = 20.0,
+        *,
         T: float = 1.0,
         t_min: float = 1e-3,
         t_train: float = 1e-5,
     ) -> None:
         super().__init__(T, t_min, t_train)
         require(beta_min > 0, "beta_min", beta_min, "give a rate > 0")
-        require(
-            math.isfinite(beta_max) and beta_max > beta_min,
-            "beta_max",
-            beta_max,
-            f"give a rate > beta_min = {beta_min}",
-        )
+        wanted = f"give a rate > beta_min = {beta_min}"
+        require(math.isfinite(beta_max) and beta_max > beta_min, "beta_max", beta_max, wanted)
         self.beta_min, self.beta_max = beta_min, beta_max
 
     @property
@@ -56,8 +53,11 @@ class VPSDE(_LinearBeta):
     Song et al. 2021 (arXiv 2011.13456), eq. 11 and 32-33; the continuous limit of DDPM. The prior is N(0, I).
 
     Args:
-        beta_min, beta_max: the rates at t = 0 and t = T, in units of 1/T.
-        T, t_min, t_train: see `SDE`.
+        beta_min: the rate at t = 0, in units of 1/T.
+        beta_max: the rate at t = T.
+        T: see `SDE`.
+        t_min: see `SDE`.
+        t_train: see `SDE`.
     """
 
     def sigma(self, t: Tensor) -> Tensor:
@@ -72,7 +72,14 @@ class SubVPSDE(_LinearBeta):
 
         alpha = exp(-B/2),  sigma = 1 - exp(-B) (the standard deviation itself),  g^2 = beta (1 - exp(-2B))
 
-    Song et al. 2021 (arXiv 2011.13456), eq. 12 and 35. The prior is N(0, I). Arguments as for `VPSDE`.
+    Song et al. 2021 (arXiv 2011.13456), eq. 12 and 35. The prior is N(0, I).
+
+    Args:
+        beta_min: see `VPSDE`.
+        beta_max: see `VPSDE`.
+        T: see `SDE`.
+        t_min: see `SDE`.
+        t_train: see `SDE`.
     """
 
     def sigma(self, t: Tensor) -> Tensor:

@@ -18,7 +18,8 @@ class RectifiedSDE(SDE):
 
     Args:
         T: where time ends, below 1.
-        t_min, t_train: see `SDE`.
+        t_min: see `SDE`.
+        t_train: see `SDE`.
 
     Raises:
         InputError: if T is not below 1.

@@ -1,4 +1,4 @@
-"""Paths of the user's own: from alpha(t) and sigma(t), or from drift f(t) and diffusion g(t)."""
+"""Custom paths: from alpha(t) and sigma(t), or from drift f(t) and diffusion g(t)."""
 
 from abc import abstractmethod
 from collections.abc import Callable
@@ -26,7 +26,7 @@ def _function(given: Function, name: str) -> Callable[[Tensor], Tensor]:
 
 
 class _UserSDE(SDE):
-    """Checks the path over all times that are visited, and inverts lam by a table and Newton's rule."""
+    """Checks the path at all times in use, and inverts lam by a table and Newton's method."""
 
     _times: Tensor
     _lams: Tensor
@@ -34,13 +34,13 @@ class _UserSDE(SDE):
     @property
     @abstractmethod
     def _names(self) -> tuple[str, str]:
-        """The arguments that decide alpha and sigma."""
+        """The arguments that determine alpha and sigma."""
 
     def _settle(self) -> None:
         """Make the table of lam, to be called at the end of a constructor.
 
         Raises:
-            InputError: alpha or sigma is not finite and positive, or lam does not fall all the way; says where.
+            InputError: alpha or sigma is not finite and positive, or lam does not decrease; says where.
         """
         u = torch.linspace(0, 1, 601, dtype=torch.float64)
         first, span = self.t_train, self.T - self.t_train
@@ -74,7 +74,7 @@ class _UserSDE(SDE):
         i = torch.searchsorted(-lams, (-lam).contiguous()).clamp(1, len(lams) - 1)
         low, high = times[i - 1], times[i]
         t = low + (high - low) * (lams[i - 1] - lam) / (lams[i - 1] - lams[i])
-        for _ in range(3):  # Newton's rule from so near doubles the digits each time; the bracket keeps it honest
+        for _ in range(3):  # each step of Newton's method doubles the digits; the bracket keeps it safe
             alpha, sigma = self.alpha(t), self.sigma(t)
             dalpha, dsigma = self.slopes(t)
             excess = torch.log(alpha) - torch.log(sigma) - lam
@@ -85,7 +85,7 @@ class _UserSDE(SDE):
 
 
 class PathSDE(_UserSDE):
-    """The path x_t = alpha(t) x_0 + sigma(t) eps with two functions of your own.
+    """The path x_t = alpha(t) x_0 + sigma(t) eps with two custom functions.
 
     From Python these are callables of a float64 tensor, made of torch operations so that they can be differentiated;
     from a configuration they are expressions, see `scoresde.sde.expression`. The default is the rectified path. The
@@ -94,17 +94,20 @@ class PathSDE(_UserSDE):
     Args:
         alpha_of_t: scale of the data at t.
         sigma_of_t: standard deviation of the noise at t.
-        T, t_min, t_train: see `SDE`.
+        T: see `SDE`.
+        t_min: see `SDE`.
+        t_train: see `SDE`.
 
     Raises:
         InputError: an expression cannot be read, or from t_train to T alpha or sigma is not finite and positive or
-            alpha / sigma does not fall.
+            alpha / sigma does not decrease.
     """
 
     def __init__(
         self,
         alpha_of_t: Function = "1 - t",
         sigma_of_t: Function = "t",
+        *,
         T: float = 0.999,
         t_min: float = 1e-3,
         t_train: float = 1e-5,
@@ -132,20 +135,22 @@ _MOST_PANELS = 2000
 
 
 class DriftSDE(_UserSDE):
-    """The diffusion dx = f(t) x dt + g(t) dw with a drift and a diffusion coefficient of your own.
+    """The diffusion dx = f(t) x dt + g(t) dw with a custom drift and diffusion coefficient.
 
         alpha(t) = exp(int_0^t f),   sigma^2(t) = int_0^t g^2(s) exp(2 int_s^t f) ds,   alpha(0) = 1,  sigma(0) = 0
 
-    The integrals are taken panel by panel with Gauss-Legendre rules, on panels that are halved until halving them
-    again changes nothing. All terms are positive, so sigma keeps its relative precision down to t = 0.
+    The integrals use Gauss-Legendre rules on panels that are halved until halving them again changes nothing. All
+    terms are positive, so sigma keeps its relative precision down to t = 0.
 
     From Python f and g are callables of a float64 tensor (they need not be differentiable); from a configuration they
     are expressions, see `scoresde.sde.expression`. The default is that of `VPSDE`. The prior is N(0, sigma(T)^2 I).
 
     Args:
-        drift: f(t), the rate at which x grows; negative where it decays.
+        drift: f(t), the rate of growth of x; negative for decay.
         diffusion: g(t), in units of x per square root of time.
-        T, t_min, t_train: see `SDE`.
+        T: see `SDE`.
+        t_min: see `SDE`.
+        t_train: see `SDE`.
 
     Raises:
         InputError: an expression cannot be read, f or g is not finite or not integrable within [0, T], or g is zero.
@@ -155,6 +160,7 @@ class DriftSDE(_UserSDE):
         self,
         drift: Function = "-0.5*(0.1 + 19.9*t)",
         diffusion: Function = "sqrt(0.1 + 19.9*t)",
+        *,
         T: float = 1.0,
         t_min: float = 1e-3,
         t_train: float = 1e-5,
@@ -184,7 +190,7 @@ class DriftSDE(_UserSDE):
         sigma = torch.sqrt(variance * torch.exp(2 * growth) + added)
         if not t.requires_grad:
             return sigma
-        # what the equation says of the derivative, and not that of the quadrature
+        # the derivative from the equation, not that of the quadrature
         return sigma + (self._g(now) ** 2 / (2 * sigma) + self._f(now) * sigma) * (t - now)
 
     def _before(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -214,7 +220,7 @@ class DriftSDE(_UserSDE):
             halves = a1 * torch.exp(2 * g2) + a2
             rough = (growth - g1 - g2).abs() > _TOLERANCE * (1 + growth.abs())
             rough |= (added - halves).abs() > _TOLERANCE * halves
-            rough &= end - start > 1e-14 * self.T  # at a jump of f or g there is no end to halving
+            rough &= end - start > 1e-14 * self.T  # at a jump of f or g halving never ends
             if not rough.any():
                 variances = [0.0]
                 for factor, more in zip(torch.exp(2 * growth).tolist(), added.tolist(), strict=True):
