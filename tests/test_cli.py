@@ -103,7 +103,7 @@ def test_the_stored_config_has_numbers_in_place_of_measured(trained):
 def test_the_table_shows_every_sampler(trained):
     out = (trained.parents[1] / "printed.txt").read_text()
     rows = {line.split()[0]: line.split()[1:] for line in out.splitlines() if line}
-    assert rows["sampler"][:8] == ["steps", "NFE", "seconds", "sliced", "W", "/", "floor", "nearest"]
+    assert rows["sampler"][:8] == ["steps", "NFE", "seconds", "sliced", "W", "x", "floor", "nearest"]
     assert rows["dpmpp_2m"][:2] == ["5", "5"]
     assert rows["floor:"][:2] == ["real", "data"]
     assert rows["dopri5"][0] == "auto"

@@ -10,15 +10,14 @@ from scoresde import runs
 from scoresde.comparison.output import RESULTS, TABLE, report
 from scoresde.loggers import Logger
 from scoresde.results import Results
-from scoresde.results.table import legend
+from scoresde.results.table import explained
 
 
 def finish(out: Path, results: Results, cfg: Mapping[str, Any], logger: Logger | None) -> None:
     """Print the table and the verdict, and write every file of the results."""
     config = runs.without_secrets(cfg)
     found = report(out, results, config)
-    words = "\n".join(f"{heading}: {meaning}" for heading, meaning in legend(results))
-    print(f"\n{results}\n\n{words}\n")
+    print(f"\n{explained(results)}\n")
     print("\n".join(found.verdict))
     print(f"\nreport   {found.path}\ntables   {out / TABLE}, {out / RESULTS}", flush=True)
     if logger is not None:

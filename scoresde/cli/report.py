@@ -21,7 +21,7 @@ from scoresde.errors import InputError
 from scoresde.loggers import Logger
 from scoresde.model import Model, ScoreModel
 from scoresde.results import Results, Row, Scorer
-from scoresde.results.table import legend
+from scoresde.results.table import explained
 from scoresde.sampling import Sampler
 from scoresde.training import FitResult
 from scoresde.training.checkpoint import Checkpoint
@@ -88,8 +88,7 @@ def closing(task: Task, result: FitResult[ScoreModel], logger: Logger, brief: bo
         print(f"{results}\n", flush=True)
     else:
         print(f"\ntrained to step {result.step} in {result.seconds:.0f} s; {task.n:,} samples of each sampler:\n")
-        words = "\n".join(f"{heading}: {meaning}" for heading, meaning in legend(results))
-        print(f"{results}\n\n{words}\n")
+        print(f"{explained(results)}\n")
         where = f"{task.run / 'samples'}/*.png" if pictures else "none, since no sampler succeeded"
         print(f"pictures  {where}\nmetrics   {task.run / runs.SUMMARY}\n{_next(task.run)}", flush=True)
     best = results.best()

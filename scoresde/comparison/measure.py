@@ -28,6 +28,7 @@ from scoresde.sampling import DDIM, Sampler, Tuned
 SHOWN = 400  # samples kept for pictures
 GUESS = 150  # evaluations of an adaptive solver, for the time that is left
 _WARM_STEPS = 3
+_END = "that of the exact endpoint"
 _EXACT = "to the exact endpoint of the same noise"
 # what `against` measures
 ENDPOINT = {
@@ -36,7 +37,7 @@ ENDPOINT = {
         Quantity("endpoint_median", "median", f"median distance {_EXACT}", direction="lower", brief=False),
         Quantity("endpoint_rms", "RMS", f"root mean square distance {_EXACT}", direction="lower", ranks=True),
         Quantity("endpoint_p95", "95 %", f"95th percentile of the distance {_EXACT}", direction="lower", brief=False),
-        Quantity("other_basin", "wrong mode", "share of samples in the wrong mode", direction="lower"),
+        Quantity("other_basin", "wrong mode", f"share of samples in a mode other than {_END}", direction="lower"),
     )
 }
 

@@ -14,17 +14,17 @@ from scoresde.results.table import html, legend
 _HOW = "Click a heading to sort. Bold: the best of its budget."
 
 _STYLE = """
-body{font:15px/1.5 system-ui,sans-serif;color:#222;max-width:1180px;margin:2em auto;padding:0 1.2em}
+body{font:15px/1.5 system-ui,sans-serif;color:#222;max-width:1480px;margin:2em auto;padding:0 1.2em}
 h1{font-size:1.5em;margin-bottom:.1em}h2{font-size:1.15em;margin-top:2em;border-bottom:1px solid #ddd}
 p.sub{color:#666;margin-top:0}.wide{overflow-x:auto}
 th{cursor:pointer;user-select:none}
 th[data-dir="1"]:after{content:" \\25B2"}th[data-dir="-1"]:after{content:" \\25BC"}
-img,svg{max-width:100%;height:auto}pre{background:#f6f6f6;padding:1em;overflow-x:auto;font-size:12px}
+img,svg{max-width:min(100%,1180px);height:auto}pre{background:#f6f6f6;padding:1em;overflow-x:auto;font-size:12px}
 ul.verdict{list-style:none;padding:0}ul.verdict li.head{font-weight:600;margin-top:.6em}
 ul.verdict li{margin:.25em 0}ul.verdict li.item{padding-left:1.2em}
 dl{display:grid;grid-template-columns:max-content 1fr;
 gap:.1em 1em;font-size:13px;color:#555}
-dt{font-weight:600}dd{margin:0}tr.first td{border-top:2px solid #ccc}
+dt{font-weight:600}dd{margin:0}
 """
 # A click on a heading sorts; rows without a number in that column go last.
 _SCRIPT = """
@@ -97,4 +97,4 @@ def _image(path: Path) -> str:
 
 def _words(results: Results) -> str:
     terms = legend(results, brief=False)
-    return "<dl>" + "".join(f"<dt>{_safe(k)}</dt><dd>{_safe(v)}</dd>" for k, v in terms) + "</dl>"
+    return "<dl>" + "".join(f"<dt>{_safe(k)}</dt><dd>{_safe(v)}</dd>" for k, v in terms.items()) + "</dl>"

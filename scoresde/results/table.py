@@ -17,6 +17,7 @@ table.results{border-collapse:collapse;font-size:13px;font-variant-numeric:tabul
 table.results th,table.results td{padding:.25em .7em;text-align:right;white-space:nowrap;border-bottom:1px solid #eee}
 table.results th:first-child,table.results td:first-child{text-align:left}table.results th{background:#f6f6f6}
 table.results td.best{font-weight:600;background:#e8f1f8}table.results tr.floor td{color:#666;font-style:italic}
+table.results tr.first td{border-top:2px solid #ccc}
 table.results tr.failed td{color:#9a3412;text-align:left;white-space:normal}
 """
 
@@ -73,13 +74,18 @@ def _measured(results: Results, q: Quantity) -> list[Column]:
         return _interval(interval, q.direction is not None and interval.mean == best[row.budget])
 
     own = Column(q.heading, cell, Cell() if floor is None else _interval(floor))
-    ratio = Column("/ floor", lambda row: _count(results.ratio(row, q), "{:.3g}"))
+    ratio = Column("x floor", lambda row: _count(results.ratio(row, q), "{:.3g}"))
     return [own, ratio] if q.ratio and floor is not None else [own]
 
 
 def _best(results: Results, q: Quantity, budget: int | None) -> float | None:
     means = [row.interval(q.key).mean for row in results.rows if row.budget == budget]
     return min((m for m in means if math.isfinite(m)), key=lambda m: q.sign * m, default=None)
+
+
+def _starts(rows: Sequence[Row]) -> list[bool]:
+    """Whether each row is the first of another budget than that of the row before it."""
+    return [i > 0 and row.budget != rows[i - 1].budget for i, row in enumerate(rows)]
 
 
 def text(results: Results) -> str:
@@ -89,8 +95,8 @@ def text(results: Results) -> str:
     cells = [[c.heading for c in columns], *([c.cell(row).text for c in columns] for row in good)]
     lines = aligned([*cells, [c.floor.text for c in columns]])
     out = lines[:2]
-    for before, row, line in zip([None, *good], good, lines[2:], strict=False):
-        out += ["", line] if before is not None and row.budget != before.budget else [line]
+    for first, line in zip(_starts(good), lines[2:], strict=False):
+        out += ["", line] if first else [line]
     out += ["", lines[-1]] if results.floors else []
     for row in results.rows:
         if row.error is not None:
@@ -99,19 +105,26 @@ def text(results: Results) -> str:
     return "\n".join(out)
 
 
-def legend(results: Results, brief: bool = True) -> list[tuple[str, str]]:
-    """Each heading that needs words, with these."""
+def legend(results: Results, brief: bool = True) -> dict[str, str]:
+    """What the headings mean, of those that need words."""
     headings = [column.heading for column in _columns(results, brief)]
     words = {
         "NFE": "network evaluations per sample, counted",
         "seconds": f"to draw {f'{results.n:,}' if results.n else 'the'} samples of one seed",
         "MB": "peak memory above that before",
-        "/ floor": "the value before it over the floor, what real data reach; 1 is perfect",
+        "x floor": "the value before it as a multiple of the floor, which real data reach",
     }
     for q in results.measured:
         best = {"lower": "", "higher": "higher is better", None: ""}[q.direction]
         words.setdefault(q.heading, "; ".join(part for part in (q.title, q.note, best) if part))
-    return [(heading, words[heading]) for heading in words if heading in headings and words[heading] != heading]
+    return {heading: meaning for heading, meaning in words.items() if heading in headings and meaning != heading}
+
+
+def explained(results: Results) -> str:
+    """The table with its legend, for a terminal."""
+    words = legend(results)
+    width = max(map(len, words), default=0)
+    return "\n".join([text(results), "", *(f"{heading:<{width}}  {meaning}" for heading, meaning in words.items())])
 
 
 def aligned(lines: Sequence[Sequence[str]]) -> list[str]:
@@ -124,20 +137,23 @@ def aligned(lines: Sequence[Sequence[str]]) -> list[str]:
 def html(results: Results) -> str:
     """The whole table as a fragment that carries its style."""
     columns = _columns(results, brief=False)
-    lines = [_line(row, columns) for row in results.ordered()]
+    rows = results.ordered()
+    lines = [_line(row, columns, first) for row, first in zip(rows, _starts(rows), strict=True)]
     if results.floors:
-        lines.append(_tr("floor", [c.floor for c in columns]))
+        lines.append(_tr("floor first", [c.floor for c in columns]))
     head = "".join(f"<th>{escape(c.heading)}</th>" for c in columns)
     body = "".join(lines)
     return f"<style>{STYLE}</style><table class=results><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
-def _line(row: Row, columns: Sequence[Column]) -> str:
+def _line(row: Row, columns: Sequence[Column], first: bool) -> str:
+    """A row of HTML; the first one of a budget has a line above it."""
+    mark = "first" if first else ""
     if row.error is None:
-        return _tr("", [c.cell(row) for c in columns])
+        return _tr(mark, [c.cell(row) for c in columns])
     named = [c.cell(row) for c in columns if c.heading in ("sampler", "setting", "budget")]
     rest = len(columns) - len(named)
-    return _tr("failed", named, f"<td colspan={rest}>{escape(row.error)}</td>" if rest else "")
+    return _tr(f"failed {mark}", named, f"<td colspan={rest}>{escape(row.error)}</td>" if rest else "")
 
 
 def _tr(kind: str, cells: Sequence[Cell], rest: str = "") -> str:

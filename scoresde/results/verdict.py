@@ -71,7 +71,7 @@ class _Ranking:
             return f"; better than {label(row)} by {gap}, more than the interval"
         row, gap = tied[0]
         detail = f"{label(row)} is worse by {gap}" if len(tied) > 1 else f"worse by {gap}"
-        others = "all others" if len(tied) == len(gaps) > 1 else ", ".join(label(row) for row, _ in tied)
+        others = "any other" if len(tied) == len(gaps) > 1 else ", ".join(label(row) for row, _ in tied)
         return f"; not significantly better than {others} ({detail})"
 
     def _at_floor(self, best: Row) -> str:
