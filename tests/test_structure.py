@@ -1,0 +1,89 @@
+"""The shape of the code: no circles among modules, files of one subject, functions that fit a screen."""
+
+import ast
+import graphlib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FILES = sorted((ROOT / "scoresde").rglob("*.py"))
+LONGEST_FILE, LONGEST_FUNCTION, MOST_BRANCHES = 300, 45, 15
+BRANCHES = (ast.If, ast.IfExp, ast.For, ast.AsyncFor, ast.While, ast.ExceptHandler, ast.match_case)
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def module(file: Path) -> str:
+    return ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+MODULES = {module(file): ast.parse(file.read_text(encoding="utf-8")) for file in FILES}
+
+
+def imported(tree: ast.AST) -> set[str]:
+    """The modules of scoresde that a module imports, also within functions and for type checking."""
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            whole = {f"{node.module}.{alias.name}" for alias in node.names}
+            names |= {name if name in MODULES else str(node.module) for name in whole}
+    return names & MODULES.keys()
+
+
+def branches(function: Function) -> int:
+    """Cyclomatic complexity: one, and one more for each branch, condition and loop."""
+    count = 1
+    for node in ast.walk(function):
+        if isinstance(node, BRANCHES):
+            count += 1
+        elif isinstance(node, ast.BoolOp):
+            count += len(node.values) - 1
+        elif isinstance(node, ast.comprehension):
+            count += 1 + len(node.ifs)
+    return count
+
+
+def lines(function: Function) -> int:
+    """Lines without the docstring."""
+    documented = ast.get_docstring(function) is not None
+    return function.end_lineno - function.lineno + 1 - (_height(function.body[0]) if documented else 0)
+
+
+def _height(node: ast.stmt) -> int:
+    return node.end_lineno - node.lineno + 1
+
+
+def functions() -> list[tuple[str, Function]]:
+    return [
+        (f"{name}:{node.lineno} {node.name}", node)
+        for name, tree in MODULES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, Function)
+    ]
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    edges = {name: imported(tree) - {name} for name, tree in MODULES.items()}
+    graphlib.TopologicalSorter(edges).prepare()  # raises CycleError, which names the circle
+
+
+def test_a_circle_would_be_found():
+    with pytest.raises(graphlib.CycleError):
+        graphlib.TopologicalSorter({"a": {"b"}, "b": {"a"}}).prepare()
+
+
+def test_files_are_short():
+    long = {str(f.relative_to(ROOT)): n for f in FILES if (n := f.read_text().count("\n")) > LONGEST_FILE}
+    assert long == {}
+
+
+def test_functions_fit_a_screen():
+    long = {name: n for name, f in functions() if (n := lines(f)) > LONGEST_FUNCTION and ".nets." not in name}
+    assert long == {}
+
+
+def test_functions_have_few_branches():
+    tangled = {name: n for name, f in functions() if (n := branches(f)) > MOST_BRANCHES}
+    assert tangled == {}
