@@ -58,6 +58,7 @@ def checks(report: Report) -> None:
         report.row(f"U-Net against float64, {name}", lambda n=name: _network(report.device, n))
     report.row("loss history", lambda: _history(report.device))
     report.row("a step never waits for the device", lambda: _no_waiting(report.device))
+    report.row("a checkpoint sees finished work", lambda: _finite(report.device))
 
 
 def relative(found: Tensor, expected: Tensor) -> float:
@@ -157,6 +158,19 @@ def _no_waiting(device: torch.device) -> Figures:
         history.update(u, values)
 
     return {"passed": _never_waits(step)}
+
+
+def _finite(device: torch.device) -> Figures:
+    """Finite values that are still being computed are finite, and a NaN among them is found."""
+    from scoresde.training.state import first_not_finite  # needs more packages than the other rows
+
+    x = torch.full((1024, 1024), 2.0**-10, device=device)
+    for _ in range(50):
+        x = x @ x * 0.5  # keeps the device at work
+    tensors = {f"t{k}": x + k for k in range(300)}
+    fine = first_not_finite(tensors) is None
+    tensors["t299"] = tensors["t299"] + float("nan")
+    return {"passed": fine and first_not_finite(tensors) == "t299"}
 
 
 def _never_waits(step: Callable[[int], None]) -> bool:

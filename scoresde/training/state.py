@@ -131,5 +131,6 @@ def first_not_finite(tensors: Mapping[str, Tensor]) -> str | None:
     floating = {name: t for name, t in tensors.items() if t.is_floating_point() and t.numel() > 0}
     if not floating:
         return None
-    finite = torch.stack([torch.isfinite(t).all().to("cpu", non_blocking=True) for t in floating.values()])
+    # a copy that does not wait could be read before it has arrived
+    finite = torch.stack([torch.isfinite(t).all().cpu() for t in floating.values()])
     return None if bool(finite.all()) else list(floating)[int((~finite).int().argmax())]
