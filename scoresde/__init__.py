@@ -6,6 +6,7 @@ Names are imported when they are first asked for, so that the command line answe
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from scoresde._version import __version__ as __version__
 from scoresde.errors import InputError
 
 if TYPE_CHECKING:
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
     from scoresde.runs import load
     from scoresde.sampling import Sampler
     from scoresde.sde import EDMSDE, SDE, VESDE, VPSDE, CosineSDE, DriftSDE, PathSDE, RectifiedSDE, SubVPSDE
-
-__version__ = "0.1.0"
 
 __all__ = [
     "EDMSDE",

@@ -12,6 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from scoresde._version import __version__
 from scoresde.errors import InputError
 
 SUMMARY = "summary.json"
@@ -45,9 +46,8 @@ def versions() -> dict[str, str]:
     import platform
     from importlib.metadata import version
 
-    names = ("scoresde", "torch", "numpy")
-    own = {name: version(name) for name in names}
-    return {**own, "python": platform.python_version(), "system": platform.platform()}
+    installed = {name: version(name) for name in ("torch", "numpy")}
+    return {"scoresde": __version__, **installed, "python": platform.python_version(), "system": platform.platform()}
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

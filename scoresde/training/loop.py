@@ -7,7 +7,6 @@ import math
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -15,6 +14,7 @@ import torch
 from torch import nn
 from tqdm.auto import tqdm
 
+from scoresde._version import __version__
 from scoresde.data.dataset import Dataset
 from scoresde.errors import InputError
 from scoresde.loggers import Logger
@@ -294,7 +294,7 @@ class Loop(Generic[M]):
         state = {
             "samples_seen": self.step.position,
             "seed": self.job.seed,
-            "code_version": version("scoresde"),
+            "code_version": __version__,
             "run_id": self.job.logger.run_id,
             "best": best,
             "data": self.data,

@@ -122,12 +122,12 @@ def table(content: dict[str, Any]) -> str:
     seconds: dict[str, float] = content["seconds_per_step"]
     total = sum(seconds.values())
     where = content["device"] if content["device"] != "cpu" else f"cpu, threads: {content['threads']}"
-    rate, peak, share = content["flop_per_second"] / 1e9, content["matmul_peak"] / 1e9, content["share_of_peak"]
+    rate, peak, share = content["flop_per_second"] / 1e12, content["matmul_peak"] / 1e12, content["share_of_peak"]
     lines = [
         f"profile of {content['steps']} steps, {content['batch_size']} items each, {content['arithmetic']} on {where}",
         *(f"  {name:<11}{1e3 * s:10.3f} ms  {s / total:6.1%}" for name, s in seconds.items()),
         f"  {'all':<11}{1e3 * total:10.3f} ms  {content['batch_size'] / total:,.0f} items/s",
-        f"  {content['flop_per_step'] / 1e9:.3g} GFLOP a step; forward and backward run at {rate:,.1f} GFLOP/s,",
-        f"  {share:.0%} of the {peak:,.1f} GFLOP/s that a large matrix product reaches here",
+        f"  {content['flop_per_step'] / 1e9:.3g} GFLOP a step; forward and backward run at {rate:.3g} TFLOP/s,",
+        f"  {share:.1%} of the {peak:.3g} TFLOP/s that a large matrix product reaches here",
     ]
     return "\n".join(lines)
