@@ -47,7 +47,7 @@ class Problem:
     def one_call(self, name: str, net: nn.Module) -> float:
         """Seconds of one bare evaluation of a batch."""
         device = self.report.device
-        x = torch.randn(self.batch, *self.report.event, device=device).contiguous(memory_format=torch.channels_last)
+        x = torch.randn(self.batch, *self.report.event, device=device)  # laid out as samplers do
         c = torch.zeros(1, device=device).expand(self.batch)
         with torch.no_grad(), precision(name, device):  # one context, so that weights are cast once, as in a loop
             return self.report.timed(lambda: net(x, c), 1.0)
