@@ -112,7 +112,7 @@ BAD = {
     "folder: one image": (write_images((4, 4)), ["holds one image only", "at least 2"]),
     "folder: no image": (
         lambda d: ImageFolder(str(Path(write_csv("1")(d).path or "").parent)),
-        ["no image", "1 other file;"],
+        ["no image", "1 of other kinds"],
     ),
     "folder: a bad image": (write_images((9, 9), (9, 9), spoil="bad.jpg"), ["bad.jpg", "cannot be read as an image"]),
     "folder: several sizes": (

@@ -17,6 +17,7 @@ from sklearn import datasets as sk
 from sklearn.preprocessing import StandardScaler
 from support import write_mnist
 
+import scoresde.data
 from scoresde.data import (
     ArrayFile,
     Checkerboard,
@@ -371,3 +372,8 @@ def test_importing_and_naming_sources_loads_no_heavy_library() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("source", [Moons(n=7, noise=0.3), Digits(split_seed=2), ImageFolder("x", size=4), ArrayFile("a", key="k")])
+def test_the_repr_of_a_source_constructs_an_equal_one(source):
+    assert eval(repr(source), vars(scoresde.data)) == source

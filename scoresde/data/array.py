@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from scoresde.data.csv_table import read_csv
-from scoresde.data.dataset import Dataset, assemble, check_split, existing, split
+from scoresde.data.dataset import Dataset, assemble, existing, split
+from scoresde.data.source import Source
 from scoresde.data.transform import Transform
 from scoresde.errors import InputError
 
 
-class ArrayFile:
+@dataclass
+class ArrayFile(Source):
     """An array (N, *event) of numbers from a file; the first axis counts the items.
 
     Each feature is shifted and scaled to mean 0 and standard deviation 1 over the training part (a constant
@@ -23,7 +27,7 @@ class ArrayFile:
         path: a .npy, .npz or .csv file. A csv may have one header line; its names are kept. An array (N,) is
             taken as (N, 1).
         key: which array of a .npz file; not needed where it holds one.
-        held_out: fraction of the items that training never sees.
+        held_out: fraction of the items that training never uses.
         split_seed: which items those are.
 
     Raises:
@@ -32,35 +36,31 @@ class ArrayFile:
             Nothing is ever unpickled.
     """
 
-    def __init__(
-        self, path: str | None = None, key: str | None = None, held_out: float = 0.1, split_seed: int = 0
-    ) -> None:
-        check_split(held_out, split_seed)
-        self.path = path
-        self.key = key
-        self.held_out = held_out
-        self.split_seed = split_seed
+    path: str | None = None
+    key: str | None = field(default=None, kw_only=True)
 
     def load(self) -> Dataset:
-        """Reads the file."""
+        """Read the file."""
         path = existing(self.path, "table.csv")
+        values, names = self._read(path)
+        values = _checked(values, path)
+        parts = split(len(values), self.held_out, self.split_seed)
+        dtype = values.dtype.name if values.dtype in (np.float32, np.float64) else "float64"
+        transform = Transform.standardising(values[parts[0]], "table", per_feature=True, names=names, dtype=dtype)
+        return assemble(values.astype(np.float64, copy=False), transform, parts)
+
+    def _read(self, path: Path) -> tuple[np.ndarray, tuple[str, ...] | None]:
+        """The array, and the names of its columns if the file has them."""
         if path.is_dir():
             raise InputError(f"data.path: {path} is a folder; give one file, or data=folder for a folder of images")
-        names = None
         kind = path.suffix.lower()
         if kind not in (".npy", ".npz", ".csv"):
             raise InputError(f"data.path: {path} ends in {kind or 'nothing'}; give a .npy, .npz or .csv file")
         if self.key is not None and kind != ".npz":
             raise InputError(f"data.key: {self.key} is given, but only .npz files have keys; leave it out for {path}")
         if kind == ".csv":
-            values, names = read_csv(path)
-        else:
-            values = _read_npz(path, self.key) if kind == ".npz" else _read_npy(path)
-        values = _checked(values, path)
-        parts = split(len(values), self.held_out, self.split_seed)
-        dtype = values.dtype.name if values.dtype in (np.float32, np.float64) else "float64"
-        transform = Transform.standardising(values[parts[0]], "table", per_feature=True, names=names, dtype=dtype)
-        return assemble(values.astype(np.float64, copy=False), transform, parts)
+            return read_csv(path)
+        return _read_npz(path, self.key) if kind == ".npz" else _read_npy(path), None
 
 
 def _read_npy(path: Path) -> np.ndarray:
@@ -78,23 +78,27 @@ def _read_npz(path: Path, key: str | None) -> np.ndarray:
         with zipfile.ZipFile(path):
             pass
         with np.load(path, allow_pickle=False) as archive:
-            keys = list(archive.files)
-            if not keys:
-                raise InputError(f"data.path: {path} holds no array")
-            listed = ", ".join(keys)
-            if key is None and len(keys) > 1:
-                raise InputError(f"data.key: not given, and {path} holds {listed}; e.g. data.key={keys[0]}")
-            if key is not None and key not in keys:
-                raise InputError(f"data.key: {key} is not in {path}, which holds {listed}; e.g. data.key={keys[0]}")
-            return np.asarray(archive[keys[0] if key is None else key])
+            return np.asarray(archive[_key(archive.files, key, path)])
     except InputError:
         raise
     except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
         raise _unreadable(path, error) from None
 
 
+def _key(keys: Sequence[str], key: str | None, path: Path) -> str:
+    """The key of the array to read."""
+    if not keys:
+        raise InputError(f"data.path: {path} holds no array")
+    hint = f"{path}, which holds {', '.join(keys)}; e.g. data.key={keys[0]}"
+    if key is None and len(keys) > 1:
+        raise InputError(f"data.key: not given for {hint}")
+    if key is not None and key not in keys:
+        raise InputError(f"data.key: {key} is not in {hint}")
+    return key or keys[0]
+
+
 def _unreadable(path: Path, error: Exception) -> InputError:
-    """What to tell the user when numpy cannot read a file."""
+    """The error for a file that numpy cannot read."""
     if "allow_pickle" in str(error):
         return InputError(
             f"data.path: {path} holds Python objects, which are never loaded; save plain numbers, "
@@ -108,25 +112,27 @@ def _checked(values: np.ndarray, path: Path) -> np.ndarray:
     """The array as (N, *event) of finite numbers in native byte order; raises InputError if it is not one."""
     if values.dtype.kind not in "fiub":
         raise InputError(f"data.path: {path} holds values of type {values.dtype}; give an array of real numbers")
-    if values.ndim == 0:
-        raise InputError(f"data.path: {path} holds a single number; give an array (items, features)")
-    if values.size == 0:
-        raise InputError(f"data.path: {path} is empty, of shape {values.shape}; give an array (items, features)")
+    if values.ndim == 0 or values.size == 0:
+        what = "a single number" if values.ndim == 0 else f"an empty array of shape {values.shape}"
+        raise InputError(f"data.path: {path} holds {what}; give an array (items, features)")
     if len(values) < 2:
         raise InputError(
             f"data.path: {path} holds 1 item of shape {values.shape[1:]}; give at least 2, along the first axis"
         )
+    _check_finite(values, path)
+    wide = values.dtype.kind == "f" and values.dtype.itemsize == 4
+    values = values.astype(np.float32 if wide else np.float64, copy=False)
+    return values[:, None] if values.ndim == 1 else values
+
+
+def _check_finite(values: np.ndarray, path: Path) -> None:
+    """Raise InputError for values that are not finite, or whose squares would not be."""
     bad = ~np.isfinite(values)
     if bad.any():
         first = [int(i) for i in np.argwhere(bad)[0]]
-        count = int(bad.sum())
         raise InputError(
-            f"data.path: {path} holds NaN or infinite values ({count} of {values.size}, the first at index "
+            f"data.path: {path} holds NaN or infinite values ({int(bad.sum())} of {values.size}, the first at index "
             f"{first}); remove or fill them"
         )
-    wide = values.dtype.kind == "f" and values.dtype.itemsize == 4
-    values = values.astype(np.float32 if wide else np.float64, copy=False)
-    # The variance squares the values, and float64 ends at 1e308.
     if float(np.abs(values).max()) > 1e150:
         raise InputError(f"data.path: {path} holds values beyond 1e150; give them in a larger unit")
-    return values[:, None] if values.ndim == 1 else values

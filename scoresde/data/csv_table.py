@@ -54,28 +54,32 @@ def _parse(rows: Reader, path: Path) -> tuple[np.ndarray, tuple[str, ...] | None
     for row in rows:
         if not "".join(row).strip() and len(row) < 2:
             continue
-        if not width:
-            width = len(row)
-            if not any(_is_number(cell) for cell in row):
-                # numpy.savetxt writes its header behind a "#".
-                row[0] = row[0].lstrip("# ")
-                names = tuple(cell.strip() or f"column {k + 1}" for k, cell in enumerate(row))
-                continue
+        first, width = not width, width or len(row)
+        if first and not any(_is_number(cell) for cell in row):
+            row[0] = row[0].lstrip("# ")  # numpy.savetxt writes its header behind a "#"
+            names = tuple(cell.strip() or f"column {k + 1}" for k, cell in enumerate(row))
+            continue
         if len(row) != width:
             raise InputError(
                 f"data.path: {path}, line {rows.line_num}: {len(row)} columns, but the first line has {width}"
             )
-        try:
-            numbers = [float(cell) for cell in row]
-        except ValueError:
-            raise _bad_cell(path, rows.line_num, row, names) from None
-        # The sum is finite when all are, and is cheaper than to ask each; huge numbers are sorted out below.
-        if not math.isfinite(sum(numbers)) and not np.isfinite(numbers).all():
+        numbers = _numbers(row)
+        if numbers is None:
             raise _bad_cell(path, rows.line_num, row, names)
         values.extend(numbers)
     if not values:
         raise InputError(f"data.path: {path} holds no rows of numbers")
     return np.array(values).reshape(-1, width), names
+
+
+def _numbers(row: list[str]) -> list[float] | None:
+    """The cells as finite numbers, or None."""
+    try:
+        numbers = [float(cell) for cell in row]
+    except ValueError:
+        return None
+    # the sum is finite when all are, and is cheaper than checking each; huge numbers are refused later
+    return numbers if math.isfinite(sum(numbers)) or np.isfinite(numbers).all() else None
 
 
 def _bad_cell(path: Path, line: int, row: list[str], names: tuple[str, ...] | None) -> InputError:

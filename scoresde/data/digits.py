@@ -1,18 +1,22 @@
 """Handwritten digits that ship with scikit-learn: real images without a download."""
 
+from dataclasses import dataclass
+
 import numpy as np
 
-from scoresde.data.dataset import Dataset, assemble, check_split, split
+from scoresde.data.dataset import Dataset, assemble, split
+from scoresde.data.source import Source
 from scoresde.data.transform import Transform
 
 
-class Digits:
+@dataclass(kw_only=True)
+class Digits(Source):
     """1,797 handwritten digits of 8 x 8 pixels with their classes 0 to 9; events (1, 8, 8).
 
     The levels 0 to 16 become (level - 8) / 8, so model units lie in [-1, 1].
 
     Args:
-        held_out: fraction of the images that training never sees.
+        held_out: fraction of the images that training never uses.
         split_seed: which images those are.
 
     Raises:
@@ -21,13 +25,10 @@ class Digits:
     Reference: E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI repository, 1998.
     """
 
-    def __init__(self, held_out: float = 0.2, split_seed: int = 0) -> None:
-        check_split(held_out, split_seed)
-        self.held_out = held_out
-        self.split_seed = split_seed
+    held_out: float = 0.2
 
     def load(self) -> Dataset:
-        """Reads the images from the installed scikit-learn."""
+        """Read the images from the installed scikit-learn."""
         from sklearn.datasets import load_digits
 
         pixels, classes = load_digits(return_X_y=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +20,9 @@ _REMEDY = (
 )
 
 
+@dataclass
 class FashionMNIST:
-    """70,000 grey pictures of clothes, 28 x 28 pixels, with their classes 0 to 9; events (1, 28, 28).
+    """70,000 grey images of clothes, 28 x 28 pixels, with their classes 0 to 9; events (1, 28, 28).
 
     The split is the official one: 60,000 to train on, and the 10,000 test images held out. Levels 0 to 255 become
     level / 128 - 1, in [-1, 1). Files of MNIST and its other relatives have the same form and are read as well.
@@ -31,16 +33,16 @@ class FashionMNIST:
         flip: show training every other image mirrored left to right; for things that have no left and right.
 
     Raises:
-        InputError: from `load`: no such folder or file, or files that are damaged or do not fit each other.
+        InputError: from `load`: no such folder or file, or files that are damaged or do not belong together.
 
     Reference: H. Xiao, K. Rasul and R. Vollgraf, Fashion-MNIST, arXiv 1708.07747.
     """
 
-    def __init__(self, folder: str | None = None, flip: bool = False) -> None:
-        self.folder, self.flip = folder, flip
+    folder: str | None = None
+    flip: bool = False
 
     def load(self) -> Dataset:
-        """Reads the files."""
+        """Read the files."""
         folder = _installed() if self.folder is None else Path(self.folder).expanduser()
         if not folder.is_dir():
             raise InputError(f"data.folder: {folder} is not a folder (seen from {Path.cwd()}); {_REMEDY}")

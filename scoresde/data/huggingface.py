@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import KW_ONLY, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from scoresde.data.cache import Item, kept, signature
-from scoresde.data.dataset import Dataset, assemble, check_split, joined, split
-from scoresde.data.images import Mode, check_mode, levels, sides
+from scoresde.data.dataset import Dataset, assemble, joined, split
+from scoresde.data.images import levels, sides
+from scoresde.data.source import ImageSource
 from scoresde.data.transform import Transform
 from scoresde.errors import InputError, require
 
@@ -22,11 +24,11 @@ _FORMATS = {".parquet": "parquet", ".arrow": "arrow", ".csv": "csv", ".json": "j
 _SAVED = ("dataset_info.json", "dataset_dict.json")  # what save_to_disk leaves behind
 
 
-class HuggingFace:
+@dataclass
+class HuggingFace(ImageSource):
     """Images of a set of the `datasets` library, of one size; events (3, height, width) or (1, height, width).
 
-    Images are brought to one size and to model units as `ImageFolder` does, and kept decoded in a cache folder. No code
-    of a data set is ever run.
+    Images are brought to one size and to model units as `ImageSource` says. No code of a data set is ever run.
 
     Args:
         path: owner/name on the hub, a folder (of images, of parquet files, or made by save_to_disk), or one file.
@@ -36,10 +38,10 @@ class HuggingFace:
         image: column of the images; None takes the only one there is.
         label: column of the classes; None takes the only column of classes, if there is one.
         size: pixels of a square, or [height, width]; None if all images have one size already.
-        mode: "rgb" for colour or "grey".
+        mode: "rgb" for color or "grey".
         streaming: read the set from where it is, without a copy of its files.
         limit: take that many of the first items of each part; None takes all.
-        held_out: fraction of the images that training never sees, without `held_out_split`.
+        held_out: fraction of the images that training never uses, without `held_out_split`.
         split_seed: which images those are.
         flip: show training every other image mirrored left to right; for things that have no left and right.
         cache: folder of decoded images; None takes scoresde in the user's cache folder.
@@ -49,33 +51,22 @@ class HuggingFace:
             column or part is not there, an image is unreadable, or several sizes without `size`.
     """
 
-    def __init__(
-        self,
-        path: str | None = None,
-        name: str | None = None,
-        split: str = "train",
-        held_out_split: str | None = None,
-        image: str | None = None,
-        label: str | None = None,
-        size: int | list[int] | None = None,
-        mode: Mode = "rgb",
-        streaming: bool = False,
-        limit: int | None = None,
-        held_out: float = 0.1,
-        split_seed: int = 0,
-        flip: bool = False,
-        cache: str | None = None,
-    ) -> None:
-        check_split(held_out, split_seed)
-        check_mode(mode)
-        require(limit is None or limit >= 2, "limit", limit, "give an integer >= 2, or null")
-        self.path, self.name, self.split, self.held_out_split = path, name, split, held_out_split
-        self.image, self.label, self.size, self.mode = image, label, sides(size), mode
-        self.streaming, self.limit, self.held_out, self.split_seed = streaming, limit, held_out, split_seed
-        self.flip, self.cache = flip, cache
+    path: str | None = None
+    _: KW_ONLY
+    name: str | None = None
+    split: str = "train"
+    held_out_split: str | None = None
+    image: str | None = None
+    label: str | None = None
+    streaming: bool = False
+    limit: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.limit is None or self.limit >= 2, "limit", self.limit, "give an integer >= 2, or null")
 
     def load(self) -> Dataset:
-        """Reads the set, with a progress bar on a terminal."""
+        """Read the set, with a progress bar on a terminal."""
         images, labels = self._part(self.split)
         if self.held_out_split is None:
             parts = split(len(images), self.held_out, self.split_seed)
@@ -100,67 +91,78 @@ class HuggingFace:
 
     def _opened(self, part: str) -> Any:
         """The part as an object of the library, images not yet decoded."""
-        datasets = _library()
-        arguments: dict[str, Any] = {"split": part, "streaming": self.streaming}
-        path = Path(self.path or "").expanduser()
         try:
-            if not self.path:
-                raise InputError("data.path: not given; e.g. data.path=zalando-datasets/fashion_mnist")
-            if path.is_dir() and any((path / name).is_file() for name in _SAVED):
-                found = datasets.load_from_disk(str(path))
-                if isinstance(found, dict):
-                    found = found[part]
-                return found.to_iterable_dataset() if self.streaming else found
-            if path.is_file():
-                if path.suffix not in _FORMATS:
-                    raise InputError(f"data.path: {path} ends in {path.suffix}; give one of {', '.join(_FORMATS)}")
-                # a file has one part, which the library calls train
-                return datasets.load_dataset(_FORMATS[path.suffix], data_files={part: str(path)}, **arguments)
-            # A name without an owner may mean a reader of the library, of which one unpickles all files around.
-            if not path.is_dir() and not re.fullmatch(r"[\w.-]+/[\w.-]+", self.path):
-                raise InputError(
-                    f"data.path: {self.path} is no file or folder (seen from {Path.cwd()}) and no owner/name of the hub"
-                )
-            return datasets.load_dataset(str(path) if path.is_dir() else self.path, self.name, **arguments)
+            return self._saved(part) or self._loaded(part)
         except InputError:
             raise
-        except KeyError:
-            raise InputError(f"data.split: {part} is not in {self.path}, which holds {', '.join(found)}") from None
         except Exception as error:  # the library, its readers and the network have many kinds
             raise InputError(f"data.path: {self.path}, part {part}, cannot be read ({_first_line(error)})") from None
+
+    def _saved(self, part: str) -> Any:
+        """A part of what save_to_disk wrote; None if the path is nothing of that kind."""
+        path = Path(self.path or "").expanduser()
+        if not self.path or not any((path / name).is_file() for name in _SAVED):
+            return None
+        found = _library().load_from_disk(str(path))
+        if isinstance(found, dict):
+            if part not in found:
+                raise InputError(f"data.split: {part} is not in {self.path}, which holds {', '.join(found)}")
+            found = found[part]
+        return found.to_iterable_dataset() if self.streaming else found
+
+    def _loaded(self, part: str) -> Any:
+        """A part of a file, a folder, or a set of the hub."""
+        load = partial(_library().load_dataset, split=part, streaming=self.streaming)
+        if not self.path:
+            raise InputError("data.path: not given; e.g. data.path=zalando-datasets/fashion_mnist")
+        path = Path(self.path).expanduser()
+        if path.is_dir():
+            return load(str(path), self.name)
+        if path.is_file():
+            if path.suffix not in _FORMATS:
+                raise InputError(f"data.path: {path} ends in {path.suffix}; give one of {', '.join(_FORMATS)}")
+            # a file has one part, which the library calls train
+            return load(_FORMATS[path.suffix], data_files={part: str(path)})
+        # a name without an owner may mean a reader of the library, of which one unpickles all files around
+        if not re.fullmatch(r"[\w.-]+/[\w.-]+", self.path):
+            raise InputError(
+                f"data.path: {self.path} is no file or folder (seen from {Path.cwd()}) and no owner/name of the hub"
+            )
+        return load(self.path, self.name)
 
     def _columns(self, features: Mapping[str, Any]) -> tuple[str, str | None]:
         """The columns of images and of classes."""
         datasets = _library()
         known = ", ".join(features)
-        for key in ("image", "label"):
-            if getattr(self, key) is not None and getattr(self, key) not in features:
-                raise InputError(f"data.{key}: {getattr(self, key)} is not a column of {self.path}, which has {known}")
+        for key, given in (("image", self.image), ("label", self.label)):
+            if given is not None and given not in features:
+                raise InputError(f"data.{key}: {given} is not a column of {self.path}, which has {known}")
         images = [name for name, kind in features.items() if isinstance(kind, datasets.Image)]
-        if self.image is not None and self.image not in images:
-            raise InputError(f"data.image: column {self.image} holds no images; those with images: {', '.join(images)}")
-        if self.image is None and len(images) != 1:
-            what = (
-                f"several columns of images ({', '.join(images)})" if images else f"no column of images among {known}"
-            )
-            raise InputError(f"data.image: {self.path} has {what}; e.g. data.image={(images or ['image'])[0]}")
         classes = [name for name, kind in features.items() if isinstance(kind, datasets.ClassLabel)]
-        return self.image or images[0], self.label or (classes[0] if len(classes) == 1 else None)
+        label = self.label or (classes[0] if len(classes) == 1 else None)
+        return self.image if self.image in images else self._only(images, known), label
+
+    def _only(self, images: list[str], known: str) -> str:
+        """The only column of images, if none was named."""
+        if self.image is not None:
+            raise InputError(f"data.image: column {self.image} holds no images; those with images: {', '.join(images)}")
+        if len(images) == 1:
+            return images[0]
+        what = f"several columns of images ({', '.join(images)})" if images else f"no column of images among {known}"
+        raise InputError(f"data.image: {self.path} has {what}; e.g. data.image={(images or ['image'])[0]}")
 
     def _items(self, found: Any, part: str, image: str, label: str | None) -> Iterator[Item]:
         """Decode one item after the other."""
         rows = iter(found.select_columns([image, *([label] if label else [])]))
-        for i in itertools.count():
+        for i in range(sys.maxsize if self.limit is None else self.limit):
             name = f"item {i} of {part}"
             try:
-                row = next(rows) if self.limit is None or i < self.limit else None
-                pixels = None if row is None else levels(row[image], self.size, self.mode)
+                row = next(rows)
+                pixels = levels(row[image], sides(self.size), self.mode)
             except StopIteration:
                 return
             except Exception as error:  # of pillow, of the library, of the network
                 raise InputError(f"data.path: {name} of {self.path} cannot be read ({_first_line(error)})") from None
-            if row is None or pixels is None:
-                return
             value = row[label] if label else None
             if label and not isinstance(value, int):
                 raise InputError(f"data.label: {name} has {value!r} in column {label}; give a column of integers")

@@ -43,4 +43,4 @@ def read_idx(path: Path, axes: int) -> np.ndarray:
 
 
 def _unusable(path: Path, why: str) -> InputError:
-    return InputError(f"data.folder: {path} {why}; get the file anew")
+    return InputError(f"data.folder: {path} {why}; download the file again")

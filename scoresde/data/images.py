@@ -1,7 +1,8 @@
-"""From a picture of any size and kind to the levels of one size that a data set holds."""
+"""From an image of any size and kind to the levels of one size that a data set holds."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -20,7 +21,7 @@ def check_mode(mode: str) -> None:
         raise InputError(f"mode: {mode} is not allowed; give rgb or grey")
 
 
-def sides(size: int | list[int] | None) -> tuple[int, int] | None:
+def sides(size: int | Sequence[int] | None) -> tuple[int, int] | None:
     """(height, width) from one number or two; None stays None."""
     if size is None:
         return None
@@ -33,18 +34,18 @@ def sides(size: int | list[int] | None) -> tuple[int, int] | None:
 def levels(image: Image, size: tuple[int, int] | None, mode: str) -> np.ndarray:
     """The image as (channels, height, width) uint8.
 
-    Turned as its camera says, laid on white where it is transparent, resized so that it just covers `size` and cropped
-    at the centre.
+    Rotated as its camera says, placed on white where it is transparent, resized so that it just covers `size` and
+    cropped at the center.
 
     Raises:
-        OSError, ValueError, SyntaxError, DecompressionBombError: from pillow, which decodes it only now.
+        OSError, ValueError, SyntaxError, DecompressionBombError: from pillow, which decodes it here.
     """
     from PIL import Image as pillow
     from PIL import ImageOps
 
     image = _eight_bit(ImageOps.exif_transpose(image))
     if image.mode != "L":
-        # Without a background, colours hidden below transparent pixels would come to light.
+        # without a background, colors hidden below transparent pixels would show
         alpha = image.convert("RGBA")
         image = pillow.alpha_composite(pillow.new("RGBA", alpha.size, "white"), alpha)
     image = image.convert("RGB" if mode == "rgb" else "L")

@@ -1,11 +1,11 @@
-"""The affine map between data units and model units: the one place that knows of pixels and scalers."""
+"""The affine map between data units and model units; no other module knows pixels or scalers."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -22,14 +22,16 @@ class Transform:
     """Maps data units to model units and back: model = (data - mean) / scale.
 
     Args:
-        kind: what a picture of it should look like: "image" (channels, height, width), "points" of a plane
-            whose axes have one unit, or "table" (features, each with its own unit).
+        kind: how figures show it: "image" (channels, height, width), "points" of a plane whose axes have one unit, or
+            "table" (features, each with its own unit).
         event_shape: shape of one item; every tensor given to the methods is (B, *event_shape).
-        mean, scale: in data units; one number, or one for each feature of the flattened event.
-        low, high: the range of data units, None where there is no bound.
+        mean: in data units; one number, or one for each feature of the flattened event.
+        scale: likewise.
+        low: lower bound of data units; None if there is none.
+        high: upper bound of data units; None if there is none.
         levels: number of integer levels low, low + 1, ..., high; None for data that is not quantised.
         names: the name of each feature, or None.
-        dtype: numpy name of the type in which finished samples are handed out.
+        dtype: numpy name of the type of finished samples.
 
     The maps of images have a power of two as scale (8-bit: data / 128 - 1), so each level is exact in float32
     and `decode(encode(x)) == x`; elsewhere that holds to rounding. With 256 levels over [-1, 1), a likelihood
@@ -43,6 +45,7 @@ class Transform:
     event_shape: tuple[int, ...]
     mean: float | tuple[float, ...] = 0.0
     scale: float | tuple[float, ...] = 1.0
+    _: KW_ONLY
     low: float | None = None
     high: float | None = None
     levels: int | None = None
@@ -102,7 +105,7 @@ class Transform:
         return (x.to(work) * scale + mean).to(x.dtype)
 
     def finish(self, x: Tensor) -> np.ndarray:
-        """Samples (B, *event) in model units as they are handed out: data units, of type `dtype`.
+        """Samples (B, *event) in model units as the user gets them: data units, of type `dtype`.
 
         Clipped to [low, high], and rounded to the nearest level where the data has levels.
 
