@@ -181,7 +181,8 @@ def _evaluation(
     sampler, n = min(samplers, key=lambda s: s.steps), min(settings.n, len(dataset.heldout))
 
     def evaluate(model: Model, step: int) -> dict[str, float]:
-        return scorer.scalars(sampler.sample(conditioned(model, told), dataset.event_shape, n, settings.seed).x.cpu())
+        drawn = sampler.sample(conditioned(model, told), dataset.event_shape, n, seed=settings.seed)
+        return scorer.scalars(drawn.x.cpu())
 
     return evaluate
 
