@@ -69,7 +69,7 @@ def draw_path(out: Path, run: Run, model: Model, sampler: Sampler, n: int, seed:
         figures.film(many.x, many.labels, transform, out / "film.gif")
         names.append("film.gif")
     if size == 2:
-        figures.flow(many.x, transform, out / "flow.png", f"{label}, drawn to the scale of the data", _LINES)
+        figures.flow(many.x, transform, out / "flow.png", f"{label}, drawn to the scale of the data", lines=_LINES)
         names.append("flow.png")
     return names
 
