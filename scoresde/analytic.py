@@ -6,8 +6,8 @@ from torch import Tensor, nn
 from scoresde._shapes import Coefficient
 from scoresde.errors import InputError
 from scoresde.mixture import GaussianMixture
-from scoresde.model import Model
-from scoresde.prediction import Prediction
+from scoresde.model import Model, Prediction
+from scoresde.nets.condition import Cond
 from scoresde.sde import SDE
 
 
@@ -64,11 +64,11 @@ class ExactModel(Model):
     def device(self) -> torch.device:
         return next(self.data.buffers()).device
 
-    def forward(self, x: Tensor, t: float | Tensor, cond: Tensor | None = None) -> Prediction:
+    def forward(self, x: Tensor, t: float | Tensor, cond: Cond = None) -> Prediction:
         if cond is not None:
             raise InputError("cond: this exact model is unconditional; give no condition")
         if x.shape[1:] != self.event_shape:
             raise InputError(f"x: shape {tuple(x.shape)} does not fit; this model wants (B, *{self.event_shape})")
-        level = self.levels(t)
-        x0 = self.data.posterior_mean(x, *level[:2]).to(x.dtype)
-        return Prediction(x, x0, self.sde, t, 0.0, 1.0, level=level)
+        alpha, sigma, _ = self.levels(t)
+        x0 = self.data.posterior_mean(x, alpha, sigma).to(x.dtype)
+        return Prediction(x, x0, alpha, sigma, 0.0, 1.0)

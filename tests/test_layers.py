@@ -15,7 +15,6 @@ FLOORS = (
     {"build", "noise", "_shapes", "nets", "evaluations"},
     {"named", "mixture", "sde"},
     {"precond", "dynamics"},
-    {"prediction"},
     {"model"},
     {"analytic", "control"},
     {"sampling", "loss", "doctor"},

@@ -1,6 +1,7 @@
 """Metrics in features of a network: unbiasedness, intervals that cover, limit cases, and a classifier that is kept."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -155,8 +156,8 @@ def test_it_is_trained_once_and_again_for_other_data_settings_or_a_damaged_file(
     assert made() == first
     labels = clothes.train_labels
     assert labels is not None
-    others = [Dataset(clothes.train, clothes.heldout, clothes.transform, labels.roll(1))]
-    others.append(Dataset(clothes.train + 1 / 128, clothes.heldout, clothes.transform, labels))
+    others = [Dataset(clothes.train, clothes.heldout, clothes.transform, {"class": labels.roll(1)})]
+    others.append(Dataset(clothes.train + 1 / 128, clothes.heldout, clothes.transform, {"class": labels}))
     different = {made(seed=1), made(epochs=2), made(features=5), *map(made, others), first}
     assert len(different) == 6
     assert not any("stored" in name for name in different)
@@ -175,7 +176,7 @@ def test_a_cache_that_cannot_be_written_is_done_without(clothes: Dataset, tmp_pa
         (lambda c: Classifier(epochs=0), "epochs: 0"),
         (lambda c: Classifier(seed=-1), "seed: -1"),
         (lambda c: Classifier().network(Dataset(c.train, c.heldout, c.transform)), "no classes"),
-        (lambda c: Classifier().network(Dataset(c.train, c.heldout, c.transform, c.train_labels * 0)), "one class"),
+        (lambda c: Classifier().network(replace(c, conditions={"class": c.labels * 0})), "one class"),
         (lambda c: Classifier().network(Moons(n=20).load()), r"takes images .* \(2,\)"),
         (lambda c: FeatureQuality(nn.Flatten(), block=1), "block: 1"),
         (lambda c: FeatureQuality(nn.Flatten(), neighbours=0), "neighbours: 0"),

@@ -1,4 +1,4 @@
-"""What the network is told in a training, classes or augmentation: of the right items, and to the bit again."""
+"""The conditions of a training: those of the right items, several at once, augmentation, and exact resuming."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ from training_job import assert_same, fit, last, resume
 from scoresde import VPSDE, Conditioned, InputError, Sampler, ScoreModel, load
 from scoresde.cli.main import main
 from scoresde.comparison import Trained
-from scoresde.data import Augmentation, Dataset, Moons, Transform
+from scoresde.data import Dataset, Moons, Transform
 from scoresde.loss import Batch, DenoisingScoreMatching, LossTerms
 from scoresde.metrics.classes import classify
 from scoresde.nets import ResidualMLP
@@ -21,7 +21,7 @@ from scoresde.training import Trainer
 from scoresde.training.batches import Batches
 
 
-def told_model(event: tuple[int, ...], width: int = 32, **settings: Any) -> tuple[ScoreModel, torch.optim.Optimizer]:
+def conditional(event: tuple[int, ...], width: int = 32, **settings: Any) -> tuple[ScoreModel, torch.optim.Optimizer]:
     with torch.random.fork_rng([]):
         torch.manual_seed(3)
         model = ScoreModel(ResidualMLP(event, width=width, blocks=1, dropout=0.1, **settings), VPSDE(), sigma_data=1.0)
@@ -30,37 +30,53 @@ def told_model(event: tuple[int, ...], width: int = 32, **settings: Any) -> tupl
     return model, torch.optim.Adam(model.parameters(), lr=2e-3)
 
 
-def images(n: int = 48) -> Dataset:
+def images(n: int = 48, flip: bool = False) -> Dataset:
+    """Noise, with classes, and with every pixel below the middle beside it as an image and its mean as a vector."""
     pixels = torch.randint(0, 256, (n, 1, 8, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8).numpy()
     transform = Transform.of_bytes((1, 8, 8))
-    return Dataset(transform.encode(pixels[8:]), transform.encode(pixels[:8]), transform)
+    train, heldout = transform.encode(pixels[8:]), transform.encode(pixels[:8])
+    known = [
+        {"class": torch.arange(len(x)) % 3, "dark": (x < 0).float(), "mean": x.flatten(1).mean(1, keepdim=True)}
+        for x in (train, heldout)
+    ]
+    return Dataset(train, heldout, transform, *known, flip=flip)
 
 
 CLASSES: dict[str, Any] = {"condition": "class", "condition_size": 2, "condition_dropout": 0.2}
-AUGMENTED: dict[str, Any] = {"condition": "vector", "condition_size": 9, "condition_dropout": 0.0}
+AUGMENTED: dict[str, Any] = {"condition": {"augment": "vector"}, "condition_size": 9}
+EDM: dict[str, Any] = {
+    "condition": {"class": "class", "augment": "vector"},
+    "condition_size": {"class": 3, "augment": 9},
+    "condition_dropout": 0.2,
+}
+SEVERAL: dict[str, Any] = {
+    "condition": {"class": "class", "augment": "vector", "dark": "image", "mean": "vector"},
+    "condition_size": {"class": 3, "augment": 9, "dark": 1, "mean": 1},
+}
 KINDS = {
     "class": ((2,), CLASSES, lambda: Moons(n=300).load(), {}),
     "augmentation": ((1, 8, 8), AUGMENTED, images, {"augment": 0.3}),
+    "classes with augmentation": ((1, 8, 8), EDM, images, {"augment": 0.3}),
+    "several": ((1, 8, 8), SEVERAL, lambda: images(flip=True), {"augment": 0.3}),
 }
 
 
 class Watched(DenoisingScoreMatching):
-    """Keeps what the network is told of which data, in training and on held-out items."""
+    """Keeps the conditions of which data, in training and on held-out items."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.training: list[tuple[Tensor, Tensor]] = []
-        self.heldout: list[tuple[Tensor, Tensor]] = []
+        self.training: list[tuple[Tensor, Any]] = []
+        self.heldout: list[tuple[Tensor, Any]] = []
 
     def __call__(self, model: ScoreModel, batch: Batch) -> LossTerms:
-        assert batch.cond is not None
         (self.training if model.training else self.heldout).append((batch.x0, batch.cond))
         return super().__call__(model, batch)
 
 
 def watched(kind: str, run: Path, **changes: Any) -> tuple[Dataset, Watched]:
     event, settings, data, augment = KINDS[kind]
-    model, optimizer = told_model(event, **settings)
+    model, optimizer = conditional(event, **settings)
     loss, dataset = Watched(), data()
     fit(run, model=model, optimizer=optimizer, dataset=dataset, loss=loss, **augment, steps=20, **changes)
     return dataset, loss
@@ -75,7 +91,7 @@ def test_every_item_comes_with_its_class(micro_batch: int | None, tmp_path: Path
         (loss.training, dataset.train, dataset.labels),
         (loss.heldout, dataset.heldout, dataset.heldout_labels),
     ):
-        x0, cond = (torch.cat(part) for part in zip(*pairs, strict=True))
+        x0, cond = torch.cat([x for x, _ in pairs]), torch.cat([cond["class"] for _, cond in pairs])
         assert len(x0) >= 640
         found = (x0[:, None] == items).all(2).long().argmax(1)
         assert torch.equal(items[found], x0)
@@ -85,25 +101,46 @@ def test_every_item_comes_with_its_class(micro_batch: int | None, tmp_path: Path
 
 def test_classes_follow_the_order_of_the_items() -> None:
     data = torch.arange(10.0)[:, None]
-    batches = Batches(data, 5, torch.device("cpu"), labels=torch.arange(10) * 7)
+    batches = Batches(data, 5, torch.device("cpu"), conditions={"class": torch.arange(10) * 7})
     for position, size in ((0, 4), (7, 6), (3, 25)):  # across epochs too
-        labels = batches.labels(position, size)
+        labels = batches.conditions(position, size)["class"]
         assert torch.equal(labels, batches.at(position, size)[:, 0].long() * 7)
 
 
-def test_augmentation_is_told_in_training_and_is_absent_elsewhere(tmp_path: Path) -> None:
-    dataset, loss = watched("augmentation", tmp_path)
-    x0, cond = (torch.cat(part) for part in zip(*loss.training, strict=True))
+@pytest.mark.parametrize("kind", ["augmentation", "classes with augmentation"])
+def test_augmentation_is_a_condition_in_training_and_is_absent_elsewhere(kind: str, tmp_path: Path) -> None:
+    dataset, loss = watched(kind, tmp_path)
+    x0 = torch.cat([x for x, _ in loss.training])
+    cond = torch.cat([cond["augment"] for _, cond in loss.training])
     known = (x0[:, None] == dataset.train).flatten(2).all(2).any(1)
     untouched = (cond == 0).all(1)
     assert torch.equal(known, untouched)
     # nothing is done with probability (1 - p)^4 (1 - p/2)^2, a mirror being none in half of its cases
     expected = (1 - 0.3) ** 4 * (1 - 0.15) ** 2
     assert untouched.float().mean().item() == pytest.approx(expected, abs=4 * (expected / len(cond)) ** 0.5)
-    x0, cond = (torch.cat(part) for part in zip(*loss.heldout, strict=True))
-    assert not cond.any()
-    assert cond.shape == (len(x0), Augmentation.size)
+    assert all(not cond or "augment" not in cond for _, cond in loss.heldout)
+    x0 = torch.cat([x for x, _ in loss.heldout])
     assert (x0[:, None] == dataset.heldout).flatten(2).all(2).any(1).all()
+
+
+@pytest.mark.parametrize("micro_batch", [None, 8])
+def test_several_conditions_are_of_the_same_item_and_images_are_changed_with_it(
+    micro_batch: int | None, tmp_path: Path
+) -> None:
+    dataset, loss = watched("several", tmp_path, micro_batch=micro_batch)
+    for pairs, own in ((loss.training, dataset.conditions), (loss.heldout, dataset.heldout_conditions)):
+        x0 = torch.cat([x for x, _ in pairs])
+        cond = {name: torch.cat([cond[name] for _, cond in pairs]) for name in own}
+        changes = torch.cat([cond.get("augment", torch.zeros(len(x), 9)) for x, cond in pairs])
+        still = (changes == 0).all(1)
+        assert still.any()
+        assert torch.equal((x0 < 0).float()[still], cond["dark"][still])  # mirrored with it, too
+        torch.testing.assert_close(x0.flatten(1).mean(1, keepdim=True)[still], cond["mean"][still])
+        item = (cond["mean"] == own["mean"].T).long().argmax(1)
+        assert torch.equal(own["class"][item], cond["class"])
+        # what was turned and stretched is still dark where it was dark, but for the values in between
+        moved = (2 * cond["dark"] - 1)[~still] * x0[~still]
+        assert len(moved) == 0 or (moved < 0).float().mean() > 0.85
 
 
 @pytest.mark.parametrize("micro_batch", [None, 8])
@@ -112,7 +149,7 @@ def test_a_resumed_training_is_the_same_to_the_bit(kind: str, micro_batch: int |
     event, settings, data, augment = KINDS[kind]
 
     def arguments() -> dict[str, Any]:
-        model, optimizer = told_model(event, **settings)
+        model, optimizer = conditional(event, **settings)
         own = {"model": model, "optimizer": optimizer, "dataset": data(), "micro_batch": micro_batch}
         return {**own, **augment, "schedule": "constant"}
 
@@ -145,40 +182,89 @@ def test_each_class_is_drawn_where_it_lies(tmp_path: Path) -> None:
     assert 0.3 < free.float().mean() < 0.7
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_the_trainer_refuses_data_that_does_not_fit(kind: str, tmp_path: Path) -> None:
-    event, settings, data, augment = KINDS[kind]
-    model, _ = told_model(event, **settings)
-    trainer, other = Trainer(**augment), {"class": images, "augmentation": Moons(n=60).load}[kind]()
-    with pytest.raises(InputError, match="no classes" if kind == "class" else "no images"):
-        trainer.conditions(model, other)
-    assert trainer.conditions(model, data()).samples is not None
+def test_an_image_condition_is_learned_as_an_upsampling(tmp_path: Path) -> None:
+    """Of x = low + noise with low of one value for each quarter: samples are low and noise again, to a few per cent."""
+    generator = torch.Generator().manual_seed(0)
+    low = torch.randn(3000, 1, 2, 2, generator=generator).repeat_interleave(2, 2).repeat_interleave(2, 3)
+    x = low + 0.3 * torch.randn(low.shape, generator=generator)
+    transform = Transform("table", (1, 4, 4))
+    dataset = Dataset(x[500:], x[:500], transform, {"low": low[500:]}, {"low": low[:500]})
+    with torch.random.fork_rng([]):
+        torch.manual_seed(3)
+        net = ResidualMLP((1, 4, 4), width=128, blocks=2, condition={"low": "image"}, condition_size=1)
+    model = ScoreModel(net, VPSDE(), sigma_data=1.0)
+    result = fit(
+        tmp_path, model=model, optimizer=torch.optim.Adam(model.parameters(), lr=5e-3), dataset=dataset, steps=700,
+        batch_size=128, log_every=700, evaluate_every=0, checkpoint_every=0, ema=0.99,
+    )  # fmt: skip
+    samples = Sampler(steps=20).sample(Conditioned(result.ema, low[:500]), (1, 4, 4), 500).x
+    slope = (samples * low[:500]).mean() / low[:500].square().mean()
+    assert slope.item() == pytest.approx(1, abs=0.05)
+    assert (samples - low[:500]).std().item() == pytest.approx(0.3, rel=0.15)
 
 
-CLASS, VECTOR = "model.net.condition=class", "model.net.condition=vector"
-TOLD = [VECTOR, "model.net.condition_size=9", "model.net.condition_dropout=0", "trainer.augment=0.1"]
+@pytest.mark.parametrize(
+    ("condition", "size", "says"),
+    [
+        ({"class": "class"}, 2, "condition_size: 2 is not allowed; this data has 3 classes; give 3 or more"),
+        ({"text": "tokens"}, 4, "condition: 'text' is not allowed; this data has class, dark, mean; give null"),
+        ({"mean": "vector"}, 4, "condition_size: 4 is not allowed; the mean of this data has size 1"),
+        ({"dark": "image"}, 3, "condition_size: 3 is not allowed; the dark of this data has size 1"),
+    ],
+)
+def test_the_trainer_refuses_conditions_that_the_data_does_not_have(condition: Any, size: int, says: str) -> None:
+    model, _ = conditional((1, 8, 8), condition=condition, condition_size=size)
+    with pytest.raises(InputError, match=says):
+        Trainer().conditions(model, images())
+
+
+def test_augmentation_is_of_images() -> None:
+    model, _ = conditional((2,), **AUGMENTED)
+    with pytest.raises(InputError, match=r"augment: 0.3 .* items of shape \(2,\) are no images"):
+        Trainer(augment=0.3).conditions(model, Moons(n=60).load())
+
+
+def test_the_conditions_of_samples_are_the_classes_or_what_held_out_items_have() -> None:
+    data = images()
+    for settings, names in ((EDM, {"class"}), (SEVERAL, {"class", "dark", "mean"}), (AUGMENTED, set())):
+        model, _ = conditional((1, 8, 8), **settings)
+        samples = Trainer(augment=0.1).conditions(model, data).samples
+        assert samples.keys() == names
+        assert {len(value) for value in samples.values()} <= ({3} if settings is EDM else {8})
+
+
+def test_conditions_are_one_for_each_item() -> None:
+    data = images()
+    with pytest.raises(InputError, match=r"^conditions\.class: '7 values' .* there are 40 items"):
+        Dataset(data.items, data.heldout, data.transform, {"class": torch.zeros(7)})
+
+
+def test_the_items_of_a_class_keep_their_conditions() -> None:
+    data = images()
+    some = data.of_classes([1])
+    assert set(some.labels.tolist()) == set(some.heldout_labels.tolist()) == {1}
+    assert torch.equal(some.conditions["dark"], (some.items < 0).float())
+    assert torch.equal(some.heldout_conditions["dark"], (some.heldout < 0).float())
+
+
+CLASS, AUGMENT = "model.net.condition=class", "model.net.condition={augment:vector}"
+WITH = [AUGMENT, "trainer.augment=0.1"]
 
 
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ([CLASS, "data=array", "data.path=t.npy"], "model.net.condition: 'class' is not allowed; this data has no cla"),
-        ([CLASS, "model.net.condition_size=7", "data=array", "data.path=t.npy"], "condition_size=7, but this data has"),
+        ([CLASS, "data=array", "data.path=t.npy"], "model.net.condition: 'class' is not allowed; this data has no con"),
+        ([CLASS, "model.net.condition_size=7", "data=array", "data.path=t.npy"], "this data has no conditions; give"),
         ([CLASS, "model.net.condition_size=1"], "model.net.condition_size: 1 is not allowed; this data has 2 classes"),
-        (TOLD, "trainer.augment: 0.1 is not allowed; items of shape (2,) are no images"),
-        (
-            [*TOLD, "data=digits", "model.net.condition_size=8"],
-            "the network takes vector, 8, drop-out 0; give model.net",
-        ),
-        ([*TOLD, "data=digits", "model.net.condition_dropout=0.1"], "the network takes vector, 9, drop-out 0.1; give"),
-        (["data=digits", "trainer.augment=0.1"], "the network takes no condition; give model.net.condition=vector "),
-        (
-            ["data=digits", CLASS, "trainer.augment=0.1"],
-            "trainer.augment: 0.1 together with model.net.condition='class'",
-        ),
-        (TOLD[:3], "model.net.condition: 'vector' is not what a training can tell; give class"),
+        (WITH, "trainer.augment: 0.1 is not allowed; items of shape (2,) are no images"),
+        ([*WITH, "data=digits", "model.net.condition_size=8"], "it has vector 8, drop-out 0; give"),
+        ([*WITH, "data=digits", "model.net.condition_dropout={augment:0.1}"], "it has vector 9, drop-out 0.1; give"),
+        (["data=digits", "trainer.augment=0.1"], "it has no such condition; give model.net.condition={augment:vector}"),
+        (["data=digits", CLASS, "trainer.augment=0.1"], "trainer.augment: 0.1 needs a network with the condition aug"),
+        (["model.net.condition=vector"], "model.net.condition: 'vector' is not allowed; this data has class; give"),
         (["trainer.augment=2"], "augment: 2.0 is not allowed; give a probability"),
-        (["model.net.condition_size=measured"], "model.net.condition_size: 'measured' is not an integer"),
+        (["model.net.condition_size=measured"], "model.net.condition_size: 'measured' is not"),
     ],
 )
 def test_the_command_line_refuses_in_one_line(
@@ -270,21 +356,49 @@ def test_real_items_of_a_comparison_are_of_the_label(tmp_path: Path, monkeypatch
         whole.of_classes([0, 7])
 
 
+SMALL = ["debug=tiny", "data=digits", "model=mlp", "model.net.width=8", "logger=none", "n=4", "metrics={}"]
+SMALL += ["~samplers.predictor_corrector", "~samplers.dopri5", "optimizer.lr=0.02"]
+
+
 def test_a_run_is_sampled_as_it_was_trained(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """With augmentation: told that nothing was done, which is not the null. Always told a class: only with one."""
+    """With augmentation: of unchanged images. Trained with classes alone: only with one."""
     monkeypatch.chdir(tmp_path)
-    small = ["debug=tiny", "data=digits", "model=mlp", "model.net.width=8", "logger=none", "n=4", "metrics={}"]
-    small += ["~samplers.predictor_corrector", "~samplers.dopri5", "optimizer.lr=0.02"]
-    assert main(["train", *small, *TOLD, "run=augmented"]) == 0
-    run, x = load("augmented"), torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(run.plain(x, 0.3).eps, run.model(x, 0.3, torch.zeros(4, 9)).eps)
-    assert not torch.equal(run.plain(x, 0.3).eps, run.model(x, 0.3).eps)
-    assert main(["train", *small, CLASS, "model.net.condition_dropout=0", "run=classes"]) == 0
+    assert main(["train", *SMALL, *WITH, "run=augmented"]) == 0
+    x = torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    run = load("augmented")
+    torch.testing.assert_close(run.plain(x, 0.3).eps, run.model(x, 0.3, torch.zeros(4, 9)).eps)
+    stored = Path("augmented/config.yaml")
+    written = stored.read_text()
+    assert "condition:\n      augment: vector\n    condition_size:\n      augment: 9" in written
+    # as it was written before conditions had names
+    old = written.replace("condition:\n      augment: vector", "condition: vector")
+    stored.write_text(old.replace("condition_size:\n      augment: 9", "condition_size: 9"))
+    assert torch.equal(load("augmented").plain(x, 0.3).eps, run.plain(x, 0.3).eps)
+    assert main(["train", "run=augmented", "trainer.steps=60"]) == 0
+    assert main(["train", *SMALL, CLASS, "model.net.condition_dropout=0", "run=classes"]) == 0
     sampled = ["sample", "run=classes", "n=2", "sampler.steps=2", "out=out"]
     capsys.readouterr()
     for arguments, says in (([], "always needs a class"), (["label=1", "guidance=2"], "guidance: 2.0 is not allowed")):
         assert main([*sampled, *arguments]) == 2
         assert says in capsys.readouterr().err
     assert main([*sampled, "label=1"]) == 0
+
+
+def test_the_recipe_of_edm_on_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Classes with augmentation: sizes come from the data, a label is enough to sample, and it resumes exactly."""
+    monkeypatch.chdir(tmp_path)
+    recipe = ["model.net.condition={class:class,augment:vector}", "trainer.augment=0.12", "sde=edm"]
+    recipe += ["trainer.schedule=constant"]
+    assert main(["train", *SMALL, *recipe, "run=whole", "trainer.steps=8"]) == 0
+    assert main(["train", *SMALL, *recipe, "run=parts", "trainer.steps=5"]) == 0
+    assert main(["train", "run=parts", "trainer.steps=8"]) == 0
+    assert_same(last(Path("whole"), 8), last(Path("parts"), 8))
+    run = load("whole")
+    assert run.config["model"]["net"]["condition_size"] == {"class": 10, "augment": 9}
+    sampled = ["sample", "run=whole", "n=2", "sampler.steps=2"]
+    for name, label in (("three", 3), ("four", 4)):
+        assert main([*sampled, f"label={label}", "guidance=2", f"out={name}"]) == 0
+    three, four = (np.load(Path(name, "samples.npz"))["samples"] for name in ("three", "four"))
+    assert np.abs(three - four).max() > 0

@@ -43,7 +43,7 @@ def _classes() -> dict[str, Any]:
 
 
 def _augmented() -> dict[str, Any]:
-    told = {"condition": "vector", "condition_size": 9, "condition_dropout": 0.0}
+    told = {"condition": {"augment": "vector"}, "condition_size": 9}
     return {**_of(ResidualMLP, (1, 8, 8), width=16, blocks=1, **told), "dataset": images(), "augment": 0.3}
 
 

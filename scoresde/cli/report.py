@@ -6,7 +6,7 @@ import dataclasses
 import json
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,7 @@ class Task:
     n: int
     seed: int
     samplers: Mapping[str, Sampler]
-    cond: Tensor | None = None
+    cond: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 def opening(run: Path, dataset: Dataset, model: ScoreModel, device: str, start: Checkpoint | None, brief: bool) -> None:

@@ -24,7 +24,7 @@ from scoresde.cli.jobs import overrides, sweeping, varied
 from scoresde.cli.resume import MEASURED, get, merge, put
 from scoresde.control.guidance import conditioned
 from scoresde.data import Dataset
-from scoresde.errors import InputError, require
+from scoresde.errors import InputError
 from scoresde.loggers import Logger, Loggers, MetricsFile
 from scoresde.loss import Loss
 from scoresde.model import Model, ScoreModel
@@ -34,13 +34,14 @@ from scoresde.sampling import Sampler
 from scoresde.sde import SDE
 from scoresde.training import checkpoint as checkpoints
 from scoresde.training.checkpoint import Checkpoint
+from scoresde.training.conditions import condition_sizes
 from scoresde.training.loop import Evaluate
 from scoresde.training.stop import Interrupted
 from scoresde.training.trainer import Trainer
 
 _EXPECTED = {"sde": SDE, "model": ScoreModel, "optimizer": torch.optim.Optimizer, "trainer": Trainer, "logger": Logger}
 _EXPECTED |= {"loss": Loss}
-_CLASSES = "model.net.condition_size"
+_SIZE = "model.net.condition_size"
 _OBJECTS = ("sde", "data", "model", "loss", "optimizer", "trainer", "metrics", "samplers", "logger")
 
 
@@ -75,8 +76,8 @@ def train(cfg: dict[str, Any]) -> float | None:
         scorer = Scorer(parts["metrics"], dataset).prepare()
         cfg = _measured(cfg, dataset)
         model = _model(cfg, dataset, settings, device, origin)
-        told = parts["trainer"].conditions(model, dataset).samples
-        evaluate = _evaluation(parts, scorer, settings, told)
+        cond = parts["trainer"].conditions(model, dataset).samples
+        evaluate = _evaluation(parts, scorer, settings, cond)
         params = list(model.parameters())
         optimizer = build(cfg["optimizer"], "optimizer", allow, torch.optim.Optimizer, params=params)
         run = start.run or _new_run(settings, stack)
@@ -88,7 +89,7 @@ def train(cfg: dict[str, Any]) -> float | None:
                 model, dataset, loss=loss, optimizer=optimizer, run=run, seed=settings.seed, logger=logger,
                 checkpoint=resume, evaluate=evaluate,
             )  # fmt: skip
-            task = report.Task(scorer, run, settings.n, settings.seed, parts["samplers"], told)
+            task = report.Task(scorer, run, settings.n, settings.seed, parts["samplers"], cond)
             return report.closing(task, result, logger, sweeping())
 
 
@@ -129,7 +130,7 @@ def _complete(start: Start, steps: int) -> bool:
 def _check_types(cfg: Mapping[str, Any], allow: Sequence[str]) -> None:
     """Find wrong names, keys and types in all groups before data is read, and wrong ranges of the SDE if possible."""
     stand_in = copy.deepcopy(dict(cfg))
-    for path, value in (("sde.sigma_max", 1.0), ("model.sigma_data", 1.0), (_CLASSES, 1)):
+    for path, value in (("sde.sigma_max", 1.0), ("model.sigma_data", 1.0), (_SIZE, 1)):
         if get(cfg, path) == MEASURED:
             put(stand_in, path, value)
     for key in _OBJECTS:
@@ -151,15 +152,13 @@ def _measured(cfg: dict[str, Any], dataset: Dataset) -> dict[str, Any]:
         put(cfg, "sde.sigma_max", dataset.sigma_max)
     if get(cfg, "model.sigma_data") == MEASURED:
         put(cfg, "model.sigma_data", dataset.sigma_data)
-    if get(cfg, "model.net.condition") == "class" and get(cfg, _CLASSES) in (0, MEASURED):
-        wanted = "this data has no classes; give null, or other data"
-        require(dataset.classes is not None, "model.net.condition", "class", wanted)
-        put(cfg, _CLASSES, dataset.classes)
+    if condition := get(cfg, "model.net.condition"):
+        put(cfg, _SIZE, condition_sizes(condition, get(cfg, _SIZE), dataset))
     return cfg
 
 
 def _evaluation(
-    parts: Mapping[str, Any], scorer: Scorer, settings: TrainSettings, told: Tensor | None
+    parts: Mapping[str, Any], scorer: Scorer, settings: TrainSettings, cond: Mapping[str, Tensor]
 ) -> Evaluate[ScoreModel] | None:
     """Metrics of samples during training, if one is monitored: drawn by the fixed-grid sampler of fewest steps.
 
@@ -181,8 +180,7 @@ def _evaluation(
     sampler, n = min(samplers, key=lambda s: s.steps), min(settings.n, len(dataset.heldout))
 
     def evaluate(model: Model, step: int) -> dict[str, float]:
-        drawn = sampler.sample(conditioned(model, told), dataset.event_shape, n, seed=settings.seed)
-        return scorer.scalars(drawn.x.cpu())
+        return scorer.scalars(sampler.sample(conditioned(model, cond), dataset.event_shape, n, settings.seed).x.cpu())
 
     return evaluate
 
@@ -203,7 +201,12 @@ def _model(
         model: ScoreModel = build(cfg["model"], "model", settings.packages, ScoreModel, sde=sde, event_shape=shape)
         x = dataset.items[:2]
         _check_call(model.net, x)
-        model.eval()(x, sde.T)
+        out = model.eval().raw(x, model.preconditioning(*model.levels(sde.T)))
+    if out.shape != x.shape:
+        raise InputError(
+            f"model.net: {type(model.net).__name__} returned shape {tuple(out.shape)} for an input of shape "
+            f"{tuple(x.shape)}; it must return the shape of its input"
+        )
     if origin is not None and origin.weights is not None:
         model.load_state_dict(origin.weights)
     return model.train().to(device)

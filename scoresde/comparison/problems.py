@@ -175,7 +175,8 @@ class Finite(Problem):
             return (Noise(derived_seed(seed, purpose, 0)).uniform("item", 0, n) * len(train)).long()
 
         pairs = [(chosen("floor", s), chosen("real", s)) for s in seeds]
-        return [Dataset(train[a], train[b], self.transform, None if labels is None else labels[a]) for a, b in pairs]
+        known = [{} if labels is None else {"class": labels[a]} for a, _ in pairs]
+        return [Dataset(train[a], train[b], self.transform, own) for (a, b), own in zip(pairs, known, strict=True)]
 
     def basin(self, x: Tensor) -> Tensor:
         return nearest_neighbours(x.double(), self.law.points)[1][:, 0]
@@ -224,7 +225,7 @@ class Trained(Problem):
         sets = []
         for i, seed in enumerate(seeds):
             rows = whole[i * n : (i + 1) * n] if self._independent else permutation(seed, "floor", 1, len(train))[:n]
-            own_labels = None if labels is None else labels[rows]
+            own_labels = {} if labels is None else {"class": labels[rows]}
             sets.append(Dataset(train[rows], self.dataset.heldout, self.transform, own_labels))
         return sets
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from scoresde.control.wrapper import Wrapper
 from scoresde.errors import InputError, require
-from scoresde.model import Model
-from scoresde.nets.condition import Condition
-from scoresde.prediction import Prediction
+from scoresde.model import Model, Prediction
+from scoresde.nets.condition import AUGMENT, Cond, Condition
 
 Label = int | list[int] | None  # a class, or several that samples have in turn
 
@@ -62,7 +61,7 @@ class Conditioned(Wrapper):
         other._buffers = {"cond": self.cond[rows.to(self.cond.device) % len(self.cond)]}
         return other
 
-    def forward(self, x: Tensor, t: float | Tensor, cond: Tensor | None = None) -> Prediction:
+    def forward(self, x: Tensor, t: float | Tensor, cond: Cond = None) -> Prediction:
         if cond is not None:
             raise InputError("cond: this model has its own; give none")
         n = len(self.cond)
@@ -75,8 +74,8 @@ class Conditioned(Wrapper):
 
 
 def condition_of(model: Model) -> Condition | None:
-    """The condition that the network of a model takes; None where there is none."""
-    return next(iter(model.conditions.values()), None)
+    """The condition that the network of a model takes besides `augment`; None where there is none."""
+    return next((member for name, member in model.conditions.items() if name != AUGMENT), None)
 
 
 def labelled(model: Model, label: Label, guidance: float) -> Conditioned:
@@ -98,6 +97,6 @@ def labelled(model: Model, label: Label, guidance: float) -> Conditioned:
     return Conditioned(model, labels, guidance)
 
 
-def conditioned(model: Model, cond: Tensor | None) -> Model:
-    """The model told `cond`, or as it is without one."""
-    return model if cond is None else Conditioned(model, cond)
+def conditioned(model: Model, cond: Mapping[str, Tensor]) -> Model:
+    """The model with the conditions `cond` in every call, or as it is without any."""
+    return Conditioned(model, next(iter(cond.values()))) if cond else model

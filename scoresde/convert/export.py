@@ -93,7 +93,7 @@ def _config(
         "downsample_padding": 0 if any(pads) else 1,
         "flip_sin_to_cos": True,
         "dropout": blocks[0].dropout,
-        "num_class_embeds": net.condition.size if net.condition.kind == "class" else None,
+        "num_class_embeds": net.condition.members["class"].size if net.condition.members else None,
     }
 
 
@@ -118,7 +118,7 @@ def _attending(down: Sequence[Level], up: Sequence[Level]) -> list[bool]:
 
 def _check(net: NCSNpp, blocks: Sequence[ResidualBlock], levels: Sequence[Level]) -> None:
     """Raise unless the network is of the DDPM form."""
-    modulation, kind = net.modulation, net.condition.kind
+    modulation, kind = net.modulation, ", ".join(net.condition.members)
     listens = isinstance(modulation, Modulation) and modulation._listens != len(modulation.hidden) - 1
     steps = [level.resample for level in levels if level.resample is not None]
     faults = {
@@ -130,7 +130,7 @@ def _check(net: NCSNpp, blocks: Sequence[ResidualBlock], levels: Sequence[Level]
         ),
         "its sums are divided by sqrt(2) (rescale=true)": any(b.rescale for b in blocks),
         "it does not depend on the noise level (noise=none)": not isinstance(modulation, Modulation),
-        f"its condition is {kind}; only classes are supported": kind not in (None, "class"),
+        f"its condition is {kind}; only classes are supported": kind not in ("", "class"),
         "classes are added to its first layer over the noise features (condition_layer=first)": bool(kind) and listens,
     }
     for what, there in faults.items():
@@ -151,7 +151,7 @@ def _frequencies(net: NCSNpp) -> tuple[int, Form]:
 def _meaning(model: ScoreModel, net: NCSNpp) -> tuple[dict[str, Any] | None, list[str]]:
     """The scheduler whose steps are the network's labels, if there is one, and how to call the network."""
     waves, sde = cast(Waves, cast(Modulation, net.modulation).embed), model.sde
-    notes = ["the class of no class is left out"] if net.condition.kind else []
+    notes = ["the class of no class is left out"] if net.condition.members else []
     if _numbered(model, waves):
         assert isinstance(sde, DiscreteVPSDE)
         scheduler = {

@@ -7,7 +7,8 @@ from torch import Tensor, nn
 from scoresde._shapes import Coefficient, expand
 from scoresde.errors import require
 from scoresde.model import ScoreModel
-from scoresde.precond import Precond, Preconditioning
+from scoresde.nets.condition import Cond
+from scoresde.precond import Precond, Preconditioning, coefficients
 from scoresde.sde import SDE
 
 
@@ -55,11 +56,11 @@ class LabelledModel(ScoreModel):
         label = self._time_there(lam) if self.label == "time" else -lam
         if self._trained_with is not self.sde:
             ratio, alpha, sigma = self._where_trained(alpha, lam)
-        c = self._coefficients(alpha, sigma, lam)
+        c = coefficients(self.precond, alpha, sigma, lam, self.sigma_data)
         number = self.label_scale * label + self.label_shift
         return Preconditioning(self.gain * ratio, c.c_skip * ratio, c.c_out, number)
 
-    def raw(self, x: Tensor, c: Preconditioning, cond: Tensor | None = None) -> Tensor:
+    def raw(self, x: Tensor, c: Preconditioning, cond: Cond = None) -> Tensor:
         """The network's own output at the preconditioning `c`, in the dtype of x."""
         if self.centre:
             x = x - expand(self.gain * self.centre / c.c_in, x)

@@ -121,7 +121,7 @@ class Names(ABC):
             yield Part(FREQUENCIES, self.name(FREQUENCIES))
             for ours, form in (("modulation.hidden.0", self.features), ("modulation.hidden.1", SAME)):
                 yield from self.layer(ours, self.name(ours), form)
-        if net.condition.kind == "class":
+        if "class" in net.condition.members:
             yield from (Part(ours, self.name(ours)) for ours in (CLASSES, NULL))
         yield from self.layer("stem", self.name("stem"))
         for spot in spots(net):

@@ -1,9 +1,9 @@
-"""What a data source gives: training and held-out items in model units, and the way back to data units."""
+"""Data sets: training and held-out items in model units, their conditions, and the transform to data units."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +12,9 @@ from torch import Tensor
 
 from scoresde.data.stored import Stored
 from scoresde.data.transform import Transform
-from scoresde.errors import InputError
+from scoresde.errors import InputError, require
 
+CLASS = "class"  # the condition that is the class of an item
 # Points used to measure the largest distance: 2,000 make 4 million pairs, a fraction of a second.
 _MOST_POINTS = 2000
 # Items read from disk to measure their standard deviation, to a hundredth or better.
@@ -30,22 +31,42 @@ class Dataset:
         items: training items (N, *event), float32, on the CPU; or where they lie on disk.
         heldout: items that training never sees (M, *event), float32, on the CPU.
         transform: the map between data units and model units.
-        labels: the class of each training item (N,), int64; None without classes.
-        heldout_labels: the class of each held-out item (M,), int64; None without classes.
+        conditions: by name, one for each training item: `class` (N,), int64, counted from 0; vectors (N, size), tokens
+            (N, L, size) and images (N, channels, *sizes of an item) under any name.
+        heldout_conditions: the same for each held-out item.
         flip: whether training sees every other item, an image, mirrored left to right.
     """
 
     items: Tensor | Stored
     heldout: Tensor
     transform: Transform
-    labels: Tensor | None = None
-    heldout_labels: Tensor | None = None
+    conditions: Mapping[str, Tensor] = field(default_factory=dict)
+    heldout_conditions: Mapping[str, Tensor] = field(default_factory=dict)
     flip: bool = False
+
+    def __post_init__(self) -> None:
+        for what, known, items in (
+            ("conditions", self.conditions, self.items),
+            ("heldout_conditions", self.heldout_conditions, self.heldout),
+        ):
+            for name, values in known.items():
+                wanted = f"there are {len(items)} items; give one for each"
+                require(len(values) == len(items), f"{what}.{name}", f"{len(values)} values", wanted)
 
     @property
     def train(self) -> Tensor:
-        """The training items as a tensor, for figures; of those on disk as many, evenly spaced, as 2 GiB hold."""
+        """The training items as a tensor; of those on disk as many, evenly spaced, as 2 GiB hold."""
         return self.items if isinstance(self.items, Tensor) else self.items[:: self._step]
+
+    @property
+    def labels(self) -> Tensor | None:
+        """The class of each training item (N,), int64; None without classes."""
+        return self.conditions.get(CLASS)
+
+    @property
+    def heldout_labels(self) -> Tensor | None:
+        """The class of each held-out item (M,), int64; None without classes."""
+        return self.heldout_conditions.get(CLASS)
 
     @property
     def train_labels(self) -> Tensor | None:
@@ -62,7 +83,7 @@ class Dataset:
             return self
         items = self.items
         moved = encoded(items) if isinstance(items, Tensor) else Stored(items.levels, items.index, transform)
-        return Dataset(moved, encoded(self.heldout), transform, self.labels, self.heldout_labels, self.flip)
+        return replace(self, items=moved, heldout=encoded(self.heldout), transform=transform)
 
     def of_classes(self, classes: Sequence[int]) -> Dataset:
         """The items of some classes alone, in memory.
@@ -72,14 +93,15 @@ class Dataset:
         """
         labels, heldout = self.train_labels, self.heldout_labels
         if labels is None or heldout is None:
-            raise InputError("label: the data of this run have no classes, so its samples cannot be held against them")
+            raise InputError("label: the data of this run have no classes, so its samples cannot be compared with them")
         wanted = torch.tensor(sorted(set(classes)))
-        parts = torch.isin(labels, wanted), torch.isin(heldout, wanted)
+        a, b = torch.isin(labels, wanted), torch.isin(heldout, wanted)
         missing = [int(c) for c in wanted if not ((labels == c).any() and (heldout == c).any())]
         if missing:
             raise InputError(f"label: {missing[0]} is a class without items; give one that the data have")
-        (a, b), train = parts, self.train
-        return Dataset(train[a], self.heldout[b], self.transform, labels[a], heldout[b], self.flip)
+        ours = {name: values[:: self._step][a] for name, values in self.conditions.items()}
+        theirs = {name: values[b] for name, values in self.heldout_conditions.items()}
+        return replace(self, items=self.train[a], heldout=self.heldout[b], conditions=ours, heldout_conditions=theirs)
 
     @property
     def classes(self) -> int | None:
@@ -196,5 +218,5 @@ def joined(
     first = items[:_MOST_READ]
     if len(items) > 1 and bool((first == first[:1]).all()):
         raise InputError(f"data: all {len(first)} training items are the same; there is nothing to learn")
-    own, others = (None, None) if labels is None else (torch.from_numpy(part.astype(np.int64)) for part in labels)
+    own, others = ({CLASS: torch.from_numpy(part.astype(np.int64))} for part in labels) if labels else ({}, {})
     return Dataset(items, transform.encode(heldout).float(), transform, own, others, flip)

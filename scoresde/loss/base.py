@@ -29,7 +29,7 @@ class Batch:
         x0: data in model units, (B, *event).
         u: uniform numbers in [0, 1) for the choice of noise levels, float64, (B,).
         eps: standard normal numbers, (B, *event).
-        cond: the conditions of the samples; None without conditions.
+        cond: the conditions of the samples by name; None without conditions.
         noise: further random numbers of these samples, such as `noise.normal("probes", step, x0.shape, x0.device)`.
         step: the training step, from 0; 0 in an evaluation.
     """
@@ -37,14 +37,14 @@ class Batch:
     x0: Tensor
     u: Tensor
     eps: Tensor
-    cond: Tensor | None = None
+    cond: Mapping[str, Tensor] | None = None
     noise: Noise = _NOISE
     step: int = 0
 
     def part(self, rows: range) -> "Batch":
         """The batch of some of the samples, given by their places in this one."""
         x0, u, eps = (take(one, rows) for one in (self.x0, self.u, self.eps))
-        cond = None if self.cond is None else take(self.cond, rows)
+        cond = None if self.cond is None else {name: take(value, rows) for name, value in self.cond.items()}
         numbers = (self.noise.rows or range(len(self.x0)))[rows.start : rows.stop : rows.step]
         return Batch(x0, u, eps, cond, Noise(self.noise.seed, numbers), self.step)
 

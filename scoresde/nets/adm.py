@@ -7,7 +7,7 @@ from torch import nn
 from scoresde.errors import require
 from scoresde.nets.attention import ImageAttention, heads_of
 from scoresde.nets.blocks import Head, ResampledConv, ResidualBlock, StridedConv
-from scoresde.nets.condition import Condition, Kind
+from scoresde.nets.condition import Kinds, Shares, Sizes, conditions
 from scoresde.nets.embedding import FourierEmbedding, Modulation, begin_at_one
 from scoresde.nets.layers import check_event, check_levels, check_widths, convolution, group_norm
 from scoresde.nets.resample import Down, Up
@@ -35,9 +35,9 @@ class ADM(SkipUNet):
         groups: number of groups of the group norms, at most.
         group_width: channels of a group, at least.
         dropout: probability in [0, 1) of dropping a value inside the residual blocks while training.
-        condition: what `cond` is: class, vector or tokens; null for none.
-        condition_size: number of classes, or of numbers in the vector or in each token.
-        condition_dropout: probability in [0, 1) of hiding the condition in training, for guidance.
+        condition: class, vector, tokens or image, or several by name, see `scoresde.nets.condition`; null for none.
+        condition_size: number of classes, of numbers in the vector or in each token, or of channels; or sizes by name.
+        condition_dropout: probability in [0, 1) of hiding a condition in training, for guidance, or several by name.
 
     Raises:
         InputError: an argument out of its range, and sizes that cannot be halved.
@@ -59,9 +59,9 @@ class ADM(SkipUNet):
         groups: int = 32,
         group_width: int = 1,
         dropout: float = 0.1,
-        condition: Kind | None = None,
-        condition_size: int = 0,
-        condition_dropout: float = 0.1,
+        condition: Kinds = None,
+        condition_size: Sizes = 0,
+        condition_dropout: Shares = 0.1,
     ) -> None:
         check_event(event_shape, (2,), "an ADM takes images, (channels, height, width)")
         widths = check_widths(channels, multipliers, blocks, dropout)
@@ -70,11 +70,11 @@ class ADM(SkipUNet):
         name = "embedding" if embedding else "channels"
         wanted = "give a multiple of 8, >= 16" if embedding else "give an even integer >= 4"
         require(width >= 16 and width % 8 == 0, name, embedding or channels, wanted)
-        told = Condition(condition, condition_size, condition_dropout, width)
-        super().__init__(event_shape, len(widths), told)
+        given = conditions(condition, condition_size, condition_dropout, width)
+        super().__init__(event_shape, len(widths), given)
         self._norm = partial(group_norm, groups=groups, least=group_width, eps=1e-5)
         self._resample_blocks, self._head_width, self._dropout = resample_blocks, head_width, dropout
-        self.stem = convolution(event_shape[0], widths[0], 3)
+        self.stem = convolution(event_shape[0] + given.channels, widths[0], 3)
         self.assemble(widths, blocks, attended, False)
         self.head = Head(widths[0], event_shape[0], self._norm)
         embed = FourierEmbedding(width // 4, 1e-4, 1.0, noise_scale)

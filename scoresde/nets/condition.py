@@ -1,102 +1,254 @@
-"""What a network is told besides the noise level. Imports torch, the errors of this package and this folder only."""
+"""The conditions of a network besides the noise level. Imports torch and the errors of this package only."""
 
-from typing import Literal, NamedTuple
+from collections.abc import Mapping
+from typing import Literal, NamedTuple, TypeVar, get_args
 
 import torch
 from torch import Tensor, nn
 
 from scoresde.errors import InputError, require
 
-Kind = Literal["class", "vector", "tokens"]
+Kind = Literal["class", "vector", "tokens", "image"]
+Kinds = Kind | Mapping[str, Kind] | None
+Sizes = int | Mapping[str, int]
+Shares = float | Mapping[str, float]
+Cond = Tensor | Mapping[str, Tensor] | None
+
+AUGMENT = "augment"  # the condition that says how an image was changed; without one, it was not changed
+_COUNTED = {"class": "the number of classes", "image": "the number of its channels"}
 _INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+T = TypeVar("T")
 
 
-class Told(NamedTuple):
-    """A condition as blocks see it: a vector (B, width) added to the noise embedding, or tokens (B, L, width)."""
+class Embedded(NamedTuple):
+    """Conditions as networks use them.
 
+    Attributes:
+        x: the input, with the channels of images after its own.
+        vector: added to the embedding of the noise level, (B or 1, width).
+        tokens: attended to by the blocks, (B or 1, L, width).
+    """
+
+    x: Tensor
     vector: Tensor | None = None
     tokens: Tensor | None = None
 
 
-class Condition(nn.Module):
-    """The argument `cond` of every network, embedded; with drop-out in training for classifier-free guidance.
+class Conditions(nn.Module):
+    """The argument `cond` of every network: named conditions, embedded; hidden at random in training for guidance.
 
-        kind      cond                                   reaches the blocks
+        kind      tensor                                 used as
         class     integers (B,) from 0 to size - 1       added to the embedding of the noise level
         vector    numbers (B, size)                      added to the embedding of the noise level
-        tokens    numbers (B, L, size), any L >= 1       by cross-attention
+        tokens    numbers (B, L, size), any L >= 1       attended to (cross-attention)
+        image     numbers (B, size, *sizes of x)         concatenated to the channels of the input
 
-    Without a condition (`cond` is None) a learned null takes its place: one more class, one vector, one token. In
-    training each sample's condition is replaced by the null with probability `dropout`, by torch's global generator
-    (as dropout does), so that one network learns both and a sampler can weigh them (Ho and Salimans 2022, arXiv
-    2207.12598). The null begins at zero for classes and vectors.
+    `cond` is a mapping of names to tensors, or a tensor where there is one name besides `augment`. The place of a
+    missing condition is taken by a null: a learned vector or token, an image of zeros. In training each sample's
+    condition is replaced by the null with a probability, by torch's global generator (as dropout does), so that one
+    network learns both and a sampler can weigh them (Ho and Salimans 2022, arXiv 2207.12598). One number per sample
+    decides for all names: where probabilities are equal, all conditions are hidden together. The null begins at zero
+    for classes and vectors. A missing `augment` is the vector zero, an image that was not changed.
 
-    Args:
-        kind: see above; None takes no condition.
-        size: number of classes, or of numbers in the vector or in each token.
-        dropout: probability in [0, 1) of replacing a condition by the null while training.
-        width: number of channels of the result.
+    Without members, and the base of those with one (`Condition`) and several: the weights of a single condition have
+    names that do not contain its own.
 
-    Raises:
-        InputError: an argument out of its range, and a condition that does not fit, when called.
+    Attributes:
+        scale: factor of the sum of the vectors.
     """
 
-    def __init__(self, kind: Kind | None, size: int, dropout: float, width: int) -> None:
-        super().__init__()
-        require(kind in (None, "class", "vector", "tokens"), "condition", kind, "give class, vector, tokens or null")
-        require(0 <= dropout < 1, "condition_dropout", dropout, "give a probability in [0, 1)")
-        if kind is None:
-            require(size == 0, "condition_size", size, "give condition=class, vector or tokens with it, or 0")
-        else:
-            what = "the number of classes" if kind == "class" else f"how many numbers there are in the {kind}"
-            require(size >= 1, "condition_size", size, f"condition={kind} needs {what}, >= 1")
-        self.kind, self.size, self.dropout = kind, size, dropout
-        self.embed: nn.Module | None = None
-        if kind is not None:
-            self.embed = nn.Embedding(size, width) if kind == "class" else nn.Linear(size, width)
-        if kind is not None:
-            self.null = nn.Parameter(torch.randn(width) if kind == "tokens" else torch.zeros(width))
+    scale: float = 1.0
+
+    @property
+    def members(self) -> Mapping[str, "Condition"]:
+        """Each condition by its name."""
+        return {}
 
     @property
     def context(self) -> int:
         """Width of the tokens, or 0 where there are none."""
-        return self.null.numel() if self.kind == "tokens" else 0
+        return next((m.null.numel() for m in self.members.values() if m.kind == "tokens"), 0)
 
-    def forward(self, cond: Tensor | None, batch: int) -> Told:
-        """The condition of `batch` samples; without one, or where it is None, of one sample that stands for all."""
-        if self.embed is None:
-            if cond is not None:
-                raise InputError(
-                    "cond: this network takes no condition; make it with condition=class, vector or tokens"
-                )
-            return Told()
+    @property
+    def channels(self) -> int:
+        """Channels that images add to the input."""
+        return sum(m.size for m in self.members.values() if m.kind == "image")
+
+    def forward(self, cond: Cond, x: Tensor) -> Embedded:
+        """The conditions of the samples x (B, *event).
+
+        Raises:
+            InputError: unknown names, and conditions that do not fit.
+        """
+        members = self.members
+        if not members and cond is None:
+            return Embedded(x)
+        given, found = named(members, cond), dict[str, Tensor]()
+        hide = self.training and any(m.dropout and name in given for name, m in members.items())
+        chances = torch.rand(len(x), device=x.device) if hide else None
+        for name, member in members.items():
+            found[name] = member.embedded(given.get(name), x, chances)
+        kinds = {kind: [found[name] for name, m in members.items() if m.kind in kind] for kind in _USES}
+        images, vectors, tokens = kinds.values()
+        return Embedded(
+            torch.cat((x, *images), 1) if images else x,
+            sum(vectors[1:], vectors[0]) * self.scale if vectors else None,
+            _side_by_side(tokens) if tokens else None,
+        )
+
+
+_USES = (("image",), ("class", "vector"), ("tokens",))
+
+
+class Condition(Conditions):
+    """One condition; see `Conditions`.
+
+    Args:
+        name: its name.
+        kind: class, vector, tokens or image.
+        size: number of classes, of numbers in the vector or in each token, or of channels of the image.
+        dropout: probability in [0, 1) of hiding it in training.
+        width: number of channels of the result.
+
+    Raises:
+        InputError: an argument out of its range.
+    """
+
+    def __init__(self, name: str, kind: Kind, size: int, dropout: float, width: int) -> None:
+        super().__init__()
+        wanted = _COUNTED.get(kind, f"how many numbers there are in the {kind}")
+        require(size >= 1, "condition_size", size, f"condition={kind} needs {wanted}, >= 1")
+        require(0 <= dropout < 1, "condition_dropout", dropout, "give a probability in [0, 1)")
+        self.name, self.kind, self.size, self.dropout = name, kind, size, dropout
+        self.embed: nn.Module | None = None
+        if kind != "image":
+            self.embed = nn.Embedding(size, width) if kind == "class" else nn.Linear(size, width)
+            self.null = nn.Parameter(torch.randn(width) if kind == "tokens" else torch.zeros(width))
+
+    @property
+    def members(self) -> Mapping[str, "Condition"]:
+        return {self.name: self}
+
+    def embedded(self, cond: Tensor | None, x: Tensor, chances: Tensor | None) -> Tensor:
+        """The condition of the samples x, hidden where their chances are small; one for all of them if it is None."""
         if cond is None:
-            embedded = self.null[None]
-            return Told(tokens=embedded[None]) if self.kind == "tokens" else Told(vector=embedded)
-        self.check(cond, batch)
-        embedded = self.embed(cond.long() if self.kind == "class" else cond.to(self.null.dtype))
-        if self.training and self.dropout:
-            dropped = torch.rand(batch, device=cond.device) < self.dropout
-            embedded = torch.where(dropped.reshape(-1, *(1,) * (embedded.ndim - 1)), self.null, embedded)
-        return Told(tokens=embedded) if self.kind == "tokens" else Told(vector=embedded)
+            return self._missing(x)
+        self.check(cond, len(x), x.shape[2:])
+        y, null = cond.to(x.dtype), x.new_zeros(())
+        if self.embed is not None:
+            y, null = self.embed(cond.long() if self.kind == "class" else cond.to(self.null.dtype)), self.null
+        if chances is not None and self.dropout:
+            y = torch.where((chances < self.dropout).reshape(-1, *(1,) * (y.ndim - 1)), null, y)
+        return y
 
-    def check(self, cond: Tensor, batch: int) -> None:
-        """Raise InputError unless `cond` is a condition of `batch` samples.
+    def _missing(self, x: Tensor) -> Tensor:
+        if self.embed is None:
+            return x.new_zeros(len(x), self.size, *x.shape[2:])
+        if self.name == AUGMENT:
+            nothing: Tensor = self.embed(self.null.new_zeros(1, self.size))
+            return nothing
+        return self.null[None, None] if self.kind == "tokens" else self.null[None]
 
-        The range of classes is looked at on the host only, and not in compiled code: a device would have to be waited
+    def check(self, cond: Tensor, batch: int, sizes: tuple[int, ...] | None = None) -> None:
+        """Raise InputError unless `cond` is a condition of `batch` samples, of images of these sizes.
+
+        The range of classes is checked on the host only, and not in compiled code: a device would have to be waited
         for. There torch's own check of an index stops the program.
         """
         if self.kind == "class":
             fits, wanted = cond.shape == (batch,) and cond.dtype in _INTEGERS, f"class numbers, integers ({batch},)"
         elif self.kind == "vector":
             fits, wanted = cond.shape == (batch, self.size), f"vectors ({batch}, {self.size})"
-        else:
+        elif self.kind == "tokens":
             fits = cond.ndim == 3 and cond.shape[::2] == (batch, self.size) and cond.shape[1] > 0
             wanted = f"tokens ({batch}, L, {self.size})"
+        else:
+            fits = cond.shape[:2] == (batch, self.size) and (sizes is None or cond.shape[2:] == sizes)
+            wanted = f"images ({batch}, {self.size}, {'*sizes' if sizes is None else ', '.join(map(str, sizes))})"
         if not fits:
             raise InputError(f"cond: {cond.dtype} of shape {tuple(cond.shape)} is not allowed; give {wanted}")
-        looked_at = cond.device.type == "cpu" and not torch.compiler.is_compiling()
-        if self.kind == "class" and looked_at and batch > 0:
+        on_host = cond.device.type == "cpu" and not torch.compiler.is_compiling()
+        if self.kind == "class" and on_host and batch > 0:
             low, high = (int(end) for end in torch.aminmax(cond))
             wrong = low if low < 0 else high
             require(low >= 0 and high < self.size, "cond", wrong, f"give classes from 0 to {self.size - 1}")
+
+
+class _Several(Conditions):
+    def __init__(self, members: Mapping[str, Condition]) -> None:
+        super().__init__()
+        self.by_name = nn.ModuleDict(members)
+
+    @property
+    def members(self) -> Mapping[str, Condition]:
+        return self.by_name._modules  # type: ignore[return-value]
+
+
+def conditions(condition: Kinds, size: Sizes, dropout: Shares, width: int) -> Conditions:
+    """The conditions of a network from its arguments `condition`, `condition_size` and `condition_dropout`.
+
+    Args:
+        condition: a kind, which is its own name, or kinds by name; None for no condition.
+        size: of the condition, or sizes by name.
+        dropout: the probability of hiding a condition, by name; a number is for all but images and `augment`, which
+            are never hidden then.
+        width: number of channels of the embedding.
+
+    Raises:
+        InputError: an unknown kind, a name without a size, an argument out of its range.
+    """
+    if condition is None:
+        require(size == 0 or size == {}, "condition_size", size, "give condition=class, vector, ... with it, or 0")
+    kinds = {condition: condition} if isinstance(condition, str) else dict(condition or {})
+    for name, kind in kinds.items():
+        wanted = f"give {', '.join(get_args(Kind))} or null"
+        require(kind in get_args(Kind), "condition", kind, wanted)
+        require(name.isidentifier(), "condition", name, "give names of letters and digits")
+    for what, given in (("condition_size", size), ("condition_dropout", dropout)):
+        if isinstance(given, Mapping):
+            unknown = [name for name in given if name not in kinds]
+            require(not unknown, what, given, f"the conditions are {', '.join(kinds) or 'none'}")
+    members = {
+        name: Condition(name, kind, _of(name, size, 0), _dropout(name, kind, dropout), width)
+        for name, kind in kinds.items()
+    }
+    return _Several(members) if len(members) > 1 else next(iter(members.values()), Conditions())
+
+
+def _of(name: str, given: T | Mapping[str, T], otherwise: T) -> T:
+    return given.get(name, otherwise) if isinstance(given, Mapping) else given
+
+
+def _dropout(name: str, kind: Kind, given: Shares) -> float:
+    if isinstance(given, Mapping):
+        return given.get(name, 0.0)
+    require(0 <= given < 1, "condition_dropout", given, "give a probability in [0, 1)")
+    return 0.0 if kind == "image" or name == AUGMENT else given
+
+
+def named(conditions: Mapping[str, Condition], cond: Cond) -> Mapping[str, Tensor]:
+    """The conditions `cond` by name; a bare tensor is that of the only condition besides `augment`.
+
+    Raises:
+        InputError: a name that is not one of `conditions`, or a bare tensor that could belong to several.
+    """
+    if cond is None:
+        return {}
+    if not conditions:
+        raise InputError("cond: this network takes no condition; make it with condition=class, vector, tokens or image")
+    names = ", ".join(conditions)
+    if isinstance(cond, Tensor):
+        own = [name for name in conditions if name != AUGMENT] or [AUGMENT]
+        if len(own) > 1:
+            raise InputError(f"cond: a tensor could be any of {names}; give a mapping of names to tensors")
+        return {own[0]: cond}
+    for name in cond:
+        require(name in conditions, "cond", name, f"give some of {names}")
+    return cond
+
+
+def _side_by_side(tokens: list[Tensor]) -> Tensor:
+    if len(tokens) == 1:
+        return tokens[0]
+    batch = max(len(t) for t in tokens)
+    return torch.cat([t.expand(batch, *t.shape[1:]) for t in tokens], 1)

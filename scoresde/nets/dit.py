@@ -9,7 +9,7 @@ from torch.nn import functional
 from scoresde.described import Described
 from scoresde.errors import require
 from scoresde.nets.attention import Attention
-from scoresde.nets.condition import Condition, Kind
+from scoresde.nets.condition import Cond, Kinds, Shares, Sizes, conditions
 from scoresde.nets.embedding import FourierEmbedding, Modulation
 from scoresde.nets.layers import check_divides, check_dropout, check_event, zero
 
@@ -37,9 +37,10 @@ class DiT(Described, nn.Module):
         ratio: hidden units of the MLPs in units of `width`.
         noise_scale: see above; the features of the label have periods from 2 pi to 20000 pi.
         dropout: probability in [0, 1) of dropping a hidden unit of the MLPs while training.
-        condition: what `cond` is: class, vector or tokens; null for none. Every block attends to tokens.
-        condition_size: number of classes, or of numbers in the vector or in each token.
-        condition_dropout: probability in [0, 1) of hiding the condition in training, for guidance.
+        condition: class, vector, tokens or image, or several by name, see `scoresde.nets.condition`; null for none.
+            Every block attends to tokens.
+        condition_size: number of classes, of numbers in the vector or in each token, or of channels; or sizes by name.
+        condition_dropout: probability in [0, 1) of hiding a condition in training, for guidance, or several by name.
 
     Raises:
         InputError: an argument out of its range, and sizes that are no multiples of the patch.
@@ -57,9 +58,9 @@ class DiT(Described, nn.Module):
         ratio: float = 4.0,
         noise_scale: float = 250.0,
         dropout: float = 0.0,
-        condition: Kind | None = None,
-        condition_size: int = 0,
-        condition_dropout: float = 0.1,
+        condition: Kinds = None,
+        condition_size: Sizes = 0,
+        condition_dropout: Shares = 0.1,
     ) -> None:
         super().__init__()
         check_event(event_shape, (2,), "a DiT takes images, (channels, height, width)")
@@ -70,32 +71,32 @@ class DiT(Described, nn.Module):
         check_dropout(dropout)
         check_divides(event_shape[1:], patch)
         self.patch, pixels = patch, event_shape[0] * patch**2
-        self.condition = Condition(condition, condition_size, condition_dropout, width)
+        self.condition = conditions(condition, condition_size, condition_dropout, width)
         sizes = [width] * (6 * depth + 2)
         self.modulation = Modulation(FourierEmbedding(_FEATURES, 1e-4, 1.0, noise_scale), _FEATURES, [width] * 2, sizes)
-        self.first = nn.Linear(pixels, width)
+        self.first = nn.Linear(pixels + self.condition.channels * patch**2, width)
         hidden, context = int(ratio * width), self.condition.context
         self.blocks = nn.ModuleList(DiTBlock(width, heads, hidden, dropout, context) for _ in range(depth))
         self.norm = _norm(width)
         self.last = nn.Linear(width, pixels)
         _initialise(self)
 
-    def forward(self, x: Tensor, c: Tensor, cond: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, c: Tensor, cond: Cond = None) -> Tensor:
         """The output (B, channels, height, width) for x of that shape, noise levels c (B,) and a condition.
 
         Raises:
             InputError: sizes that are no multiples of the patch, a condition that does not fit.
         """
         check_divides(x.shape[2:], self.patch, "x")
-        told = self.condition(cond, len(x))
-        pieces = iter([piece[:, None] for piece in self.modulation(c, told.vector)])
+        y, vector, tokens = self.condition(cond, x)
+        pieces = iter([piece[:, None] for piece in self.modulation(c, vector)])
         size, channels, p = len(x), x.shape[1], self.patch
         rows, columns = x.shape[2] // p, x.shape[3] // p
-        patches = x.reshape(size, channels, rows, p, columns, p).permute(0, 2, 4, 1, 3, 5)
+        patches = y.reshape(size, -1, rows, p, columns, p).permute(0, 2, 4, 1, 3, 5)
         h = self.first(patches.reshape(size, rows * columns, -1))
         h = h + sincos_positions(rows, columns, h.shape[2], h)
         for block in self.blocks:
-            h = block(h, pieces, told.tokens)
+            h = block(h, pieces, tokens)
         out: Tensor = self.last(modulated(self.norm(h), pieces))
         out = out.reshape(size, rows, columns, channels, p, p).permute(0, 3, 1, 4, 2, 5)
         return out.reshape(x.shape)
@@ -144,8 +145,9 @@ def _initialise(net: DiT) -> None:
             nn.init.zeros_(module.bias)
     for layer in net.modulation.hidden:
         nn.init.normal_(layer.get_parameter("weight"), std=0.02)
-    if isinstance(net.condition.embed, nn.Embedding):
-        nn.init.normal_(net.condition.embed.weight, std=0.02)
+    for member in net.condition.members.values():
+        if isinstance(member.embed, nn.Embedding):
+            nn.init.normal_(member.embed.weight, std=0.02)
     for block in net.blocks:
         if isinstance(block, DiTBlock) and block.cross is not None:
             zero(block.cross.out)  # which has no gate

@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from scoresde.errors import require
 from scoresde.nets.attention import heads_of
-from scoresde.nets.condition import Condition, Kind
+from scoresde.nets.condition import Kinds, Shares, Sizes, conditions
 from scoresde.nets.layers import check_event, check_levels, check_widths
 from scoresde.nets.magnitude import MPAttention, MPFourier, MPLayer, OneHot, blend, concatenate, silu, unit
 from scoresde.nets.resample import Down, Up
@@ -37,9 +37,10 @@ class EDM2(SkipUNet):
         condition_balance: share of a class or vector in the embedding.
         largest: activations are cut to at most this.
         dropout: probability in [0, 1) of dropping a value inside the residual blocks while training.
-        condition: what `cond` is: class, vector or tokens; null for none. Numbers should be of magnitude one.
-        condition_size: number of classes, or of numbers in the vector or in each token.
-        condition_dropout: probability in [0, 1) of hiding the condition in training, for guidance.
+        condition: class, vector, tokens or image, or several by name, see `scoresde.nets.condition`; null for none.
+            Numbers should be of magnitude one.
+        condition_size: number of classes, of numbers in the vector or in each token, or of channels; or sizes by name.
+        condition_dropout: probability in [0, 1) of hiding a condition in training, for guidance, or several by name.
 
     Raises:
         InputError: an argument out of its range, and sizes that cannot be halved.
@@ -60,9 +61,9 @@ class EDM2(SkipUNet):
         condition_balance: float = 0.5,
         largest: float = 256.0,
         dropout: float = 0.0,
-        condition: Kind | None = None,
-        condition_size: int = 0,
-        condition_dropout: float = 0.1,
+        condition: Kinds = None,
+        condition_size: Sizes = 0,
+        condition_dropout: Shares = 0.1,
     ) -> None:
         check_event(event_shape, (2,), "an EDM2 takes images, (channels, height, width)")
         widths = check_widths(channels, multipliers, blocks, dropout)
@@ -72,14 +73,16 @@ class EDM2(SkipUNet):
             require(0 < share < 1, name, share, "give a share between 0 and 1")
         require(largest > 0, "largest", largest, "give a bound > 0")
         width = max(widths)
-        told = Condition(condition, condition_size, condition_dropout, width)
-        if condition is not None:
-            layer = MPLayer(condition_size, width)
-            told.embed = OneHot(layer) if condition == "class" else layer
-        super().__init__(event_shape, len(widths), told)
+        given = conditions(condition, condition_size, condition_dropout, width)
+        for member in given.members.values():
+            if member.kind != "image":
+                layer = MPLayer(member.size, width)
+                member.embed = OneHot(layer) if member.kind == "class" else layer
+        given.scale = max(1, sum(member.kind in ("class", "vector") for member in given.members.values())) ** -0.5
+        super().__init__(event_shape, len(widths), given)
         self._head_width, self._balance, self._skip_balance = head_width, balance, skip_balance
         self._largest, self._dropout = largest, dropout
-        self.stem = MPStem(event_shape[0], widths[0])
+        self.stem = MPStem(event_shape[0] + given.channels, widths[0])
         self.assemble(widths, blocks, attended, False)
         self.head = MPHead(widths[0], event_shape[0])
         self.modulation = MPModulation(widths[0], width, self.pieces(), condition_balance)

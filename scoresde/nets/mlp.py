@@ -10,7 +10,7 @@ from torch.nn import functional
 from scoresde.described import Described
 from scoresde.errors import require
 from scoresde.nets.attention import Attention
-from scoresde.nets.condition import Condition, Kind
+from scoresde.nets.condition import Cond, Kinds, Shares, Sizes, conditions
 from scoresde.nets.embedding import NoiseModulation
 from scoresde.nets.layers import check_dropout, zero
 
@@ -47,9 +47,10 @@ class ResidualMLP(Described, nn.Module):
         blocks: number K of residual blocks.
         embedding: number of features of the noise level; even.
         dropout: probability in [0, 1) of dropping a hidden unit while training.
-        condition: what `cond` is: class, vector or tokens; null for none. Every block attends to tokens.
-        condition_size: number of classes, or of numbers in the vector or in each token.
-        condition_dropout: probability in [0, 1) of hiding the condition in training, for guidance.
+        condition: class, vector, tokens or image, or several by name, see `scoresde.nets.condition`; null for none.
+            Every block attends to tokens.
+        condition_size: number of classes, of numbers in the vector or in each token, or of channels; or sizes by name.
+        condition_dropout: probability in [0, 1) of hiding a condition in training, for guidance, or several by name.
 
     Raises:
         InputError: an argument out of its range.
@@ -62,28 +63,28 @@ class ResidualMLP(Described, nn.Module):
         blocks: int = 3,
         embedding: int = 64,
         dropout: float = 0.0,
-        condition: Kind | None = None,
-        condition_size: int = 0,
-        condition_dropout: float = 0.1,
+        condition: Kinds = None,
+        condition_size: Sizes = 0,
+        condition_dropout: Shares = 0.1,
     ) -> None:
         super().__init__()
         require(all(n >= 1 for n in event_shape), "event_shape", tuple(event_shape), "give sizes >= 1")
         require(width >= 1, "width", width, "give an integer >= 1")
         require(blocks >= 1, "blocks", blocks, "give an integer >= 1")
         check_dropout(dropout)
-        self._size = size = math.prod(event_shape)
-        self.condition = Condition(condition, condition_size, condition_dropout, embedding)
+        size = math.prod(event_shape)
+        self.condition = conditions(condition, condition_size, condition_dropout, embedding)
         self.modulation = NoiseModulation([width] * blocks, embedding)
-        self.first = nn.Linear(size, width)
+        self.first = nn.Linear(size + self.condition.channels * math.prod(event_shape[1:]), width)
         self.blocks = nn.ModuleList(_Block(width, dropout, self.condition.context) for _ in range(blocks))
         self.last = zero(nn.Linear(width, size))
 
-    def forward(self, x: Tensor, c: Tensor, cond: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, c: Tensor, cond: Cond = None) -> Tensor:
         """The output (B, *event) for x (B, *event), noise levels c (B,) and a condition."""
-        told = self.condition(cond, len(x))
-        pieces = iter(self.modulation(c, told.vector))
-        h = self.first(x.reshape(x.shape[0], self._size))
+        y, vector, tokens = self.condition(cond, x)
+        pieces = iter(self.modulation(c, vector))
+        h = self.first(y.reshape(len(y), -1))
         for block in self.blocks:
-            h = block(h, pieces, told.tokens)
+            h = block(h, pieces, tokens)
         out: Tensor = self.last(functional.silu(h))
         return out.reshape(x.shape)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from scoresde.errors import require
 from scoresde.nets.attention import ImageAttention, heads_of, join
 from scoresde.nets.blocks import Head, ResampledConv, ResidualBlock, StridedConv
-from scoresde.nets.condition import Condition, Kind
+from scoresde.nets.condition import Kinds, Shares, Sizes, conditions
 from scoresde.nets.embedding import FourierEmbedding, Modulation, RandomFourierEmbedding, Waves
 from scoresde.nets.layers import check_event, check_levels, check_widths, convolution, group_norm, zero
 from scoresde.nets.resample import BOX, FIR, Down, FilteredConv, Up
@@ -40,7 +40,7 @@ class NCSNpp(SkipUNet):
         attention_up: which blocks of such a level attend on the way up: the `last` or `every`.
         head_width: channels of each attention head; 0 for one head.
         noise: features of the noise level: `positional`, `fourier` (at random frequencies), or `none`, for a network
-            that is not told the noise level.
+            that is not given the noise level.
         noise_scale, noise_shift: see above.
         fourier_scale: standard deviation of the random frequencies, in cycles per unit of y.
         block: `biggan` blocks change the resolution inside of a residual block; `ddpm` between blocks.
@@ -55,9 +55,9 @@ class NCSNpp(SkipUNet):
         group_width: channels of a group, at least.
         norm_eps: what group norms add to variances.
         dropout: probability in [0, 1) of dropping a value inside the residual blocks while training.
-        condition: what `cond` is: class, vector or tokens; null for none.
-        condition_size: number of classes, or of numbers in the vector or in each token.
-        condition_dropout: probability in [0, 1) of hiding the condition in training, for guidance.
+        condition: class, vector, tokens or image, or several by name, see `scoresde.nets.condition`; null for none.
+        condition_size: number of classes, of numbers in the vector or in each token, or of channels; or sizes by name.
+        condition_dropout: probability in [0, 1) of hiding a condition in training, for guidance, or several by name.
         condition_layer: which of the two layers above the features of the noise level a class or vector is added to.
 
     Raises:
@@ -91,9 +91,9 @@ class NCSNpp(SkipUNet):
         group_width: int = 4,
         norm_eps: float = 1e-6,
         dropout: float = 0.1,
-        condition: Kind | None = None,
-        condition_size: int = 0,
-        condition_dropout: float = 0.1,
+        condition: Kinds = None,
+        condition_size: Sizes = 0,
+        condition_dropout: Shares = 0.1,
         condition_layer: Literal["first", "last"] = "last",
     ) -> None:
         check_event(event_shape, (2,), "an NCSNpp takes images, (channels, height, width)")
@@ -103,22 +103,23 @@ class NCSNpp(SkipUNet):
         require(norm_eps > 0, "norm_eps", norm_eps, "give a number > 0")
         wanted = "a condition needs noise=positional or fourier"
         require(noise != "none" or condition is None, "condition", condition, wanted)
-        told = Condition(condition, condition_size, condition_dropout, 4 * channels)
-        super().__init__(event_shape, len(widths), told)
+        given = conditions(condition, condition_size, condition_dropout, 4 * channels)
+        super().__init__(event_shape, len(widths), given)
         self._norm = partial(group_norm, groups=groups, least=group_width, eps=norm_eps)
         self._kind, self._taps, self._resample_conv = block, FIR if fir else BOX, resample_conv
         self._pad: Literal["end", "both"] = resample_pad
         self._pieces: Literal[0, 1] = 0 if noise == "none" else 1
         self._dropout, self._rescale, self._head_width = dropout, rescale, head_width
         pictures = event_shape[0]
+        inputs = pictures + given.channels
 
         def enter(level: int) -> tuple[nn.Module, int] | None:
             width = widths[level]
             if progressive_input == "input_skip":
-                sides = InputSkip(pictures, width, Down(self._taps), progressive_combine == "cat")
+                sides = InputSkip(inputs, width, Down(self._taps), progressive_combine == "cat")
                 return sides, sides.outputs
             if progressive_input == "residual":
-                return ResidualInput(widths[level - 1] if level else pictures, width, fir, rescale), width
+                return ResidualInput(widths[level - 1] if level else inputs, width, fir, rescale), width
             return None
 
         def leave(level: int) -> tuple[nn.Module, int] | None:
@@ -127,7 +128,7 @@ class NCSNpp(SkipUNet):
             up = Up(self._taps) if level < len(widths) - 1 else None
             return OutputSkip(Head(widths[level], pictures, self._norm), up), widths[level]
 
-        self.stem = convolution(pictures, channels, 3)
+        self.stem = convolution(inputs, channels, 3)
         self.assemble(widths, blocks, attended, attention_up == "last", enter, leave, channels)
         self.head = Head(widths[0], pictures, self._norm) if progressive_output == "none" else None
         if noise != "none":

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from scoresde.described import Described
-from scoresde.nets.condition import Condition
+from scoresde.nets.condition import Cond, Conditions
 from scoresde.nets.layers import check_divides, quick
 
 
@@ -65,7 +65,7 @@ class SkipUNet(Described, nn.Module):
     stem: nn.Module
     head: nn.Module | None
 
-    def __init__(self, event_shape: Sequence[int], levels: int, condition: Condition) -> None:
+    def __init__(self, event_shape: Sequence[int], levels: int, condition: Conditions) -> None:
         super().__init__()
         self.factor = 2 ** (levels - 1)
         check_divides(event_shape[1:], self.factor)
@@ -132,36 +132,36 @@ class SkipUNet(Described, nn.Module):
         blocks = (m for m in self.modules() if m is not self)
         return [size for block in blocks for size in getattr(block, "sizes", ())]
 
-    def forward(self, x: Tensor, c: Tensor, cond: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, c: Tensor, cond: Cond = None) -> Tensor:
         """The output (B, channels, height, width) for x of that shape, noise levels c (B,) and a condition.
 
         Raises:
             InputError: a size that cannot be halved as often as there are levels, a condition that does not fit.
         """
         check_divides(x.shape[2:], self.factor, "x")
-        told = self.condition(cond, len(x))
-        pieces: Iterator[Tensor] = iter(() if self.modulation is None else self.modulation(c, told.vector))
+        x, vector, tokens = self.condition(cond, x)
+        pieces: Iterator[Tensor] = iter(() if self.modulation is None else self.modulation(c, vector))
         x = quick(x)
         h, picture = self.stem(x), x
         passed = [h]
         for level in cast(Iterable[Level], self.down):
             for block in level.blocks:
-                h = block(h, pieces, told.tokens)
+                h = block(h, pieces, tokens)
                 passed.append(h)
             if level.resample is not None:
-                h = level.resample(h, pieces, told.tokens)
+                h = level.resample(h, pieces, tokens)
                 if level.side is not None:
                     picture, h = level.side(picture, h)
                 passed.append(h)
         for block in self.middle:
-            h = block(h, pieces, told.tokens)
+            h = block(h, pieces, tokens)
         drawn: Tensor | None = None
         for level in cast(Iterable[Level], self.up):
             for block in level.blocks:
-                h = block(self.concatenate(h, passed.pop()), pieces, told.tokens)
+                h = block(self.concatenate(h, passed.pop()), pieces, tokens)
             if level.side is not None:
                 drawn, h = level.side(drawn, h)
             if level.resample is not None:
-                h = level.resample(h, pieces, told.tokens)
+                h = level.resample(h, pieces, tokens)
         out = cast(Tensor, drawn) if self.head is None else cast(Tensor, self.head(h))
         return out.contiguous()

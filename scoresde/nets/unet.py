@@ -11,7 +11,7 @@ from scoresde.described import Described
 from scoresde.errors import require
 from scoresde.nets.attention import ImageAttention
 from scoresde.nets.blocks import Head, ResidualBlock, StridedConv
-from scoresde.nets.condition import Condition, Kind
+from scoresde.nets.condition import Cond, Kinds, Shares, Sizes, conditions
 from scoresde.nets.embedding import NoiseModulation
 from scoresde.nets.layers import check_event, check_levels, check_widths, convolution, quick
 from scoresde.nets.resample import Up
@@ -44,10 +44,10 @@ class UNet(Described, nn.Module):
         groups: groups of the group norms; must divide the width of every level.
         embedding: number of features of the noise level; even.
         dropout: probability in [0, 1) of dropping a value inside the residual blocks while training.
-        condition: what `cond` is: class, vector or tokens; null for none. Tokens are attended to beside each
-            self-attention, and at the coarsest level in any case.
-        condition_size: number of classes, or of numbers in the vector or in each token.
-        condition_dropout: probability in [0, 1) of hiding the condition in training, for guidance.
+        condition: class, vector, tokens or image, or several by name, see `scoresde.nets.condition`; null for none.
+            Tokens are attended to beside each self-attention, and at the coarsest level in any case.
+        condition_size: number of classes, of numbers in the vector or in each token, or of channels; or sizes by name.
+        condition_dropout: probability in [0, 1) of hiding a condition in training, for guidance, or several by name.
 
     Raises:
         InputError: an argument out of its range.
@@ -66,9 +66,9 @@ class UNet(Described, nn.Module):
         groups: int = 8,
         embedding: int = 64,
         dropout: float = 0.0,
-        condition: Kind | None = None,
-        condition_size: int = 0,
-        condition_dropout: float = 0.1,
+        condition: Kinds = None,
+        condition_size: Sizes = 0,
+        condition_dropout: Shares = 0.1,
     ) -> None:
         super().__init__()
         what = "a U-Net takes series, images or volumes, such as (channels, height, width)"
@@ -76,7 +76,7 @@ class UNet(Described, nn.Module):
         widths = check_widths(channels, multipliers, blocks, dropout)
         attended = _attended(attention, heads, widths)
         _check_groups(groups, widths)
-        self.condition = Condition(condition, condition_size, condition_dropout, embedding)
+        self.condition = conditions(condition, condition_size, condition_dropout, embedding)
         crossed = attended | {len(widths) - 1} if self.condition.context else set()
         _check_heads(heads, crossed, widths)
         ndim = len(event_shape) - 1
@@ -104,7 +104,7 @@ class UNet(Described, nn.Module):
         pairs = list(pairwise(widths))  # (finer, coarser)
         order = [*widths, *widths[::-1]]  # all levels downwards, then all levels upwards
         self.modulation = NoiseModulation([w for w in order for _ in range(blocks)], embedding, ndim)
-        self.stem = convolution(event_shape[0], widths[0], 3, ndim)
+        self.stem = convolution(event_shape[0] + self.condition.channels, widths[0], 3, ndim)
         self.down = nn.ModuleList(stage(width, level) for level, width in enumerate(widths))
         for level, (fine, coarse) in zip(cast(Iterable[Level], self.down), pairs, strict=False):
             level.resample = StridedConv(fine, coarse, ndim)
@@ -115,15 +115,15 @@ class UNet(Described, nn.Module):
         self.doubled = Up(event_ndim=ndim)
         self.head = Head(widths[0], event_shape[0], norm, ndim)
 
-    def forward(self, x: Tensor, c: Tensor, cond: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, c: Tensor, cond: Cond = None) -> Tensor:
         """The output (B, channels, *sizes) for x of that shape, noise levels c (B,) and a condition."""
-        told = self.condition(cond, len(x))
-        pieces = iter(self.modulation(c, told.vector))
+        x, vector, tokens = self.condition(cond, x)
+        pieces = iter(self.modulation(c, vector))
         h = self.stem(quick(x))
         passed = []
         for level in cast(Iterable[Level], self.down):
             for block in level.blocks:
-                h = block(h, pieces, told.tokens)
+                h = block(h, pieces, tokens)
             if level.resample is not None:
                 passed.append(h)
                 h = level.resample(h)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,7 +42,7 @@ class Run:
 
     @property
     def plain(self) -> Model:
-        """The model to sample from without a label: `model`, told that nothing was changed if it knows augmentation."""
+        """The model to sample from without a label."""
         return self.told(self.model)
 
     def told(self, model: ScoreModel, label: Label = None, guidance: float = 1.0) -> Model:
@@ -56,8 +56,7 @@ class Run:
         Raises:
             InputError: the network knows no classes, or not these; or it was never trained without one.
         """
-        from scoresde.control.guidance import condition_of, conditioned, labelled
-        from scoresde.training.conditions import unchanged
+        from scoresde.control.guidance import condition_of, labelled
 
         if label is not None or guidance != 1:
             return labelled(model, label, guidance)
@@ -67,9 +66,7 @@ class Run:
                 f"run: {self.path} was trained with condition_dropout=0, so its network always needs a class; give "
                 "label=0 or label=[0,1,2]"
             )
-        trainer = self.config.get("trainer")
-        augment = trainer.get("augment") if isinstance(trainer, Mapping) else None
-        return conditioned(model, unchanged() if augment else None)
+        return model
 
     @property
     def sde(self) -> SDE:

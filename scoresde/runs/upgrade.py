@@ -18,7 +18,7 @@ ADDED: dict[str, Any] = {"init": None}
 def upgraded(cfg: Mapping[str, Any]) -> dict[str, Any]:
     """The stored configuration of a run, or of a result, in today's names."""
     added = ADDED if "trainer" in cfg else {}
-    return {**added, **{key: _upgraded(value) for key, value in cfg.items()}}
+    return _named_augmentation({**added, **{key: _upgraded(value) for key, value in cfg.items()}})
 
 
 def renamed(target: str) -> str:
@@ -27,6 +27,14 @@ def renamed(target: str) -> str:
         if target == old or target.startswith(old + "."):
             return new + target[len(old) :]
     return target
+
+
+def _named_augmentation(cfg: dict[str, Any]) -> dict[str, Any]:
+    """With the name of the condition of a network that was trained with augmentation, which had none before."""
+    match cfg:
+        case {"model": {"net": {"condition": "vector"} as net}, "trainer": {"augment": float(share)}} if share > 0:
+            net["condition"] = {"augment": "vector"}
+    return cfg
 
 
 def _upgraded(value: Any) -> Any:

@@ -1,6 +1,7 @@
-"""Which training items belong to which step: a pure function of the seed and one integer, the data position."""
+"""The training items of each step: a pure function of the seed and one integer, the data position."""
 
 import os
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import torch
@@ -9,7 +10,8 @@ from torch import Tensor
 from scoresde.data.stored import Stored
 from scoresde.noise import Noise, permutation
 
-_SHARE_OF_DEVICE = 0.25  # of the free device memory that the data may take; the rest is for weights and activations
+_IMAGES = 4  # dimensions of a batch of images
+_SHARE_OF_DEVICE = 0.25  # of the free device memory, for the data; the rest is for weights and activations
 _BATCHES_AHEAD = 8  # that are read from disk while the device computes
 _WORKERS = min(4, os.cpu_count() or 1)  # threads: reading and encoding hold no lock of the interpreter
 
@@ -31,8 +33,9 @@ class Batches:
         data: all training items (N, *event).
         seed: decides the order.
         device: where batches are wanted.
-        flip: mirror every other image, left to right; which ones depends on seed and p.
-        labels: the class of each item (N,), if there are any.
+        flip: mirror every other image, left to right, with the images of its condition; which ones depends on seed
+            and p.
+        conditions: of the items, by name.
     """
 
     def __init__(
@@ -41,7 +44,7 @@ class Batches:
         seed: int,
         device: torch.device,
         flip: bool = False,
-        labels: Tensor | None = None,
+        conditions: Mapping[str, Tensor] | None = None,
     ) -> None:
         self._device, self._seed, self._flip, self._size = device, seed, flip, len(data)
         self._orders: dict[int, Tensor] = {}  # of the last epochs
@@ -51,7 +54,7 @@ class Batches:
         else:
             self._data = data.to(device) if _fits(data, device) else data.pin_memory()
             self._place = self._data.device
-        self._labels = None if labels is None else labels.to(self._place)
+        self._conditions = {name: values.to(self._place) for name, values in (conditions or {}).items()}
 
     def at(self, position: int, size: int) -> Tensor:
         """Items number position, ..., position + size - 1 of the sequence, (size, *event)."""
@@ -60,17 +63,22 @@ class Batches:
         else:
             following = [position + i * size for i in range(1 + _BATCHES_AHEAD)]
             batch = self._data.read({(first, size): self._index(first, size) for first in following})
-        batch = batch.to(self._device, non_blocking=True)
-        if self._flip:
-            chosen = Noise(self._seed, range(position, position + size)).uniform("flip", 0, size) < 0.5
-            batch = torch.where(chosen.to(self._device)[:, None, None, None], batch.flip(-1), batch)
-        return batch
+        return self._mirrored(batch.to(self._device, non_blocking=True), position)
 
-    def labels(self, position: int, size: int) -> Tensor | None:
-        """The classes (size,) of what `at` gives; None without classes."""
-        if self._labels is None:
-            return None
-        return self._labels.index_select(0, self._index(position, size)).to(self._device, non_blocking=True)
+    def conditions(self, position: int, size: int) -> dict[str, Tensor]:
+        """The conditions of what `at` returns, by name."""
+        if not self._conditions:
+            return {}
+        index = self._index(position, size)
+        values = {name: values.index_select(0, index) for name, values in self._conditions.items()}
+        return {name: self._mirrored(v.to(self._device, non_blocking=True), position) for name, v in values.items()}
+
+    def _mirrored(self, batch: Tensor, position: int) -> Tensor:
+        """Every other one of a batch of images; any other batch as it is."""
+        if not self._flip or batch.ndim != _IMAGES:
+            return batch
+        chosen = Noise(self._seed, range(position, position + len(batch))).uniform("flip", 0, len(batch)) < 0.5
+        return torch.where(chosen.to(self._device)[:, None, None, None], batch.flip(-1), batch)
 
     def _index(self, position: int, size: int) -> Tensor:
         """The numbers of the items."""

@@ -1,78 +1,116 @@
-"""What the network is told in a training: the class of each item, or what augmentation has done to it."""
+"""The conditions of a training: those that the network takes, of the data and of augmentation."""
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, cast, get_args
 
 import torch
 from torch import Tensor, nn
 
-from scoresde.control.guidance import condition_of
 from scoresde.data.augment import Augmentation
 from scoresde.data.dataset import Dataset
 from scoresde.errors import InputError, require
-from scoresde.model import Model
-from scoresde.nets.condition import Condition
+from scoresde.nets.condition import AUGMENT, Condition, Conditions, Kind, Kinds
+from scoresde.training.module import network_of
+
+_WHERE = "model.net.condition"
 
 
-class Conditions(NamedTuple):
-    """What the network is told, each None where it is told nothing.
+@dataclass(frozen=True)
+class TrainingConditions:
+    """The conditions of a training.
 
     Attributes:
-        labels: for each training item (N,).
+        train: of each training item, by name.
+        heldout: of each held-out item, by name.
+        samples: of samples, which take them in turn: all classes of the data, or what the held-out items have.
         augmentation: changes training items, and says how.
-        heldout: for each held-out item (M, ...).
-        samples: for samples, taken in turn: all classes of the data, or that nothing was changed.
     """
 
-    labels: Tensor | None = None
+    train: Mapping[str, Tensor]
+    heldout: Mapping[str, Tensor]
+    samples: Mapping[str, Tensor]
     augmentation: Augmentation | None = None
-    heldout: Tensor | None = None
-    samples: Tensor | None = None
 
 
-def conditions(model: nn.Module, dataset: Dataset, augment: float) -> Conditions:
+def conditions(model: nn.Module, dataset: Dataset, augment: float) -> TrainingConditions:
     """What fits the network, the data and `Trainer.augment`.
 
     Raises:
-        InputError: they do not go together; names the values.
+        InputError: they do not fit together; names the values.
     """
-    told = condition_of(model) if isinstance(model, Model) else None
+    module = getattr(network_of(model), "condition", None)
+    members = dict(module.members) if isinstance(module, Conditions) else {}
+    augmentation = members.pop(AUGMENT, None)
     if augment > 0:
-        _check_augmented(told, dataset, augment)
-        nothing = unchanged()
-        heldout = nothing.expand(len(dataset.heldout), -1)
-        return Conditions(None, Augmentation(augment), heldout, nothing)
-    if told is None:
-        return Conditions()
-    where = f"model.net.condition: {told.kind!r}"
-    if told.kind != "class":
-        raise InputError(f"{where} is not what a training can tell; give class, vector with trainer.augment, or null")
-    if dataset.labels is None or dataset.heldout_labels is None:
-        raise InputError(f"{where} with condition_size={told.size}, but this data has no classes (labels: None)")
-    classes, low = dataset.classes, int(torch.cat([dataset.labels, dataset.heldout_labels]).min())
+        _check_augmented(augmentation, dataset, augment)
+    for name, member in members.items():
+        _check(member, _of_all(dataset, name))
+    both = dataset.conditions, dataset.heldout_conditions
+    train, heldout = ({name: known[name] for name in members} for known in both)
+    classes = members.keys() == {"class"}
+    samples = {"class": torch.unique(train["class"])} if classes else heldout
+    return TrainingConditions(train, heldout, samples, Augmentation(augment) if augment > 0 else None)
+
+
+def condition_sizes(condition: Kinds, given: Any, dataset: Dataset) -> Any:
+    """The argument `condition_size` of a network, with the sizes of this data where it is 0 or left out.
+
+    Args:
+        condition: the argument `condition`.
+        given: what was given for `condition_size`.
+        dataset: knows the sizes.
+
+    Raises:
+        InputError: the data has no such condition.
+    """
+    given = 0 if given == "measured" else given
+    if not isinstance(condition, Mapping):
+        known = condition in get_args(Kind)  # else it is of a network of the user
+        return given or (_size(cast(Kind, condition), _of_all(dataset, str(condition))) if known else 0)
+    sizes = given if isinstance(given, Mapping) else dict.fromkeys(condition, given)
+    own = {AUGMENT: Augmentation.size}
+    return {
+        name: sizes.get(name) or own.get(name) or _size(kind, _of_all(dataset, name))
+        for name, kind in condition.items()
+    }
+
+
+def _of_all(dataset: Dataset, name: str) -> tuple[Tensor, Tensor]:
+    known = dataset.conditions.keys() & dataset.heldout_conditions.keys()
+    has = f"this data has {', '.join(sorted(known)) or 'no conditions'}"
+    require(name in known, _WHERE, name, f"{has}; give null, or other data")
+    return dataset.conditions[name], dataset.heldout_conditions[name]
+
+
+def _size(kind: Kind, values: tuple[Tensor, Tensor]) -> int:
+    """The size of a condition with these values."""
+    if kind == "class":
+        return max(int(part.max()) for part in values) + 1
+    return values[0].shape[2 if kind == "tokens" else 1]
+
+
+def _check(member: Condition, values: tuple[Tensor, Tensor]) -> None:
+    size = _size(member.kind, values)
+    if member.kind != "class":
+        require(size == member.size, f"{_WHERE}_size", member.size, f"the {member.name} of this data has size {size}")
+        return
+    low = min(int(part.min()) for part in values)
     require(low >= 0, "data", low, "classes are counted from 0; give each item one")
-    assert classes is not None
-    wanted = f"this data has {classes} classes; give {classes} or more"
-    require(classes <= told.size, "model.net.condition_size", told.size, wanted)
-    return Conditions(dataset.labels, None, dataset.heldout_labels, torch.unique(dataset.labels))
+    wanted = f"this data has {size} classes; give {size} or more"
+    require(size <= member.size, f"{_WHERE}_size", member.size, wanted)
 
 
-def unchanged() -> Tensor:
-    """What a network that was trained with augmentation is told of images to which nothing was done, (1, 9)."""
-    return torch.zeros(1, Augmentation.size)
-
-
-def _check_augmented(told: Condition | None, dataset: Dataset, augment: float) -> None:
+def _check_augmented(member: Condition | None, dataset: Dataset, augment: float) -> None:
     shape = dataset.event_shape
     images = dataset.transform.kind == "image" and len(shape) == 3
     require(
         images, "trainer.augment", augment, f"items of shape {shape} are no images (channels, height, width); give 0"
     )
-    if told is not None and told.kind == "class":
+    found = "no such condition" if member is None else f"{member.kind} {member.size}, drop-out {member.dropout:g}"
+    if member is None or (member.kind, member.size, member.dropout) != ("vector", Augmentation.size, 0):
         raise InputError(
-            f"trainer.augment: {augment!r} together with model.net.condition='class' is not possible; give one of them"
+            f"trainer.augment: {augment!r} needs a network with the condition augment: vector, of size "
+            f"{Augmentation.size}, without drop-out, but it has {found}; give {_WHERE}={{augment:vector}}, "
+            "with others if you like, or 0"
         )
-    fits = told is not None and (told.kind, told.size, told.dropout) == ("vector", Augmentation.size, 0)
-    settings = {"condition": "vector", "condition_size": Augmentation.size, "condition_dropout": 0}
-    typed = " ".join(f"model.net.{key}={value}" for key, value in settings.items())
-    found = "takes no condition" if told is None else f"takes {told.kind}, {told.size}, drop-out {told.dropout:g}"
-    require(fits, "trainer.augment", augment, f"the network {found}; give {typed}, or 0")

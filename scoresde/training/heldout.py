@@ -1,5 +1,6 @@
 """The loss on items that training never sees."""
 
+from collections.abc import Mapping
 from typing import TypeVar
 
 import torch
@@ -14,7 +15,9 @@ _BATCHES = 32  # forward passes: about the cost of eleven training steps, whatev
 _SEED = 0  # the same noise for every run, so that runs are compared on the same task
 
 
-def heldout_loss(loss: Loss[M], model: M, data: Tensor, batch_size: int, cond: Tensor | None = None) -> float:
+def heldout_loss(
+    loss: Loss[M], model: M, data: Tensor, batch_size: int, conditions: Mapping[str, Tensor] | None = None
+) -> float:
     """Mean loss over 32 batches of held-out items (M, *event), with noise and noise levels that never change.
 
     Every item is used about equally often, each time at another level. The levels of a batch are stratified: one in
@@ -26,7 +29,7 @@ def heldout_loss(loss: Loss[M], model: M, data: Tensor, batch_size: int, cond: T
         model: what the loss takes.
         data: held-out items.
         batch_size: items in a batch.
-        cond: the condition of each item (M, ...), if there is one.
+        conditions: of the items, by name.
     """
     pairs, device = _BATCHES * batch_size, device_of(model)
     # more items than pairs: evenly spaced ones; fewer: repeated
@@ -35,11 +38,12 @@ def heldout_loss(loss: Loss[M], model: M, data: Tensor, batch_size: int, cond: T
     for batch in range(_BATCHES):
         first = batch * batch_size
         rows = index[first : first + batch_size]
-        x0, own = data[rows].to(device), None if cond is None else cond[rows].to(device)
+        x0 = data[rows].to(device)
+        cond = {name: values[rows].to(device) for name, values in (conditions or {}).items()}
         noise = Noise(_SEED, range(first, first + batch_size))
         strata = permutation(_SEED, "heldout", batch, batch_size)
         u = (strata + noise.uniform("heldout time", 0, batch_size)) / batch_size
         eps = noise.normal("heldout", 0, x0.shape, device)
         with torch.set_grad_enabled(loss.differentiates):
-            total += loss(model, Batch(x0, u, eps, own, noise)).loss.detach().sum(dtype=torch.float64)
+            total += loss(model, Batch(x0, u, eps, cond or None, noise)).loss.detach().sum(dtype=torch.float64)
     return total.item() / pairs

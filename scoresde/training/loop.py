@@ -149,7 +149,7 @@ class Loop(Generic[M]):
             "heldout": len(data.heldout),
         }
         rate = functools.partial(factor, steps=s.steps, warmup=s.warmup, schedule=s.schedule)
-        batches = Batches(data.items, job.seed, device, data.flip, self.conditions.labels)
+        batches = Batches(data.items, job.seed, device, data.flip, self.conditions.train)
         step = Step(
             model, self.resumable.averages, job.optimizer, loss, batches, s.batch_size, job.seed, s.clip, rate,
             0, s.micro_batch, scaler, self._mark, self.conditions.augmentation,

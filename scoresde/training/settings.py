@@ -10,7 +10,7 @@ from scoresde.data.dataset import Dataset
 from scoresde.errors import require
 from scoresde.training.acceleration import Acceleration
 from scoresde.training.averages import Averages
-from scoresde.training.conditions import Conditions, conditions
+from scoresde.training.conditions import TrainingConditions, conditions
 from scoresde.training.power_ema import LONGEST
 from scoresde.training.precision import Precision, half_type
 from scoresde.training.schedule import Schedule
@@ -75,7 +75,7 @@ class Settings:
         """Fresh averages of the weights of `model`."""
         return Averages(model, self.ema if isinstance(self.ema, tuple) else (self.ema,), self.ema_power)
 
-    def conditions(self, model: nn.Module, dataset: Dataset) -> Conditions:
+    def conditions(self, model: nn.Module, dataset: Dataset) -> TrainingConditions:
         """The conditions of this training; raises InputError if network and data do not fit together."""
         return conditions(model, dataset, self.augment)
 

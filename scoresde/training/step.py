@@ -11,6 +11,7 @@ from scoresde.data.augment import Augmentation
 from scoresde.errors import require
 from scoresde.loss import Batch, Loss, LossTerms
 from scoresde.loss.levels import LossHistory, stratified
+from scoresde.nets.condition import AUGMENT
 from scoresde.noise import Noise, derived_seed, parts, take
 from scoresde.training.batches import Batches
 from scoresde.training.module import device_of
@@ -59,7 +60,7 @@ class Step(Generic[M]):
             noise and noise levels are those of the whole batch; dropout is a function of (seed, k, micro-batch).
         scaler: scales the gradients of float16; it skips steps in which one overflows.
         mark: called with the name of what the time since its last call was spent on.
-        augmentation: changes the data by random numbers of (seed, k); the condition is then what it has changed.
+        augmentation: changes the data by random numbers of (seed, k); the condition `augment` says how.
 
     Raises:
         InputError: micro_batch does not divide batch_size.
@@ -131,14 +132,23 @@ class Step(Generic[M]):
         u = self._noise.uniform("time", k, self.batch_size)
         u = stratified(u) if self.loss.stratified else u
         eps = self._noise.normal("train", k, x0.shape, self._device)
-        cond = self.batches.labels(position, self.batch_size)
+        cond = self.batches.conditions(position, self.batch_size)
         if self.augmentation is not None:
-            chances = self._noise.uniform("augment", k, (self.batch_size, self.augmentation.uniforms))
-            amounts = self._noise.normal("augment", k, (self.batch_size, self.augmentation.normals))
-            x0, cond = self.augmentation(x0, chances, amounts)
+            x0, cond = self._augmented(x0, cond, k, self.augmentation)
         purposes = ("dropout" if part == 0 else f"dropout {part}" for part in range(self._parts))
         seeds = [derived_seed(self.seed, purpose, k) for purpose in purposes]
-        return Batch(x0, u, eps, cond, self._noise, k), seeds
+        return Batch(x0, u, eps, cond or None, self._noise, k), seeds
+
+    def _augmented(
+        self, x0: Tensor, cond: dict[str, Tensor], k: int, augmentation: Augmentation
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The images x0, and those of their conditions, changed in the same way, and how, as a further condition."""
+        chances = self._noise.uniform("augment", k, (self.batch_size, augmentation.uniforms))
+        amounts = self._noise.normal("augment", k, (self.batch_size, augmentation.normals))
+        images = {"": x0, **{name: c for name, c in cond.items() if c.ndim == x0.ndim}}
+        changed, how = augmentation(torch.cat(list(images.values()), 1), chances, amounts)
+        x0, *others = torch.split(changed, [image.shape[1] for image in images.values()], 1)
+        return x0, {**cond, **dict(zip(list(images)[1:], others, strict=True)), AUGMENT: how}
 
     def _gradient(self, batch: Batch, weight: Tensor | None, seeds: list[int]) -> LossTerms:
         """Add the gradient of the mean loss to that of the parameters; returns the loss terms, detached."""
