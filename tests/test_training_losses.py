@@ -168,7 +168,7 @@ def test_a_fault_in_a_callback_does_not_cost_the_training(tmp_path: Path) -> Non
 def test_the_direction_of_a_metric_decides_what_is_best(tmp_path: Path) -> None:
     values = {12: 1.0, 24: 3.0, 36: 2.0, 48: float("inf"), 60: 3.0, 0: 9.0}
     given = {"evaluate": lambda model, step: {"recall": values[step]}, "monitor": "recall"}
-    for name, higher, best in (("higher", ["recall"], 24), ("lower", [], 12)):
-        result = fit(tmp_path / name, **given, higher=higher)
+    for direction, best in (("higher", 24), ("lower", 12)):
+        result = fit(tmp_path / direction, **given, direction=direction)
         assert result.best is not None
         assert result.best.step == best

@@ -76,7 +76,7 @@ def fit(
     if model is None or optimizer is None:
         model, optimizer = model_and_optimizer()
     run.mkdir(exist_ok=True, parents=True)
-    known = {k: changes.pop(k) for k in ("evaluate", "state", "higher", "callbacks") if k in changes}
+    known = {k: changes.pop(k) for k in ("evaluate", "state", "direction", "callbacks") if k in changes}
     loss = changes.pop("loss", DenoisingScoreMatching())
     logger = changes.pop("logger", MetricsFile(run / "metrics.jsonl"))
     dataset = changes.pop("dataset", None) or moons()

@@ -35,7 +35,7 @@ from scoresde.sde import SDE
 from scoresde.training import checkpoint as checkpoints
 from scoresde.training.checkpoint import Checkpoint
 from scoresde.training.conditions import condition_sizes
-from scoresde.training.loop import Evaluate
+from scoresde.training.job import Evaluate
 from scoresde.training.stop import Interrupted
 from scoresde.training.trainer import Trainer
 
@@ -87,7 +87,7 @@ def train(cfg: dict[str, Any]) -> float | None:
         with _logging(parts["logger"], run, cfg, resume) as logger, _said_how_to_resume(run):
             result = trainer.fit(
                 model, dataset, loss=loss, optimizer=optimizer, run=run, seed=settings.seed, logger=logger,
-                checkpoint=resume, evaluate=evaluate,
+                checkpoint=resume, evaluate=evaluate, direction=scorer.direction(trainer.monitor),
             )  # fmt: skip
             task = report.Task(scorer, run, settings.n, settings.seed, parts["samplers"], cond)
             return report.closing(task, result, logger, sweeping())

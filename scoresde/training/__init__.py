@@ -2,7 +2,7 @@
 
 from scoresde.training.checkpoint import Checkpoint
 from scoresde.training.ema import Ema
-from scoresde.training.loop import Best, FitResult, Progress
+from scoresde.training.job import Best, FitResult, Progress
 from scoresde.training.muon import Muon
 from scoresde.training.stop import Interrupted, TrainingDiverged
 from scoresde.training.trainer import Trainer

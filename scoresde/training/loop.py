@@ -5,25 +5,22 @@ from __future__ import annotations
 import functools
 import math
 import time
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, TypeVar
 
-import torch
 from torch import nn
 from tqdm.auto import tqdm
 
 from scoresde._version import __version__
-from scoresde.data.dataset import Dataset
 from scoresde.errors import InputError
-from scoresde.loggers import Logger
-from scoresde.loss import Loss
 from scoresde.training import checkpoint as checkpoints
 from scoresde.training import snapshots
 from scoresde.training.batches import Batches
 from scoresde.training.checkpoint import Checkpoint
 from scoresde.training.heldout import heldout_loss
+from scoresde.training.job import Best, FitResult, Job, Progress
 from scoresde.training.module import device_of, network_of
 from scoresde.training.precision import gradient_scaler, tf32_allowed
 from scoresde.training.profile import Profile
@@ -34,77 +31,6 @@ from scoresde.training.step import Step, not_timed
 from scoresde.training.stop import Interrupted, StopSignals, TrainingDiverged
 
 M = TypeVar("M", bound=nn.Module)
-
-
-@dataclass(frozen=True)
-class Best:
-    """The best value of the monitored metric so far, and the step of the checkpoint that reached it."""
-
-    step: int
-    metric: str
-    value: float
-
-
-class Progress(NamedTuple, Generic[M]):
-    """What a callback is given.
-
-    Attributes:
-        step: steps done.
-        steps: steps in all.
-        model: the model with the raw weights, in training mode; not to be changed.
-        ema: the model with averaged weights, in evaluation mode.
-        values: the latest value of everything logged so far, such as loss, lr and heldout_loss.
-        best: see `Best`; None before the first evaluation.
-    """
-
-    step: int
-    steps: int
-    model: M
-    ema: M
-    values: dict[str, float]
-    best: Best | None
-
-
-Evaluate = Callable[[M, int], dict[str, float]]
-Callback = Callable[[Progress[M]], object]
-
-
-@dataclass(frozen=True)
-class FitResult(Generic[M]):
-    """What a training returns.
-
-    Attributes:
-        step: steps done, earlier ones included.
-        ema: the model with averaged weights, in evaluation mode: the one to sample from.
-        loss: mean training loss between the last two logs; NaN if no step was taken.
-        seconds: wall-clock time of this call.
-        best: see `Best`; None before the first evaluation.
-        path: the newest checkpoint; None without a run folder.
-    """
-
-    step: int
-    ema: M
-    loss: float
-    seconds: float
-    best: Best | None
-    path: Path | None
-
-
-@dataclass(frozen=True)
-class Job(Generic[M]):
-    """The arguments of one call of `Trainer.fit`."""
-
-    model: M
-    dataset: Dataset
-    loss: Loss[M]
-    optimizer: torch.optim.Optimizer
-    run: Path | None
-    seed: int
-    logger: Logger
-    start: Checkpoint | None = None
-    evaluate: Evaluate[M] | None = None
-    higher: Collection[str] = ()
-    callbacks: Sequence[tuple[int, Callback[M]]] = ()
 
 
 class Loop(Generic[M]):
@@ -201,26 +127,29 @@ class Loop(Generic[M]):
         evaluate, save = last or self._due(s.evaluate_every), last or self._due(s.checkpoint_every)
         snapshot = bool(s.ema_power) and self._due(s.snapshot_every)
         called = [callback for every, callback in self.job.callbacks if self._due(every)]
-        if not (evaluate or save or snapshot or called or self._due(s.log_every) or signals.received):
+        if not any((evaluate, save, snapshot, called, self._due(s.log_every), signals.received)):
             return
         self._log(bar)
         self._mark("logging")
         if evaluate:
             save |= self._unless_broken(self._evaluate)
             self._mark("evaluation")
-        if snapshot and self.job.run is not None:  # before the checkpoint: what resumes from that finds it
-            self._require_finite()
-            snapshots.save(self.job.run, self.done, self.resumable.averages.power)
-        stop = signals.received
-        if save or stop:
+        if snapshot:  # before the checkpoint: what resumes from that finds it
+            self._snapshot()
+        if save or signals.received:
             self._save()
-            if stop:
-                raise Interrupted(stop, self.done, self.path)
+        if signals.received:
+            raise Interrupted(signals.received, self.done, self.path)
         if save or snapshot:
             self._mark("checkpoint")
         for callback in called:
             self._unless_broken(functools.partial(callback, self._progress()))
         self._since = time.perf_counter()
+
+    def _snapshot(self) -> None:
+        self._require_finite()
+        if self.job.run is not None:
+            snapshots.save(self.job.run, self.done, self.resumable.averages.power)
 
     def _unless_broken(self, call: Callable[[], Any]) -> Any:
         """The result of a call of the user's code; if it raises, the training is saved first."""
@@ -267,7 +196,7 @@ class Loop(Generic[M]):
             values |= self.job.evaluate(model, self.done)
         self._record(values)
         self._require_monitor(values)
-        sign = -1 if metric in self.job.higher else 1
+        sign = -1 if self.job.direction == "higher" else 1
         if not math.isfinite(values[metric]) or (self.best and sign * values[metric] >= sign * self.best.value):
             return False
         self.best = Best(self.done, metric, values[metric])

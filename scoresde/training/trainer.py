@@ -1,6 +1,6 @@
 """The one call that runs a training."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -14,7 +14,8 @@ from scoresde.loggers import Logger, NoLogger
 from scoresde.loss import DenoisingScoreMatching, Loss
 from scoresde.training import checkpoint as checkpoints
 from scoresde.training.checkpoint import Checkpoint
-from scoresde.training.loop import Callback, Evaluate, FitResult, Job, Loop
+from scoresde.training.job import Callback, Direction, Evaluate, FitResult, Job
+from scoresde.training.loop import Loop
 from scoresde.training.module import device_of
 from scoresde.training.settings import Settings
 from scoresde.training.stop import StopSignals
@@ -42,7 +43,7 @@ class Trainer(Settings):
         checkpoint_every: steps between checkpoints; 0 saves at the end only, and whenever an evaluation is the best.
         keep_last: number of the newest checkpoints to keep; the best one is always kept.
         monitor: the metric that decides which checkpoint is the best: heldout_loss, or any key that the `evaluate`
-            function of `fit` returns. Lower is better, except for those that `fit` is told otherwise.
+            function of `fit` returns.
         ema_power: lengths of power-function averages, see `PowerAverage`; two, such as [0.05, 0.1], allow an average of
             any length to be made after the training, with `scoresde ema`.
         snapshot_every: steps between the snapshots of those averages that are kept for that; 0 keeps none.
@@ -74,7 +75,7 @@ class Trainer(Settings):
         logger: Logger | None = None,
         checkpoint: Checkpoint | None = None,
         evaluate: Evaluate[M] | None = None,
-        higher: Collection[str] = (),
+        direction: Direction = "lower",
         callbacks: Sequence[tuple[int, Callback[M]]] = (),
         state: dict[str, Any] | None = None,
     ) -> FitResult[M]:
@@ -91,7 +92,7 @@ class Trainer(Settings):
             logger: receives every logged value; already started. None logs nothing.
             checkpoint: where to resume. Settings (learning rate, batch size, ...) are those given here.
             evaluate: called as evaluate(averaged model, step) at every evaluation; the values it returns are logged.
-            higher: the names of those values that are better when higher.
+            direction: whether a `lower` or a `higher` value of `monitor` is better.
             callbacks: pairs (k, function): after every k-th step the function is called with a `Progress`.
             state: more to store in state.json.
 
@@ -109,7 +110,7 @@ class Trainer(Settings):
         optimizer = optimizer or torch.optim.Adam(model.parameters(), lr=2e-3, fused=True)
         logger, training = logger or NoLogger(), model.training
         with _borrowed_generators(device), StopSignals() as signals:
-            job = Job(model, dataset, loss, optimizer, folder, seed, logger, checkpoint, evaluate, higher, callbacks)
+            job = Job(model, dataset, loss, optimizer, folder, seed, logger, checkpoint, evaluate, direction, callbacks)
             loop = Loop(self, job, state or {})
             try:
                 return loop(signals)

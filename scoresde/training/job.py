@@ -1,0 +1,90 @@
+"""What a training is given and what it returns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, Literal, NamedTuple, TypeVar
+
+import torch
+from torch import nn
+
+from scoresde.data.dataset import Dataset
+from scoresde.loggers import Logger
+from scoresde.loss import Loss
+from scoresde.training.checkpoint import Checkpoint
+
+M = TypeVar("M", bound=nn.Module)
+Direction = Literal["lower", "higher"]
+
+
+@dataclass(frozen=True)
+class Best:
+    """The best value of the monitored metric so far, and the step of the checkpoint that reached it."""
+
+    step: int
+    metric: str
+    value: float
+
+
+class Progress(NamedTuple, Generic[M]):
+    """What a callback is given.
+
+    Attributes:
+        step: steps done.
+        steps: steps in all.
+        model: the model with the raw weights, in training mode; not to be changed.
+        ema: the model with averaged weights, in evaluation mode.
+        values: the latest value of everything logged so far, such as loss, lr and heldout_loss.
+        best: see `Best`; None before the first evaluation.
+    """
+
+    step: int
+    steps: int
+    model: M
+    ema: M
+    values: dict[str, float]
+    best: Best | None
+
+
+Evaluate = Callable[[M, int], dict[str, float]]
+Callback = Callable[[Progress[M]], object]
+
+
+@dataclass(frozen=True)
+class FitResult(Generic[M]):
+    """What a training returns.
+
+    Attributes:
+        step: steps done, earlier ones included.
+        ema: the model with averaged weights, in evaluation mode: the one to sample from.
+        loss: mean training loss between the last two logs; NaN if no step was taken.
+        seconds: wall-clock time of this call.
+        best: see `Best`; None before the first evaluation.
+        path: the newest checkpoint; None without a run folder.
+    """
+
+    step: int
+    ema: M
+    loss: float
+    seconds: float
+    best: Best | None
+    path: Path | None
+
+
+@dataclass(frozen=True)
+class Job(Generic[M]):
+    """The arguments of one call of `Trainer.fit`."""
+
+    model: M
+    dataset: Dataset
+    loss: Loss[M]
+    optimizer: torch.optim.Optimizer
+    run: Path | None
+    seed: int
+    logger: Logger
+    start: Checkpoint | None = None
+    evaluate: Evaluate[M] | None = None
+    direction: Direction = "lower"
+    callbacks: Sequence[tuple[int, Callback[M]]] = ()
