@@ -107,7 +107,7 @@ def main() -> None:
         content |= {"step": run.step, "sampler": _said(arguments)}
         content |= {"weights": sum(p.numel() for p in run.model.parameters()), "config": run.config}
         for seed in arguments.seeds:
-            drawn = sampler.sample(run.model, run.event_shape, arguments.n, seed)
+            drawn = sampler.sample(run.model, run.event_shape, arguments.n, seed=seed)
             x = rounded(drawn.x.cpu(), dataset)
             row = measured(features_of(network, [x], dataset)[0], real)
             show(f"samples, seed {seed}", row)

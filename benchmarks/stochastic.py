@@ -46,7 +46,7 @@ def drawn_by_ours(law: GaussianMixture, sde: SDE, name: str, grid: str, budget: 
         solver = solver.with_eta(1.0)
     contestant = Contestant(name, solver, None if name == "auto" else option("grid", grid))
     sampler = contestant.sampler(fitting(contestant, budget, sde, law.event_shape))
-    return sampler.sample(ExactModel(law, sde), law.event_shape, n, seed, n, torch.float64).x
+    return sampler.sample(ExactModel(law, sde), law.event_shape, n, seed=seed, batch_size=n, dtype=torch.float64).x
 
 
 def rows_of(law: GaussianMixture, kind: str, n: int, seeds: int, projections: int) -> list[Row]:

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from scoresde.control import Conditioned, Wrapper
     from scoresde.evaluations import count_evaluations
     from scoresde.mixture import GaussianMixture
-    from scoresde.model import Model, Prediction, ScoreModel
+    from scoresde.model import Model, ScoreModel
+    from scoresde.prediction import Prediction
     from scoresde.runs import load
     from scoresde.sampling import Sampler
     from scoresde.sde import EDMSDE, SDE, VESDE, VPSDE, CosineSDE, DriftSDE, PathSDE, RectifiedSDE, SubVPSDE
@@ -45,7 +46,8 @@ __all__ = [
 _MODULES = {
     **dict.fromkeys(("EDMSDE", "SDE", "VESDE", "VPSDE", "SubVPSDE"), "scoresde.sde"),
     **dict.fromkeys(("CosineSDE", "DriftSDE", "PathSDE", "RectifiedSDE"), "scoresde.sde"),
-    **dict.fromkeys(("Model", "Prediction", "ScoreModel"), "scoresde.model"),
+    **dict.fromkeys(("Model", "ScoreModel"), "scoresde.model"),
+    "Prediction": "scoresde.prediction",
     **dict.fromkeys(("Conditioned", "Wrapper"), "scoresde.control"),
     "count_evaluations": "scoresde.evaluations",
     "ExactModel": "scoresde.analytic",

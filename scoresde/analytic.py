@@ -6,8 +6,9 @@ from torch import Tensor, nn
 from scoresde._shapes import Coefficient
 from scoresde.errors import InputError
 from scoresde.mixture import GaussianMixture
-from scoresde.model import Model, Prediction
+from scoresde.model import Model
 from scoresde.nets.condition import Cond
+from scoresde.prediction import Prediction
 from scoresde.sde import SDE
 
 
@@ -69,6 +70,6 @@ class ExactModel(Model):
             raise InputError("cond: this exact model is unconditional; give no condition")
         if x.shape[1:] != self.event_shape:
             raise InputError(f"x: shape {tuple(x.shape)} does not fit; this model wants (B, *{self.event_shape})")
-        alpha, sigma, _ = self.levels(t)
-        x0 = self.data.posterior_mean(x, alpha, sigma).to(x.dtype)
-        return Prediction(x, x0, alpha, sigma, 0.0, 1.0)
+        level = self.levels(t)
+        x0 = self.data.posterior_mean(x, *level[:2]).to(x.dtype)
+        return Prediction(x, x0, self.sde, t, 0.0, 1.0, level=level)

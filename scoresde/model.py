@@ -13,60 +13,8 @@ from scoresde.errors import require
 from scoresde.evaluations import counted
 from scoresde.nets.condition import Cond, Condition, Conditions
 from scoresde.precond import Precond, Preconditioning, coefficients
-from scoresde.sde import SDE, half_log_snr
-
-
-class Prediction:
-    """What a model says about x = alpha x_0 + sigma eps at one noise level.
-
-    The model gives x0_hat = c_skip x + c_out F; everything else follows, each computed when asked for:
-
-        eps = (x - alpha x0) / sigma,   score = -eps / sigma,   v = alpha eps - sigma x0
-
-    Every quantity is a x + b F with coefficients combined in float64 before they touch a tensor, so that, for a
-    network that predicts noise, eps is F itself and does not pass through x0 (where it would cancel).
-
-    Attributes:
-        x0, eps, score, v: tensors of shape (B, *event).
-    """
-
-    __slots__ = ("_alpha", "_c_out", "_c_skip", "_out", "_sigma", "_x")
-
-    def __init__(
-        self, x: Tensor, out: Tensor, alpha: Coefficient, sigma: Coefficient, c_skip: Coefficient, c_out: Coefficient
-    ) -> None:
-        self._x, self._out, self._alpha, self._sigma = x, out, alpha, sigma
-        self._c_skip, self._c_out = c_skip, c_out
-
-    def combine(self, x: Coefficient = 0.0, x0: Coefficient = 0.0, eps: Coefficient = 0.0) -> Tensor:
-        """The linear combination `x` times x + `x0` times x0 + `eps` times eps, in two tensor operations."""
-        through_x0 = x0 - eps * self._alpha / self._sigma
-        a = expand(x + eps / self._sigma + through_x0 * self._c_skip, self._x)
-        b = expand(through_x0 * self._c_out, self._x)
-        if isinstance(a, float) and isinstance(b, float):
-            return torch.add(self._out * b, self._x, alpha=a)
-        return self._out * b + self._x * a
-
-    def toward(self, other: "Prediction", scale: float) -> "Prediction":
-        """This prediction + scale (other - this), of x0, eps, score and v alike; both of the same x and level."""
-        out = self._out + scale * (other._out - self._out)
-        return Prediction(self._x, out, self._alpha, self._sigma, self._c_skip, self._c_out)
-
-    @property
-    def x0(self) -> Tensor:
-        return self.combine(x0=1.0)
-
-    @property
-    def eps(self) -> Tensor:
-        return self.combine(eps=1.0)
-
-    @property
-    def score(self) -> Tensor:
-        return self.combine(eps=-1.0 / self._sigma)
-
-    @property
-    def v(self) -> Tensor:
-        return self.combine(x0=-self._sigma, eps=self._alpha)
+from scoresde.prediction import Level, Prediction, check_output, levels, rates
+from scoresde.sde import SDE
 
 
 class Model(nn.Module):
@@ -114,15 +62,12 @@ class Model(nn.Module):
         """The model for a batch of the samples number `rows` (B,); itself unless it tells samples apart by number."""
         return self
 
-    def levels(self, t: float | Tensor) -> tuple[Coefficient, Coefficient, Coefficient]:
+    def levels(self, t: float | Tensor) -> Level:
         """(alpha, sigma, lam) at t: floats for one time, float64 tensors (B,) for a time per sample."""
-        if isinstance(t, Tensor) and t.ndim > 0:
-            alpha, sigma = self.sde.alpha(t), self.sde.sigma(t)
-            return alpha, sigma, half_log_snr(alpha, sigma)
-        return self.sde.at(float(t))
+        return levels(self.sde, t)
 
 
-_SAME_ON_EVERY_PATH: tuple[Precond, ...] = ("eps", "x0", "edm")  # v and the score change with the length of x
+_SAME_ON_EVERY_PATH: tuple[Precond, ...] = ("eps", "x0", "edm")  # the others change with the length of x
 
 
 class ScoreModel(Model):
@@ -146,6 +91,7 @@ class ScoreModel(Model):
         require(sigma_data > 0, "sigma_data", sigma_data, "give a standard deviation > 0")
         self.net, self.precond, self.sigma_data, self._trained_with = net, precond, sigma_data, sde
         self.event_shape = getattr(net, "event_shape", None)
+        self._known_slopes: dict[float, tuple[Coefficient, Coefficient]] = {}
 
     def under(self, sde: SDE) -> Self:
         """The same network under another path: it is asked at the level with the same signal-to-noise ratio."""
@@ -166,10 +112,23 @@ class ScoreModel(Model):
     def preconditioning(self, alpha: Coefficient, sigma: Coefficient, lam: Coefficient) -> Preconditioning:
         """The four coefficients at a level, as returned by `levels`."""
         if self._trained_with is self.sde or self.precond in _SAME_ON_EVERY_PATH:
-            return coefficients(self.precond, alpha, sigma, lam, self.sigma_data)
+            return self._coefficients(alpha, sigma, lam)
         ratio, alpha, sigma = self._where_trained(alpha, lam)
-        c = coefficients(self.precond, alpha, sigma, lam, self.sigma_data)
+        c = self._coefficients(alpha, sigma, lam)
         return Preconditioning(c.c_in * ratio, c.c_skip * ratio, c.c_out, c.c_noise)
+
+    def _coefficients(self, alpha: Coefficient, sigma: Coefficient, lam: Coefficient) -> Preconditioning:
+        """The coefficients at a level of the path that the network knows."""
+        slopes = self._slopes(lam) if self.precond == "velocity" else None
+        return coefficients(self.precond, alpha, sigma, lam, self.sigma_data, slopes)
+
+    def _slopes(self, lam: Coefficient) -> tuple[Coefficient, Coefficient]:
+        """(alpha', sigma') at a level of the path that the network knows; numbers are remembered."""
+        if isinstance(lam, Tensor):
+            return rates(self._trained_with, self._time_there(lam))
+        if lam not in self._known_slopes:
+            self._known_slopes[lam] = rates(self._trained_with, self._time_there(lam))
+        return self._known_slopes[lam]
 
     def _where_trained(self, alpha: Coefficient, lam: Coefficient) -> tuple[Coefficient, ...]:
         """(ratio, alpha, sigma) of the level `lam` on the path that the network knows: x there is ratio x here."""
@@ -184,12 +143,16 @@ class ScoreModel(Model):
         return t if isinstance(lam, Tensor) else float(t)
 
     def forward(self, x: Tensor, t: float | Tensor, cond: Cond = None) -> Prediction:
-        alpha, sigma, lam = self.levels(t)
-        c = self.preconditioning(alpha, sigma, lam)
-        return Prediction(x, self.raw(x, c, cond), alpha, sigma, c.c_skip, c.c_out)
+        level = self.levels(t)
+        c = self.preconditioning(*level)
+        return Prediction(x, self.raw(x, c, cond), self.sde, t, c.c_skip, c.c_out, level=level)
 
     def raw(self, x: Tensor, c: Preconditioning, cond: Cond = None) -> Tensor:
-        """The network's own output at the preconditioning `c`, in the dtype of x; only here is the network called."""
+        """The network's own output at the preconditioning `c`, in the dtype of x; only here is the network called.
+
+        Raises:
+            InputError: the network returns another shape than that of x, or no tensor.
+        """
         parameter = next(self.net.parameters(), None)
         dtype = x.dtype if parameter is None else parameter.dtype
         if isinstance(c.c_noise, Tensor):
@@ -199,4 +162,5 @@ class ScoreModel(Model):
             level = torch.full((1,), c.c_noise, device=x.device, dtype=dtype).expand(x.shape[0])
         scaled = (x * expand(c.c_in, x)).to(dtype)
         out: Tensor = self.net(scaled, level) if cond is None else self.net(scaled, level, cond)
+        check_output(out, x, f"model.net: {type(self.net).__name__}")
         return out.to(x.dtype)

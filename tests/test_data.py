@@ -374,6 +374,9 @@ def test_importing_and_naming_sources_loads_no_heavy_library() -> None:
     assert done.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("source", [Moons(n=7, noise=0.3), Digits(split_seed=2), ImageFolder("x", size=4), ArrayFile("a", key="k")])
+SOURCES = [Moons(n=7, noise=0.3), Digits(split_seed=2), ImageFolder("x", size=4), ArrayFile("a", key="k")]
+
+
+@pytest.mark.parametrize("source", SOURCES)
 def test_the_repr_of_a_source_constructs_an_equal_one(source):
     assert eval(repr(source), vars(scoresde.data)) == source

@@ -1,5 +1,6 @@
 """Pictures show what they were given: pixels, points, counts and directions are read back from the drawing."""
 
+import inspect
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
+import scoresde.figures
 from scoresde.data import Digits, Moons, Transform
 from scoresde.figures import picture, score_field, trajectories
 
@@ -48,7 +50,7 @@ def test_every_pixel_of_every_digit_is_a_square_block_in_the_file(tmp_path: Path
 @pytest.mark.parametrize("channels", [1, 3])
 def test_colours_are_those_of_the_data(tmp_path: Path, channels: int) -> None:
     levels = np.random.default_rng(0).integers(0, 256, (4, channels, 6, 9), dtype=np.uint8)
-    transform = Transform("image", (channels, 6, 9), 128.0, 128.0, 0.0, 255.0, 256, dtype="uint8")
+    transform = Transform("image", (channels, 6, 9), 128.0, 128.0, low=0.0, high=255.0, levels=256, dtype="uint8")
     figure = picture(transform.encode(levels), transform)
     assert figure is not None
     sheet = np.asarray(figure.axes[0].images[0].get_array())
@@ -181,3 +183,11 @@ def test_drawing_leaves_pyplot_alone(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
     assert (tmp_path / "x.png").stat().st_size > 0
+
+
+def test_figures_show_themselves_in_notebooks_and_are_returned_when_written(tmp_path: Path) -> None:
+    data = Moons(n=100).load()
+    figure = picture(data.train, data.transform, tmp_path / "points.png", title="points")
+    assert figure._repr_png_() == (tmp_path / "points.png").read_bytes()  # type: ignore[attr-defined]
+    signatures = [inspect.signature(getattr(scoresde.figures, name)) for name in scoresde.figures.__all__]
+    assert [s.return_annotation for s in signatures].count("Figure") == len(signatures) - 1  # a film is a GIF

@@ -8,7 +8,7 @@ import torch
 from support import SDES, built, exact_model, options, sde_named
 
 from scoresde import InputError, Sampler
-from scoresde.sampling import DDIM, ContinuousGrid, Cosine, Discrete, Explicit, Quadratic
+from scoresde.sampling import DDIM, ContinuousGrid, Cosine, Discrete, Explicit, LambdaUniform, Quadratic, TimeUniform
 
 GRIDS = options("grid")
 CONTINUOUS = [name for name in GRIDS if name != "list" and isinstance(built("grid", name), ContinuousGrid)]
@@ -57,6 +57,33 @@ def test_grids_take_equal_steps_in_their_variable(grid, sde):
     path = sde_named(sde)
     steps = VARIABLES[grid](path, built("grid", grid)(path, 30)).diff()
     torch.testing.assert_close(steps, steps.mean().expand(29), rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("ends", [(0.8, 0.2), (0.2, 0.8), (0.3, 0.31)])
+@pytest.mark.parametrize("sde", SDES)
+@pytest.mark.parametrize("grid", CONTINUOUS)
+def test_grids_run_between_any_two_levels_in_either_direction(grid, sde, ends):
+    path = sde_named(sde)
+    start, end = (u * path.T for u in ends)
+    times = built("grid", grid)(path, 9, start, end)
+    assert (float(times[0]), float(times[-1])) == (start, end)
+    torch.testing.assert_close(times, built("grid", grid)(path, 9, end, start).flip(0), rtol=1e-9, atol=0)
+    assert (times.diff() * (end - start) > 0).all()
+
+
+@pytest.mark.parametrize("spacing", PUBLISHED)
+def test_discrete_grids_take_their_levels_too(spacing):
+    sde, grid = sde_named("vp"), Discrete(spacing)
+    assert (grid(sde, 5, 0.2, 0.6) * 1000).round().tolist() == [200, 300, 400, 500, 600]
+    assert (grid(sde, 5, 0.6, 0.2) * 1000).round().tolist() == [600, 500, 400, 300, 200]
+    if spacing == "leading":
+        with pytest.raises(InputError, match="does not begin at level 600"):
+            grid(sde, 5, 0.6)
+    else:
+        assert float(grid(sde, 6, 0.6)[0]) == 0.6
+        assert float(grid(sde, 6, 0.6)[-1]) == pytest.approx({"trailing": 0.1, "linspace": 0.001}[spacing])
+    with pytest.raises(InputError, match=r"start: 0\.50049"):
+        Discrete(spacing, 100)(sde, 5, 0.50049)
 
 
 def test_karras_grid_in_closed_form_for_edm():
@@ -140,6 +167,11 @@ def test_times_of_ones_own_are_the_steps_of_the_sampler():
         (lambda sde: Explicit([1.0, float("nan")]), "they must decrease"),
         (lambda sde: Explicit([0.9, 0.2])(sde, 2), r"times: 0\.9 is not allowed; the first must be T = 1"),
         (lambda sde: Explicit([1.0, 1e-4])(sde, 2), r"times: 0\.0001 .* not be below t_min = 0\.001"),
+        (lambda sde: Explicit([0.1, 0.5, 0.3]), r"must increase, but 0\.5 is followed by 0\.3"),
+        (lambda sde: Explicit([0.1, 0.5])(sde, 2, 0.1, 0.6), r"times: 0\.5 .* the end 0\.6"),
+        (lambda sde: LambdaUniform()(sde, 5, 1.5), r"start: 1\.5 .* T = 1"),
+        (lambda sde: LambdaUniform()(sde, 5, 1.0, 0.0), r"end: 0\.0 .* t_train = 1e-05"),
+        (lambda sde: LambdaUniform()(sde, 5, 0.5, 0.5), "coincide"),
         (lambda sde: Explicit([1.0, 0.5, 0.1])(sde, 50), "times: 3 are given, but .* ask for 50; use steps=3"),
     ],
 )
@@ -149,9 +181,9 @@ def test_bad_grids_are_named(make, text):
 
 
 def test_points_that_coincide_are_refused():
-    class Stuck(ContinuousGrid):
-        def place(self, sde, u):
-            return torch.full_like(u, sde.T)
+    class Stuck(TimeUniform):
+        def time(self, sde, w):
+            return torch.full_like(w, sde.T)
 
     with pytest.raises(InputError, match="5 points of Stuck coincide on VPSDE"):
         Stuck()(sde_named("vp"), 5)

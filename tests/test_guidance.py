@@ -44,7 +44,7 @@ class Classes(Model):
         alpha, sigma, _ = self.levels(t)
         means = [part.data.posterior_mean(x, alpha, sigma) for part in self.parts]  # type: ignore[operator,union-attr]
         x0 = torch.stack(means)[cond, torch.arange(len(x))].to(x.dtype)
-        return Prediction(x, x0, alpha, sigma, 0.0, 1.0)
+        return Prediction.of(x, self.sde, t, x0=x0)
 
 
 @pytest.mark.parametrize("solver", [s for s in SOLVERS if s != "adaptive_sde"])  # which takes half a minute

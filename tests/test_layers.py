@@ -15,6 +15,7 @@ FLOORS = (
     {"build", "noise", "_shapes", "nets", "evaluations"},
     {"named", "mixture", "sde"},
     {"precond", "dynamics"},
+    {"prediction"},
     {"model"},
     {"analytic", "control"},
     {"sampling", "loss", "doctor"},

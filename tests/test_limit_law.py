@@ -168,7 +168,7 @@ def test_ancestral_step_is_the_posterior_of_two_levels(sde):
     from scoresde import Prediction
 
     def model(y, t):
-        return Prediction(y, torch.full_like(y, x0), a.alpha, a.sigma, 0.0, 1.0)
+        return Prediction.of(y, path, t, x0=torch.full_like(y, x0))
 
     times = torch.tensor([t, s], dtype=torch.float64)
     for solver in (Ancestral(), DDIM(eta=1.0)):

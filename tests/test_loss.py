@@ -32,7 +32,8 @@ class Says(nn.Module):
         lam = -4 * c
         t = self.sde.t_of_lam(lam)
         alpha, sigma = self.sde.alpha(t)[:, None], self.sde.sigma(t)[:, None]
-        k = coefficients(self.precond, alpha, sigma, lam[:, None], SIGMA_DATA)
+        slopes = [slope[:, None] for slope in self.sde.slopes(t)]
+        k = coefficients(self.precond, alpha, sigma, lam[:, None], SIGMA_DATA, slopes=slopes)
         x = scaled / k.c_in
         return (self.answer(x, alpha, sigma) - k.c_skip * x) / k.c_out
 

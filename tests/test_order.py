@@ -151,7 +151,7 @@ def test_second_order_multistep_is_exact_for_linear_predictions(sde):
             from scoresde import Prediction
 
             level = self.sde.at(t)
-            return Prediction(x, torch.full_like(x, 0.3 + 0.7 * level.lam), level.alpha, level.sigma, 0.0, 1.0)
+            return Prediction.of(x, self.sde, t, x0=torch.full_like(x, 0.3 + 0.7 * level.lam))
 
     model = Line(exact_model(path).data, path)
     lams = torch.tensor([-2.0, -0.7, 0.9], dtype=torch.float64)

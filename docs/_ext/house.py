@@ -112,10 +112,20 @@ class Links(SphinxTransform):
 
 
 def missing(app: Sphinx, env: BuildEnvironment, node: nodes.Element, contnode: nodes.Node) -> nodes.Node | None:
-    """Accept what exists but has no page, and names of other projects; anything else is a broken reference."""
-    target = node.get("reftarget", "")
-    ours = target.split(".")[0] == "scoresde"
-    return contnode if node.get("refdomain") == "py" and (not ours or find(target) is not None) else None
+    """Find where an object is documented by another name; accept what has no page, and names of other projects.
+
+    Anything else is a broken reference.
+    """
+    target, domain = node.get("reftarget", ""), env.get_domain("py")
+    if node.get("refdomain") != "py":
+        return None
+    if target.split(".")[0] != "scoresde":
+        return contnode
+    obj = find(target)
+    for name, *_ in domain.get_objects():
+        if obj is not None and name != target and name.split(".")[-1] == target.split(".")[-1] and find(name) is obj:
+            return domain.resolve_xref(env, node["refdoc"], app.builder, "obj", name, node, contnode)
+    return contnode if obj is not None else None
 
 
 def docstring(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:

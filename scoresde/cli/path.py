@@ -13,9 +13,7 @@ from torch import Tensor
 
 from scoresde import figures
 from scoresde.data.transform import Transform
-from scoresde.evaluations import evaluating
 from scoresde.model import Model
-from scoresde.noise import Noise
 from scoresde.runs import Run
 from scoresde.sampling import Sampler
 
@@ -71,7 +69,7 @@ def draw_path(out: Path, run: Run, model: Model, sampler: Sampler, n: int, seed:
         figures.film(many.x, many.labels, transform, out / "film.gif")
         names.append("film.gif")
     if size == 2:
-        figures.flow(many.x, transform, out / "flow.png", f"{label}, drawn to the scale of the data", _LINES)
+        figures.flow(many.x, transform, out / "flow.png", f"{label}, drawn to the scale of the data", lines=_LINES)
         names.append("flow.png")
     return names
 
@@ -82,18 +80,15 @@ def _has_film(transform: Transform) -> bool:
 
 def follow(sampler: Sampler, model: Model, event_shape: Sequence[int], n: int, seed: int) -> Moments:
     """The way of samples 0 ... n - 1; memory is bounded however many steps the solver takes."""
-    noise, sigma_data = Noise(seed), model.sigma_data
+    sigma_data = model.sigma_data
     most = max(min(_MOST_MOMENTS, _MOST_VALUES // (n * math.prod(event_shape))), _STRIP)
     kept: list[tuple[float, Tensor]] = []
     stride, last = 1, (0.0, torch.empty(0))
-    model = model.of_samples(torch.arange(n))
-    with evaluating(model), torch.no_grad():
-        start = sampler.prior(model, event_shape, n, noise)
-        for k, last in enumerate(sampler.path(model, start, noise)):
-            if k % stride == 0:
-                kept.append((last[0], last[1].cpu()))
-            if len(kept) > most:
-                kept, stride = kept[::2], 2 * stride
+    for k, last in enumerate(sampler.trajectory(model, event_shape, rows=range(n), seed=seed)):
+        if k % stride == 0:
+            kept.append((last[0], last[1].cpu()))
+        if len(kept) > most:
+            kept, stride = kept[::2], 2 * stride
     if kept[-1][0] != last[0]:
         kept.append((last[0], last[1].cpu()))
     scaled, angles, labels = [], [], []

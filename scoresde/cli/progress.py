@@ -20,7 +20,7 @@ def draw(
             fraction = min(fraction + 1 / (sampler.steps + 1), 1.0)
             bar.update(int(done + fraction * count) - bar.n)
 
-        for part in sampler.batches(model, event_shape, n, seed, batch_size, on_step=on_step):
+        for part in sampler.batches(model, event_shape, n, seed=seed, batch_size=batch_size, on_step=on_step):
             done, fraction = done + len(part.x), 0.0
             bar.update(done - bar.n)
             yield part

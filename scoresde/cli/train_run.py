@@ -180,7 +180,8 @@ def _evaluation(
     sampler, n = min(samplers, key=lambda s: s.steps), min(settings.n, len(dataset.heldout))
 
     def evaluate(model: Model, step: int) -> dict[str, float]:
-        return scorer.scalars(sampler.sample(conditioned(model, cond), dataset.event_shape, n, settings.seed).x.cpu())
+        drawn = sampler.sample(conditioned(model, cond), dataset.event_shape, n, seed=settings.seed)
+        return scorer.scalars(drawn.x.cpu())
 
     return evaluate
 
@@ -201,12 +202,7 @@ def _model(
         model: ScoreModel = build(cfg["model"], "model", settings.packages, ScoreModel, sde=sde, event_shape=shape)
         x = dataset.items[:2]
         _check_call(model.net, x)
-        out = model.eval().raw(x, model.preconditioning(*model.levels(sde.T)))
-    if out.shape != x.shape:
-        raise InputError(
-            f"model.net: {type(model.net).__name__} returned shape {tuple(out.shape)} for an input of shape "
-            f"{tuple(x.shape)}; it must return the shape of its input"
-        )
+        model.eval()(x, sde.T)
     if origin is not None and origin.weights is not None:
         model.load_state_dict(origin.weights)
     return model.train().to(device)

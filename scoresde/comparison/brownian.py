@@ -69,7 +69,7 @@ class SharedNoise:
 
     Attributes:
         seconds: what the path has cost so far, which a sampler by itself would not spend.
-        asked: whether a sampler wanted noise at all.
+        asked: whether a sampler wanted noise besides its start.
     """
 
     def __init__(self, noise: Noise, sde: SDE, times: Tensor) -> None:
@@ -83,7 +83,7 @@ class SharedNoise:
         self, purpose: str, step: int, shape: Sequence[int], device: torch.device | str, dtype: torch.dtype
     ) -> Tensor:
         """Standard normal numbers (B, *event) for a purpose and a step."""
-        self.asked = True
+        self.asked |= purpose != "prior"
         ticks = self._ticks[step : step + 2]
         if purpose != "solver" or len(ticks) < 2 or ticks[0] >= ticks[1]:
             return self._noise.normal(purpose, step, shape, device, dtype)

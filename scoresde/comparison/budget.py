@@ -11,9 +11,10 @@ from torch import Tensor
 
 from scoresde.errors import InputError
 from scoresde.evaluations import count_evaluations
-from scoresde.model import Model, Prediction
+from scoresde.model import Model
 from scoresde.nets.condition import Cond
 from scoresde.noise import Noise
+from scoresde.prediction import Prediction
 from scoresde.sampling import Corrector, Grid, Sampler, Solver, Tuned
 from scoresde.sde import SDE
 
@@ -37,9 +38,8 @@ class CheapModel(Model):
         return torch.device("cpu")
 
     def forward(self, x: Tensor, t: float | Tensor, cond: Cond = None) -> Prediction:
-        alpha, sigma, _ = self.levels(t)
         # of data spread a little, since a score may not vanish where a rule divides by its length
-        return Prediction(x, torch.full_like(x, 0.01), alpha, sigma, 0.0, 1.0)
+        return Prediction.of(x, self.sde, t, x0=torch.full_like(x, 0.01))
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import islice
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -199,15 +198,13 @@ class Race:
     def _warm_up(self, sampler: Sampler, model: Model) -> None:
         """A few steps that no clock sees: memory is allocated, kernels are chosen."""
         n = 2 if sampler.solver.adaptive else min(self.plan.n, self.plan.batch_size)
-        mine = model.of_samples(torch.arange(n))
-        with torch.no_grad():
-            deque(islice(sampler.path(mine, self._start(model, n, Noise(-1)), Noise(-1)), 1 + _WARM_STEPS), maxlen=0)
+        deque(islice(self._trajectory(sampler, model, range(n), -1)[0], 1 + _WARM_STEPS), maxlen=0)
 
     def _repeat(self, row: Row, sampler: Sampler, model: Model, i: int) -> None:
         """The samples of seed number i, their time and metrics."""
         plan, parts, seconds = self.plan, [], 0.0
         for rows in chunks(range(plan.n), plan.batch_size):
-            x, spent, asked = self._draw(sampler, model, rows, Noise(self._seeds[i], rows))
+            x, spent, asked = self._draw(sampler, model, rows, self._seeds[i])
             parts.append(x)
             seconds += spent
             row.stochastic |= asked
@@ -221,24 +218,31 @@ class Race:
             found |= {k: Measurement(v) for k, v in against(exact[i], x, plan.problem).items()}
         self.result.add(row, found, {**scorer.quantities, **ENDPOINT})
 
-    def _draw(self, sampler: Sampler, model: Model, rows: range, noise: Noise) -> tuple[Tensor, float, bool]:
+    def _draw(self, sampler: Sampler, model: Model, rows: range, seed: int) -> tuple[Tensor, float, bool]:
         """A batch, the seconds it took, and whether it needed noise."""
-        start, model = self._start(model, len(rows), noise), model.of_samples(torch.tensor(rows))
-        shared = SharedNoise(noise, model.sde, sampler.times(model))
-        source: Any = noise if sampler.solver.adaptive else shared
+        path, shared = self._trajectory(sampler, model, rows, seed)
         done = 0
         _synchronise(model)
         began = time.perf_counter()
-        with torch.no_grad(), count_evaluations() as spent:
-            for _, x in sampler.path(model, start, source):  # noqa: B007 - the last one is the sample
+        with count_evaluations() as spent:
+            for _, x in path:  # noqa: B007 - the last one is the sample
                 self._tell(spent.samples - done)
                 done = spent.samples
         _synchronise(model)
         seconds = time.perf_counter() - began - shared.seconds
         if not bool(torch.isfinite(x).all()):
-            again = SharedNoise(noise, model.sde, sampler.times(model))
-            raise InputError(_where(sampler, model, start, noise if sampler.solver.adaptive else again))
+            raise InputError(_where(self._trajectory(sampler, model, rows, seed)[0], model))
         return x, seconds, shared.asked
+
+    def _trajectory(
+        self, sampler: Sampler, model: Model, rows: range, seed: int
+    ) -> tuple[Iterator[tuple[float, Tensor]], SharedNoise]:
+        """The path of some samples, and the noise that its solver shares with the others on a fixed grid."""
+        noise = Noise(seed, rows)
+        shared = SharedNoise(noise, model.sde, sampler.times(model))
+        source = noise if sampler.solver.adaptive else shared
+        shape, dtype = self.plan.problem.event_shape, self.plan.dtype
+        return sampler.trajectory(model, shape, rows=rows, seed=seed, dtype=dtype, noise=source), shared
 
 
 def against(exact: Tensor, x: Tensor, problem: Problem) -> dict[str, float]:
@@ -261,12 +265,11 @@ def _synchronise(model: Model) -> None:
         torch.cuda.synchronize(model.device)
 
 
-def _where(sampler: Sampler, model: Model, start: Tensor, noise: Any) -> str:
-    """Where a batch that ended in NaN first had one; the trajectory is walked again for that."""
-    with torch.no_grad():
-        for t, x in sampler.path(model, start, noise):
-            if bad := int((~torch.isfinite(x.flatten(1)).all(1)).sum()):
-                ratio = math.exp(-float(model.sde.lam(t))) if t > 0 else 0.0
-                where = f"from t = {t:.4g} on (noise {ratio:.3g} of the signal)"
-                return f"{bad} of {len(x)} samples are NaN or infinite {where}"
+def _where(path: Iterator[tuple[float, Tensor]], model: Model) -> str:
+    """Where a batch that ended in NaN first had one; its path is computed again for that."""
+    for t, x in path:
+        if bad := int((~torch.isfinite(x.flatten(1)).all(1)).sum()):
+            ratio = math.exp(-float(model.sde.lam(t))) if t > 0 else 0.0
+            where = f"from t = {t:.4g} on (noise {ratio:.3g} of the signal)"
+            return f"{bad} of {len(x)} samples are NaN or infinite {where}"
     return "some samples are NaN or infinite"

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from scoresde.control.wrapper import Wrapper
 from scoresde.errors import InputError, require
-from scoresde.model import Model, Prediction
+from scoresde.model import Model
 from scoresde.nets.condition import AUGMENT, Cond, Condition
+from scoresde.prediction import Prediction
 
 Label = int | list[int] | None  # a class, or several that samples have in turn
 

@@ -8,7 +8,7 @@ from scoresde._shapes import Coefficient, expand
 from scoresde.errors import require
 from scoresde.model import ScoreModel
 from scoresde.nets.condition import Cond
-from scoresde.precond import Precond, Preconditioning, coefficients
+from scoresde.precond import Precond, Preconditioning
 from scoresde.sde import SDE
 
 
@@ -56,7 +56,7 @@ class LabelledModel(ScoreModel):
         label = self._time_there(lam) if self.label == "time" else -lam
         if self._trained_with is not self.sde:
             ratio, alpha, sigma = self._where_trained(alpha, lam)
-        c = coefficients(self.precond, alpha, sigma, lam, self.sigma_data)
+        c = self._coefficients(alpha, sigma, lam)
         number = self.label_scale * label + self.label_shift
         return Preconditioning(self.gain * ratio, c.c_skip * ratio, c.c_out, number)
 

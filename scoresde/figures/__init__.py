@@ -1,7 +1,7 @@
-"""Pictures of samples, of scores and of paths; knows of data only its `Transform`.
+"""Figures of samples, scores and paths, from tensors and a `scoresde.data.Transform`.
 
-Every function writes a PNG to `path`, or returns the matplotlib figure where `path` is None; `film` writes a GIF. No
-global state of matplotlib is read or changed, so they may be called from any thread and beside the user's own figures.
+Every function returns a matplotlib figure, which a notebook shows, and writes it as a PNG if a path is given; `film`
+writes a GIF. The state of pyplot is neither read nor changed, so the functions may be called from any thread.
 """
 
 from scoresde.figures.fields import flow, score_field, trajectories

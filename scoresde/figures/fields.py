@@ -1,4 +1,4 @@
-"""Pictures of functions of two variables: the score, and paths from noise to data."""
+"""Figures of functions of two variables: the score, and paths from noise to data."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from scoresde.figures.style import DATA, INK, dots, finished, legend, panels, plane, span, square
+from scoresde.figures.style import DATA, INK, dots, finished, legend, panels, paths, plane, span, square
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -27,35 +27,41 @@ def score_field(
     path: str | Path | None = None,
     reference: Tensor | None = None,
     title: str | None = None,
-) -> Figure | None:
-    """Draws the score at several noise levels as stream lines, one panel each, over data (m, 2) in model units.
+) -> Figure:
+    """The score at several noise levels as stream lines, one panel each.
 
-    `levels` holds pairs of a label and a function from points (n, 2) to scores (n, 2), both in model units and
-    float32; lines follow the score in data units, and colour tells its length |score| in model units.
+    Lines follow the score in data units; color is its length |score| in model units.
+
+    Args:
+        levels: for each panel its label and a function from points (n, 2) to scores (n, 2), both in model units and
+            float32.
+        transform: to data units.
+        path: of a PNG to write.
+        reference: real data (m, 2) in model units, drawn below.
+        title: above all panels.
     """
     from matplotlib import colormaps
     from matplotlib.colors import ListedColormap, LogNorm
 
     figure, axes = panels(1, len(levels), 4.0, 3.4)
     real = None if reference is None else transform.finish(reference)
-    (left, right), (bottom, top) = ((-3.0, 3.0), (-3.0, 3.0)) if real is None else square(real, 0.25)
-    x, y = np.meshgrid(np.linspace(left, right, 60), np.linspace(bottom, top, 60))
+    limits = ((-3.0, 3.0), (-3.0, 3.0)) if real is None else square(real, 0.25)
+    x, y = np.meshgrid(*(np.linspace(*ends, 60) for ends in limits))
     points = transform.encode(np.stack([x.ravel(), y.ravel()], axis=1)).float()
     with torch.no_grad():
         fields = [function(points).detach().cpu().double() for _, function in levels]
     lengths = [field.norm(dim=1).numpy().reshape(x.shape) for field in fields]
     low, high = np.nanquantile(np.stack(lengths), [0.02, 0.995])
     norm = LogNorm(max(low, 1e-12), max(high, 2e-12), clip=True)
-    colours = ListedColormap(colormaps["viridis"](np.linspace(0, 0.8, 256)))  # its yellow is lost on white
+    colors = ListedColormap(colormaps["viridis"](np.linspace(0, 0.8, 256)))  # its yellow is lost on white
     scale = torch.tensor(transform.scale, dtype=torch.float64)
+    style = {"cmap": colors, "norm": norm, "density": 1.1, "linewidth": 0.9, "arrowsize": 0.8}
     for ax, (label, _), field, length in zip(axes[0], levels, fields, lengths, strict=True):
         if real is not None:
             dots(ax, real, DATA, alpha=0.3)
         u, v = (field * scale).numpy().T.reshape(2, *x.shape)
-        lines = ax.streamplot(
-            x, y, u, v, color=length, cmap=colours, norm=norm, density=1.1, linewidth=0.9, arrowsize=0.8
-        )
-        plane(ax, (left, right), (bottom, top))
+        lines = ax.streamplot(x, y, u, v, color=length, **style)
+        plane(ax, *limits)
         ax.set_title(label, fontsize=11, color=INK)
     bar = figure.colorbar(lines.lines, ax=list(axes[0]), shrink=0.8, pad=0.015)
     bar.set_label("length of the score", color=INK)
@@ -65,68 +71,75 @@ def score_field(
 
 
 def trajectories(
-    paths: Mapping[str, Tensor | np.ndarray],
+    trajectories: Mapping[str, Tensor | np.ndarray],
     path: str | Path | None = None,
     transform: Transform | None = None,
     title: str | None = None,
+    *,
     lines: int = 8,
-) -> Figure | None:
-    """Draws paths from noise to data, one panel for each label; arrays (steps, n, 2), first noise, last data.
+) -> Figure:
+    """Trajectories from noise to data, one panel for each label.
 
-    In model units, or in data units if `transform` is given. The first `lines` paths are drawn whole, dark at the
-    noise and light near the data; of the others only where they start and end.
+    The first ones are drawn completely, dark at the noise and light near the data, the others only by their two ends.
+
+    Args:
+        trajectories: arrays (steps, n, 2) by label, first the noise, last the data; in model units, or in data units
+            without a transform.
+        path: of a PNG to write.
+        transform: to data units.
+        title: above all panels.
+        lines: how many are drawn completely.
     """
-    from matplotlib.collections import LineCollection
-
-    figure, axes = panels(1, len(paths), 4.4, 4.4)
-    drawn: dict[str, np.ndarray] = {}
-    for label, given in paths.items():
-        kept = torch.as_tensor(given).detach().cpu().double()[:, :_MOST_ENDS]
-        kept = kept[np.unique(np.linspace(0, len(kept) - 1, _MOST_STEPS).astype(int))]
-        drawn[label] = (kept if transform is None else torch.stack([transform.decode(x) for x in kept])).numpy()
+    figure, axes = panels(1, len(trajectories), 4.4, 4.4)
+    drawn = {label: _thinned(given, transform) for label, given in trajectories.items()}
     limits = square(np.concatenate([steps.reshape(-1, 2) for steps in drawn.values()]), 0.08)
     for ax, (name, steps) in zip(axes[0], drawn.items(), strict=True):
-        few = steps[:, :lines]
-        segments = np.stack([few[:-1], few[1:]], axis=2).reshape(-1, 2, 2)
-        drawing = LineCollection(list(segments), cmap="viridis", linewidths=0.7, alpha=0.7, zorder=2)
-        drawing.set_array(np.repeat(np.linspace(0, 0.9, len(few) - 1), few.shape[1]))
-        drawing.set_clim(0, 1)
-        ax.add_collection(drawing)
-        for ends, colour, label in ((steps[0], "white", "noise"), (steps[-1], DATA, "sample")):
+        paths(ax, steps[:, :lines], 0.7)
+        for ends, color, label in ((steps[0], "white", "noise"), (steps[-1], DATA, "sample")):
             x, y = ends.T
-            ax.scatter(x[lines:], y[lines:], s=6, color=colour, edgecolors=INK, linewidths=0.2, alpha=0.6, zorder=3)
-            ax.scatter(x[:lines], y[:lines], s=22, color=colour, edgecolors=INK, linewidths=0.8, zorder=4, label=label)
+            ax.scatter(x[lines:], y[lines:], s=6, color=color, edgecolors=INK, linewidths=0.2, alpha=0.6, zorder=3)
+            ax.scatter(x[:lines], y[:lines], s=22, color=color, edgecolors=INK, linewidths=0.8, zorder=4, label=label)
         plane(ax, *limits)
         ax.set_title(name, fontsize=11, color=INK)
     legend(figure, axes[0][0])
     return finished(figure, path, title)
 
 
+def _thinned(given: Tensor | np.ndarray, transform: Transform | None) -> np.ndarray:
+    """At most so many steps and samples as can be seen, in data units."""
+    kept = torch.as_tensor(given).detach().cpu().double()[:, :_MOST_ENDS]
+    kept = kept[np.unique(np.linspace(0, len(kept) - 1, _MOST_STEPS).astype(int))]
+    decoded: Tensor = kept if transform is None else torch.stack([transform.decode(x) for x in kept])
+    return decoded.numpy()
+
+
 def flow(
-    moments: Tensor, transform: Transform, path: str | Path | None = None, title: str | None = None, lines: int = 100
-) -> Figure | None:
-    """Draws the ways of points (m, n, 2) in model units from noise to data over the cloud in which they end.
+    moments: Tensor,
+    transform: Transform,
+    path: str | Path | None = None,
+    title: str | None = None,
+    *,
+    lines: int = 100,
+) -> Figure:
+    """Trajectories of points from noise to data over the cloud in which they end.
 
-    The first `lines` ways are drawn, dark at the noise and light near the data, with both ends marked; of the others
-    the end alone, faint, as a measure of where samples lie.
+    Args:
+        moments: points (m, n, 2) in model units at m times, first the noise, last the data.
+        transform: to data units.
+        path: of a PNG to write.
+        title: above the panel.
+        lines: how many trajectories are drawn, dark at the noise and light near the data; all ends are drawn faintly.
     """
-    from matplotlib.collections import LineCollection
-
-    ways = np.stack([transform.decode(x.double().reshape(-1, *transform.event_shape)).numpy() for x in moments])
-    ways = ways.reshape(*ways.shape[:2], 2)
+    steps = np.stack([transform.decode(x.double().reshape(-1, *transform.event_shape)).numpy() for x in moments])
+    steps = steps.reshape(*steps.shape[:2], 2)
     figure, axes = panels(1, 1, 6.0, 5.6)
-    ax = axes[0][0]
-    dots(ax, ways[-1], DATA, alpha=0.25)
-    few = ways[:, :lines]
-    segments = np.stack([few[:-1], few[1:]], axis=2).reshape(-1, 2, 2)
-    drawing = LineCollection(list(segments), cmap="viridis", linewidths=0.7, alpha=0.6, zorder=2)
-    drawing.set_array(np.repeat(np.linspace(0, 0.9, len(few) - 1), few.shape[1]))
-    drawing.set_clim(0, 1)
-    ax.add_collection(drawing)
+    ax, few = axes[0][0], steps[:, :lines]
+    dots(ax, steps[-1], DATA, alpha=0.25)
+    paths(ax, few, 0.6)
     ax.scatter(*few[0].T, s=12, color="white", edgecolors=INK, linewidths=0.7, zorder=3, label="noise")
     ax.scatter(*few[-1].T, s=12, color=DATA, edgecolors=INK, linewidths=0.7, zorder=4, label="sample")
     same_unit = transform.kind == "points"
-    both = np.concatenate([few.reshape(-1, 2), ways[-1]])
+    both = np.concatenate([few.reshape(-1, 2), steps[-1]])
     x, y = square(both, 0.05) if same_unit else (span(both[:, 0], 0.05), span(both[:, 1], 0.05))
     plane(ax, x, y, equal=same_unit)
     legend(figure, ax)

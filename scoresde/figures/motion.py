@@ -1,4 +1,4 @@
-"""Pictures of noise that becomes data: a strip of moments, and a film."""
+"""Figures of noise that becomes data: a strip of moments, and a film."""
 
 from __future__ import annotations
 
@@ -15,10 +15,13 @@ from scoresde.figures.style import (
     INK,
     SAMPLES,
     SPACE,
+    canvas,
     dots,
     finished,
     middle,
+    name_axes,
     panels,
+    place,
     plain,
     plane,
     span,
@@ -36,13 +39,23 @@ _FRAME, _FIRST, _LAST = 70, 500, 1800  # milliseconds that a frame of a film, it
 
 
 def strip(
-    moments: Tensor, labels: Sequence[str], transform: Transform, path: str | Path | None = None, title: str = ""
-) -> Figure | None:
-    """Draws some moments (m, n, *event) of the way from noise to data, one column each, in model units.
+    moments: Tensor,
+    labels: Sequence[str],
+    transform: Transform,
+    path: str | Path | None = None,
+    title: str | None = None,
+) -> Figure:
+    """Some moments of trajectories from noise to data, one column each, in data units and clipped to their range.
 
     Images (and middle slices of events of three axes and more) and series: a row for each of the first samples. Pairs
-    of numbers: a cloud a column. Other tables: a row of histograms for each of the first features. In data units,
-    clipped to their range.
+    of numbers: a cloud in each column. Other tables: a row of histograms for each of the first features.
+
+    Args:
+        moments: samples (m, n, *event) in model units at m times.
+        labels: of the m columns.
+        transform: to data units.
+        path: of a PNG to write.
+        title: above all columns.
     """
     shown = np.stack([transform.finish(x) for x in moments])
     shape = transform.event_shape
@@ -58,7 +71,13 @@ def strip(
 
 
 def film(moments: Tensor, labels: Sequence[str], transform: Transform, path: str | Path) -> None:
-    """Writes a GIF of moments (m, n, *event) in model units, one frame each: a sheet of images, or a cloud of points.
+    """Write a GIF of trajectories from noise to data: a sheet of images, or a cloud of points.
+
+    Args:
+        moments: samples (m, n, *event) in model units, one frame for each of m times.
+        labels: of the m frames.
+        transform: to data units.
+        path: of the GIF to write.
 
     Raises:
         InputError: for series, and tables of other than two columns, which have no film.
@@ -69,7 +88,7 @@ def film(moments: Tensor, labels: Sequence[str], transform: Transform, path: str
     elif math.prod(transform.event_shape) == 2:
         frames = _cloud_frames(shown.reshape(*shown.shape[:2], 2), labels, transform)
     else:
-        raise InputError("film: only images and pairs of numbers have one; look at the strip")
+        raise InputError("film: only images and pairs of numbers have one; draw a strip instead")
     durations = [_FIRST, *[_FRAME] * (len(frames) - 2), _LAST][: len(frames)]
     frames[0].save(path, format="GIF", save_all=True, append_images=frames[1:], duration=durations, loop=0)
 
@@ -86,17 +105,12 @@ def _as_images(shown: np.ndarray, transform: Transform) -> tuple[np.ndarray, flo
 
 def _sheets(images: np.ndarray, low: float, high: float, labels: Sequence[str]) -> Figure:
     """Rows of samples, columns of moments; one pixel of data is a whole number of pixels."""
-    from matplotlib.figure import Figure
-
     rows = images[:, :_ROWS].swapaxes(0, 1)
     sheet = tiled(rows.reshape(-1, *images.shape[2:]), low, high, across=len(images), pixels=72)
-    margin, header, dpi = 18, 82, 100
+    margin, header = 18, 82
     height, width = sheet.shape[0] + header + margin, max(sheet.shape[1] + 2 * margin, 500)
-    figure = Figure(figsize=(width / dpi, height / dpi), dpi=dpi, facecolor="white")
-    left = (1 - sheet.shape[1] / width) / 2
-    ax = figure.add_axes((left, margin / height, sheet.shape[1] / width, sheet.shape[0] / height))
-    ax.imshow(sheet, interpolation="nearest", aspect="auto")
-    ax.set_axis_off()
+    figure = canvas(width, height)
+    ax = place(figure, sheet, (width - sheet.shape[1]) / 2, header)
     column = (sheet.shape[1] + SPACE) / len(images)
     for k, label in enumerate(labels):
         ax.text(k * column + (column - SPACE) / 2, -6, label, ha="center", va="bottom", fontsize=8, color=INK)
@@ -140,7 +154,7 @@ def _small_series(shown: np.ndarray, labels: Sequence[str]) -> Figure:
 
 
 def _small_histograms(shown: np.ndarray, labels: Sequence[str], names: Sequence[str] | None) -> Figure:
-    """The law of the first features, a row each."""
+    """The distribution of the first features, a row each."""
     values = shown.reshape(*shown.shape[:2], -1)
     rows = min(values.shape[2], _ROWS)
     figure, axes = panels(rows, len(shown), 1.5, 1.2)
@@ -180,18 +194,16 @@ def _cloud_frames(points: np.ndarray, labels: Sequence[str], transform: Transfor
 
     x, y, equal = _plane_of(points, transform)
     figure, axes = panels(1, 1, 4.0, 3.8)
-    figure.dpi, ax, canvas = 100, axes[0][0], FigureCanvasAgg(figure)
+    figure.dpi, ax, surface = 100, axes[0][0], FigureCanvasAgg(figure)
     drawn = ax.scatter([], [], s=5, color=SAMPLES, alpha=0.6, linewidths=0)
     plane(ax, x, y, equal)
-    if transform.names is not None:
-        ax.set_xlabel(transform.names[0], color=INK)
-        ax.set_ylabel(transform.names[1], color=INK)
+    name_axes(ax, transform.names)
     title = ax.set_title("noise", fontsize=11, color=INK, loc="left")
     frames = []
     for cloud, label in zip(points, labels, strict=True):
         drawn.set_offsets(cloud)
         title.set_text(label)
-        canvas.draw()  # type: ignore[no-untyped-call]
-        pixels = np.asarray(canvas.buffer_rgba())  # type: ignore[no-untyped-call]
+        surface.draw()  # type: ignore[no-untyped-call]
+        pixels = np.asarray(surface.buffer_rgba())  # type: ignore[no-untyped-call]
         frames.append(Image.fromarray(pixels[..., :3].copy()))
     return frames

@@ -40,7 +40,8 @@ class Adaptive(Solver):
 
     A step of a sample is accepted if its error E = rms(error / (atol + rtol max(|x|, |x_new|))) is at most 1; the next
     one is larger by 0.9 E^-a E_before^b. A hard sample neither slows nor changes an easy one, and finished samples
-    leave the batch. Rejected steps cost evaluations and are counted.
+    leave the batch. Rejected steps cost evaluations and are counted. From data to noise, choose tolerances well
+    below the first sigma: noise that is smaller than they are is lost.
 
     Args:
         rtol, atol: relative and absolute tolerance of one step, in units of x.
@@ -83,26 +84,29 @@ class Adaptive(Solver):
     def integrate(
         self, model: Model, times: Tensor, x: Tensor, noise: NoiseSource, corrector: Corrector | None = None
     ) -> Iterator[tuple[float, Tensor]]:
+        toward = -self.direction(times)  # +1: lam rises
         if len(times) < 2:
             return
         sde, out, a_b = model.sde, x.clone(), self.exponents
         start, end = (float(v) for v in sde.lam(times[[0, -1]]))
         rows = torch.arange(len(x), device=x.device)
         lam = torch.full((len(x),), start, dtype=torch.float64, device=x.device)
-        h, before, stale = torch.full_like(lam, _FIRST), torch.ones_like(lam), torch.ones_like(rows, dtype=torch.bool)
+        width, before = torch.full_like(lam, _FIRST), torch.ones_like(lam)
+        stale = torch.ones_like(rows, dtype=torch.bool)
         first, brownian = torch.empty_like(x), Increments(sde, x) if self.noisy else None
         for attempt in range(_LARGEST_ATTEMPTS):
-            h, mine = torch.minimum(h, end - lam), model.of_samples(rows)
+            width, mine = torch.minimum(width, toward * (end - lam)), model.of_samples(rows)
             if stale.any():
                 first[stale] = self.evaluate(model.of_samples(rows[stale]), x[stale], sde.t_of_lam(lam[stale]))
             draw, bridge = (partial(self._draw, noise, purpose, attempt, out, rows) for purpose in ("solver", "bridge"))
             w = None
             if brownian is not None:
-                h, w = brownian.propose(lam, h, x, draw)
+                width, w = brownian.propose(lam, width, x, draw)
+            h = toward * width
             trial = self.attempt(mine, x, lam, h, first, w)
             error = self._norm(trial.error, x, trial.x)
             accepted = error <= 1
-            self._refuse_if_stuck(sde.t_of_lam(lam), h, error)
+            self._refuse_if_stuck(sde.t_of_lam(lam), width, error)
             if brownian is not None and w is not None:
                 brownian.settle(accepted, lam, h, w, bridge)
             x = torch.where(by_sample(accepted, x), trial.x, x)
@@ -110,14 +114,15 @@ class Adaptive(Solver):
                 first = torch.where(by_sample(accepted, x), trial.first, first)
             lam, stale = torch.where(accepted, lam + h, lam), accepted & (trial.first is None)
             factor = (_SAFETY * error ** -a_b[0] * before ** a_b[1]).clamp(_SHRINK, _GROW)
-            h, before = h * factor, torch.where(accepted, error.clamp(min=1e-4), before)
+            width, before = width * factor, torch.where(accepted, error.clamp(min=1e-4), before)
             out[rows] = x
-            running = lam < end - 1e-12
-            yield float(sde.t_of_lam(lam.min())) if running.any() else float(times[-1]), out.clone()
+            running = toward * (end - lam) > 1e-12
+            last = lam[(toward * lam).argmin()]
+            yield float(sde.t_of_lam(last)) if running.any() else float(times[-1]), out.clone()
             if not running.any():
                 return
             if not running.all():
-                rows, x, lam, h = rows[running], x[running], lam[running], h[running]
+                rows, x, lam, width = rows[running], x[running], lam[running], width[running]
                 before, stale, first = before[running], stale[running], first[running]
                 if brownian is not None:
                     brownian.keep(running)
@@ -132,8 +137,8 @@ class Adaptive(Solver):
         scale = self.atol + self.rtol * torch.maximum(x.abs(), new.abs())
         return (error / scale).flatten(1).double().square().mean(1).sqrt()
 
-    def _refuse_if_stuck(self, t: Tensor, h: Tensor, error: Tensor) -> None:
-        stuck = ~torch.isfinite(error) | ((h < _SMALLEST) & (error > 1))
+    def _refuse_if_stuck(self, t: Tensor, width: Tensor, error: Tensor) -> None:
+        stuck = ~torch.isfinite(error) | ((width < _SMALLEST) & (error > 1))
         if stuck.any():
             raise InputError(
                 f"solver: {type(self).__name__} is stuck at t = {float(t[stuck][0]):.4g}; the model returns NaN there, "

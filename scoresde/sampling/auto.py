@@ -1,4 +1,4 @@
-"""The solver and the grid to take when nobody has said which: chosen by the size of the steps in log-SNR alone.
+"""The default solver and grid: chosen by the size of the steps in log-SNR alone.
 
 The table comes from endpoint errors on exact scores, see benchmarks/solvers.py: no rule wins everywhere, and which one
 leads depends far more on how large the steps are than on the data.
@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from scoresde.dynamics import Eta, require_eta
@@ -16,7 +17,7 @@ from scoresde.model import Model
 from scoresde.sampling.corrector import Corrector
 from scoresde.sampling.exponential import ExponentialMultistep
 from scoresde.sampling.grid import Grid, Karras, LambdaUniform, NoiseShareUniform
-from scoresde.sampling.solver import NoiseSource, Solver, changed
+from scoresde.sampling.solver import NoiseSource, Solver
 from scoresde.sde import SDE
 
 
@@ -37,10 +38,10 @@ _ODE = (
 )
 
 
-def choice(sde: SDE, points: int) -> Choice:
-    """What suits a grid of so many points from T to t_min."""
-    span = float(sde.lam(sde.t_min) - sde.lam(sde.T))
-    return next(c for c in _ODE if span / points >= c.step)
+def choice(sde: SDE, points: int, start: float | None = None, end: float | None = None) -> Choice:
+    """What suits a grid of so many points between two times, T and t_min by default."""
+    ends = torch.tensor([sde.T if start is None else start, sde.t_min if end is None else end], dtype=torch.float64)
+    return next(c for c in _ODE if abs(float(sde.lam(ends).diff())) / points >= c.step)
 
 
 @dataclass(frozen=True)
@@ -53,8 +54,8 @@ class Auto(Solver):
         above 0.235         eps with the Adams-Bashforth numbers of equal steps, order 4 (iPNDM)
         below               x0 in lambda, order 3 with a corrector of 4 values (UniPC)
 
-    With noise it is the exponential rule of order 2 on x0 in lambda (SDE-DPM-Solver++(2M)). Where no grid is given
-    it takes the one that goes with the rule.
+    With noise it is the exponential rule of order 2 on x0 in lambda (SDE-DPM-Solver++(2M)). Without a grid it takes
+    the one that goes with the rule.
 
     Args:
         eta: noise level: 0 for the probability-flow ODE, 1 for the reverse SDE, or a function of lam.
@@ -72,26 +73,27 @@ class Auto(Solver):
     def extrapolates(self) -> bool:
         return self.eta == 0
 
-    def with_eta(self, eta: float) -> Solver:
-        return changed(self, eta=eta)
-
     @property
     def default_grid(self) -> Grid:
         return AutoGrid(stochastic=self.eta != 0)
 
-    def rule(self, sde: SDE, points: int) -> ExponentialMultistep:
-        """The rule for a grid of so many points."""
+    def rule(self, sde: SDE, times: Tensor) -> ExponentialMultistep:
+        """The rule for the steps of a grid (N,)."""
         if self.eta != 0:
             return ExponentialMultistep(order=2, eta=self.eta)
-        found = choice(sde, points).rule
+        start, end, points = float(times[0]), float(times[-1]), len(times)
+        # a grid from T down covers the whole path, since the denoising step takes what is left of it
+        whole = start == sde.T and end < start
+        found = choice(sde, points, start, None if whole else end).rule
         return dataclasses.replace(found, order=max(1, min(found.order, points - 1)))
 
     def integrate(
         self, model: Model, times: Tensor, x: Tensor, noise: NoiseSource, corrector: Corrector | None = None
     ) -> Iterator[tuple[float, Tensor]]:
-        yield from self.rule(model.sde, len(times)).integrate(model, times, x, noise, corrector)
+        yield from self.rule(model.sde, times).integrate(model, times, x, noise, corrector)
 
 
+@dataclass(frozen=True, repr=False)
 class AutoGrid(Grid):
     """The grid that goes with the rule of `Auto`: uniform in sigma/(alpha + sigma) or in lam, or that of Karras.
 
@@ -99,9 +101,8 @@ class AutoGrid(Grid):
         stochastic: whether the rule has noise; its grid is uniform in lam.
     """
 
-    def __init__(self, stochastic: bool = False) -> None:
-        self.stochastic = stochastic
+    stochastic: bool = False
 
-    def times(self, sde: SDE, points: int) -> Tensor:
-        grid = LambdaUniform() if self.stochastic else choice(sde, points).grid
-        return grid(sde, points)
+    def place(self, sde: SDE, points: int, start: float | None, end: float | None) -> Tensor:
+        grid = LambdaUniform() if self.stochastic else choice(sde, points, start, end).grid
+        return grid(sde, points, start, end)

@@ -65,6 +65,7 @@ class TorchDiffEq(BlackBox):
     def integrate(
         self, model: Model, times: Tensor, x: Tensor, noise: NoiseSource, corrector: Corrector | None = None
     ) -> Iterator[tuple[float, Tensor]]:
+        self.direction(times)
         if len(times) < 2:
             return
         from torchdiffeq import odeint  # costs 0.4 s, so only when used
@@ -104,8 +105,8 @@ class SciPy(BlackBox):
 
     In these coordinates (Lu and Song 2024, arXiv 2410.11081, section 3) the equation of every SDE runs over an
     interval within [0, pi/2], has no coefficient that diverges or vanishes, and a state of the order of one or of the
-    data, so that tolerances mean the same for every SDE. It is never evaluated outside [t_min, T]. At the times of the
-    sampler's grid it says, by interpolation, where it was (DOP853 at its own steps).
+    data, so that tolerances mean the same for every SDE. It is never evaluated outside the given times. At
+    the times of the sampler's grid it yields the state, by interpolation (DOP853 at its own steps).
 
     The state is float64 on the host; the model sees it in the type and on the device of x. It takes one error norm
     over the whole batch, so here, unlike elsewhere, a sample depends slightly (within the tolerances) on its
@@ -139,6 +140,7 @@ class SciPy(BlackBox):
     def integrate(
         self, model: Model, times: Tensor, x: Tensor, noise: NoiseSource, corrector: Corrector | None = None
     ) -> Iterator[tuple[float, Tensor]]:
+        self.direction(times)
         if len(times) < 2:
             return
         flow = _Flow(model, float(times[0]), float(times[-1]), x)
@@ -166,9 +168,9 @@ class SciPy(BlackBox):
             yield flow.time(stepper.t), stepper.y
             return
         inside = None
-        while due and due[-1][1] >= stepper.t:
+        while due and (stepper.t - due[-1][1]) * stepper.direction >= 0:
             t, angle = due.pop()
-            if angle > stepper.t and inside is None:
+            if angle != stepper.t and inside is None:
                 inside = stepper.dense_output()
             yield t, stepper.y if inside is None or angle == stepper.t else inside(angle)
 
@@ -192,12 +194,13 @@ class SciPy(BlackBox):
 class _Flow:
     """du/dphi of `SciPy` for one batch, as scipy wants it: functions of a float and a flat array."""
 
-    def __init__(self, model: Model, T: float, t_min: float, x: Tensor) -> None:
-        self.model, self.T, self.t_min = model, T, t_min
+    def __init__(self, model: Model, start: float, end: float, x: Tensor) -> None:
+        self.model = model
         self.shape, self.device, self.dtype = x.shape, x.device, x.dtype
-        self.first, self.last, top = self.angle(T), self.angle(t_min), model.sde.at(T)
+        self.first, self.last, level = self.angle(start), self.angle(end), model.sde.at(start)
+        self._low, self._high = sorted(((self.first, start), (self.last, end)))
         x64 = x.detach().to("cpu", torch.float64)
-        self.start = (x64 / math.hypot(top.alpha, top.sigma)).numpy().ravel()
+        self.start = (x64 / math.hypot(level.alpha, level.sigma)).numpy().ravel()
 
     def angle(self, t: float) -> float:
         """phi at a time."""
@@ -206,11 +209,12 @@ class _Flow:
 
     def time(self, phi: float) -> float:
         """The time at an angle; exact at both ends, and never beyond them."""
-        if phi >= self.first or phi <= self.last:
-            return self.T if phi >= self.first else self.t_min
+        for beyond, t in ((phi <= self._low[0], self._low[1]), (phi >= self._high[0], self._high[1])):
+            if beyond:
+                return t
         lam = math.log(math.cos(phi)) - math.log(math.sin(phi))
         t = float(self.model.sde.t_of_lam(torch.tensor(lam, dtype=torch.float64)))
-        return min(max(t, self.t_min), self.T)
+        return min(max(t, self._low[1]), self._high[1])
 
     def state(self, u: np.ndarray, t: float) -> Tensor:
         """x of the flat u."""

@@ -128,7 +128,7 @@ class Kernel:
         self.weights = (k * alpha[1])[:, None] * kernel * _q(quantity, self.lam) * width
         self.decay = alpha[1] / alpha[0] * torch.exp(k * (last - _log_n(quantity, lam[0])))
         variance = (kernel**2 * torch.exp(-2 * self.lam) * width).sum(1)
-        self.std = eta * alpha[1] * (2 * variance).sqrt()
+        self.std = eta * alpha[1] * (2 * variance.clamp(min=0)).sqrt()  # rising steps have none
 
     def moment(self, power: int) -> Tensor:
         """The weight of ((lam - lam_t) / h)^power, (N,)."""

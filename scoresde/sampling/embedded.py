@@ -13,7 +13,6 @@ from scoresde.model import Model
 from scoresde.sampling.adaptive import Adaptive, Trial, weighted
 from scoresde.sampling.coordinates import Kernel, parts
 from scoresde.sampling.runge_kutta import RungeKuttaVariable, flow_coordinate, time_of_coordinate
-from scoresde.sampling.solver import Solver, changed
 from scoresde.sampling.tableaux import EXPLICIT
 
 
@@ -141,9 +140,6 @@ class AdaptiveSDE(Adaptive):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_eta(self.eta)
-
-    def with_eta(self, eta: float) -> Solver:
-        return changed(self, eta=eta)
 
     @property
     def exponents(self) -> tuple[float, float]:

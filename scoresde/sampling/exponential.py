@@ -13,7 +13,7 @@ from scoresde.model import Model
 from scoresde.sampling import published
 from scoresde.sampling.coordinates import QUANTITIES, VARIABLES, Kernel, Quantity, Variable, parts, variable
 from scoresde.sampling.published import Weights
-from scoresde.sampling.solver import Draw, GridSolver, Solver, Step, accumulate, add, changed
+from scoresde.sampling.solver import Draw, GridSolver, Step, accumulate, add
 from scoresde.sde import SDE, half_log_snr
 
 HIGHEST_ORDER = 4
@@ -93,9 +93,6 @@ class ExponentialMultistep(GridSolver):
     @property
     def extrapolates(self) -> bool:
         return self.eta == 0 and self.order > 1 and not self.ramp_down
-
-    def with_eta(self, eta: float) -> Solver:
-        return changed(self, eta=eta)
 
     def plan(self, sde: SDE, times: Tensor) -> Sequence[Any]:
         return self.coefficients(sde, times).tolist()
@@ -208,7 +205,7 @@ class DDIM(ExponentialMultistep):
 
     def coefficients(self, sde: SDE, times: Tensor) -> Tensor:
         alpha, sigma, h = sde.alpha(times), sde.sigma(times), sde.lam(times).diff()
-        std = eta_at(self.eta, h) * torch.sqrt(-torch.expm1(-2 * h))
+        std = eta_at(self.eta, h) * torch.sqrt(-torch.expm1(-2 * h).clamp(max=0))
         decay = sigma[1:] / sigma[:-1] * torch.sqrt(1 - std**2)
         one, weight = torch.ones_like(h), alpha[1:] - decay * alpha[:-1]
         return torch.stack((times[:-1], one, 0 * one, decay, sigma[1:] * std, weight), dim=1)

@@ -10,7 +10,6 @@ from torch import Tensor
 from scoresde.dynamics import Eta, eta_at, require_eta
 from scoresde.errors import require
 from scoresde.sampling.coordinates import Kernel, parts
-from scoresde.sampling.solver import Solver, changed
 from scoresde.sampling.stages import Stages, steps_of
 from scoresde.sampling.tableaux import EXPONENTIAL
 from scoresde.sde import SDE
@@ -44,15 +43,16 @@ class ExponentialRungeKutta(Stages):
         require_eta(self.eta)
 
     @property
+    def order(self) -> int:
+        return EXPONENTIAL[self.tableau].order
+
+    @property
     def evaluations(self) -> int:
         return len(EXPONENTIAL[self.tableau].b)
 
     @property
     def extrapolates(self) -> bool:
         return self.eta == 0
-
-    def with_eta(self, eta: float) -> Solver:
-        return changed(self, eta=eta)
 
     def plan(self, sde: SDE, times: Tensor) -> Sequence[Any]:
         lam = sde.lam(times)

@@ -1,29 +1,40 @@
 """Time grids: where a sampler evaluates the model, apart from how it steps."""
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
+from scoresde.described import Rebuildable
 from scoresde.errors import InputError, require
 from scoresde.sde import SDE
 
 
-class Grid(ABC):
-    """A rule that places `points` times between sde.T and sde.t_min."""
+class Grid(Rebuildable, ABC):
+    """A rule that places `points` times between two levels."""
 
-    def __call__(self, sde: SDE, points: int) -> Tensor:
-        """Strictly decreasing times (points,), float64, on the host.
+    def __call__(self, sde: SDE, points: int, start: float | None = None, end: float | None = None) -> Tensor:
+        """Times (points,), float64, on the host, that fall or rise strictly.
+
+        Args:
+            sde: the path.
+            points: number of times, at least 1.
+            start, end: the first and last time, in either order; None for sde.T and sde.t_min.
 
         Raises:
-            InputError: the grid has no such number of different times under this SDE.
+            InputError: a time outside [t_train, T], or the grid has no such number of distinct times on this path.
         """
-        times = self.times(sde, points)
-        if not (times.diff() < 0).all():
+        for name, t in (("start", start), ("end", end)):
+            inside = t is None or sde.t_train <= t <= sde.T
+            require(inside, name, t, f"give a time from t_train = {sde.t_train:g} to T = {sde.T:g}")
+        times = self.place(sde, points, start, end)
+        falls = (sde.T if start is None else start) > (sde.t_min if end is None else end)
+        steps = -times.diff() if falls else times.diff()
+        if not (steps > 0).all():
             raise InputError(
                 f"grid: {points} points of {type(self).__name__} coincide on {type(sde).__name__}; "
                 "use fewer steps or another grid, such as lambda"
@@ -31,30 +42,44 @@ class Grid(ABC):
         return times
 
     @abstractmethod
-    def times(self, sde: SDE, points: int) -> Tensor:
-        """The times (points,), float64."""
+    def place(self, sde: SDE, points: int, start: float | None, end: float | None) -> Tensor:
+        """The times (points,), float64; arguments as for a call."""
 
 
 class ContinuousGrid(Grid):
-    """A grid given by a function of the fraction u of the way; its ends are exactly sde.T and sde.t_min."""
+    """Equal steps in some coordinate of time; the two ends are exact."""
 
-    def times(self, sde: SDE, points: int) -> Tensor:
-        times = self.place(sde, torch.linspace(0.0, 1.0, points, dtype=torch.float64))
-        times[0] = sde.T  # inverses of lam return the ends up to rounding
+    def place(self, sde: SDE, points: int, start: float | None, end: float | None) -> Tensor:
+        start, end = sde.T if start is None else start, sde.t_min if end is None else end
+        first, last = (self.coordinate(sde, torch.tensor(t, dtype=torch.float64)) for t in (start, end))
+        u = self.spread(torch.linspace(0.0, 1.0, points, dtype=torch.float64))
+        times = self.time(sde, first + (last - first) * u)
+        times[0] = start  # inverses return the ends up to rounding
         if points > 1:
-            times[-1] = sde.t_min
+            times[-1] = end
         return times
 
+    def spread(self, u: Tensor) -> Tensor:
+        """Fractions of the span, from 0 to 1, for equally spaced u."""
+        return u
+
     @abstractmethod
-    def place(self, sde: SDE, u: Tensor) -> Tensor:
-        """Times at the fractions u in [0, 1] of the way from T (u = 0) to t_min (u = 1)."""
+    def coordinate(self, sde: SDE, t: Tensor) -> Tensor:
+        """The coordinate at times t."""
+
+    @abstractmethod
+    def time(self, sde: SDE, w: Tensor) -> Tensor:
+        """The times at which the coordinate is w."""
 
 
 class TimeUniform(ContinuousGrid):
     """Equal steps in t, as in Song et al. 2021 (arXiv 2011.13456): dt = (T - t_min) / (points - 1)."""
 
-    def place(self, sde: SDE, u: Tensor) -> Tensor:
-        return sde.T + (sde.t_min - sde.T) * u
+    def coordinate(self, sde: SDE, t: Tensor) -> Tensor:
+        return t
+
+    def time(self, sde: SDE, w: Tensor) -> Tensor:
+        return w
 
 
 class Quadratic(ContinuousGrid):
@@ -65,21 +90,26 @@ class Quadratic(ContinuousGrid):
     Song et al. 2020 (arXiv 2010.02502), appendix D.2, tau_i proportional to i^2.
     """
 
-    def place(self, sde: SDE, u: Tensor) -> Tensor:
-        first, last = math.sqrt(sde.T), math.sqrt(sde.t_min)
-        return (first + (last - first) * u) ** 2
+    def coordinate(self, sde: SDE, t: Tensor) -> Tensor:
+        return t.sqrt()
+
+    def time(self, sde: SDE, w: Tensor) -> Tensor:
+        return w**2
 
 
 class LambdaUniform(ContinuousGrid):
     """Equal steps in lam = log(alpha / sigma), as in Lu et al. 2022 (arXiv 2206.00927), section 3.4."""
 
-    def place(self, sde: SDE, u: Tensor) -> Tensor:
-        first, last = sde.lam(sde.T), sde.lam(sde.t_min)
-        return sde.t_of_lam(first + (last - first) * u)
+    def coordinate(self, sde: SDE, t: Tensor) -> Tensor:
+        return sde.lam(t)
+
+    def time(self, sde: SDE, w: Tensor) -> Tensor:
+        return sde.t_of_lam(w)
 
 
+@dataclass(frozen=True, repr=False)
 class Cosine(ContinuousGrid):
-    """Points of Chebyshev and Lobatto, denser at both ends: equal steps in the angle of w = (1 - cos(pi u)) / 2.
+    """Chebyshev-Lobatto points, denser at both ends: equal steps in the angle of w = (1 - cos(pi u)) / 2.
 
         lam = lam_T + (lam_min - lam_T) w,   or   t = T + (t_min - T) w
 
@@ -92,12 +122,19 @@ class Cosine(ContinuousGrid):
         InputError: for another variable.
     """
 
-    def __init__(self, variable: Literal["lambda", "time"] = "lambda") -> None:
-        require(variable in ("lambda", "time"), "variable", variable, "give lambda or time")
-        self.inner: ContinuousGrid = LambdaUniform() if variable == "lambda" else TimeUniform()
+    variable: Literal["lambda", "time"] = "lambda"
 
-    def place(self, sde: SDE, u: Tensor) -> Tensor:
-        return self.inner.place(sde, torch.sin(0.5 * torch.pi * u) ** 2)
+    def __post_init__(self) -> None:
+        require(self.variable in ("lambda", "time"), "variable", self.variable, "give lambda or time")
+
+    def spread(self, u: Tensor) -> Tensor:
+        return torch.sin(0.5 * torch.pi * u) ** 2
+
+    def coordinate(self, sde: SDE, t: Tensor) -> Tensor:
+        return sde.lam(t) if self.variable == "lambda" else t
+
+    def time(self, sde: SDE, w: Tensor) -> Tensor:
+        return sde.t_of_lam(w) if self.variable == "lambda" else w
 
 
 class NoiseShareUniform(ContinuousGrid):
@@ -106,11 +143,14 @@ class NoiseShareUniform(ContinuousGrid):
     On the rectified path (alpha = 1 - t, sigma = t; arXiv 2209.03003) this variable is t itself.
     """
 
-    def place(self, sde: SDE, u: Tensor) -> Tensor:
-        first, last = torch.sigmoid(-sde.lam(sde.T)), torch.sigmoid(-sde.lam(sde.t_min))
-        return sde.t_of_lam(-torch.logit(first + (last - first) * u))
+    def coordinate(self, sde: SDE, t: Tensor) -> Tensor:
+        return torch.sigmoid(-sde.lam(t))
+
+    def time(self, sde: SDE, w: Tensor) -> Tensor:
+        return sde.t_of_lam(-torch.logit(w))
 
 
+@dataclass(frozen=True, repr=False)
 class Karras(ContinuousGrid):
     """Equal steps in (sigma / alpha)^(1/rho), Karras et al. 2022 (arXiv 2206.00364), eq. 5.
 
@@ -118,15 +158,22 @@ class Karras(ContinuousGrid):
         rho: larger values put more points at low noise.
     """
 
-    def __init__(self, rho: float = 7.0) -> None:
-        require(rho > 0, "rho", rho, "give a number > 0")
-        self.rho = rho
+    rho: float = 7.0
 
-    def place(self, sde: SDE, u: Tensor) -> Tensor:
-        first, last = torch.exp(-sde.lam(sde.T) / self.rho), torch.exp(-sde.lam(sde.t_min) / self.rho)
-        return sde.t_of_lam(-self.rho * torch.log(first + (last - first) * u))
+    def __post_init__(self) -> None:
+        require(self.rho > 0, "rho", self.rho, "give a number > 0")
+
+    def coordinate(self, sde: SDE, t: Tensor) -> Tensor:
+        return torch.exp(-sde.lam(t) / self.rho)
+
+    def time(self, sde: SDE, w: Tensor) -> Tensor:
+        return sde.t_of_lam(-self.rho * torch.log(w))
 
 
+Spacing = Literal["leading", "trailing", "linspace"]
+
+
+@dataclass(frozen=True, repr=False)
 class Discrete(Grid):
     """Times out of `levels` equal ones, t_n = T n / levels for n = 1 ... levels: the spacings of DDPM samplers.
 
@@ -137,11 +184,12 @@ class Discrete(Grid):
         trailing   round(N - i N/S),  i = 0 ... S-1    100, 200, ..., 1000
 
     The grid is just these levels. Trailing ends at level N/S, and the last step of the sampler (or, with
-    denoise=False, nobody) removes what noise is left there. Leading begins at a level below T, yet the sampler starts
-    from the prior of T: the flaw that the paper describes. It is harmless only where sigma has levelled off by then;
-    where sigma is more than 10 % off the prior (on VE, mostly on EDM, and with a single point) it is refused. A single
-    point of linspace is T.
+    denoise=False, nothing) removes the noise that is left there. Leading begins at a level below T, yet the sampler
+    starts from the prior of T: the flaw that the paper describes. It is harmless only where sigma has levelled off by
+    then; where sigma is more than 10 % off the prior (on VE, mostly on EDM, and with a single point) it is refused. A
+    single point of linspace is T.
 
+    From a start below T, N is the number of that level. Between two given levels all spacings are that of linspace.
     Other libraries number the levels from 0, so that their level 0 is n = 1 here.
 
     Args:
@@ -149,20 +197,27 @@ class Discrete(Grid):
         levels: number of levels N; t_1 = T / N must not be below t_train.
 
     Raises:
-        InputError: for another spacing, more points than levels, or levels that do not fit the SDE as said above.
+        InputError: for another spacing, more points than levels, levels that do not fit the SDE as described above, or
+            a start or end that is not a level.
     """
 
-    def __init__(self, spacing: Literal["leading", "trailing", "linspace"] = "trailing", levels: int = 1000) -> None:
-        known = ("leading", "trailing", "linspace")
-        require(spacing in known, "spacing", spacing, f"give one of {', '.join(known)}")
-        require(levels >= 1, "levels", levels, "give an integer >= 1")
-        self.spacing, self.levels = spacing, levels
+    spacing: Spacing = "trailing"
+    levels: int = 1000
 
-    def numbers(self, points: int) -> list[int]:
-        """The level numbers n, decreasing; integers throughout, so that none is off by one."""
-        n = self.levels
-        if points > n:
-            raise InputError(f"levels: {n} are fewer than the {points} points of the grid; use at most {n} steps")
+    def __post_init__(self) -> None:
+        known = get_args(Spacing)
+        require(self.spacing in known, "spacing", self.spacing, f"give one of {', '.join(known)}")
+        require(self.levels >= 1, "levels", self.levels, "give an integer >= 1")
+
+    def numbers(self, points: int, first: int | None = None, last: int | None = None) -> list[int]:
+        """The level numbers n from `first` (N) to `last`; integers throughout, so that none is off by one."""
+        n = self.levels if first is None else first
+        span = n if last is None else abs(n - last) + 1
+        if points > span:
+            raise InputError(f"levels: {span} are fewer than the {points} points of the grid; use at most {span} steps")
+        if last is not None:
+            steps = max(points - 1, 1)
+            return [_rounded(n * (steps - i) + last * i, steps) for i in range(points)]
         if self.spacing == "leading":
             rising = [1 + i * (n // points) for i in range(points)]
         elif self.spacing == "trailing" or points == 1:
@@ -171,20 +226,37 @@ class Discrete(Grid):
             rising = [_rounded((n - 1) * i + points - 1, points - 1) for i in range(points)]
         return rising[::-1]
 
-    def times(self, sde: SDE, points: int) -> Tensor:
-        times = torch.tensor([sde.T * n / self.levels for n in self.numbers(points)], dtype=torch.float64)
-        if times[-1] < sde.t_train * (1 - 1e-9):  # where nobody knows the score
+    def place(self, sde: SDE, points: int, start: float | None, end: float | None) -> Tensor:
+        first, last = self._number(sde, "start", start), self._number(sde, "end", end)
+        numbers = self.numbers(points, first, last)
+        times = torch.tensor([sde.T * n / self.levels for n in numbers], dtype=torch.float64)
+        if times.min() < sde.t_train * (1 - 1e-9):  # where no model knows the score
             raise InputError(
-                f"levels: {self.levels} put a level at t = {float(times[-1]):.3g}, below t_train = {sde.t_train:g}; "
+                f"levels: {self.levels} put a level at t = {float(times.min()):.3g}, below t_train = {sde.t_train:g}; "
                 f"give at most {int(sde.T / sde.t_train)}, or a smaller sde.t_train"
             )
+        if first is not None and numbers[0] != first:
+            raise InputError(f"spacing: {self.spacing!r} does not begin at level {first}; use trailing or linspace")
         sigma = float(sde.sigma(times[0]))
-        if times[0] < sde.T and abs(sigma / sde.prior_std - 1) > 0.1:
+        if start is None and times[0] < sde.T and abs(sigma / sde.prior_std - 1) > 0.1:
             raise InputError(
                 f"spacing: {self.spacing!r} begins at t = {float(times[0]):.3g}, where sigma is {sigma:.3g}, but "
                 f"samples start from a prior of {sde.prior_std:.3g}; use trailing or linspace"
             )
-        return times.clamp(min=sde.t_train)
+        times = times.clamp(min=sde.t_train)
+        for i, t in ((0, start), (-1, end)):
+            if t is not None:
+                times[i] = t  # exactly
+        return times
+
+    def _number(self, sde: SDE, name: str, t: float | None) -> int | None:
+        """The number of the level at time t."""
+        if t is None:
+            return None
+        number = round(t / sde.T * self.levels)
+        near, level = abs(t / sde.T * self.levels - number) < 1e-6 * self.levels, sde.T * max(number, 1) / self.levels
+        require(near, name, t, f"give one of the {self.levels} levels, such as {level:g}")
+        return number
 
 
 def _rounded(numerator: int, denominator: int) -> int:
@@ -194,30 +266,41 @@ def _rounded(numerator: int, denominator: int) -> int:
     return below + up
 
 
+@dataclass(frozen=True, repr=False)
 class Explicit(Grid):
-    """The times that were given.
+    """The given times.
 
     Args:
-        times: strictly decreasing from sde.T, not below sde.t_min; as many as the sampler has steps (one more with
-            denoise=False).
+        times: strictly falling or rising; the first is T or the start, the last not below t_min or exactly the end; as
+            many as the sampler has steps (one more without denoising at the end).
 
     Raises:
-        InputError: from a call whose number of points is another, or if the times do not fit the SDE.
+        InputError: from a call whose number of points is another, or if the times do not fit the SDE and the levels.
     """
 
-    def __init__(self, times: Sequence[float]) -> None:
-        require(len(times) >= 1, "times", list(times), "give at least one time")
-        for before, after in pairwise(times):
-            require(after < before, "times", list(times), f"they must decrease, but {before} is followed by {after}")
-        self._times = torch.tensor([float(t) for t in times], dtype=torch.float64)
+    times: Sequence[float]
 
-    def times(self, sde: SDE, points: int) -> Tensor:
-        given, first, last = len(self._times), float(self._times[0]), float(self._times[-1])
-        require(first == sde.T, "times", first, f"the first must be T = {sde.T:g} of the SDE")
-        require(last >= sde.t_min, "times", last, f"the last must not be below t_min = {sde.t_min:g} of the SDE")
+    def __post_init__(self) -> None:
+        times = [float(t) for t in self.times]
+        require(len(times) >= 1, "times", times, "give at least one time")
+        falls = len(times) == 1 or not times[0] < times[1]
+        for before, after in pairwise(times):
+            ordered = after < before if falls else after > before
+            wanted = f"they must {'decrease' if falls else 'increase'}, but {before} is followed by {after}"
+            require(ordered, "times", times, wanted)
+
+    def place(self, sde: SDE, points: int, start: float | None, end: float | None) -> Tensor:
+        times = torch.tensor(list(self.times), dtype=torch.float64)
+        given, first, last = len(times), float(times[0]), float(times[-1])
+        wanted = f"T = {sde.T:g} of the SDE" if start is None else f"the start {start:g}"
+        require(first == (sde.T if start is None else start), "times", first, f"the first must be {wanted}")
+        if end is None:
+            require(last >= sde.t_min, "times", last, f"the last must not be below t_min = {sde.t_min:g} of the SDE")
+        else:
+            require(last == end, "times", last, f"the last must be the end {end:g}")
         if given != points:
             raise InputError(
                 f"times: {given} are given, but the steps of the sampler ask for {points}; "
                 f"use steps={given} ({given - 1} with denoise=false) or give {points} times"
             )
-        return self._times.clone()
+        return times

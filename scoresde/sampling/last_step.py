@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from scoresde.evaluations import watching_calls
-from scoresde.model import Model, Prediction
+from scoresde.model import Model
+from scoresde.prediction import Prediction
 
 
 @contextmanager

@@ -47,6 +47,10 @@ class RungeKutta(Stages):
         require(self.variable in known, "variable", self.variable, f"give one of {', '.join(known)}")
 
     @property
+    def order(self) -> int:
+        return EXPLICIT[self.tableau].order
+
+    @property
     def evaluations(self) -> int:
         return len(EXPLICIT[self.tableau].b)
 

@@ -4,20 +4,25 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from scoresde.described import Rebuildable
 from scoresde.errors import InputError, require
 from scoresde.evaluations import count_evaluations, evaluating
 from scoresde.model import Model
-from scoresde.noise import Noise, chunks
+from scoresde.noise import Noise, chunks, take
 from scoresde.sampling.auto import Auto
 from scoresde.sampling.corrector import Corrector
 from scoresde.sampling.grid import Grid
 from scoresde.sampling.last_step import clean, first_x0
 from scoresde.sampling.solver import NoiseSource, Solver
+
+Path = Iterator[tuple[float, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -35,19 +40,22 @@ class Samples:
     seconds: float
 
 
-class Sampler:
+class Sampler(Rebuildable):
     """Draws samples from a model; it sees neither network nor data nor configuration.
 
     Starts from the prior N(0, prior_std^2 I) at T and takes `steps` steps. The last step is the removal of the noise
     that is left at t_min, x <- x0_hat(x, t_min), one evaluation; after a rule of order 2 or more on the
     probability-flow ODE it is extrapolated to noise zero, see `scoresde.sampling.last_step.clean`. The other steps run
-    on the grid from T to t_min.
+    on the grid from T to t_min. A solver of the ODE also runs between any two levels, in either direction:
+
+        sampler.sample(model, start=x, at=sde.t_min, to=sde.T)    # encode data as noise
+        sampler.sample(model, start=x, at=0.5)                    # continue from a noise level to clean data
 
     Sample k depends on (seed, k) alone, not on n, the batch size or the other samples.
 
     Args:
-        solver: the rule for one step; `Auto` unless given.
-        grid: where the times lie; equal steps in lam, or what suits `Auto`, unless given.
+        solver: the rule for one step; `Auto` by default.
+        grid: where the times lie; by default equal steps in lam, or what suits `Auto`.
         steps: number of steps, the last one included.
         eta: noise level in place of the solver's own, see `scoresde.dynamics`; None keeps that.
         corrector: applied after each step of the solver.
@@ -62,6 +70,7 @@ class Sampler:
         solver: Solver | None = None,
         grid: Grid | None = None,
         steps: int = 50,
+        *,
         eta: float | None = None,
         corrector: Corrector | None = None,
         denoise: bool = True,
@@ -72,35 +81,48 @@ class Sampler:
         require(steps >= least, "steps", steps, f"{name} of order {least} needs an integer >= {least}")
         self.solver = solver if eta is None else solver.with_eta(eta)
         self.grid = self.solver.default_grid if grid is None else grid
-        self.steps, self.corrector, self.denoise = steps, corrector, denoise
+        self.steps, self.eta, self.corrector, self.denoise = steps, eta, corrector, denoise
         self.solver.check(corrector)
 
-    def times(self, model: Model) -> Tensor:
-        """The times of the grid, float64 on the host, from T to t_min."""
-        return self.grid(model.sde, self.steps + (0 if self.denoise else 1))
+    def times(self, model: Model, at: float | None = None, to: float | None = None) -> Tensor:
+        """The times of the grid, float64 on the host, from `at` (T) to `to` (t_min)."""
+        sde = model.sde
+        for name, t in (("at", at), ("to", to)):
+            inside = t is None or sde.t_train <= t <= sde.T
+            require(inside, name, t, f"give a time from t_train = {sde.t_train:g} to T = {sde.T:g}")
+        below = to is None and at is not None and at <= sde.t_min
+        require(not below, "at", at, f"give a time above t_min = {sde.t_min:g}, or the time to go to, to=")
+        require(at is None or at != to, "to", to, "give a time other than at")
+        return self.grid(sde, self.steps + (0 if self._ends_clean(to) else 1), at, to)
 
-    def path(self, model: Model, x: Tensor, noise: NoiseSource) -> Iterator[tuple[float, Tensor]]:
-        """Yield (t, x) from (T, x) on; the last one is the sample, at t = 0 if denoised.
+    def _ends_clean(self, to: float | None) -> bool:
+        return self.denoise and to is None
+
+    def path(
+        self, model: Model, x: Tensor, noise: NoiseSource, at: float | None = None, to: float | None = None
+    ) -> Path:
+        """Yield (t, x) from the start on; the last one is the sample, at t = 0 if denoised.
 
         Args:
             model: what predicts these samples.
-            x: (B, *event), a draw from the prior.
+            x: (B, *event), the state at time `at`: by default a draw from the prior.
             noise: random numbers of these B samples.
+            at, to: first and last time, see `sample`.
         """
-        times = self.times(model)
+        times, denoise = self.times(model, at, to), self._ends_clean(to)
         last, before = (float(times[0]), x), None
         yield last
-        way = self.solver.integrate(model, times, x, noise, self.corrector)
-        if self.denoise and self.solver.extrapolates and self.corrector is None and len(times) > 1:
-            for last in islice(way, len(times) - 2):
+        path = self.solver.integrate(model, times, x, noise, self.corrector)
+        if denoise and self.solver.extrapolates and self.corrector is None and len(times) > 1:
+            for last in islice(path, len(times) - 2):
                 yield last
             with first_x0() as seen:
-                last = next(way)
+                last = next(path)
             before = seen[0]
             yield last
-        for last in way:
+        for last in path:
             yield last
-        if self.denoise:
+        if denoise:
             yield 0.0, clean(model, last[1], last[0], before, times)
 
     def prior(
@@ -110,75 +132,133 @@ class Sampler:
         z = noise.normal("prior", 0, (n, *event_shape), model.device, dtype)
         return z * model.sde.prior_std
 
+    @torch.no_grad()
+    def trajectory(
+        self,
+        model: Model,
+        event_shape: Sequence[int] | None = None,
+        *,
+        rows: range,
+        seed: int = 0,
+        start: Tensor | None = None,
+        at: float | None = None,
+        to: float | None = None,
+        dtype: torch.dtype | None = None,
+        noise: NoiseSource | None = None,
+    ) -> Path:
+        """Yield (t, x) of the samples number `rows` of a seed, all at once, in evaluation mode and without gradients.
+
+        Args:
+            rows: the samples, such as range(500, 1000).
+            noise: random numbers of these samples, in place of those of the seed.
+
+        The other arguments are those of `sample`.
+        """
+        noise = Noise(seed, rows) if noise is None else noise
+        if start is None:
+            require(at is None, "at", at, "give the state at that time, start=")
+            start = self.prior(model, _shape(model, event_shape), len(rows), noise, dtype or torch.float32)
+        start = start.to(model.device, dtype or start.dtype)
+        with evaluating(model):
+            yield from self.path(model.of_samples(torch.tensor(rows)), start, noise, at, to)
+
     def batches(
         self,
         model: Model,
-        event_shape: Sequence[int],
-        n: int,
+        event_shape: Sequence[int] | None = None,
+        n: int | None = None,
+        *,
         seed: int = 0,
+        rows: range | None = None,
+        start: Tensor | None = None,
+        at: float | None = None,
+        to: float | None = None,
         batch_size: int = 500,
-        dtype: torch.dtype = torch.float32,
+        dtype: torch.dtype | None = None,
         on_step: Callable[[int], None] | None = None,
     ) -> Iterator[Samples]:
         """Yield the samples in batches, so that memory stays bounded; arguments as for `sample`."""
-        require(n >= 1, "n", n, "give an integer >= 1")
         require(batch_size >= 1, "batch_size", batch_size, "give an integer >= 1")
-        for rows in chunks(range(n), batch_size):
-            yield self._batch(model, event_shape, rows, Noise(seed, rows), dtype, on_step)
+        rows = _rows(n, rows, start)
+        for mine in chunks(range(len(rows)), batch_size):
+            x = None if start is None else take(start, mine)
+            request: dict[str, Any] = {"seed": seed, "start": x, "at": at, "to": to, "dtype": dtype}
+            walk = partial(self.trajectory, model, event_shape, rows=rows[mine.start : mine.stop], **request)
+            yield self._batch(len(mine), walk, on_step)
 
-    def _batch(
-        self,
-        model: Model,
-        event_shape: Sequence[int],
-        rows: range,
-        noise: Noise,
-        dtype: torch.dtype,
-        on_step: Callable[[int], None] | None,
-    ) -> Samples:
-        n, began = len(rows), time.perf_counter()
-        with evaluating(model), torch.no_grad(), count_evaluations() as spent:
-            mine = model.of_samples(torch.tensor(rows))
-            start = self.prior(model, event_shape, n, noise, dtype)
-            for _, x in self.path(mine, start, noise):  # noqa: B007 - the last one is the sample
+    def _batch(self, n: int, walk: Callable[[], Path], on_step: Callable[[int], None] | None) -> Samples:
+        began = time.perf_counter()
+        with count_evaluations() as spent:
+            for _, x in walk():  # noqa: B007 - the last one is the sample
                 if on_step is not None:
                     on_step(n)
         nfe, seconds = spent.samples / n, time.perf_counter() - began
         if not torch.isfinite(x).all():
             bad = int((~torch.isfinite(x.flatten(1)).all(1)).sum())
-            t, name = self._broken_at(mine, start, noise), type(self.solver).__name__
+            # the trajectory is computed again, since looking at each step would wait for the device
+            t = next((t for t, x in walk() if not torch.isfinite(x).all()), math.nan)
             raise InputError(
-                f"sampler: {bad} of {n} samples are NaN or infinite, first at t = {t:.4g} (solver {name}, "
-                f"steps={self.steps}); use more steps, or a checkpoint from before training diverged"
+                f"sampler: {bad} of {n} samples are NaN or infinite, first at t = {t:.4g} (solver "
+                f"{type(self.solver).__name__}, steps={self.steps}); use more steps, or a checkpoint from before "
+                "training diverged"
             )
         return Samples(x, nfe, seconds)
-
-    @torch.no_grad()
-    def _broken_at(self, model: Model, start: Tensor, noise: Noise) -> float:
-        """The first time at which x is not finite; integrates again, since checking each step would be slow."""
-        with evaluating(model):
-            return next((t for t, x in self.path(model, start, noise) if not torch.isfinite(x).all()), math.nan)
 
     def sample(
         self,
         model: Model,
-        event_shape: Sequence[int],
-        n: int,
+        event_shape: Sequence[int] | None = None,
+        n: int | None = None,
+        *,
         seed: int = 0,
+        rows: range | None = None,
+        start: Tensor | None = None,
+        at: float | None = None,
+        to: float | None = None,
         batch_size: int = 500,
-        dtype: torch.dtype = torch.float32,
+        dtype: torch.dtype | None = None,
         on_step: Callable[[int], None] | None = None,
     ) -> Samples:
-        """Draw n samples.
+        """Draw samples, or carry a state from one noise level to another.
 
         Args:
             model: what predicts.
-            event_shape: shape of one sample.
+            event_shape: shape of one sample; by default that of the model.
             n: number of samples.
             seed: with the index of a sample, decides everything random about it.
+            rows: the indices of the samples, such as range(500, 1000), in place of 0 ... n - 1.
+            start: the state (n, *event) at time `at`, in place of a draw from the prior.
+            at: the time at which to begin; T by default.
+            to: the time at which to end, without the last step to clean data; None goes down to clean data.
             batch_size: samples computed at once; it does not change the samples.
-            dtype: float32 or float64, of the state; the network keeps its own.
+            dtype: float32 or float64, of the state; the network keeps its own. By default that of start, or float32.
             on_step: called after each step with the number of samples that took it (for a progress bar).
+
+        Raises:
+            InputError: no number of samples, times that the SDE or the solver does not allow, or samples that are NaN.
         """
-        parts = list(self.batches(model, event_shape, n, seed, batch_size, dtype, on_step))
-        nfe = math.fsum(p.nfe * len(p.x) for p in parts) / n
+        request: dict[str, Any] = {"rows": rows, "start": start, "at": at, "to": to, "on_step": on_step}
+        parts = list(self.batches(model, event_shape, n, seed=seed, batch_size=batch_size, dtype=dtype, **request))
+        count = sum(len(p.x) for p in parts)
+        nfe = math.fsum(p.nfe * len(p.x) for p in parts) / count
         return Samples(torch.cat([p.x for p in parts]), nfe, math.fsum(p.seconds for p in parts))
+
+
+def _rows(n: int | None, rows: range | None, start: Tensor | None) -> range:
+    """The samples that are asked for by their number, their indices or their start."""
+    if rows is None:
+        n = len(start) if n is None and start is not None else n
+        require(n is not None and n >= 1, "n", n, "give an integer >= 1")
+        rows = range(n or 0)
+    require(len(rows) >= 1, "rows", rows, "give a range of at least one index, such as range(500, 1000)")
+    require(n is None or n == len(rows), "n", n, f"rows has {len(rows)}; leave n out")
+    if start is not None:
+        require(len(start) == len(rows), "start", tuple(start.shape), f"give one state for each of {len(rows)} samples")
+    return rows
+
+
+def _shape(model: Model, event_shape: Sequence[int] | None) -> Sequence[int]:
+    shape = model.event_shape if event_shape is None else event_shape
+    if shape is None:
+        raise InputError("event_shape: this model does not know its own; give the shape of one sample")
+    return shape

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from scoresde.dynamics import Eta, eta_at, require_eta, reverse_drift
-from scoresde.errors import InputError
+from scoresde.errors import InputError, require
 from scoresde.model import Model
 from scoresde.sampling.corrector import Corrector
 from scoresde.sampling.grid import Grid, LambdaUniform
@@ -60,22 +60,40 @@ def changed(solver: S, **fields: Any) -> S:
 
 
 class Solver(ABC):
-    """Carries x from times[0] down to times[-1]."""
+    """Carries x from times[0] to times[-1], from noise to data or from data to noise.
+
+    A solver that adds noise has a field `eta`, see `scoresde.dynamics`; the others solve the probability-flow ODE.
+    """
+
+    eta: Eta = 0.0
+
+    @property
+    def order(self) -> int | None:
+        """Order of the global error on the probability-flow ODE, from exact history; None where none is claimed.
+
+        With noise it is that of the drift alone.
+        """
+        return None
 
     @property
     def evaluations(self) -> int:
-        """Evaluations of the model in one step, for planning only: what was spent is counted at the model."""
+        """Evaluations of the model in one step, for planning only: what is spent is counted at the model."""
         return 1
 
     @property
     def least_steps(self) -> int:
-        """Smallest number of steps of a sampler with which the solver can be what it says."""
+        """Smallest number of steps of a sampler with which the solver reaches its order."""
         return 1
 
     @property
     def adaptive(self) -> bool:
         """Whether the solver chooses its own steps, whatever the grid."""
         return False
+
+    @property
+    def bidirectional(self) -> bool:
+        """Whether times may rise: true of the ODE, while a reverse SDE runs from noise to data only."""
+        return self.eta == 0
 
     @property
     def extrapolates(self) -> bool:
@@ -89,19 +107,37 @@ class Solver(ABC):
     def integrate(
         self, model: Model, times: Tensor, x: Tensor, noise: NoiseSource, corrector: Corrector | None = None
     ) -> Iterator[tuple[float, Tensor]]:
-        """Yield (t, x) after each step, at times[1], times[2], ...; times (N + 1,) float64, x (B, *event)."""
+        """Yield (t, x) after each step, at times[1], times[2], ...; times (N + 1,) float64, x (B, *event).
+
+        Raises:
+            InputError: times neither fall nor rise, or rise although the solver is not bidirectional.
+        """
+
+    def direction(self, times: Tensor) -> int:
+        """-1 for falling times, +1 for rising ones; refuses what the solver cannot follow."""
+        if (times.diff() < 0).all():
+            return -1
+        require(bool((times.diff() > 0).all()), "times", times.tolist(), "give times that fall, or times that rise")
+        if not self.bidirectional:
+            raise InputError(
+                f"times: {type(self).__name__} runs from noise to data only, and these times rise; "
+                "use a solver of the probability-flow ODE, such as heun, or eta=0"
+            )
+        return 1
 
     @property
     def default_grid(self) -> Grid:
-        """What a sampler takes where no grid is given."""
+        """The grid of a sampler that is given none."""
         return LambdaUniform()
 
     def check(self, corrector: Corrector | None) -> None:
         """Refuse a combination that cannot work, with the reason; called when a sampler is made."""
-        return  # a rule on a fixed grid goes with every corrector
+        return  # a rule on a fixed grid works with every corrector
 
     def with_eta(self, eta: float) -> "Solver":
-        """The same solver at another noise level; a rule that has none refuses eta > 0."""
+        """The same solver at another noise level; a solver of the ODE refuses eta > 0."""
+        if "eta" in vars(self):
+            return changed(self, eta=eta)
         if eta != 0:
             raise InputError(
                 f"eta: {eta} is not possible with {type(self).__name__}, which solves the probability-flow ODE; "
@@ -129,6 +165,7 @@ class GridSolver(Solver):
         self, model: Model, times: Tensor, x: Tensor, noise: NoiseSource, corrector: Corrector | None = None
     ) -> Iterator[tuple[float, Tensor]]:
         shape, device, dtype = x.shape, x.device, x.dtype
+        self.direction(times)
         model.sde.remember(times)
         state = None
         fresh = (noise.normal("corrector", k, shape, device, dtype) for k in count()).__next__
@@ -145,15 +182,16 @@ class GridSolver(Solver):
 
 @dataclass(frozen=True)
 class _StochasticRule(GridSolver):
-    """A rule with the noise level eta of `scoresde.dynamics` (1: reverse SDE, 0: no noise)."""
+    """A rule of order 1 with the noise level eta of `scoresde.dynamics` (1: reverse SDE, 0: no noise)."""
 
     eta: Eta = 1.0
 
     def __post_init__(self) -> None:
         require_eta(self.eta)
 
-    def with_eta(self, eta: float) -> Solver:
-        return changed(self, eta=eta)
+    @property
+    def order(self) -> int:
+        return 1
 
     def step(self, model: Model, x: Tensor, plan: Any, state: Any, noise: Draw) -> Step:
         """x <- a x + b eps_hat(x, t) + c z, with (t, a, b, c) from the plan."""
@@ -163,10 +201,10 @@ class _StochasticRule(GridSolver):
 
 
 class EulerMaruyama(_StochasticRule):
-    """Euler-Maruyama on dx = [f x - (1 + eta^2)/2 g^2 score] dt + eta g dw, backwards in time.
+    """Euler-Maruyama on dx = [f x - (1 + eta^2)/2 g^2 score] dt + eta g dw, backward in time.
 
-    Strong order 1 here, since the noise is additive; with eta = 0 it is Euler's rule on the probability-flow ODE.
-    Song et al. 2021 (arXiv 2011.13456), section 4.1 and appendix D.
+    Strong order 1 here, since the noise is additive; with eta = 0 it is Euler's rule on the probability-flow ODE, in
+    either direction. Song et al. 2021 (arXiv 2011.13456), section 4.1 and appendix D.
 
     Args:
         eta: noise level, 1 for the reverse SDE.
@@ -175,20 +213,24 @@ class EulerMaruyama(_StochasticRule):
     def plan(self, sde: SDE, times: Tensor) -> Sequence[Any]:
         t, dt = times[:-1], times.diff()
         a, b, c = reverse_drift(sde, t, self.eta)
-        return torch.stack((t, 1 + a * dt, b * dt, c * (-dt).sqrt()), dim=1).tolist()
+        return torch.stack((t, 1 + a * dt, b * dt, c * (-dt).clamp(min=0).sqrt()), dim=1).tolist()
 
 
 class ReverseDiffusion(_StochasticRule):
-    """The reverse-diffusion sampler: the forward transition between two levels, run backwards with the score.
+    """The reverse-diffusion sampler: the forward transition between two levels, run backward with the score.
 
         x_s = (2 - r) x_t + (1 + eta^2)/2 G^2 score + eta G z,   r = alpha_t / alpha_s,  G^2 = sigma_t^2 - r^2 sigma_s^2
 
     Song et al. 2021 (arXiv 2011.13456), eq. 46, stated for the transition x_t = r x_s + G z between any two levels
-    s < t, so that it needs no table of betas and fits every SDE and grid.
+    s < t, so that it needs no table of betas and fits every SDE and grid. There is no such transition for s > t.
 
     Args:
         eta: noise level, 1 for the reverse SDE.
     """
+
+    @property
+    def bidirectional(self) -> bool:
+        return False
 
     def plan(self, sde: SDE, times: Tensor) -> Sequence[Any]:
         alpha, sigma = sde.alpha(times), sde.sigma(times)

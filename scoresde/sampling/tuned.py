@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scoresde.errors import InputError
+from scoresde.errors import InputError, require
 from scoresde.model import Model
 from scoresde.sampling.corrector import Corrector
 from scoresde.sampling.exponential import ExponentialMultistep
@@ -46,12 +46,12 @@ class TunedRule:
         return json.dumps(dataclasses.asdict(self), indent=1) + "\n"
 
 
-def file_for(run: Path, points: int) -> Path:
+def file_for(run: Path | str, points: int) -> Path:
     """Where the tuning for so many steps lies in a run."""
-    return run / FOLDER / f"steps-{points}.json"
+    return Path(run) / FOLDER / f"steps-{points}.json"
 
 
-def read(run: Path | None, points: int, sde: SDE) -> TunedRule:
+def read(run: Path | str | None, points: int, sde: SDE) -> TunedRule:
     """The tuning for so many points.
 
     Raises:
@@ -76,6 +76,7 @@ def read(run: Path | None, points: int, sde: SDE) -> TunedRule:
     return found
 
 
+@dataclass(frozen=True, repr=False)
 class TunedGrid(Grid):
     """The grid that `scoresde tune` has found for the run, the SDE and the number of steps.
 
@@ -83,13 +84,14 @@ class TunedGrid(Grid):
         run: the folder of the run.
 
     Raises:
-        InputError: from a call: nothing tuned for so many steps, or for another SDE.
+        InputError: from a call: nothing tuned for so many steps, for another SDE, or for other levels than T and t_min.
     """
 
-    def __init__(self, run: Path | None = None) -> None:
-        self.run = run
+    run: Path | str | None = None
 
-    def times(self, sde: SDE, points: int) -> Tensor:
+    def place(self, sde: SDE, points: int, start: float | None, end: float | None) -> Tensor:
+        for name, t, known in (("start", start, sde.T), ("end", end, sde.t_min)):
+            require(t in (None, known), name, t, f"a tuned grid has {known:g} there; give another grid")
         return torch.tensor(read(self.run, points, sde).times, dtype=torch.float64)
 
 
@@ -118,7 +120,11 @@ class Tuned(Solver):
         InputError: from a call: nothing tuned for so many steps, for another SDE, or another grid.
     """
 
-    run: Path | None = None
+    run: Path | str | None = None
+
+    @property
+    def bidirectional(self) -> bool:
+        return False
 
     @property
     def default_grid(self) -> Grid:

@@ -59,6 +59,10 @@ class Churn(GridSolver):
             raise InputError(f"solver: churn needs a one-step rule, and {name} is none; use heun, dpmpp_2s or euler")
 
     @property
+    def bidirectional(self) -> bool:
+        return False
+
+    @property
     def inner(self) -> GridSolver:
         """The rule that takes the steps."""
         return Heun() if self.solver is None else self.solver
@@ -123,6 +127,10 @@ class Restart(Solver):
         require(self.steps >= least, "steps", self.steps, f"give an integer >= {least}, which the solver needs")
 
     @property
+    def bidirectional(self) -> bool:
+        return False
+
+    @property
     def inner(self) -> Solver:
         """The rule that takes the steps."""
         return Heun() if self.solver is None else self.solver
@@ -141,6 +149,7 @@ class Restart(Solver):
     def integrate(
         self, model: Model, times: Tensor, x: Tensor, noise: NoiseSource, corrector: Corrector | None = None
     ) -> Iterator[tuple[float, Tensor]]:
+        self.direction(times)
         sde = model.sde
         lam = sde.lam(times)
         bottom = int((lam + math.log(self.lowest)).abs().argmin())

@@ -50,7 +50,20 @@ def parse(text: str, name: str) -> Node:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{name}: {text!r} is not an expression in t; write one such as sqrt(0.1 + 19.9*t)") from None
-    return lambda t: node(t).expand(t.shape)  # a constant is one number
+    return _Expression(text, name, node)
+
+
+class _Expression:
+    """A parsed text; copied and pickled as the text."""
+
+    def __init__(self, text: str, name: str, node: Node) -> None:
+        self.text, self.name, self.node = text, name, node
+
+    def __call__(self, t: Tensor) -> Tensor:
+        return self.node(t).expand(t.shape)  # a constant is one number
+
+    def __reduce__(self) -> tuple[Callable[[str, str], Node], tuple[str, str]]:
+        return parse, (self.text, self.name)
 
 
 def _node(tree: ast.expr, name: str, text: str) -> Node:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from scoresde.model import Model
-from scoresde.noise import Noise
+from scoresde.noise import chunks
 from scoresde.sampling.exponential import ExponentialMultistep
 from scoresde.sampling.last_step import clean, first_x0
 from scoresde.sampling.runge_kutta import RungeKutta
@@ -68,13 +68,12 @@ class Pilot:
     @classmethod
     def of(cls, model: Model, event_shape: Sequence[int], seed: int, first: int, n: int, fine: int) -> "Pilot":
         sampler = Sampler(RungeKutta("rk4", "noise_share"), steps=fine)
-        with torch.no_grad():
-            x = sampler.prior(model, event_shape, n, Noise(seed, range(first, first + n)))
-            pilot = cls(x, torch.empty_like(x), first)
-            for rows in torch.split(torch.arange(n), _BATCH):
-                *_, (_, end) = sampler.path(pilot.told(model, rows), x[rows], Noise(seed))
-                pilot.exact[rows] = end
-        return pilot
+        ends = []
+        for rows in chunks(range(first, first + n), _BATCH):
+            (_, x), *_, (_, end) = sampler.trajectory(model, event_shape, rows=rows, seed=seed)
+            ends.append((x, end))
+        x, exact = (torch.cat(parts) for parts in zip(*ends, strict=True))
+        return cls(x, exact, first)
 
     def error(self, model: Model, rule: ExponentialMultistep, times: Tensor, rows: Tensor) -> Error:
         parts = torch.split(torch.arange(len(self.x)), _BATCH)

@@ -1,0 +1,174 @@
+"""What a model says about a noisy x: one value, read as x0, eps, score, v or velocity."""
+
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from scoresde._shapes import Coefficient, expand
+from scoresde.errors import InputError, require
+from scoresde.precond import Precond, coefficients
+from scoresde.sde import SDE, half_log_snr
+
+Level = tuple[Coefficient, Coefficient, Coefficient]
+
+
+def levels(sde: SDE, t: float | Tensor) -> Level:
+    """(alpha, sigma, lam) at t: floats for one time, float64 tensors (B,) for a time per sample."""
+    if isinstance(t, Tensor) and t.ndim > 0:
+        alpha, sigma = sde.alpha(t), sde.sigma(t)
+        return alpha, sigma, half_log_snr(alpha, sigma)
+    return sde.at(float(t))
+
+
+def rates(sde: SDE, t: float | Tensor) -> tuple[Coefficient, Coefficient]:
+    """(alpha', sigma') at t, likewise."""
+    dalpha, dsigma = sde.slopes(t)
+    return (dalpha, dsigma) if dalpha.ndim else (float(dalpha), float(dsigma))
+
+
+class Prediction:
+    """What a model says about x = alpha x_0 + sigma eps at one noise level.
+
+    The model gives x0_hat = c_skip x + c_out F; everything else follows, each computed when asked for:
+
+        eps = (x - alpha x0) / sigma,   score = -eps / sigma,   v = alpha eps - sigma x0
+        velocity = alpha' x0 + sigma' eps
+
+    Every quantity is a x + b F with coefficients combined in float64 before they touch a tensor, so that, for a
+    network that predicts noise, eps is F itself and does not pass through x0 (where it would cancel).
+
+    `Prediction.of` makes one from any of these quantities; the constructor takes F with its coefficients.
+
+    Args:
+        x: the noisy samples, (B, *event).
+        out: F, of the shape of x.
+        sde, t: the path and the time, a float or (B,).
+        c_skip, c_out: see above; floats or (B,).
+        variance: of x_0 given x, broadcastable to x; None where the model does not predict it.
+        level: `levels(sde, t)` where it is known.
+
+    Attributes:
+        x0, eps, score, v, velocity: tensors of shape (B, *event).
+    """
+
+    __slots__ = ("_alpha", "_c_out", "_c_skip", "_out", "_sde", "_sigma", "_t", "_x", "variance")
+
+    def __init__(
+        self,
+        x: Tensor,
+        out: Tensor,
+        sde: SDE,
+        t: float | Tensor,
+        c_skip: Coefficient,
+        c_out: Coefficient,
+        variance: Tensor | None = None,
+        level: Level | None = None,
+    ) -> None:
+        self._x, self._out, self._sde, self._t = x, out, sde, t
+        self._alpha, self._sigma, _ = levels(sde, t) if level is None else level
+        self._c_skip, self._c_out, self.variance = c_skip, c_out, variance
+
+    @classmethod
+    def of(
+        cls,
+        x: Tensor,
+        sde: SDE,
+        t: float | Tensor,
+        *,
+        x0: Tensor | None = None,
+        eps: Tensor | None = None,
+        v: Tensor | None = None,
+        velocity: Tensor | None = None,
+        score: Tensor | None = None,
+        variance: Tensor | None = None,
+    ) -> Self:
+        """The prediction of which one quantity is given.
+
+            Prediction.of(x, sde, t, eps=net(x, t))
+
+        Args:
+            x, sde, t, variance: see the class.
+            x0, eps, v, velocity, score: exactly one of them, of the shape of x.
+
+        Raises:
+            InputError: none or several of them, or one of another shape than x.
+        """
+        quantities: dict[Precond, Tensor | None] = {"x0": x0, "eps": eps, "v": v, "velocity": velocity, "score": score}
+        given = {kind: out for kind, out in quantities.items() if out is not None}
+        require(len(given) == 1, "prediction", list(given), f"give one of {', '.join(quantities)}")
+        ((kind, out),) = given.items()
+        check_output(out, x, f"prediction: {kind}")
+        level, slopes = levels(sde, t), rates(sde, t) if kind == "velocity" else None
+        c = coefficients(kind, *level, slopes=slopes)
+        return cls(x, out, sde, t, c.c_skip, c.c_out, variance, level)
+
+    def combine(self, x: Coefficient = 0.0, x0: Coefficient = 0.0, eps: Coefficient = 0.0) -> Tensor:
+        """The linear combination `x` times x + `x0` times x0 + `eps` times eps, in two tensor operations."""
+        through_x0 = x0 - eps * self._alpha / self._sigma
+        return _sum(self._x, x + eps / self._sigma + through_x0 * self._c_skip, self._out, through_x0 * self._c_out)
+
+    def toward(self, other: "Prediction", scale: Coefficient) -> "Prediction":
+        """This prediction + scale (other - this), of x0, eps, score, v and velocity alike.
+
+        Args:
+            other: of the same x at the same level, in whatever quantity it was given; its variance is kept.
+            scale: a number, or one for each sample (B,).
+
+        Raises:
+            InputError: the other prediction is of another level.
+        """
+        if isinstance(self._alpha, float) and isinstance(other._alpha, float):
+            here, there = (self._alpha, self._sigma), (other._alpha, other._sigma)
+            require(here == there, "prediction", there, f"give one at the same (alpha, sigma) = {here}")
+        out, skip, ratio = other._out, (other._c_skip - self._c_skip) / self._c_out, other._c_out / self._c_out
+        if not (isinstance(ratio, float) and ratio == 1 and skip == 0):
+            out = _sum(self._x, skip, out, ratio)  # the same x0 in the quantity of this prediction
+        out = self._out + expand(scale, out) * (out - self._out)
+        variance = self.variance if other.variance is None else other.variance
+        level = self._alpha, self._sigma, 0.0
+        return Prediction(self._x, out, self._sde, self._t, self._c_skip, self._c_out, variance, level)
+
+    @property
+    def x0(self) -> Tensor:
+        return self.combine(x0=1.0)
+
+    @property
+    def eps(self) -> Tensor:
+        return self.combine(eps=1.0)
+
+    @property
+    def score(self) -> Tensor:
+        return self.combine(eps=-1.0 / self._sigma)
+
+    @property
+    def v(self) -> Tensor:
+        return self.combine(x0=-self._sigma, eps=self._alpha)
+
+    @property
+    def velocity(self) -> Tensor:
+        dalpha, dsigma = rates(self._sde, self._t)
+        return self.combine(x0=dalpha, eps=dsigma)
+
+
+def _sum(x: Tensor, of_x: Coefficient, out: Tensor, of_out: Coefficient) -> Tensor:
+    a, b = expand(of_x, x), expand(of_out, x)
+    if isinstance(a, float) and isinstance(b, float):
+        return torch.add(out * b, x, alpha=a)
+    return out * b + x * a
+
+
+def check_output(out: object, x: Tensor, name: str) -> None:
+    """Raise InputError unless `out` is a tensor of the shape of x."""
+    if not isinstance(out, Tensor):
+        raise InputError(
+            f"{name} returned {type(out).__name__} where a tensor of shape {tuple(x.shape)} is expected; return the "
+            "tensor alone, or see scoresde.wrap for networks with another interface"
+        )
+    if out.shape != x.shape:
+        twice = out.ndim == x.ndim and x.ndim > 1 and out.shape[1] == 2 * x.shape[1]
+        hint = "; split off the channels of a learned variance" if twice else ""
+        raise InputError(
+            f"{name} returned shape {tuple(out.shape)} for an input of shape {tuple(x.shape)}; it must return the "
+            f"shape of its input{hint}"
+        )
