@@ -21,8 +21,9 @@ from scoresde.annotations import accepts_none, checked, classes
 from scoresde.described import RUNTIME, signature
 from scoresde.errors import TARGET, InputError, did_you_mean
 
-__all__ = ["RUNTIME", "TARGET", "build", "check", "did_you_mean", "resolve"]
+__all__ = ["MEASURED", "RUNTIME", "TARGET", "build", "check", "did_you_mean", "resolve"]
 
+MEASURED = "measured"  # in place of a number that is measured on the data
 _TORCH = ("torch.nn", "torch.optim")
 
 
@@ -57,7 +58,10 @@ def build(cfg: Any, path: str = "", allow: Sequence[str] = (), expect: type | No
 def check(
     cfg: Any, path: str = "", allow: Sequence[str] = (), expect: type | None = None, runtime: Iterable[str] = RUNTIME
 ) -> None:
-    """Raise what `build` would raise before its first constructor call: wrong names, keys and types."""
+    """Raise what `build` would raise before its first constructor call: wrong names, keys and types.
+
+    With `MEASURED` among the names in `runtime` this word may stand in place of any value.
+    """
     _plan(cfg, path, _packages(allow), expect or Any, frozenset(runtime))
 
 
@@ -140,6 +144,8 @@ def _join(path: str, key: object) -> str:
 
 def _plan(cfg: Any, path: str, allow: tuple[str, ...], annotation: Any, runtime: frozenset[str]) -> Any:
     """Check `cfg` against the annotation of the parameter it is for; mappings with `_target_` become plans."""
+    if cfg == MEASURED and MEASURED in runtime:
+        return cfg
     if isinstance(cfg, Mapping) and TARGET in cfg:
         return _plan_object(cfg, path, allow, annotation, runtime)
     if isinstance(cfg, Mapping) and not cfg and accepts_none(annotation):

@@ -164,7 +164,7 @@ def test_a_finished_run_says_so_and_is_left_alone(copied, capsys):
 
 def test_more_steps_go_on_from_the_last(copied, capsys):
     assert main(["train", f"run={copied}", "trainer.steps=8", "n=5", "device=cpu"]) == 0
-    assert "going on from step 4" in capsys.readouterr().out
+    assert "resuming at step 4" in capsys.readouterr().out
     assert (summary(copied)["step"], summary(copied)["n"]) == (8, 5)
     assert runs.read_config(copied)["trainer"]["steps"] == 8
 
@@ -321,7 +321,7 @@ def test_the_other_jobs_of_a_sweep_finish(here, capsys):
 
 
 def test_a_fault_of_the_program_keeps_its_traceback(here, capsys, monkeypatch):
-    monkeypatch.setattr("scoresde.cli.report.opening", lambda *a: 1 / 0)
+    monkeypatch.setattr("scoresde.cli.train_run._opening", lambda *a: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         main(["train", *FAST])
     assert main(["train", "-m", "seed=0,1", *FAST]) == 1
@@ -378,7 +378,7 @@ def test_unknown_keys_are_found_before_torch_is_imported():
         ("model.sigma_data=wide", "model.sigma_data: 'wide' is not a number (float expected)"),
         ("samplers.dopri5.steps=0", "samplers.dopri5.steps: 0 is not allowed; give an integer >= 1"),
         ("corrector@samplers.dopri5.corrector=langevin", "samplers.dopri5.corrector: torchdiffeq takes its own steps"),
-        ("data=moons", "model: a U-Net takes images (channels, height, width), but an item of this data is of shape"),
+        ("data=moons", "model.net.event_shape: (2,) is not allowed; a U-Net takes series, images or volumes"),
         ("data.held_out=2", "data.held_out: 2.0 is not allowed"),
         ("data=array", "data.path: not given; e.g. data.path=table.csv"),
         ("run=file.txt", "run: file.txt is a file; give a folder"),

@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "scoresde"
 # from the bottom up; a module may import what is on lower floors, and its own folder
 FLOORS = (
-    {"errors", "_repr", "_version"},
+    {"errors", "progress", "_repr", "_version"},
     {"annotations", "described"},
     {"build", "noise", "_shapes", "nets", "evaluations"},
     {"named", "mixture", "sde"},
@@ -24,7 +24,7 @@ FLOORS = (
     {"metrics", "loggers", "figures"},
     {"training"},
     {"runs", "tuning"},
-    {"comparison", "convert"},
+    {"workflows", "comparison", "convert"},
     {"cli"},
 )
 ASIDE = {"data", "results", "metrics", "loggers", "figures"}  # know no SDE and no model, though they stand higher up
@@ -66,7 +66,9 @@ def test_imports_run_downward(file):
         if name.startswith("scoresde.") and part(name) in there and part(name) != home:
             assert floor(part(name)) < floor(home), f"{home} imports {name}"
             if home in ASIDE:
-                assert part(name) in {"errors", "_repr", "_version", "_shapes", *ASIDE}, f"{home} imports {name}"
+                assert part(name) in {"errors", "progress", "_repr", "_version", "_shapes", *ASIDE}, (
+                    f"{home} imports {name}"
+                )
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))

@@ -8,9 +8,8 @@ from typing import Any
 
 import torch
 from hydra.core.hydra_config import HydraConfig
-from tqdm import tqdm
 
-from scoresde import runs
+from scoresde import progress, runs
 from scoresde.build import build, check
 from scoresde.cli.commands.compare import CompareSettings
 from scoresde.cli.compare_report import finish
@@ -128,7 +127,7 @@ def _run(race: Race, out: Path, cfg: Mapping[str, Any], logger: Logger | None) -
     """Measure row after row; after each, all finished ones are on disk. Ctrl-C makes a report of them, and stops."""
     runs.write_config(out, cfg)
     labels = [f"{c.name}, {b or 'own steps'}" for _, c, b in race.entries]
-    with tqdm(total=race.work, desc="preparing", disable=None, bar_format=_BAR, unit_scale=True) as bar:
+    with progress.bar(race.work, "preparing", bar_format=_BAR, unit_scale=True) as bar:
 
         def on_work(amount: float) -> None:
             bar.update(amount)

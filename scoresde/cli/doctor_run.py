@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import shutil
 import textwrap
@@ -13,10 +12,9 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 
 from scoresde import runs
-from scoresde.build import TARGET, build, check, resolve
+from scoresde.build import MEASURED, RUNTIME, TARGET, build, check, resolve
 from scoresde.cli.commands.doctor import DoctorSettings
 from scoresde.cli.jobs import overrides, sweeping
-from scoresde.cli.resume import MEASURED, get, put
 from scoresde.data import Dataset
 from scoresde.doctor import Finding, examine
 from scoresde.errors import InputError
@@ -66,21 +64,16 @@ def _of_run(run: Path) -> dict[str, Any]:
 
 
 def _objects(cfg: dict[str, Any], allow: Sequence[str]) -> tuple[Dataset, SDE]:
-    """The data and the SDE, whose sigma_max may be measured on the data."""
-    stand_in = copy.deepcopy(cfg)
-    measured = get(cfg, "sde.sigma_max") == MEASURED
-    if measured:
-        put(stand_in, "sde.sigma_max", 1.0)
+    """The data and the SDE, part of which may be measured on the data; `cfg` then has the numbers."""
     for key, kind in (("sde", SDE), ("data", None)):
-        check(stand_in[key], key, allow, kind)
+        check(cfg[key], key, allow, kind, (*RUNTIME, MEASURED))
     if not isinstance(cfg["data"], dict) or not hasattr(resolve(str(cfg["data"].get(TARGET)), "data", allow), "load"):
-        raise InputError(f"data.{TARGET}: this is not made for data, it has no load")
-    if not measured:
-        sde: SDE = build(cfg["sde"], "sde", allow, SDE)  # a mistake in it is cheaper to find than data to load
+        raise InputError(f"data.{TARGET}: this class has no method load, as a source of data must have")
+    if MEASURED not in cfg["sde"].values():
+        build(cfg["sde"], "sde", allow, SDE)  # a mistake in it is cheaper to find than data to load
     dataset: Dataset = build(cfg["data"], "data", allow).load()
-    if measured:
-        put(cfg, "sde.sigma_max", dataset.sigma_max)
-        sde = build(cfg["sde"], "sde", allow, SDE)
+    cfg["sde"] = runs.measured(cfg["sde"], dataset)
+    sde: SDE = build(cfg["sde"], "sde", allow, SDE)
     return dataset, sde
 
 

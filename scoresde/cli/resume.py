@@ -11,6 +11,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
+from scoresde.build import MEASURED
 from scoresde.errors import InputError
 from scoresde.runs import REMOVED
 
@@ -35,7 +36,6 @@ MAY_CHANGE = (
     "trainer.profile",
 )
 _PRESETS = ("experiment", "debug")  # groups that set keys all over the configuration
-MEASURED = "measured"
 
 
 def merge(stored: Mapping[str, Any], typed: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:

@@ -11,17 +11,16 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from torch import Tensor
 
-from scoresde import runs
+from scoresde import figures, runs
 from scoresde.build import build, check
 from scoresde.cli.commands.sample import SampleSettings
 from scoresde.cli.jobs import sweeping
 from scoresde.cli.path import draw_path
-from scoresde.cli.progress import draw
-from scoresde.cli.report import picture
 from scoresde.cli.stream import ArchiveWriter, TableWriter
 from scoresde.errors import InputError
 from scoresde.model import Model
 from scoresde.runs import Run
+from scoresde.runs.samples import draw
 from scoresde.sampling import Sampler
 
 _KEPT = 2000  # samples kept in memory for the picture
@@ -95,7 +94,7 @@ def _write(
                 shown.append(part.x.cpu())
             nfe += part.nfe * len(part.x) / settings.n
             seconds += part.seconds
-    picture(torch.cat(shown), transform, out / "samples.png", f"{label}, {nfe:.0f} evaluations")
+    figures.picture(torch.cat(shown)[:_KEPT], transform, out / "samples.png", title=f"{label}, {nfe:.0f} evaluations")
     summary = {
         "run": str(run.path),
         "checkpoint_step": run.step,

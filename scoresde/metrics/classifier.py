@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from scoresde import progress
 from scoresde.data.cache import cache_folder
 from scoresde.errors import InputError, require
 
@@ -89,8 +90,6 @@ class Classifier:
 
     def _trained(self, network: _Network, x: Tensor, targets: Tensor) -> dict[str, Tensor]:
         """Minimise the cross-entropy with Adam, at a rate that rises and falls once; returns the weights."""
-        from tqdm import tqdm
-
         x, targets = x.detach().cpu().float(), targets.cpu()
         generator = torch.Generator().manual_seed(self.seed)
         optimizer = torch.optim.Adam(network.parameters())
@@ -98,7 +97,7 @@ class Classifier:
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _RATE, total_steps=steps)
         with (
             torch.enable_grad(),
-            tqdm(total=steps, desc="training the classifier", unit="step", disable=None, leave=False) as bar,
+            progress.bar(steps, "training the classifier", unit="step", leave=False) as bar,
         ):
             for _ in range(self.epochs):
                 for index in torch.split(torch.randperm(len(x), generator=generator), _BATCH):

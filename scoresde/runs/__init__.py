@@ -18,6 +18,7 @@ from scoresde.runs.config import (
     write_config,
 )
 from scoresde.runs.folder import SUMMARY, locked, new_folder, setting, timestamp, versions, write_json, write_text
+from scoresde.runs.measured import measured
 from scoresde.runs.run import Run, load, pick_device
 from scoresde.runs.upgrade import upgraded
 
@@ -29,6 +30,7 @@ __all__ = [
     "Run",
     "load",
     "locked",
+    "measured",
     "new_folder",
     "pick_device",
     "read_config",

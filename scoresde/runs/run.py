@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scoresde.build import build
 from scoresde.errors import InputError
 from scoresde.runs.config import read_config, section
+from scoresde.runs.folder import SUMMARY
 
 if TYPE_CHECKING:
     from scoresde.control.guidance import Label
     from scoresde.data import Dataset, Transform
     from scoresde.model import Model, ScoreModel
+    from scoresde.results import Results
+    from scoresde.runs.samples import RunSamples
+    from scoresde.sampling import Grid, Sampler, Solver
     from scoresde.sde import SDE
 
 
-@dataclass
+@dataclass(repr=False)
 class Run:
     """A trained model and what is needed to use it, from `load`.
 
@@ -73,10 +79,81 @@ class Run:
         """The forward diffusion of the model."""
         return self.model.sde
 
+    def sample(
+        self,
+        n: int,
+        *,
+        steps: int = 50,
+        solver: str | Solver = "auto",
+        grid: str | Grid | None = None,
+        eta: float | None = None,
+        label: Label = None,
+        guidance: float = 1.0,
+        seed: int = 0,
+        batch_size: int = 500,
+        sampler: Sampler | None = None,
+    ) -> RunSamples:
+        """Draw samples in data units.
+
+        Args:
+            n: number of samples.
+            steps: of the sampler, the last one included.
+            solver: an object, or a name of conf/solver such as `dpmpp_2m`.
+            grid: likewise; None for the default of the solver.
+            eta: noise level; None keeps that of the solver.
+            label: a class, or several that the samples take in turn, of a run trained with classes.
+            guidance: above 1 the samples follow the label more closely.
+            seed: with the index of a sample, decides everything random about it.
+            batch_size: samples computed at once; it does not change them.
+            sampler: in place of steps, solver, grid and eta.
+
+        Raises:
+            InputError: an unknown name, a value out of range, or a label that the network does not take.
+        """
+        import torch
+
+        from scoresde.named import named
+        from scoresde.runs.samples import RunSamples, draw
+        from scoresde.sampling import Sampler
+
+        title = type(sampler.solver).__name__ if sampler else solver if isinstance(solver, str) else repr(solver)
+        if sampler is None:
+            place = {"runtime": {"run": self.path}}
+            rule = named("solver", solver, **place) if isinstance(solver, str) else solver
+            times = named("grid", grid, **place) if isinstance(grid, str) else grid
+            sampler = Sampler(rule, times, steps=steps, eta=eta)
+        model = self.told(self.model, label, guidance)
+        parts = list(draw(sampler, model, self.event_shape, n, seed, batch_size))
+        nfe = sum(p.nfe * len(p.x) for p in parts) / n
+        x = torch.cat([p.x.cpu() for p in parts])
+        return RunSamples(x, self.transform, nfe, sum(p.seconds for p in parts), f"{title}, {nfe:.0f} evaluations")
+
     def dataset(self) -> Dataset:
         """Load the data on which the model was trained, from where the configuration says it is."""
-        dataset: Dataset = build(section(self.config, "data", self.path), "data", self._allow).load()
+        data = build(section(self.config, "data", self.path), "data", self._allow, run=self.path)
+        dataset: Dataset = data.load()
         return dataset
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """The results of the final samples, as in summary.json; empty before there are any."""
+        file = self.path / SUMMARY
+        return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+
+    @property
+    def results(self) -> Results | None:
+        """The table of the final samples; None before there are any."""
+        from scoresde.results import Results
+
+        content = self.summary.get("results")
+        return None if content is None else Results.of_content(content, self.path / SUMMARY)
+
+    def __repr__(self) -> str:
+        return f"<run {self.path}: {type(self.model.net).__name__} on {self.sde}, step {self.step}>"
+
+    def _repr_html_(self) -> str:
+        table = "" if self.results is None else self.results._repr_html_()
+        return f"<p>{escape(repr(self))}</p>{table}"
 
 
 def load(

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from torch import nn
-from tqdm.auto import tqdm
 
+from scoresde import progress
 from scoresde._version import __version__
 from scoresde.errors import InputError
 from scoresde.training import checkpoint as checkpoints
@@ -112,17 +112,15 @@ class Loop(Generic[M]):
         """The averaged model to evaluate and to sample from."""
         return self.resumable.averages.first
 
-    def _bar(self) -> tqdm[Any]:
-        # None: no bar where stderr is no terminal. It moves at logs only, since a loss to show costs a wait
-        return tqdm(
-            total=self.settings.steps, initial=self.done, disable=None, desc="training", unit="step", miniters=1,
-            mininterval=0, dynamic_ncols=True,
-        )  # fmt: skip
+    def _bar(self) -> Any:
+        # It moves at logs only, since a loss to show costs a wait
+        shown = {"unit": "step", "miniters": 1, "mininterval": 0, "dynamic_ncols": True}
+        return progress.bar(self.settings.steps, "training", initial=self.done, **shown)
 
     def _due(self, every: int) -> bool:
         return every > 0 and self.done % every == 0
 
-    def _between_steps(self, signals: StopSignals, bar: tqdm[Any]) -> None:
+    def _between_steps(self, signals: StopSignals, bar: Any) -> None:
         s, last = self.settings, self.done == self.settings.steps
         evaluate, save = last or self._due(s.evaluate_every), last or self._due(s.checkpoint_every)
         snapshot = bool(s.ema_power) and self._due(s.snapshot_every)
@@ -162,7 +160,7 @@ class Loop(Generic[M]):
     def _progress(self) -> Progress[M]:
         return Progress(self.done, self.settings.steps, self.job.model, self.average, dict(self.values), self.best)
 
-    def _log(self, bar: tqdm[Any]) -> None:
+    def _log(self, bar: Any) -> None:
         steps = len(self.step.window)
         scalars, bad = self.step.window.summary()  # waits for the device
         if bad is not None:

@@ -38,7 +38,7 @@ class TrainSettings(DrawSettings):
 def _work(settings: TrainSettings, cfg: dict[str, Any]) -> float | None:
     from scoresde.cli.train_run import train  # imports torch
 
-    return train(cfg)
+    return train(settings, cfg)
 
 
 GROUPS = ("sde", "model", "data", "loss", "optimizer", "trainer", "metrics", "logger", "samplers")

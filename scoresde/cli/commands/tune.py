@@ -75,16 +75,14 @@ def _work(settings: TuneSettings, cfg: dict[str, Any]) -> float:
     """Tune the grid for one number of steps and keep it in the run; returns the mean error on held-out noise."""
     arguments: TuneArguments = build({TARGET: f"{__name__}.TuneArguments", **cfg["tune"]}, "tune")
     steps = build({TARGET: f"{__name__}.Steps", **cfg["sampler"]}, "sampler").steps
-    from tqdm import tqdm
-
-    from scoresde import runs  # torch comes with what follows
+    from scoresde import progress, runs  # torch comes with what follows
     from scoresde.sampling.tuned import file_for
     from scoresde.tuning import tune
 
     run = runs.load(settings.run, settings.checkpoint, settings.device, settings.weights, settings.packages)
     model = run.told(run.model, settings.label, settings.guidance)
     began, rounds = time.perf_counter(), arguments.iterations * (2 if arguments.coefficients else 1)
-    with tqdm(total=rounds, desc=f"tune {steps} steps", unit="it", leave=False, disable=None) as bar:
+    with progress.bar(rounds, f"tune {steps} steps", unit="it", leave=False) as bar:
 
         def on_step(_: int, error: float) -> None:
             bar.set_postfix_str(f"error {error:.3g}")

@@ -1,0 +1,21 @@
+"""Progress bars: in a terminal and in a notebook; none where the output goes to a file."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+
+def bar(total: float, label: str, **arguments: Any) -> Any:
+    """A bar of tqdm.
+
+    Args:
+        total: amount of work.
+        label: what is being done.
+        arguments: of tqdm.
+    """
+    notebook = "ipykernel" in sys.modules
+    module = import_module("tqdm.notebook" if notebook and find_spec("ipywidgets") else "tqdm")
+    return module.tqdm(total=total, desc=label, disable=False if notebook else None, **arguments)

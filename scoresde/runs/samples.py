@@ -1,0 +1,91 @@
+"""Samples of a run in data units, which show themselves in a notebook; and the progress bar of drawing them."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from torch import Tensor
+
+from scoresde.progress import bar
+
+if TYPE_CHECKING:
+    from scoresde.data import Transform
+    from scoresde.model import Model
+    from scoresde.sampling import Sampler, Samples
+
+_FORMAT = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt}{unit} [{elapsed}, {remaining} left]"
+_SHOWN = 2000
+
+
+def draw(
+    sampler: Sampler,
+    model: Model,
+    event_shape: Sequence[int],
+    n: int,
+    seed: int,
+    batch_size: int = 500,
+    label: str = "samples",
+) -> Iterator[Samples]:
+    """Yield n samples in batches, with a bar that counts samples and moves within a batch."""
+    done, fraction = 0, 0.0
+    with bar(n, label, unit=" samples", bar_format=_FORMAT) as shown:
+
+        def on_step(count: int) -> None:
+            nonlocal fraction  # an adaptive solver reports few steps: its bar jumps from batch to batch
+            fraction = min(fraction + 1 / (sampler.steps + 1), 1.0)
+            shown.update(int(done + fraction * count) - shown.n)
+
+        for part in sampler.batches(model, event_shape, n=n, seed=seed, batch_size=batch_size, on_step=on_step):
+            done, fraction = done + len(part.x), 0.0
+            shown.update(done - shown.n)
+            yield part
+
+
+@dataclass(frozen=True, eq=False)
+class RunSamples:
+    """Samples of a run. `numpy.asarray` of it, its length and its items are those of `data`.
+
+    Attributes:
+        x: (n, *event), in model units, on the CPU.
+        transform: the map to data units.
+        nfe: network evaluations per sample.
+        seconds: wall-clock time.
+        title: how they were drawn.
+    """
+
+    x: Tensor
+    transform: Transform
+    nfe: float
+    seconds: float
+    title: str = ""
+
+    @property
+    def data(self) -> np.ndarray[Any, Any]:
+        """The samples (n, *event) in the units and the type of the data."""
+        return self.transform.finish(self.x)
+
+    def figure(self) -> Any:
+        """A matplotlib figure of the first samples."""
+        from scoresde import figures
+
+        return figures.picture(self.x[:_SHOWN], self.transform, title=self.title)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
+        return self.data if dtype is None else self.data.astype(dtype)
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.data[index]
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} samples of shape {tuple(self.x.shape[1:])}: {self.title}>"
+
+    def _repr_html_(self) -> str:
+        picture = base64.b64encode(self.figure()._repr_png_()).decode()
+        return f"<img alt='samples' src='data:image/png;base64,{picture}'>"

@@ -1,0 +1,98 @@
+"""The final samples of a training: drawn, measured, shown, and written into the run."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from scoresde import figures, runs
+from scoresde.data import Dataset
+from scoresde.errors import InputError
+from scoresde.loggers import Logger
+from scoresde.model import Model, ScoreModel
+from scoresde.results import Results, Row, Scorer
+from scoresde.runs.samples import draw
+from scoresde.sampling import Sampler
+from scoresde.training import FitResult
+
+_SHOWN = 2000  # samples in a picture
+_LEVELS = (0.1, 0.3, 1.0)  # sigma / alpha at which the score of points is drawn
+
+
+def final_samples(
+    run: Path, result: FitResult[ScoreModel], model: Model, scorer: Scorer, samplers: Mapping[str, Sampler],
+    n: int, seed: int, logger: Logger,
+) -> Results:  # fmt: skip
+    """Draw n samples with each sampler, measure them, and write samples/*.png and summary.json into the run.
+
+    Args:
+        run: the folder.
+        result: of the training.
+        model: what to sample from: the averaged model, with its conditions.
+        scorer: the metrics, on the data.
+        samplers: by name.
+        n: number of samples of each.
+        seed: of the samples.
+        logger: receives the pictures and the table.
+    """
+    (run / "samples").mkdir(exist_ok=True)
+    dataset, results = scorer.dataset, Results(str(run), n, 1)
+    for name, sampler in samplers.items():
+        row = Row(name, steps=None if sampler.solver.adaptive else sampler.steps)
+        try:
+            x = _drawn(row, sampler, model, dataset, n, seed)
+        except (InputError, ArithmeticError) as error:
+            row.failed(error)
+        else:
+            results.add(row, scorer(x), scorer.quantities)
+            title = f"{name}, {row.nfe:.0f} evaluations"
+            path = run / "samples" / f"{name}.png"
+            figures.picture(x[:_SHOWN], dataset.transform, path, dataset.heldout[:_SHOWN], title)
+        results.rows.append(row)
+    pictures = {row.name: run / "samples" / f"{row.name}.png" for row in results.succeeded}
+    if dataset.transform.kind == "points" and math.prod(dataset.event_shape) == 2:
+        pictures["score"] = run / "samples" / "score.png"
+        _draw_score(result.ema, dataset, pictures["score"])
+    for name, path in pictures.items():
+        logger.picture(f"samples/{name}", path, result.step)
+    logger.table("samplers", results.header(), results.flat(), result.step)
+    summary = {
+        "step": result.step,
+        "training_seconds": result.seconds,
+        "loss": result.loss,
+        "best_checkpoint": None if result.best is None else dataclasses.asdict(result.best),
+        "n": n,
+        "seed": seed,
+        "best": results.best(),
+        "results": results.content(),
+        "versions": runs.versions(),
+    }
+    runs.write_json(run / runs.SUMMARY, summary)
+    return results
+
+
+def _drawn(row: Row, sampler: Sampler, model: Model, dataset: Dataset, n: int, seed: int) -> Tensor:
+    """n samples on the CPU; the row gets what they cost."""
+    parts = list(draw(sampler, model, dataset.event_shape, n, seed, label=row.name))
+    row.nfe = math.fsum(p.nfe * len(p.x) for p in parts) / n
+    row.seconds = [math.fsum(p.seconds for p in parts)]
+    return torch.cat([p.x for p in parts]).cpu()
+
+
+def _draw_score(model: ScoreModel, dataset: Dataset, path: Path) -> None:
+    """The learned score at a few noise levels, from the finest detail of the data to its outline."""
+
+    def score_at(ratio: float) -> Callable[[Tensor], Tensor]:
+        t = float(model.sde.t_of_lam(torch.tensor(-math.log(ratio), dtype=torch.float64)))
+        t = min(max(t, model.sde.t_min), model.sde.T)
+        alpha = model.sde.at(t).alpha
+        # of x / alpha, which lies where the data lies
+        return lambda y: alpha * model(alpha * y.to(model.device), t).score
+
+    levels = [(f"noise {ratio:g} of the signal", score_at(ratio)) for ratio in _LEVELS]
+    figures.score_field(levels, dataset.transform, path, dataset.heldout[:_SHOWN], "learned score")

@@ -1,0 +1,220 @@
+"""One training from beginning to end: everything that it needs, built and checked, then the training itself."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from scoresde import runs
+from scoresde.build import MEASURED, RUNTIME, TARGET, build, check, resolve
+from scoresde.control.guidance import conditioned
+from scoresde.data import Dataset
+from scoresde.errors import InputError
+from scoresde.loggers import Logger, Loggers, MetricsFile
+from scoresde.loss import Loss
+from scoresde.model import Model, ScoreModel
+from scoresde.noise import derived_seed
+from scoresde.results import Results, Scorer
+from scoresde.sampling import Sampler
+from scoresde.sde import SDE
+from scoresde.training import FitResult, Trainer
+from scoresde.training.checkpoint import Checkpoint
+from scoresde.training.conditions import condition_sizes
+from scoresde.training.job import Evaluate
+from scoresde.workflows.final import final_samples
+from scoresde.workflows.initial import Initial
+
+METRICS = "metrics.jsonl"
+_KINDS = {
+    "sde": SDE, "data": None, "model": ScoreModel, "loss": Loss, "optimizer": torch.optim.Optimizer,
+    "trainer": Trainer, "metrics": None, "samplers": None, "logger": Logger,
+}  # fmt: skip
+
+
+@dataclass
+class Job:
+    """A training, ready to run.
+
+    Attributes:
+        config: as plain values; stored in the run.
+        dataset: training and held-out items.
+        model: the network, on its device.
+        loss: what is minimized.
+        optimizer: over the parameters of `model`.
+        trainer: how long and how to train.
+        scorer: the metrics of the final samples.
+        samplers: that draw these, by name.
+        n: number of samples of each.
+        seed: decides everything random.
+        logger: where values go besides <run>/metrics.jsonl.
+    """
+
+    config: dict[str, Any]
+    dataset: Dataset
+    model: ScoreModel
+    loss: Loss[Any]
+    optimizer: torch.optim.Optimizer
+    trainer: Trainer
+    scorer: Scorer
+    samplers: Mapping[str, Sampler]
+    n: int
+    seed: int
+    logger: Logger | None = None
+    _evaluate: Evaluate[ScoreModel] | None = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self.cond = self.trainer.conditions(self.model, self.dataset).samples
+        self._evaluate = self._evaluation()
+
+    def run(
+        self, folder: Path, *, checkpoint: Checkpoint | None = None, group: str | None = None, callbacks: Any = ()
+    ) -> tuple[FitResult[ScoreModel], Results]:
+        """Train, draw the final samples, and write everything into the folder of a run, which exists and is locked.
+
+        Args:
+            folder: of the run.
+            checkpoint: where to resume.
+            group: what the runs of one sweep have in common.
+            callbacks: see `Trainer.fit`.
+        """
+        runs.write_config(folder, self.config)
+        with self._logging(folder, checkpoint, group) as logger:
+            result = self.trainer.fit(
+                self.model, self.dataset, loss=self.loss, optimizer=self.optimizer, run=folder, seed=self.seed,
+                logger=logger, checkpoint=checkpoint, evaluate=self._evaluate, callbacks=callbacks,
+                direction=self.scorer.direction(self.trainer.monitor),
+            )  # fmt: skip
+            model = conditioned(result.ema, self.cond)
+            return result, final_samples(folder, result, model, self.scorer, self.samplers, self.n, self.seed, logger)
+
+    @contextmanager
+    def _logging(self, folder: Path, start: Checkpoint | None, group: str | None) -> Iterator[Logger]:
+        """All loggers, started; finished in the end whatever happens."""
+        loggers = Loggers([MetricsFile(folder / METRICS), *([] if self.logger is None else [self.logger])])
+        run_id = None if start is None else start.state.get("run_id")
+        loggers.start(folder, runs.without_secrets(self.config), folder.name, group, run_id)
+        try:
+            yield loggers
+        except BaseException:
+            loggers.finish(failed=True)
+            raise
+        loggers.finish(failed=False)
+
+    def _evaluation(self) -> Evaluate[ScoreModel] | None:
+        """Metrics of samples during training, if one is monitored: of the fixed-grid sampler with the fewest steps.
+
+        Raises:
+            InputError: the monitored value is not measured, or no sampler has a fixed grid.
+        """
+        monitor, dataset = self.trainer.monitor, self.dataset
+        if monitor == "heldout_loss":
+            return None
+        known = self.scorer.scalars(dataset.heldout)
+        if monitor not in known:
+            names = ", ".join(["heldout_loss", *known])
+            raise InputError(f"trainer.monitor: {monitor!r} is not measured in this training; give one of {names}")
+        samplers = [s for s in self.samplers.values() if not s.solver.adaptive]
+        if not samplers:
+            raise InputError(
+                f"trainer.monitor: {monitor!r} needs a sampler on a fixed grid; add one to samplers, or give "
+                "heldout_loss"
+            )
+        sampler, n = min(samplers, key=lambda s: s.steps), min(self.n, len(dataset.heldout))
+
+        def evaluate(model: Model, step: int) -> dict[str, float]:
+            drawn = sampler.sample(conditioned(model, self.cond), dataset.event_shape, n=n, seed=self.seed)
+            return self.scorer.scalars(drawn.x.cpu())
+
+        return evaluate
+
+
+def prepare(cfg: dict[str, Any], allow: Sequence[str] = (), checkpoint: Checkpoint | None = None) -> Job:
+    """Build a training from its configuration: the parts, the data, then what depends on the data.
+
+    Args:
+        cfg: as composed for `scoresde train`.
+        allow: packages whose classes it may name.
+        checkpoint: where the training resumes, if it does.
+
+    Raises:
+        InputError: one line that begins with the dotted path of what cannot be used.
+    """
+    device = runs.pick_device(cfg["device"])
+    check_types(cfg, allow)
+    own = {k: build(cfg[k], k, allow) for k in ("data", "loss", "trainer", "metrics", "samplers", "logger")}
+    origin = Initial.of(cfg, checkpoint, allow)
+    dataset: Dataset = own.pop("data").load()
+    dataset = dataset if origin is None else origin.in_its_units(dataset)
+    scorer = Scorer(own.pop("metrics"), dataset).prepare()
+    cfg = resolved(cfg, dataset)
+    sde = build(cfg["sde"], "sde", allow, SDE)
+    with fresh_weights(cfg["seed"]):
+        model = build(cfg["model"], "model", allow, ScoreModel, sde=sde, event_shape=dataset.event_shape)
+    model = tried(model, dataset)
+    if origin is not None and origin.weights is not None:
+        model.load_state_dict(origin.weights)
+    model.to(device)
+    params = list(model.parameters())
+    optimizer = build(cfg["optimizer"], "optimizer", allow, torch.optim.Optimizer, params=params)
+    stored = {k: v for k, v in cfg.items() if k != "run"}
+    return Job(stored, dataset, model, optimizer=optimizer, scorer=scorer, n=cfg["n"], seed=cfg["seed"], **own)
+
+
+def check_types(cfg: Mapping[str, Any], allow: Sequence[str]) -> None:
+    """Find wrong names, keys and types in all groups before data is read, and wrong ranges of the SDE if possible."""
+    names = (*RUNTIME, MEASURED)
+    for key, kind in _KINDS.items():
+        check(cfg[key], key, allow, kind, names)
+    if not isinstance(cfg["samplers"], dict):
+        raise InputError(f"samplers: {cfg['samplers']!r} is not a mapping of names to samplers")
+    for name, sampler in cfg["samplers"].items():
+        check(sampler, f"samplers.{name}", allow, Sampler)
+    if not hasattr(resolve(cfg["data"].get(TARGET), "data", allow), "load"):
+        raise InputError(f"data.{TARGET}: {cfg['data'][TARGET]} has no method load, as a source of data must have")
+    if MEASURED not in cfg["sde"].values():
+        build(cfg["sde"], "sde", allow)
+
+
+def resolved(cfg: Mapping[str, Any], dataset: Dataset) -> dict[str, Any]:
+    """The configuration with numbers for what it leaves to the data, so that the run can be used without them."""
+    found: dict[str, Any] = runs.measured(cfg, dataset)
+    net = found["model"].get("net")
+    if isinstance(net, dict) and (condition := net.get("condition")):
+        net["condition_size"] = condition_sizes(condition, net.get("condition_size"), dataset)
+    return found
+
+
+@contextmanager
+def fresh_weights(seed: int) -> Iterator[None]:
+    """Within, networks are made with the weights of a seed, the same on any device."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derived_seed(seed, "init", 0))
+        yield
+
+
+def tried(model: ScoreModel, dataset: Dataset) -> ScoreModel:
+    """The model, in training mode, after one trial evaluation on two items.
+
+    Raises:
+        InputError: the network cannot be called, or its output has another shape than its input.
+    """
+    net, x = model.net, dataset.items[:2]
+    _check_call(net, x)
+    with torch.no_grad():
+        model.eval()(x, model.sde.T)
+    return model.train()
+
+
+def _check_call(net: torch.nn.Module, x: Tensor) -> None:
+    """Raise unless the network can be called as net(x, c)."""
+    try:
+        inspect.signature(net.forward).bind(x, x)
+    except TypeError as error:
+        raise InputError(f"model.net: {type(net).__name__} cannot be called as net(x, c) ({error})") from None
