@@ -101,7 +101,7 @@ class ScoreModel(Model):
 
     @property
     def device(self) -> torch.device:
-        parameter = next(self.net.parameters(), None)
+        parameter = _first_parameter(self.net)
         return torch.device("cpu") if parameter is None else parameter.device
 
     @property
@@ -153,7 +153,7 @@ class ScoreModel(Model):
         Raises:
             InputError: the network returns another shape than that of x, or no tensor.
         """
-        parameter = next(self.net.parameters(), None)
+        parameter = _first_parameter(self.net)
         dtype = x.dtype if parameter is None else parameter.dtype
         if isinstance(c.c_noise, Tensor):
             level = c.c_noise.to(device=x.device, dtype=dtype)
@@ -164,3 +164,14 @@ class ScoreModel(Model):
         out: Tensor = self.net(scaled, level) if cond is None else self.net(scaled, level, cond)
         check_output(out, x, f"model.net: {type(self.net).__name__}")
         return out.to(x.dtype)
+
+
+def _first_parameter(module: nn.Module) -> nn.Parameter | None:
+    """The first of `module.parameters()`, without the generators, which cost more than a preconditioning."""
+    for parameter in module._parameters.values():
+        if parameter is not None:
+            return parameter
+    for child in module._modules.values():
+        if child is not None and (found := _first_parameter(child)) is not None:
+            return found
+    return None
