@@ -51,8 +51,8 @@ class Classes(Model):
 def test_every_sample_is_of_its_class(solver: str) -> None:
     model, classes, n = Classes(), [1, 0, 2, 2], 30
     x = Sampler(solver_named(solver), steps=40).sample(Conditioned(model, classes), (2,), n, batch_size=7).x
-    told = torch.tensor(classes)[torch.arange(n) % 4]
-    away = (x - torch.tensor(MEANS)[told]).norm(dim=1) / torch.tensor(WIDTHS)[told]
+    expected = torch.tensor(classes)[torch.arange(n) % 4]
+    away = (x - torch.tensor(MEANS)[expected]).norm(dim=1) / torch.tensor(WIDTHS)[expected]
     assert away.max() < 6
     assert 0.5 < away.square().mean() / 2 < 1.6  # and not all at the mean
 
@@ -159,21 +159,96 @@ def test_what_cannot_be_had_is_refused() -> None:
         Conditioned(model(), 1)(torch.zeros(5, 2), 0.5)
 
 
+# ---- several conditions, and a scale for each sample ----
+
+CLASSES, POSES = torch.tensor([0, 2, 1]), torch.tensor([[0.5, -1.0], [2.0, 0.0], [0.3, 0.3]])
+SCALES = torch.tensor([0.0, 1.0, 2.5])
+
+
+def posed() -> ScoreModel:
+    """A network of classes, which may be hidden, and poses, which may not."""
+    torch.manual_seed(0)
+    kinds, sizes = {"class": "class", "pose": "vector"}, {"class": 3, "pose": 2}
+    net = ResidualMLP((2,), width=16, blocks=1, condition=kinds, condition_size=sizes, condition_dropout={"class": 0.1})
+    for weight in net.parameters():
+        torch.nn.init.normal_(weight, std=0.3)
+    return ScoreModel(net, sde_named("vp")).eval()
+
+
+def test_guidance_hides_what_was_hidden_in_training_and_keeps_the_rest() -> None:
+    model, x, cond = posed(), torch.randn(3, 2), {"class": CLASSES, "pose": POSES}
+    both, pose, nothing = model(x, 0.3, cond).eps, model(x, 0.3, {"pose": POSES}).eps, model(x, 0.3).eps
+    assert all((a - b).abs().min() > 1e-4 for a, b in ((both, pose), (pose, nothing)))
+    for scale, expected in ((1.0, both), (0.0, pose), (2.0, 2 * both - pose)):
+        torch.testing.assert_close(Conditioned(model, cond, scale)(x, 0.3).eps, expected, rtol=1e-4, atol=1e-5)
+        nested = Conditioned(Conditioned(model, {"pose": POSES}), {"class": CLASSES}, scale)
+        torch.testing.assert_close(nested(x, 0.3).eps, expected, rtol=1e-4, atol=1e-5)
+    partial = Conditioned(model, {"pose": POSES})
+    assert list(partial.conditions) == ["class"]
+    torch.testing.assert_close(partial(x, 0.3, CLASSES).eps, both)
+
+
+def test_a_scale_for_each_sample_guides_each_as_that_scale_alone() -> None:
+    cond = {"class": CLASSES, "pose": POSES}
+    model, sampler = Conditioned(posed(), cond, SCALES), Sampler(solver_named("adaptive_bosh3"))
+    x = sampler.sample(model, (2,), n=7, batch_size=3, dtype=torch.float64).x
+    for k in range(7):
+        one = Conditioned(posed(), {name: v[k % 3] if v.ndim == 1 else v[k % 3][None] for name, v in cond.items()})
+        one.scale = float(SCALES[k % 3])
+        alone = sampler.sample(one, (2,), n=7, dtype=torch.float64).x[k]
+        torch.testing.assert_close(x[k], alone, rtol=0, atol=1e-5)
+    assert model.cost == 2
+
+
+def test_conditions_of_other_names_are_refused() -> None:
+    model = posed()
+    with pytest.raises(InputError, match=r"'colour' .* class, pose"):
+        Conditioned(model, {"colour": CLASSES})
+    with pytest.raises(InputError, match=r"cond: .* class, pose"):
+        Conditioned(model, CLASSES)
+    with pytest.raises(InputError, match=r"vectors \(3, 2\)"):
+        Conditioned(model, {"pose": CLASSES})
+    with pytest.raises(InputError, match="condition_dropout=0"):
+        Conditioned(model, {"pose": POSES}, 2.0)
+    with pytest.raises(InputError, match="has its own"):
+        Conditioned(model, {"class": CLASSES, "pose": POSES})(torch.randn(3, 2), 0.3, CLASSES)
+    for scale in ([], [1.0, -1.0], float("nan")):
+        with pytest.raises(InputError, match="scale: "):
+            Conditioned(model, {"class": CLASSES}, scale)
+    with pytest.raises(InputError, match="3 scales for 2 samples"):
+        Conditioned(model, {"class": 1}, SCALES)(torch.randn(2, 2), 0.3)
+
+
+def test_an_image_is_a_condition_that_guidance_keeps() -> None:
+    from scoresde.nets import UNet
+
+    torch.manual_seed(0)
+    kinds, sizes = {"class": "class", "coarse": "image"}, {"class": 3, "coarse": 1}
+    net = UNet((1, 8, 8), channels=8, multipliers=(1,), blocks=1, attention=(), condition=kinds, condition_size=sizes)
+    for weight in net.parameters():
+        torch.nn.init.normal_(weight, std=0.1)
+    model, x, image = ScoreModel(net, sde_named("vp")).eval(), torch.randn(3, 1, 8, 8), torch.randn(3, 1, 8, 8)
+    both, kept = model(x, 0.3, {"class": CLASSES, "coarse": image}).eps, model(x, 0.3, {"coarse": image}).eps
+    guided = Conditioned(model, {"class": CLASSES, "coarse": image}, 2.0)
+    torch.testing.assert_close(guided(x, 0.3).eps, 2 * both - kept, rtol=1e-4, atol=1e-5)
+    assert (kept - model(x, 0.3).eps).abs().max() > 1e-3
+
+
 # ---- where samples are numbered: comparing and tuning ----
 
 
-class Told(Problem):
-    """Samples that are told classes in turn, without a law that says where they should end."""
+class ByClass(Problem):
+    """Samples that take classes in turn, without a distribution in which they should end."""
 
-    name = "told"
+    name = "classes"
     transform = Transform("points", (2,))
     sigma_max, largest_n = 5.0, None
 
     def __init__(self, scale: float = 1.0) -> None:
-        self.told = Conditioned(Classes(), [1, 0, 2], scale)
+        self.by_class = Conditioned(Classes(), [1, 0, 2], scale)
 
     def model(self, sde: SDE | None, device: str) -> Model:
-        return self.told
+        return self.by_class
 
     def real(self, n: int, seeds: Sequence[int]) -> list[Dataset]:
         return [Dataset(torch.zeros(n, 2), torch.zeros(n, 2), self.transform) for _ in seeds]
@@ -181,11 +256,11 @@ class Told(Problem):
 
 @pytest.mark.parametrize("scale", [1.0, 2.0])
 def test_a_comparison_draws_the_samples_of_a_sampler_and_spends_its_budget(scale: float) -> None:
-    problem = Told(scale)
+    problem = ByClass(scale)
     plan = Plan(problem, [Contestant("heun", Heun())], {"": None}, [18], n=20, seed=5, seeds=2, batch_size=7)
     (row,) = Race(plan).rows()
     steps = 5 if scale == 2 else 9  # the last of them costs one call, the others two
-    drawn = Sampler(Heun(), steps=steps).sample(problem.told, (2,), 20, seed=5, batch_size=20)
+    drawn = Sampler(Heun(), steps=steps).sample(problem.by_class, (2,), 20, seed=5, batch_size=20)
     assert (row.error, row.steps, row.nfe) == (None, steps, drawn.nfe)
     torch.testing.assert_close(row.shown, drawn.x, rtol=1e-5, atol=1e-5)
 
