@@ -2,19 +2,15 @@
 
 from functools import partial
 
-from torch import nn
-
 from scoresde.errors import require
-from scoresde.nets.attention import ImageAttention, heads_of
-from scoresde.nets.blocks import Head, ResampledConv, ResidualBlock, StridedConv
+from scoresde.nets.blocks import Head
 from scoresde.nets.condition import Kinds, Shares, Sizes, conditions
 from scoresde.nets.embedding import FourierEmbedding, Modulation, begin_at_one
 from scoresde.nets.layers import check_event, check_levels, check_widths, convolution, group_norm
-from scoresde.nets.resample import Down, Up
-from scoresde.nets.skip_unet import Place, SkipUNet
+from scoresde.nets.residual_unet import ResidualUNet
 
 
-class ADM(SkipUNet):
+class ADM(ResidualUNet):
     """The U-Net of ADM: the noise level scales and shifts, and every block of a level attends: `net(x, c, cond)`.
 
     It differs from `NCSNpp` in its norms, scale norm(h) + shift in place of norm(h + shift), in attention by several
@@ -73,29 +69,9 @@ class ADM(SkipUNet):
         given = conditions(condition, condition_size, condition_dropout, width)
         super().__init__(event_shape, len(widths), given)
         self._norm = partial(group_norm, groups=groups, least=group_width, eps=1e-5)
-        self._resample_blocks, self._head_width, self._dropout = resample_blocks, head_width, dropout
+        self._pieces, self._inside, self._head_width, self._dropout = 2, resample_blocks, head_width, dropout
         self.stem = convolution(event_shape[0] + given.channels, widths[0], 3)
         self.assemble(widths, blocks, attended, False)
         self.head = Head(widths[0], event_shape[0], self._norm)
         embed = FourierEmbedding(width // 4, 1e-4, 1.0, noise_scale)
         self.modulation = begin_at_one(Modulation(embed, width // 4, [width] * 2, self.pieces(), 2))
-
-    def block(self, inputs: int, outputs: int, place: Place) -> nn.Module:
-        changes = {"keep": None, "down": Down(), "up": Up()}[place.resample]
-        if changes is not None and not self._resample_blocks:
-            return StridedConv(inputs, outputs) if place.resample == "down" else ResampledConv(inputs, outputs, changes)
-        attention = cross = None
-        if place.attends:
-            attend = partial(ImageAttention, outputs, heads_of(outputs, self._head_width), self._norm)
-            attention = attend()
-            cross = attend(context=self.condition.context) if self.condition.context else None
-        return ResidualBlock(
-            inputs,
-            outputs,
-            norm=self._norm,
-            pieces=2,
-            dropout=self._dropout,
-            resample=changes,
-            attention=attention,
-            cross=cross,
-        )

@@ -1,6 +1,8 @@
 """Attention among tokens and among the pixels of images. Imports torch and this folder only."""
 
 import math
+from collections.abc import Callable
+from functools import partial
 
 from torch import Tensor, nn
 from torch.nn import functional
@@ -31,7 +33,32 @@ def heads_of(width: int, head_width: int) -> int:
     return width // head_width if head_width else 1
 
 
-class Attention(nn.Module):
+class Heads(nn.Module):
+    """The layers of an attention, and q, k and v by heads.
+
+    Args:
+        width: number of channels.
+        heads: attention heads; must divide the width.
+        context: width of the tokens that k and v are made of; 0 for self-attention.
+        layer: makes a layer with so many inputs and outputs.
+    """
+
+    def __init__(self, width: int, heads: int, context: int, layer: Callable[[int, int], nn.Module]) -> None:
+        super().__init__()
+        if context:
+            self.q, self.kv = layer(width, width), layer(context, 2 * width)
+        else:
+            self.qkv = layer(width, 3 * width)
+        self.heads, self.context = heads, context
+
+    def split(self, h: Tensor, tokens: Tensor | None) -> tuple[Tensor, ...]:
+        """q (B, N, heads, d) of h (B, N, width); k, v (B or 1, L, heads, d) of h or of tokens (B or 1, L, context)."""
+        if not self.context:
+            return self.qkv(h).unflatten(2, (3, self.heads, -1)).unbind(2)  # type: ignore[no-any-return]
+        return self.q(h).unflatten(2, (self.heads, -1)), *self.kv(tokens).unflatten(2, (2, self.heads, -1)).unbind(2)
+
+
+class Attention(Heads):
     """W softmax(q k^T / sqrt(d)) v among tokens; zero at the start, W being zero.
 
     Args:
@@ -44,25 +71,14 @@ class Attention(nn.Module):
     """
 
     def __init__(self, width: int, heads: int, bias: bool = True, context: int = 0) -> None:
-        super().__init__()
         require(heads >= 1, "heads", heads, "give an integer >= 1")
         require(width % heads == 0, "heads", heads, f"it must divide the {width} channels that it attends to")
-        if context:
-            self.q, self.kv = nn.Linear(width, width, bias), nn.Linear(context, 2 * width, bias)
-        else:
-            self.qkv = nn.Linear(width, 3 * width, bias)
+        super().__init__(width, heads, context, partial(nn.Linear, bias=bias))
         self.out = zero(nn.Linear(width, width))
-        self.heads, self.context = heads, context
 
     def among(self, h: Tensor, tokens: Tensor | None = None) -> Tensor:
         """What each of h (B, N, width) gathers from h, or from tokens (B or 1, L, context)."""
-        if self.context:
-            assert tokens is not None
-            q = self.q(h).unflatten(2, (self.heads, -1))
-            k, v = self.kv(tokens).unflatten(2, (2, self.heads, -1)).unbind(2)
-        else:
-            q, k, v = self.qkv(h).unflatten(2, (3, self.heads, -1)).unbind(2)
-        out: Tensor = self.out(attend(q, k, v))
+        out: Tensor = self.out(attend(*self.split(h, tokens)))
         return out
 
     def forward(self, h: Tensor, tokens: Tensor | None = None) -> Tensor:
@@ -76,7 +92,8 @@ class ImageAttention(Attention):
         width: number of channels.
         heads: attention heads; must divide the width.
         norm: makes the norm of a width.
-        bias, context: see `Attention`.
+        bias: see `Attention`.
+        context: see `Attention`.
         rescale: divide the sum by sqrt(2).
     """
 

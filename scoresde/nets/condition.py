@@ -83,7 +83,8 @@ class Conditions(nn.Module):
         members = self.members
         if not members and cond is None:
             return Embedded(x)
-        given, found = named(members, cond), dict[str, Tensor]()
+        given = named(members, cond)
+        found: dict[str, Tensor] = {}
         hide = self.training and any(m.dropout and name in given for name, m in members.items())
         chances = torch.rand(len(x), device=x.device) if hide else None
         for name, member in members.items():

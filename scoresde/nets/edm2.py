@@ -89,11 +89,10 @@ class EDM2(SkipUNet):
 
     def block(self, inputs: int, outputs: int, place: Place) -> nn.Module:
         changes = {"keep": None, "down": Down(), "up": Up()}[place.resample]
-        attention = cross = None
-        if place.attends:
-            heads, context = heads_of(outputs, self._head_width), self.condition.context
-            attention = MPAttention(outputs, heads, 0, self._balance)
-            cross = MPAttention(outputs, heads, context, self._balance) if context else None
+        attention, cross = self.attentions(
+            place,
+            lambda context: MPAttention(outputs, heads_of(outputs, self._head_width), context, self._balance),
+        )
         return MPBlock(
             inputs, outputs, place.way, changes, attention, cross, self._balance, self._dropout, self._largest
         )

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from scoresde.nets.attention import attend
+from scoresde.nets.attention import Heads, attend
 
 _SILU = 0.596  # magnitude of silu(x) for x ~ N(0, 1)
 _TINY = 1e-4
@@ -90,7 +90,7 @@ class MPFourier(nn.Module):
         return (angles.cos() * math.sqrt(2)).to(self.frequencies.dtype)
 
 
-class MPAttention(nn.Module):
+class MPAttention(Heads):
     """Attention by the angle between q and k, each of magnitude one, blended into h (section 2.3).
 
     Args:
@@ -101,23 +101,14 @@ class MPAttention(nn.Module):
     """
 
     def __init__(self, width: int, heads: int, context: int = 0, balance: float = 0.3) -> None:
-        super().__init__()
-        if context:
-            self.q, self.kv = MPLayer(width, width), MPLayer(context, 2 * width)
-        else:
-            self.qkv = MPLayer(width, 3 * width)
+        super().__init__(width, heads, context, MPLayer)
         self.out = MPLayer(width, width)
-        self.heads, self.context, self.balance = heads, context, balance
+        self.balance = balance
 
     def forward(self, h: Tensor, tokens: Tensor | None = None) -> Tensor:
         """The output (B, width, height, width) for h of that shape."""
-        places = h.flatten(2).transpose(1, 2)
-        if self.context:
-            q = self.q(places).unflatten(2, (self.heads, -1))
-            k, v = self.kv(tokens).unflatten(2, (2, self.heads, -1)).unbind(2)
-        else:
-            q, k, v = self.qkv(places).unflatten(2, (3, self.heads, -1)).unbind(2)
-        y = self.out(attend(unit(q, 3), unit(k, 3), unit(v, 3)))
+        parts = self.split(h.flatten(2).transpose(1, 2), tokens)
+        y = self.out(attend(*(unit(part, 3) for part in parts)))
         return blend(h, y.transpose(1, 2).reshape(h.shape), self.balance)
 
 

@@ -8,16 +8,17 @@ import torch
 from torch import Tensor, nn
 
 from scoresde.errors import require
-from scoresde.nets.attention import ImageAttention, heads_of, join
-from scoresde.nets.blocks import Head, ResampledConv, ResidualBlock, StridedConv
+from scoresde.nets.attention import ImageAttention, join
+from scoresde.nets.blocks import Head, ResidualBlock, StridedConv
 from scoresde.nets.condition import Kinds, Shares, Sizes, conditions
 from scoresde.nets.embedding import FourierEmbedding, Modulation, RandomFourierEmbedding, Waves
 from scoresde.nets.layers import check_event, check_levels, check_widths, convolution, group_norm, zero
 from scoresde.nets.resample import BOX, FIR, Down, FilteredConv, Up
-from scoresde.nets.skip_unet import Place, SkipUNet
+from scoresde.nets.residual_unet import ResidualUNet
+from scoresde.nets.skip_unet import SkipUNet
 
 
-class NCSNpp(SkipUNet):
+class NCSNpp(ResidualUNet):
     """The U-Net of Song et al. with all its options: `net(x, c, cond)` for images whose sizes can be halved.
 
         name      block   fir    progressive_input  noise         rescale
@@ -106,9 +107,9 @@ class NCSNpp(SkipUNet):
         given = conditions(condition, condition_size, condition_dropout, 4 * channels)
         super().__init__(event_shape, len(widths), given)
         self._norm = partial(group_norm, groups=groups, least=group_width, eps=norm_eps)
-        self._kind, self._taps, self._resample_conv = block, FIR if fir else BOX, resample_conv
-        self._pad: Literal["end", "both"] = resample_pad
-        self._pieces: Literal[0, 1] = 0 if noise == "none" else 1
+        self._inside, self._project = block == "biggan", True
+        self._taps, self._resample_conv, self._pad = FIR if fir else BOX, resample_conv, resample_pad
+        self._pieces = 0 if noise == "none" else 1
         self._dropout, self._rescale, self._head_width = dropout, rescale, head_width
         pictures = event_shape[0]
         inputs = pictures + given.channels
@@ -143,34 +144,6 @@ class NCSNpp(SkipUNet):
         if noise == "positional":
             return FourierEmbedding(features, 1e-4, 1.0, factor, offset)
         return RandomFourierEmbedding(features, scale, factor, offset)
-
-    def block(self, inputs: int, outputs: int, place: Place) -> nn.Module:
-        changes = {"keep": None, "down": Down(self._taps), "up": Up(self._taps)}[place.resample]
-        if changes is not None and self._kind == "ddpm":
-            if self._taps == BOX and place.resample == "down" and self._resample_conv:
-                return StridedConv(inputs, outputs, pad=self._pad)
-            if self._taps == FIR and place.resample == "down" and self._resample_conv:
-                return FilteredConv(inputs, outputs)
-            return ResampledConv(inputs, outputs, changes, self._resample_conv)
-        attention = cross = None
-        if place.attends:
-            attend = partial(
-                ImageAttention, outputs, heads_of(outputs, self._head_width), self._norm, rescale=self._rescale
-            )
-            attention = attend()
-            cross = attend(context=self.condition.context) if self.condition.context else None
-        return ResidualBlock(
-            inputs,
-            outputs,
-            norm=self._norm,
-            pieces=self._pieces,
-            dropout=self._dropout,
-            rescale=self._rescale,
-            resample=changes,
-            project=changes is not None,
-            attention=attention,
-            cross=cross,
-        )
 
 
 class ResidualInput(nn.Module):
@@ -221,8 +194,9 @@ def _initialise(net: SkipUNet) -> None:
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
         if isinstance(module, ImageAttention):
-            for layer in (module.q, module.kv) if module.context else (module.qkv,):
-                _xavier(layer.weight.chunk(len(layer.weight) // module.out.in_features), 0.1**0.5)
+            for name in ("q.weight", "kv.weight") if module.context else ("qkv.weight",):
+                weight = module.get_parameter(name)
+                _xavier(weight.chunk(len(weight) // module.out.in_features), 0.1**0.5)
     if isinstance(net.modulation, Modulation):
         _xavier(net.modulation.parts(net.modulation.out.weight))
     for module in net.modules():

@@ -77,6 +77,12 @@ class SkipUNet(Described, nn.Module):
     def block(self, inputs: int, outputs: int, place: Place) -> nn.Module:
         """A block called `block(h, pieces of the modulation, tokens)`, with `sizes` of its pieces."""
 
+    def attentions(self, place: Place, make: Callable[[int], nn.Module]) -> tuple[nn.Module | None, nn.Module | None]:
+        """Self-attention and attention to tokens at a place; `make` takes the width of the tokens, 0 for the first."""
+        if not place.attends:
+            return None, None
+        return make(0), make(self.condition.context) if self.condition.context else None
+
     def concatenate(self, h: Tensor, skip: Tensor) -> Tensor:
         return torch.cat((h, skip), 1)
 
