@@ -71,8 +71,8 @@ def test_the_solvers_that_extrapolate():
     plain = {n for n in SOLVERS if n not in EXTRAPOLATING}
     assert {"ddim", "euler", "heun", "ancestral", "sde_dpmpp_2m", "seeds_3", "heun_churn", "restart"} <= plain
     assert {"auto", "dpmpp_2m", "unipc_3", "velocity_3", "rk4", "dpm_solver_2"} <= set(EXTRAPOLATING)
-    assert not ExponentialMultistep(order=3, eta=0.5).extrapolates
-    assert not ExponentialMultistep(order=3, ramp_down=True).extrapolates
+    assert not ExponentialMultistep(predictor=3, eta=0.5).extrapolates
+    assert not ExponentialMultistep(predictor=3, ramp_down=True).extrapolates
 
 
 @pytest.mark.parametrize("name", EXTRAPOLATING)

@@ -13,51 +13,19 @@ from scoresde.sampling.coordinates import QUANTITIES, VARIABLES
 FIRST, LAST = -2.0, 1.5  # interval of lam, inside the range of every SDE of conf/
 EARLY = 4  # steps before it that make an exact history
 
-# order with exact history
-ORDER = {
-    "euler_maruyama": 1,
-    "reverse_diffusion": 1,
-    "ancestral": 1,
-    "ddim": 1,
-    "dpmpp_2m": 2,
-    "heun": 2,
-    "sde_dpmpp_2m": 2,
-    "dpmpp_3m": 3,
-    "sde_dpmpp_3m": 3,
-    "deis": 3,
-    "deis_log": 3,
-    "lms": 4,
-    "ipndm": 2,  # its weights are those of equal steps; on equal steps in lam they are off by O(h)
-    "unipc_2": 3,
-    "unipc_3": 4,
-    "sa_solver": 4,
-    "velocity_2": 2,
-    "velocity_3": 3,
-    "velocity_4": 4,
-    "euler": 1,
-    "midpoint": 2,
-    "ralston": 2,
-    "bosh3": 3,
-    "rk4": 4,
-    "dopri5": 5,
-    "dpm_solver_2": 2,
-    "dpm_solver_3": 3,
-    "dpmpp_2s": 2,
-    "dpmpp_3s": 3,
-    "etd4rk": 4,
-    "seeds_2": 2,
-    "seeds_3": 3,
-}
+def on_ode(name):
+    """The solver of the YAML file, with its noise turned off."""
+    return solver_named(name).with_eta(0.0)
+
+
+# what the solvers on a fixed grid state of themselves
+ORDER = {name: on_ode(name).order for name in SOLVERS if isinstance(solver_named(name), GridSolver)}
+assert ORDER.pop("heun_churn") is None  # it never runs without noise
 
 
 def start(n=8):
     z = torch.randn(n, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     return z
-
-
-def on_ode(name):
-    """The solver of the YAML file, with its noise turned off."""
-    return solver_named(name).with_eta(0.0)
 
 
 def error(solver, model, steps, history):
@@ -89,9 +57,12 @@ def steps_for(name):
     return (40, 80) if ORDER[name] == 5 else (160, 320)
 
 
-def test_every_solver_is_listed():
-    grid_solvers = {name for name in SOLVERS if isinstance(solver_named(name), GridSolver)}
-    assert grid_solvers == {*ORDER, "heun_churn"}  # which never goes without noise
+def test_every_solver_on_a_fixed_grid_states_an_order():
+    assert len(ORDER) >= 32
+    assert None not in ORDER.values()
+    assert all(solver_named(name).order == order for name, order in ORDER.items())  # with noise: that of the drift
+    published = {"ddim": 1, "euler": 1, "heun": 2, "dpmpp_2m": 2, "dpmpp_3s": 3, "unipc_2": 3, "rk4": 4, "dopri5": 5}
+    assert {name: ORDER[name] for name in published} == published
 
 
 @pytest.mark.parametrize("sde", PATHS)
@@ -124,15 +95,39 @@ def test_limit_is_the_exact_flow(name, sde):
 @pytest.mark.parametrize("variable", VARIABLES)
 @pytest.mark.parametrize("predict", QUANTITIES)
 def test_order_of_every_quantity_in_every_variable(predict, variable):
-    solver = ExponentialMultistep(predict, variable, order=3)
+    solver = ExponentialMultistep(predict, variable, predictor=3)
     measured = -slope(solver, exact_model(sde_named("subvp")), steps=(160, 320))
     assert measured == pytest.approx(3, abs=0.2)
+
+
+@pytest.mark.parametrize("corrector", range(5))
+@pytest.mark.parametrize("predictor", range(1, 5))
+def test_every_predictor_and_corrector_has_the_order_that_it_states(predictor, corrector):
+    solver = ExponentialMultistep(predictor=predictor, corrector=corrector)
+    measured = -slope(solver, exact_model(sde_named("vp")), steps=(320, 640))
+    assert measured == pytest.approx(solver.order, abs=0.2)
+
+
+@pytest.mark.parametrize("weights", ["dpmpp", "unipc_bh1", "unipc_bh2", "constant_step"])
+@pytest.mark.parametrize("predict", ["x0", "eps"])
+def test_published_weights_have_the_order_that_they_state(predict, weights):
+    for predictor, corrector in ((2, 0), (3, 0), (2, 3), (2, 2), (3, 4)):
+        solver = ExponentialMultistep(predict, predictor=predictor, corrector=corrector, weights=weights)
+        measured = -slope(solver, exact_model(sde_named("vp")), steps=(160, 320))
+        assert measured > solver.order - 0.25, (predictor, corrector)
+        if not corrector:
+            assert measured == pytest.approx(solver.order, abs=0.25)
+
+
+def test_a_rule_that_ramps_down_has_the_order_that_it_states():
+    solver = ExponentialMultistep(predictor=3, ramp_down=True)
+    assert -slope(solver, exact_model(sde_named("vp")), steps=(160, 320)) == pytest.approx(solver.order, abs=0.25)
 
 
 def test_order_with_a_corrector_of_the_new_value_alone():
     """The implicit rule of order 1, whose error is that of the explicit one with the other sign."""
     model = exact_model(sde_named("vp"))
-    implicit, explicit = ExponentialMultistep(order=1, corrector=1), ExponentialMultistep(order=1)
+    implicit, explicit = ExponentialMultistep(predictor=1, corrector=1), ExponentialMultistep(predictor=1)
     assert -slope(implicit, model, (160, 320), history=False) == pytest.approx(1, abs=0.2)
     times = model.sde.t_of_lam(torch.linspace(FIRST, LAST, 161, dtype=torch.float64))
     ends = [list(s.integrate(model, times, start(), Noise(0)))[-1][1] for s in (implicit, explicit)]
@@ -157,14 +152,14 @@ def test_second_order_multistep_is_exact_for_linear_predictions(sde):
     lams = torch.tensor([-2.0, -0.7, 0.9], dtype=torch.float64)
     times = path.t_of_lam(lams)
     for eta in (0.0, 1.0):
-        solver = ExponentialMultistep(order=2, eta=eta)
+        solver = ExponentialMultistep(predictor=2, eta=eta)
         plans = solver.plan(path, times)
         x = start()
         _, state = solver.step(model, x, plans[0], None, lambda: torch.zeros_like(x))
         coarse = solver.step(model, x, plans[1], state, lambda: torch.zeros_like(x)).x
         # the mean of the linear equation, integrated by a fine rule of order 1 over the same interval
         fine_times = path.t_of_lam(torch.linspace(-0.7, 0.9, 4_001, dtype=torch.float64))
-        fine, one = x, ExponentialMultistep(order=1, eta=eta)
+        fine, one = x, ExponentialMultistep(predictor=1, eta=eta)
         for plan in one.plan(path, fine_times):
             fine = one.step(model, fine, plan, None, lambda: torch.zeros_like(x)).x
         torch.testing.assert_close(coarse, fine, rtol=5e-4, atol=5e-4)
@@ -218,10 +213,10 @@ def test_names_that_mean_the_same_rule():
     def drawn(solver):
         return list(Sampler(solver, steps=9).path(model, z, Noise(0)))[-1][1]
 
-    unipc = ExponentialMultistep(order=1, weights="unipc_bh2")
+    unipc = ExponentialMultistep(predictor=1, weights="unipc_bh2")
     torch.testing.assert_close(drawn(unipc), drawn(DDIM()), rtol=1e-10, atol=1e-10)
     torch.testing.assert_close(drawn(RungeKutta("euler")), drawn(DDIM()), rtol=1e-10, atol=1e-10)
-    torch.testing.assert_close(drawn(ExponentialMultistep("eps", order=1)), drawn(DDIM()), rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(drawn(ExponentialMultistep("eps", predictor=1)), drawn(DDIM()), rtol=1e-10, atol=1e-10)
     assert torch.equal(drawn(on_ode("sde_dpmpp_2m")), drawn(solver_named("dpmpp_2m")))
 
 

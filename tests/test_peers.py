@@ -76,7 +76,7 @@ CASES = {
         {"solver_order": 2, "solver_type": "heun"},
         ExponentialMultistep(),
     ),
-    "3m": ("DPMSolverMultistepScheduler", {"solver_order": 3}, ExponentialMultistep(order=3, weights="dpmpp")),
+    "3m": ("DPMSolverMultistepScheduler", {"solver_order": 3}, ExponentialMultistep(predictor=3, weights="dpmpp")),
     "dpm-solver-2": (
         "DPMSolverMultistepScheduler",
         {"solver_order": 2, "algorithm_type": "dpmsolver", "final_sigmas_type": "sigma_min"},
@@ -85,19 +85,19 @@ CASES = {
     "dpm-solver-3": (
         "DPMSolverMultistepScheduler",
         {"solver_order": 3, "algorithm_type": "dpmsolver", "final_sigmas_type": "sigma_min"},
-        ExponentialMultistep("eps", order=3, weights="dpmpp"),
+        ExponentialMultistep("eps", predictor=3, weights="dpmpp"),
     ),
     "deis": (
         "DEISMultistepScheduler",
         {"solver_order": 2},
-        ExponentialMultistep("eps", order=2),
+        ExponentialMultistep("eps", predictor=2),
     ),
-    "deis-3": ("DEISMultistepScheduler", {"solver_order": 3}, ExponentialMultistep("eps", order=3)),
+    "deis-3": ("DEISMultistepScheduler", {"solver_order": 3}, ExponentialMultistep("eps", predictor=3)),
     **{
         f"unipc-{order} {kind} {'x0' if x0 else 'eps'}": (
             "UniPCMultistepScheduler",
             {"solver_order": order, "solver_type": kind, "predict_x0": x0},
-            ExponentialMultistep("x0" if x0 else "eps", "lambda", order, order + 1, weights=f"unipc_{kind}"),
+            ExponentialMultistep("x0" if x0 else "eps", "lambda", predictor=order, corrector=order + 1, weights=f"unipc_{kind}"),
         )
         for order in (1, 2, 3)
         for kind in ("bh1", "bh2")
@@ -139,7 +139,7 @@ STOCHASTIC = {
         f"sa-solver {p} {c}": (
             "SASolverScheduler",
             {"predictor_order": p, "corrector_order": c, "tau_func": lambda t: torch.tensor(0.8)},
-            ExponentialMultistep(order=p, corrector=c, eta=0.8, weights="unipc_bh1"),
+            ExponentialMultistep(predictor=p, corrector=c, eta=0.8, weights="unipc_bh1"),
         )
         for p, c in ((1, 2), (2, 2), (3, 3), (3, 4))
     },
@@ -173,7 +173,7 @@ def test_their_stochastic_third_order_has_a_wrong_sign(monkeypatch):
     model, times = model_and_times(lam)
     noise = Fed(monkeypatch, scheduler)
     expected = theirs(scheduler, model, times, start())
-    actual = ours(ExponentialMultistep(order=3, eta=1.0, weights="dpmpp"), model, times, start(), noise)
+    actual = ours(ExponentialMultistep(predictor=3, eta=1.0, weights="dpmpp"), model, times, start(), noise)
     torch.testing.assert_close(actual[:2], expected[:2], rtol=1e-5, atol=1e-5)
     x0 = [model(x, float(t)).x0 for x, t in zip((start(), *expected[:2]), times[:3], strict=True)]
     h = float(lam[3] - lam[2])
@@ -209,7 +209,7 @@ def test_rules_on_discrete_levels(case, monkeypatch):
 
 SIGMAS = {
     "EulerDiscreteScheduler": DDIM(),
-    "LMSDiscreteScheduler": ExponentialMultistep("eps", "ratio", order=4),
+    "LMSDiscreteScheduler": ExponentialMultistep("eps", "ratio", predictor=4),
     "EulerAncestralDiscreteScheduler": Ancestral(),
 }
 

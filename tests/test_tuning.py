@@ -34,7 +34,7 @@ def test_the_time_of_lam_is_differentiable_where_it_is_found_by_iteration(path):
 def test_the_endpoint_is_differentiable_in_the_times(sde, predict):
     """Against finite differences of the sampler, in float64."""
     model = exact_model(OrnsteinUhlenbeck() if sde == "bisected" else sde_named(sde))
-    rule = ExponentialMultistep(predict, "noise_share" if predict == "velocity" else "lambda", order=3)
+    rule = ExponentialMultistep(predict, "noise_share" if predict == "velocity" else "lambda", predictor=3)
     times = LambdaUniform()(model.sde, 6)
     x = model.sde.prior_std * torch.randn(3, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
@@ -147,7 +147,7 @@ def test_grids_name_their_sde_as_earlier_versions_did(name, tmp_path):
 def test_what_is_kept_is_what_is_used(tmp_path):
     model = exact_model(sde_named("vp"))
     kept(tmp_path, model, 7)
-    rule = ExponentialMultistep("eps", order=3)
+    rule = ExponentialMultistep("eps", predictor=3)
     expected = Sampler(rule, Karras(), steps=7).sample(model, (2,), 5).x
     assert torch.equal(Sampler(Tuned(tmp_path), steps=7).sample(model, (2,), 5).x, expected)
     assert torch.equal(Sampler(rule, TunedGrid(tmp_path), steps=7).sample(model, (2,), 5).x, expected)
@@ -200,7 +200,7 @@ def test_bad_input_is_named(arguments, text):
 def test_points_of_equal_error_crowd_where_the_solution_bends(sde, order):
     """Between sigma 0.3 and 3 a sample decides for one of two narrow modes; hardly anything happens elsewhere."""
     law = GaussianMixture([0.5, 0.5], [[-1.0, 0.0], [1.0, 0.0]], [1e-4 * torch.eye(2)] * 2)
-    model, rule = ExactModel(law, sde_named(sde)), ExponentialMultistep("x0", order=order)
+    model, rule = ExactModel(law, sde_named(sde)), ExponentialMultistep("x0", predictor=order)
     x = model.sde.prior_std * torch.randn(64, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     times, equal = equal_error(model, rule, x, 12), LambdaUniform()(model.sde, 12)
     assert times[0] == model.sde.T

@@ -25,14 +25,15 @@ def test_churn_with_heun_is_the_published_algorithm():
         d = (x - model(x, hat).x0) / hat
         ahead = x + (s - hat) * d
         x = x + (s - hat) * (d + (ahead - model(ahead, s).x0) / s) / 2
-    *_, (_, actual) = Churn(Heun(), churn, low, high, s_noise).integrate(model, times, actual, noise)
+    solver = Churn(Heun(), churn=churn, lowest=low, highest=high, noise=s_noise)
+    *_, (_, actual) = solver.integrate(model, times, actual, noise)
     torch.testing.assert_close(actual, x, rtol=1e-9, atol=1e-9)
 
 
 def test_restart_takes_part_of_the_way_again():
     """Evaluations: Heun's on the grid, twice the steps of each repetition, and the last one; levels as asked."""
     model = exact_model(sde_named("vp"))
-    sampler = Sampler(Restart(Heun(), 0.1, 0.5, times=3, steps=4), steps=20)
+    sampler = Sampler(Restart(Heun(), lowest=0.1, highest=0.5, times=3, steps=4), steps=20)
     x = torch.randn(2, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     with count_evaluations() as spent:
         ratios = [math.exp(-float(model.sde.lam(t))) for t, _ in sampler.path(model, x, Noise(0)) if t > 0]
@@ -43,7 +44,7 @@ def test_restart_takes_part_of_the_way_again():
 
 def test_without_an_interval_on_the_way_restart_is_its_solver():
     model = exact_model(sde_named("vp"))
-    far = Sampler(Restart(Heun(), 1e5, 1e6), steps=10).sample(model, (2,), 4).x
+    far = Sampler(Restart(Heun(), lowest=1e5, highest=1e6), steps=10).sample(model, (2,), 4).x
     assert torch.equal(far, Sampler(Heun(), steps=10).sample(model, (2,), 4).x)
 
 

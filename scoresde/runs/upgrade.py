@@ -9,7 +9,9 @@ from typing import Any
 RENAMED: dict[str, str] = {"scoresde.compare": "scoresde.comparison"}
 
 # for a class, by today's name: an argument as stored, and what it is called today; None where it is gone
-ARGUMENTS: dict[str, dict[str, str | None]] = {}
+ARGUMENTS: dict[str, dict[str, str | None]] = {
+    "scoresde.sampling.ExponentialMultistep": {"order": "predictor"},
+}
 
 # keys at the top of a training's configuration that came later, with the value that means what was done before
 ADDED: dict[str, Any] = {"init": None}

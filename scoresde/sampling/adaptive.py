@@ -34,7 +34,7 @@ class Trial(NamedTuple):
     first: Tensor | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Adaptive(Solver):
     """Steps in lam = log(alpha / sigma), chosen for each sample alone.
 

@@ -30,11 +30,11 @@ class Choice(NamedTuple):
 
 
 _ODE = (
-    Choice(1.25, ExponentialMultistep("velocity", "noise_share", order=2), NoiseShareUniform()),
-    Choice(0.8, ExponentialMultistep("eps", "lambda", order=3), LambdaUniform()),
-    Choice(0.57, ExponentialMultistep("eps", "lambda", order=3), Karras()),
-    Choice(0.235, ExponentialMultistep("eps", "lambda", order=4, weights="constant_step"), NoiseShareUniform()),
-    Choice(0.0, ExponentialMultistep("x0", "lambda", order=3, corrector=4), LambdaUniform()),
+    Choice(1.25, ExponentialMultistep("velocity", "noise_share", predictor=2), NoiseShareUniform()),
+    Choice(0.8, ExponentialMultistep("eps", "lambda", predictor=3), LambdaUniform()),
+    Choice(0.57, ExponentialMultistep("eps", "lambda", predictor=3), Karras()),
+    Choice(0.235, ExponentialMultistep("eps", "lambda", predictor=4, weights="constant_step"), NoiseShareUniform()),
+    Choice(0.0, ExponentialMultistep("x0", "lambda", predictor=3, corrector=4), LambdaUniform()),
 )
 
 
@@ -44,7 +44,7 @@ def choice(sde: SDE, points: int, start: float | None = None, end: float | None 
     return next(c for c in _ODE if abs(float(sde.lam(ends).diff())) / points >= c.step)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Auto(Solver):
     """A multistep rule that suits the size of the steps; all take one evaluation a step.
 
@@ -80,12 +80,12 @@ class Auto(Solver):
     def rule(self, sde: SDE, times: Tensor) -> ExponentialMultistep:
         """The rule for the steps of a grid (N,)."""
         if self.eta != 0:
-            return ExponentialMultistep(order=2, eta=self.eta)
+            return ExponentialMultistep(predictor=2, eta=self.eta)
         start, end, points = float(times[0]), float(times[-1]), len(times)
         # a grid from T down covers the whole path, since the denoising step takes what is left of it
         whole = start == sde.T and end < start
         found = choice(sde, points, start, None if whole else end).rule
-        return dataclasses.replace(found, order=max(1, min(found.order, points - 1)))
+        return dataclasses.replace(found, predictor=max(1, min(found.predictor, points - 1)))
 
     def integrate(
         self, model: Model, times: Tensor, x: Tensor, noise: NoiseSource, corrector: Corrector | None = None

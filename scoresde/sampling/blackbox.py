@@ -30,7 +30,7 @@ class BlackBox(Solver):
             raise InputError(f"corrector: {library} takes its own steps and allows no corrector; use corrector=none")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class TorchDiffEq(BlackBox):
     """The probability-flow ODE dx/dt = f x - g^2 score / 2, integrated in t by torchdiffeq's `odeint`.
 
@@ -95,7 +95,7 @@ _IMPLICIT = ("Radau", "BDF", "LSODA")
 _MOST_DERIVATIVES = 20_000_000  # of a batch, which take 160 MB
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SciPy(BlackBox):
     """The probability-flow ODE, integrated by an adaptive method of scipy.
 

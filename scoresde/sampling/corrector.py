@@ -3,17 +3,19 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Literal
 
 from torch import Tensor
 
+from scoresde.described import Rebuildable
 from scoresde.errors import InputError, require
 from scoresde.model import Model
 
 _NORM_RULE_DIMENSIONS = 64  # below this, 1/|score|^2 has so heavy a tail that the chain leaves p_t visibly
 
 
-class Corrector(ABC):
+class Corrector(Rebuildable, ABC):
     """A number of steps of a chain whose stationary law is p_t.
 
     A corrector holds no state from level to level; what a chain has besides x (a velocity) is drawn afresh.
@@ -24,6 +26,9 @@ class Corrector(ABC):
 
     steps: int
 
+    def __post_init__(self) -> None:
+        require(self.steps >= 1, "steps", self.steps, "give an integer >= 1")
+
     @abstractmethod
     def correct(self, model: Model, x: Tensor, t: float, noise: Callable[[], Tensor]) -> Tensor:
         """All steps of one level: x (B, *event) at time t; each call of `noise` gives new normals of that shape.
@@ -32,6 +37,7 @@ class Corrector(ABC):
         """
 
 
+@dataclass(frozen=True, repr=False)
 class Langevin(Corrector):
     """Unadjusted Langevin dynamics, x <- x + e score(x, t) + sqrt(2 e) z.
 
@@ -48,11 +54,14 @@ class Langevin(Corrector):
     Song et al. 2021 (arXiv 2011.13456), algorithms 4 and 5.
     """
 
-    def __init__(self, snr: float = 0.16, steps: int = 1, rule: Literal["level", "norm"] = "level") -> None:
-        require(math.isfinite(snr) and snr > 0, "snr", snr, "give a number > 0")
-        require(steps >= 1, "steps", steps, "give an integer >= 1")
-        require(rule in ("level", "norm"), "rule", rule, "give level or norm")
-        self.snr, self.steps, self.rule = snr, steps, rule
+    snr: float = 0.16
+    steps: int = 1
+    rule: Literal["level", "norm"] = "level"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(math.isfinite(self.snr) and self.snr > 0, "snr", self.snr, "give a number > 0")
+        require(self.rule in ("level", "norm"), "rule", self.rule, "give level or norm")
 
     def correct(self, model: Model, x: Tensor, t: float, noise: Callable[[], Tensor]) -> Tensor:
         for _ in range(self.steps):
@@ -75,6 +84,7 @@ class Langevin(Corrector):
         return moved
 
 
+@dataclass(frozen=True, repr=False)
 class AnnealedLangevin(Corrector):
     """The chain of noise-conditional score networks, x <- x + (e_i / 2) score + sqrt(e_i) z, `steps` times a level.
 
@@ -94,10 +104,12 @@ class AnnealedLangevin(Corrector):
     Song and Ermon 2019 (arXiv 1907.05600), algorithm 1.
     """
 
-    def __init__(self, step: float = 0.2, steps: int = 10) -> None:
-        require(0 < step < 4, "step", step, "give a number in (0, 4)")
-        require(steps >= 1, "steps", steps, "give an integer >= 1")
-        self.step, self.steps = step, steps
+    step: float = 0.2
+    steps: int = 10
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(0 < self.step < 4, "step", self.step, "give a number in (0, 4)")
 
     def correct(self, model: Model, x: Tensor, t: float, noise: Callable[[], Tensor]) -> Tensor:
         for _ in range(self.steps):
@@ -105,6 +117,7 @@ class AnnealedLangevin(Corrector):
         return x
 
 
+@dataclass(frozen=True, repr=False)
 class UnderdampedLangevin(Corrector):
     """Kinetic Langevin dynamics: x with a velocity v of law N(0, I), which friction and noise keep at that law.
 
@@ -128,11 +141,15 @@ class UnderdampedLangevin(Corrector):
     Bussi and Parrinello 2007 (Phys. Rev. E 75, 056707).
     """
 
-    def __init__(self, snr: float = 0.16, steps: int = 4, friction: float = 1.0) -> None:
-        require(0 < snr < 1, "snr", snr, "give a number in (0, 1)")
-        require(steps >= 1, "steps", steps, "give an integer >= 1")
-        require(math.isfinite(friction) and friction >= 0, "friction", friction, "give a number >= 0")
-        self.snr, self.steps, self.friction = snr, steps, friction
+    snr: float = 0.16
+    steps: int = 4
+    friction: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(0 < self.snr < 1, "snr", self.snr, "give a number in (0, 1)")
+        known = math.isfinite(self.friction) and self.friction >= 0
+        require(known, "friction", self.friction, "give a number >= 0")
 
     def correct(self, model: Model, x: Tensor, t: float, noise: Callable[[], Tensor]) -> Tensor:
         sigma = model.sde.at(t).sigma

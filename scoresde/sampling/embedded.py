@@ -1,6 +1,6 @@
 """Rules with an estimate of their own error, for the adaptive loop."""
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Literal
 
 import torch
@@ -16,7 +16,7 @@ from scoresde.sampling.runge_kutta import RungeKuttaVariable, flow_coordinate, t
 from scoresde.sampling.tableaux import EXPLICIT
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class AdaptiveRungeKutta(Adaptive):
     """An embedded Runge-Kutta pair for the probability-flow ODE with a PI controller for each sample.
 
@@ -32,6 +32,7 @@ class AdaptiveRungeKutta(Adaptive):
     Gustafsson (1991), h_new = 0.9 h E^(-0.7/p) E_before^(0.4/p).
     """
 
+    _: KW_ONLY
     pair: Literal["bosh3", "dopri5"] = "bosh3"
     variable: RungeKuttaVariable = "ratio"
 
@@ -40,9 +41,12 @@ class AdaptiveRungeKutta(Adaptive):
         require(self.pair in ("bosh3", "dopri5"), "pair", self.pair, "give bosh3 or dopri5")
 
     @property
+    def order(self) -> int:
+        return EXPLICIT[self.pair].order
+
+    @property
     def exponents(self) -> tuple[float, float]:
-        order = EXPLICIT[self.pair].order
-        return 0.7 / order, 0.4 / order
+        return 0.7 / self.order, 0.4 / self.order
 
     def evaluate(self, model: Model, x: Tensor, t: Tensor) -> Tensor:
         of_x, of_x0, of_eps = flow_coordinate(self.variable, model.sde, t).parts
@@ -65,7 +69,7 @@ class AdaptiveRungeKutta(Adaptive):
         return Trial(moved, error, last)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class AdaptiveExponential(Adaptive):
     """The exponential rule of order 3 with stages at 1/3 and 2/3, and the one of order 2 through its first two values.
 
@@ -80,11 +84,16 @@ class AdaptiveExponential(Adaptive):
         InputError: for another quantity, or a tolerance that is not positive.
     """
 
+    _: KW_ONLY
     predict: Literal["x0", "eps"] = "x0"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self.predict in ("x0", "eps"), "predict", self.predict, "give x0 or eps")
+
+    @property
+    def order(self) -> int:
+        return 3
 
     @property
     def exponents(self) -> tuple[float, float]:
@@ -115,7 +124,7 @@ class AdaptiveExponential(Adaptive):
         return Trial(moved, moved - weighted(base, line(k3, 1.0, 1 / 3), [first, p1]), None)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class AdaptiveSDE(Adaptive):
     """The reverse SDE with adaptive steps: stochastic improved Euler against Euler-Maruyama, with one noise for both.
 
@@ -135,11 +144,16 @@ class AdaptiveSDE(Adaptive):
 
     rtol: float = 1e-2
     atol: float = 1e-2
+    _: KW_ONLY
     eta: Eta = 1.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require_eta(self.eta)
+
+    @property
+    def order(self) -> int:
+        return 2
 
     @property
     def exponents(self) -> tuple[float, float]:

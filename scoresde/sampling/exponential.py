@@ -1,7 +1,7 @@
 """Exponential multistep rules: the linear part of the equation is solved exactly, one quantity is interpolated."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, NamedTuple, get_args
 
 import torch
@@ -31,12 +31,12 @@ class History(NamedTuple):
     base: Tensor | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ExponentialMultistep(GridSolver):
     """Exponential multistep rules; most well-known fast samplers are members, see conf/solver.
 
     A step from t to s solves the linear part of the reverse process exactly and replaces the quantity P, see
-    `scoresde.sampling.coordinates`, by the polynomial through its last `order` values:
+    `scoresde.sampling.coordinates`, by the polynomial through its last `predictor` values:
 
         x_s = Phi x_t + sum_j w_j P_j + std z,    w_j = int of kernel times basis polynomial j
 
@@ -47,7 +47,7 @@ class ExponentialMultistep(GridSolver):
         predict: P, one of x0, eps, v and velocity.
         variable: in which it is a polynomial: lambda, ratio (sigma / alpha), noise_share
             (sigma / (alpha + sigma)), time.
-        order: number of values in a prediction, 1 to 4.
+        predictor: number of values in a prediction, 1 to 4.
         corrector: number of values in a correction, the new one included, to 4; 0 for none.
         eta: noise level: 0 for the probability-flow ODE, 1 for the reverse SDE, or a function of lam. Such a function
             is taken as constant during a step.
@@ -63,7 +63,8 @@ class ExponentialMultistep(GridSolver):
 
     predict: Quantity = "x0"
     variable: Variable = "lambda"
-    order: int = 2
+    _: KW_ONLY
+    predictor: int = 2
     corrector: int = 0
     eta: Eta = 0.0
     ramp_down: bool = False
@@ -72,14 +73,15 @@ class ExponentialMultistep(GridSolver):
     def __post_init__(self) -> None:
         require(self.predict in QUANTITIES, "predict", self.predict, f"give one of {', '.join(QUANTITIES)}")
         require(self.variable in VARIABLES, "variable", self.variable, f"give one of {', '.join(VARIABLES)}")
-        require(1 <= self.order <= HIGHEST_ORDER, "order", self.order, f"give an integer from 1 to {HIGHEST_ORDER}")
+        known = 1 <= self.predictor <= HIGHEST_ORDER
+        require(known, "predictor", self.predictor, f"give an integer from 1 to {HIGHEST_ORDER}")
         known = 0 <= self.corrector <= HIGHEST_ORDER
         require(known, "corrector", self.corrector, f"give an integer from 0 (none) to {HIGHEST_ORDER}")
         require_eta(self.eta)
         kinds = get_args(Weights)
         require(self.weights in kinds, "weights", self.weights, f"give one of {', '.join(kinds)}")
-        if self.weights == "dpmpp" and self.order > 3:
-            raise InputError(f"weights: dpmpp was published up to order 3, not {self.order}; give weights=exact")
+        if self.weights == "dpmpp" and self.predictor > 3:
+            raise InputError(f"weights: dpmpp was published up to order 3, not {self.predictor}; give weights=exact")
         if self.weights != "exact" and (self.predict not in ("x0", "eps") or self.variable != "lambda"):
             raise InputError(
                 f"weights: {self.weights} was published for x0 or eps in lambda, not for {self.predict} in "
@@ -87,18 +89,24 @@ class ExponentialMultistep(GridSolver):
             )
 
     @property
+    def order(self) -> int:
+        """The number of values in a prediction, and with a corrector one more, as far as it goes; see `published`."""
+        order = min(self.corrector, self.predictor + 1) if self.corrector else self.predictor
+        return min(order, 2) if self.ramp_down or self.weights in ("dpmpp", "constant_step") else order
+
+    @property
     def least_steps(self) -> int:
-        return self.order
+        return self.predictor
 
     @property
     def extrapolates(self) -> bool:
-        return self.eta == 0 and self.order > 1 and not self.ramp_down
+        return self.eta == 0 and self.predictor > 1 and not self.ramp_down
 
     def plan(self, sde: SDE, times: Tensor) -> Sequence[Any]:
         return self.coefficients(sde, times).tolist()
 
     def coefficients(self, sde: SDE, times: Tensor) -> Tensor:
-        """One row for each of the N steps of times (N + 1,), float64 (N, 5 + order + corrector), differentiable.
+        """One row for each of the N steps of times (N + 1,), float64 (N, 5 + predictor + corrector), differentiable.
 
         Columns: the time of the evaluation; factors of x0 and eps in P there; factor of x; standard deviation of the
         noise; weights of the prediction, the newest first; weights of the correction of the step before.
@@ -112,7 +120,7 @@ class ExponentialMultistep(GridSolver):
         x0, eps = parts(self.predict, alpha[:-1], sigma[:-1])
         left = [times[:-1], x0, eps, kernel.decay, kernel.std]
         columns = [torch.as_tensor(c, dtype=torch.float64).expand(len(middle)) for c in left]
-        predict = self._weights(kernel, at, nodes, lam, self.order, newest=0)
+        predict = self._weights(kernel, at, nodes, lam, self.predictor, newest=0)
         correct = self._weights(kernel, at, nodes, lam, self.corrector, newest=1)
         # the step before is corrected once P at its end is known
         correct = torch.cat((torch.zeros(1, self.corrector, dtype=torch.float64), correct[:-1]))
@@ -139,9 +147,9 @@ class ExponentialMultistep(GridSolver):
 
     def step(self, model: Model, x: Tensor, plan: Any, state: Any, noise: Draw) -> Step:
         t, x0, eps, decay, std, *weights = plan
-        predict, correct = weights[: self.order], weights[self.order :]
+        predict, correct = weights[: self.predictor], weights[self.predictor :]
         prediction = model(x, t)
-        depth = max(self.order, self.corrector) - 1
+        depth = max(self.predictor, self.corrector) - 1
         values: tuple[Tensor, ...] = (prediction.combine(x0=x0, eps=eps),) if depth or self.corrector else ()
         values += state.values if state else ()
         base = None
@@ -169,7 +177,7 @@ class Ancestral(ExponentialMultistep):
     """
 
     def __init__(self, eta: Eta = 1.0) -> None:
-        super().__init__(order=1, eta=eta)
+        super().__init__(predictor=1, eta=eta)
 
 
 class DPMSolverPP2M(ExponentialMultistep):
@@ -183,7 +191,7 @@ class DPMSolverPP2M(ExponentialMultistep):
     """
 
     def __init__(self, eta: Eta = 0.0) -> None:
-        super().__init__(order=2, eta=eta)
+        super().__init__(predictor=2, eta=eta)
 
 
 class DDIM(ExponentialMultistep):
@@ -197,7 +205,7 @@ class DDIM(ExponentialMultistep):
     """
 
     def __init__(self, eta: float = 0.0) -> None:
-        super().__init__(order=1, eta=eta)
+        super().__init__(predictor=1, eta=eta)
 
     def __post_init__(self) -> None:
         fits = isinstance(self.eta, int | float) and 0 <= self.eta <= 1

@@ -15,7 +15,7 @@ from scoresde.sampling.tableaux import EXPONENTIAL
 from scoresde.sde import SDE
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ExponentialRungeKutta(Stages):
     """Exponential Runge-Kutta rules in lam for the reverse process of noise level eta, see `tableaux`.
 

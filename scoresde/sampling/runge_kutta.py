@@ -16,7 +16,7 @@ from scoresde.sde import SDE
 RungeKuttaVariable = Literal["ratio", "noise_share", "time"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class RungeKutta(Stages):
     """Explicit Runge-Kutta rules for the probability-flow ODE, written as dy/dq = P with x = m y.
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 import torch
 from torch import Tensor
 
+from scoresde.described import Rebuildable
 from scoresde.dynamics import Eta, eta_at, require_eta, reverse_drift
 from scoresde.errors import InputError, require
 from scoresde.model import Model
@@ -59,7 +60,7 @@ def changed(solver: S, **fields: Any) -> S:
     return new
 
 
-class Solver(ABC):
+class Solver(Rebuildable, ABC):
     """Carries x from times[0] to times[-1], from noise to data or from data to noise.
 
     A solver that adds noise has a field `eta`, see `scoresde.dynamics`; the others solve the probability-flow ODE.
@@ -180,7 +181,7 @@ class GridSolver(Solver):
             yield t, x
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class _StochasticRule(GridSolver):
     """A rule of order 1 with the noise level eta of `scoresde.dynamics` (1: reverse SDE, 0: no noise)."""
 

@@ -69,6 +69,7 @@ def read(run: Path | str | None, points: int, sde: SDE) -> TunedRule:
         )
     try:
         found = TunedRule(**json.loads(file.read_text(encoding="utf-8")))
+        found.rule.update({"predictor": found.rule.pop("order")} if "order" in found.rule else {})  # the former name
     except (ValueError, TypeError) as error:
         raise InputError(f"run: {file} is damaged ({error}); tune again") from None
     if found.sde not in (repr(sde), sde.attributes_text()):
@@ -109,7 +110,7 @@ class _Rows(GridSolver):
         return self.rule.step(model, x, plan, state, noise)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Tuned(Solver):
     """The multistep rule that was tuned together with its grid, with its coefficients if they were tuned too.
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -24,7 +24,7 @@ class Raised(NamedTuple):
     plan: Any
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Churn(GridSolver):
     """Before each step from r = sigma / alpha, noise is added up to r' = r (1 + gamma), and the step starts from there.
 
@@ -44,6 +44,7 @@ class Churn(GridSolver):
     """
 
     solver: GridSolver | None = None
+    _: KW_ONLY
     churn: float = 40.0
     lowest: float = 0.05
     highest: float = 50.0
@@ -96,7 +97,7 @@ class Churn(GridSolver):
         return Step(self.inner.step(model, x, plan.plan, None, later).x)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Restart(Solver):
     """Once the solver is down to `lowest`, noise is added up to `highest` and the way down taken again, `times` times.
 
@@ -114,6 +115,7 @@ class Restart(Solver):
     """
 
     solver: Solver | None = None
+    _: KW_ONLY
     lowest: float = 0.1
     highest: float = 0.5
     times: int = 2

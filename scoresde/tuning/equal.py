@@ -30,7 +30,7 @@ def equal_error(model: Model, rule: ExponentialMultistep, x: Tensor, points: int
     sde = model.sde
     times = LambdaUniform()(sde, fine)
     levels, values, here = sde.remember(times), [], x
-    walk = ExponentialMultistep("velocity", "noise_share", order=3)
+    walk = ExponentialMultistep("velocity", "noise_share", predictor=3)
     state = None
     for row, level in zip(walk.plan(sde, times), levels[:-1], strict=True):
         of_x0, of_eps = parts(rule.predict, level.alpha, level.sigma)
@@ -38,14 +38,14 @@ def equal_error(model: Model, rule: ExponentialMultistep, x: Tensor, points: int
         here, state = walk.step(model, here, row, state, no_noise)
     w = variable(rule.variable, sde, sde.lam(times[:-1]))
     difference = torch.stack(values).flatten(1).double()
-    for k in range(1, rule.order + 1):  # divided differences of order p, up to a factor
+    for k in range(1, rule.predictor + 1):  # divided differences of order p, up to a factor
         difference = difference.diff(dim=0) / (w[k:] - w[:-k]).abs()[:, None].to(difference.device)
     size = difference.square().mean(1).sqrt().cpu()
     middle = torch.nn.functional.pad(
-        size[None, None], (rule.order // 2, rule.order - rule.order // 2), mode="replicate"
+        size[None, None], (rule.predictor // 2, rule.predictor - rule.predictor // 2), mode="replicate"
     )
     smooth = torch.nn.functional.avg_pool1d(middle, 9, 1, 4, count_include_pad=False)[0, 0]
-    density = smooth[1:] ** (1 / (rule.order + 1))
+    density = smooth[1:] ** (1 / (rule.predictor + 1))
     length = w.diff().abs()
     # the polynomial of a step passes through the values of those before it, so steps may only grow by degrees
     apart = (w[1:, None] - w[None, 1:]).abs()

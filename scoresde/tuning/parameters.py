@@ -18,7 +18,7 @@ class Parameters:
         self._first, self._span = float(lam[0]), float(lam[-1] - lam[0])
         shares = torch.cat((lam.diff() / self._span, torch.tensor([0.01], dtype=torch.float64)))
         self.logits = torch.log(shares).requires_grad_()
-        self.offsets = torch.zeros(len(times) - 1, rule.order, dtype=torch.float64, requires_grad=coefficients)
+        self.offsets = torch.zeros(len(times) - 1, rule.predictor, dtype=torch.float64, requires_grad=coefficients)
 
     @property
     def free(self) -> list[Tensor]:
@@ -36,6 +36,6 @@ class Parameters:
         rows = self._rule.coefficients(self._model.sde, times)
         if not self.offsets.requires_grad:
             return rows
-        whole = rows[:, 5 : 5 + self._rule.order].sum(1, keepdim=True).detach()
-        used = (rows[:, 5 : 5 + self._rule.order] != 0).to(rows.dtype)
+        whole = rows[:, 5 : 5 + self._rule.predictor].sum(1, keepdim=True).detach()
+        used = (rows[:, 5 : 5 + self._rule.predictor] != 0).to(rows.dtype)
         return torch.cat((rows[:, :5], rows[:, 5:] + self.offsets * whole * used), dim=1)

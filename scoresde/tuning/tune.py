@@ -24,9 +24,9 @@ from scoresde.tuning.pilot import Error, Pilot
 from scoresde.tuning.search import OnStep, descend, try_out
 
 _RULES = (
-    ExponentialMultistep("velocity", "noise_share", order=3),
-    ExponentialMultistep("velocity", "noise_share", order=4),
-    ExponentialMultistep("eps", "lambda", order=3),
+    ExponentialMultistep("velocity", "noise_share", predictor=3),
+    ExponentialMultistep("velocity", "noise_share", predictor=4),
+    ExponentialMultistep("eps", "lambda", predictor=3),
 )
 _GRIDS: tuple[Grid, ...] = (NoiseShareUniform(), LambdaUniform(), Karras())
 _FEW = 64  # samples along whose path the local error is estimated
