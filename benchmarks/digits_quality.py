@@ -3,8 +3,8 @@
 Trains on digits as `scoresde train` does, once for each of five splits into training and held-out items, and prints
 the best of the three samplers: its sliced Wasserstein distance to held-out digits over that of the training digits
 (bar: at most 1.10), the distance to the nearest training item over that of held-out digits (at least 0.9, else copies),
-and the rarest and most frequent class (5 to 15 %). Beside them the first figure of as many training digits drawn anew:
-its spread is the noise of the figure itself.
+and the rarest and most frequent class (5 to 15 %). Beside them the first value of as many training digits drawn with
+replacement: its spread is the noise of the metric itself.
 """
 
 import argparse
@@ -20,6 +20,7 @@ from record import save
 
 from scoresde.data import Digits
 from scoresde.metrics.sliced import sliced_wasserstein
+from scoresde.results import Results
 
 
 def train(split: int, folder: Path, settings: list[str]) -> dict[str, Any]:
@@ -52,15 +53,18 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for split in range(arguments.splits):
             summary = train(split, Path(folder), arguments.settings)
-            for name, row in summary["samplers"].items():
-                share = f"{100 * row['class_share_min']:.1f}-{100 * row['class_share_max']:.1f} %"
-                ratio, nearest = row["sliced_wasserstein_ratio"], row["nearest_train_ratio"]
-                print(f"{split:5}  {name:20} {ratio:6.3f} {nearest:8.3f}  {share}", flush=True)
-                rows.append({"split": split, "sampler": name, **row})
+            results = Results.of_content(summary["results"], "summary.json")
+            for row in results.rows:
+                low, high = (row.interval(f"class_share_{end}").mean for end in ("min", "max"))
+                keys = ("sliced_wasserstein", "nearest_train")
+                ratio, nearest = (results.ratio(row, results.quantities[key]) for key in keys)
+                shares = f"{100 * low:.1f}-{100 * high:.1f} %"
+                print(f"{split:5}  {row.name:20} {ratio:6.3f} {nearest:8.3f}  {shares}", flush=True)
+                rows.append({"split": split, "sampler": row.name, "ratio": ratio, "nearest": nearest, **row.values})
             mean, low, high = redrawn(split)
             print(f"{split:5}  training digits again {mean:4.3f} ({low:.3f} to {high:.3f})", flush=True)
             limits.append({"split": split, "mean": mean, "lowest": low, "highest": high})
-    best = [min(r["sliced_wasserstein_ratio"] for r in rows if r["split"] == k) for k in range(arguments.splits)]
+    best = [min(r["ratio"] for r in rows if r["split"] == k) for k in range(arguments.splits)]
     mean = sum(best) / len(best)
     print(f"best of three: {', '.join(f'{b:.3f}' for b in best)}; mean {mean:.3f}, largest {max(best):.3f}, bar 1.10")
     content = {"settings": arguments.settings, "rows": rows, "training_digits_again": limits}

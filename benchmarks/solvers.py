@@ -24,7 +24,7 @@ from torch import Tensor
 
 from scoresde import SDE, ExactModel, GaussianMixture
 from scoresde.build import build
-from scoresde.comparison.budget import Contestant, fitting
+from scoresde.comparison.budget import Candidate, fitting
 from scoresde.comparison.reference import Law, endpoints
 from scoresde.noise import Noise
 from scoresde.tuning import endpoint, tune
@@ -66,12 +66,12 @@ def ours(law: Law, references: References, sde: SDE, names: list[str], budgets: 
         solver = option("solver", name)
         if name == "auto" and grid != GRIDS[0]:
             continue  # it chooses its own
-        contestant = Contestant(name, solver, None if name == "auto" else option("grid", grid))
+        candidate = Candidate(name, solver, None if name == "auto" else option("grid", grid))
         try:
-            steps = fitting(contestant, budget, sde, law.event_shape)
+            steps = fitting(candidate, budget, sde, law.event_shape)
         except ValueError:
             continue  # too few evaluations for this solver
-        *_, (_, x) = contestant.sampler(steps).path(model, references.z * sde.prior_std, Noise(0))
+        *_, (_, x) = candidate.sampler(steps).path(model, references.z * sde.prior_std, Noise(0))
         error = references.error(x, sde.prior_std / level.alpha, level.sigma / level.alpha)
         rows.append({"solver": name, "grid": grid, "budget": budget, **error})
     return rows

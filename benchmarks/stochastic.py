@@ -19,7 +19,7 @@ from solvers import option
 from torch import Tensor
 
 from scoresde import SDE, ExactModel, GaussianMixture
-from scoresde.comparison.budget import Contestant, fitting
+from scoresde.comparison.budget import Candidate, fitting
 from scoresde.metrics.sliced import sliced_wasserstein
 from scoresde.noise import Noise
 
@@ -44,8 +44,8 @@ def drawn_by_ours(law: GaussianMixture, sde: SDE, name: str, grid: str, budget: 
     solver = option("solver", name)
     if name == "auto":
         solver = solver.with_eta(1.0)
-    contestant = Contestant(name, solver, None if name == "auto" else option("grid", grid))
-    sampler = contestant.sampler(fitting(contestant, budget, sde, law.event_shape))
+    candidate = Candidate(name, solver, None if name == "auto" else option("grid", grid))
+    sampler = candidate.sampler(fitting(candidate, budget, sde, law.event_shape))
     return sampler.sample(ExactModel(law, sde), law.event_shape, n, seed=seed, batch_size=n, dtype=torch.float64).x
 
 

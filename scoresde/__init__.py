@@ -11,6 +11,7 @@ from scoresde.errors import InputError
 
 if TYPE_CHECKING:
     from scoresde.analytic import ExactModel
+    from scoresde.comparison import compare
     from scoresde.control import Conditioned, Wrapper
     from scoresde.evaluations import count_evaluations
     from scoresde.mixture import GaussianMixture
@@ -39,6 +40,7 @@ __all__ = [
     "ScoreModel",
     "SubVPSDE",
     "Wrapper",
+    "compare",
     "count_evaluations",
     "load",
 ]
@@ -49,6 +51,7 @@ _MODULES = {
     **dict.fromkeys(("Model", "ScoreModel"), "scoresde.model"),
     "Prediction": "scoresde.prediction",
     **dict.fromkeys(("Conditioned", "Wrapper"), "scoresde.control"),
+    "compare": "scoresde.comparison",
     "count_evaluations": "scoresde.evaluations",
     "ExactModel": "scoresde.analytic",
     "GaussianMixture": "scoresde.mixture",

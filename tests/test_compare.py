@@ -1,22 +1,34 @@
 """The comparison of samplers: exact endpoints, shared noise, budgets, intervals, and rows that fail."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from support import SOLVERS, built, gaussian, mixture, sde_named, solver_named
 
-from scoresde import ExactModel, InputError
+from scoresde import EDMSDE, VPSDE, ExactModel, InputError, Wrapper, compare
 from scoresde.analytic import FiniteData
-from scoresde.comparison import Contestant, Mixture, Plan, Race, Reference, endpoints, fitting
+from scoresde.comparison import Candidate, Comparison, Mixture, Plan, Reference, endpoints, fitting
 from scoresde.comparison.brownian import BrownianPath, SharedNoise
 from scoresde.comparison.budget import spent
 from scoresde.comparison.output import write
 from scoresde.metrics import EnergyDistance, SlicedWasserstein, energy_distance
 from scoresde.noise import Noise
-from scoresde.results import Results, paired, student
-from scoresde.sampling import DDIM, DPMSolverPP2M, EulerMaruyama, GridSolver, Heun, LambdaUniform, Sampler, Step
+from scoresde.results import Metric, Quantity, Results, paired, student
+from scoresde.sampling import (
+    DDIM,
+    DPMSolverPP2M,
+    EulerMaruyama,
+    GridSolver,
+    Heun,
+    Karras,
+    LambdaUniform,
+    Langevin,
+    Sampler,
+    Step,
+)
 
 GRID_SOLVERS = [name for name in SOLVERS if isinstance(solver_named(name), GridSolver)]
 
@@ -103,15 +115,15 @@ def test_step_sizes_share_one_path():
 def test_a_budget_is_used_and_not_exceeded(name, corrector):
     sde = sde_named("vp")
     mending = None if corrector == "none" else built("corrector", corrector)
-    contestant = Contestant(name, solver_named(name), corrector=mending)
+    candidate = Candidate(name, solver_named(name), corrector=mending)
     for budget in (8, 24):
-        steps = fitting(contestant, budget, sde, (3,))
-        assert spent(contestant, steps, sde, (3,))[0] <= budget < spent(contestant, steps + 1, sde, (3,))[0]
+        steps = fitting(candidate, budget, sde, (3,))
+        assert spent(candidate, steps, sde, (3,))[0] <= budget < spent(candidate, steps + 1, sde, (3,))[0]
 
 
 def test_a_budget_that_is_too_small_names_what_is_needed():
     with pytest.raises(InputError, match="budgets: 2 is too small for heun; it needs at least 3"):
-        fitting(Contestant("heun", Heun()), 2, sde_named("vp"), (3,))
+        fitting(Candidate("heun", Heun()), 2, sde_named("vp"), (3,))
 
 
 # ---- intervals ----
@@ -155,21 +167,21 @@ class Raising(DDIM):
         return super().step(model, x, plan, state, noise)
 
 
-def small(contestants, sdes=("vp",), budgets=(6,), **changes):
+def small(candidates, sdes=("vp",), budgets=(6,), **changes):
     values = {"n": 40, "seeds": 3, "metrics": {"w": SlicedWasserstein(20), "e": EnergyDistance()}, **changes}
-    return Plan(values.pop("problem", Mixture()), contestants, {s: sde_named(s) for s in sdes}, budgets, **values)
+    return Plan(values.pop("problem", Mixture()), candidates, {s: sde_named(s) for s in sdes}, budgets, **values)
 
 
-def test_a_race_measures_and_a_failure_is_a_row(tmp_path):
-    dopri5 = Contestant("dopri5", solver_named("torchdiffeq", rtol=1e-6, atol=1e-6), tolerance=1e-6)
-    fast = [Contestant("2m", DPMSolverPP2M()), Contestant("em", EulerMaruyama()), Contestant("heun", Heun())]
+def test_a_comparison_measures_and_a_failure_is_a_row(tmp_path):
+    dopri5 = Candidate("dopri5", solver_named("torchdiffeq", rtol=1e-6, atol=1e-6), tolerance=1e-6)
+    fast = [Candidate("2m", DPMSolverPP2M()), Candidate("em", EulerMaruyama()), Candidate("heun", Heun())]
     work = []
-    broken = [Contestant("nan", Broken()), Contestant("bad", Raising())]
-    race = Race(small([*fast, dopri5, *broken], budgets=(2, 30)), work.append)
-    for row in race.rows():
-        write(tmp_path, race.result)
+    broken = [Candidate("nan", Broken()), Candidate("bad", Raising())]
+    comparison = Comparison(small([*fast, dopri5, *broken], budgets=(2, 30)), work.append)
+    for row in comparison.rows():
+        write(tmp_path, comparison.results)
         assert Results.read(tmp_path / "results.json").rows[-1].name == row.name
-    rows = {(row.name, row.budget): row for row in race.result.rows}
+    rows = {(row.name, row.budget): row for row in comparison.results.rows}
     assert rows["heun", 2].error == "budgets: 2 is too small for heun; it needs at least 3"
     assert rows["nan", 30].error.startswith("40 of 40 samples are NaN or infinite from t = 0.4")
     assert rows["bad", 30].error == "RuntimeError: no step for you"
@@ -180,20 +192,20 @@ def test_a_race_measures_and_a_failure_is_a_row(tmp_path):
     exact = rows["dopri5", None]
     assert exact.interval("endpoint_rms").mean < 1e-3 < rows["2m", 30].interval("endpoint_rms").mean
     assert exact.interval("other_basin").mean == 0
-    assert sum(work) == pytest.approx(race.work)
-    assert set(race.result.floors) == {"sliced_wasserstein", "energy_distance"}
-    w = race.result.quantities["sliced_wasserstein"]
-    assert race.result.best() == min(race.result.ratio(r, w) for r in rows.values() if not r.error)
+    assert sum(work) == pytest.approx(comparison.work)
+    assert set(comparison.results.floors) == {"sliced_wasserstein", "energy_distance"}
+    w = comparison.results.quantities["sliced_wasserstein"]
+    assert comparison.results.best() == min(comparison.results.ratio(r, w) for r in rows.values() if not r.error)
     again = Results.read(tmp_path / "results.json")
-    assert again.rows == [*race.result.rows] or any(math.isnan(r.nfe) for r in again.rows)
+    assert again.rows == [*comparison.results.rows] or any(math.isnan(r.nfe) for r in again.rows)
 
 
 def test_one_endpoint_for_all_sdes_whatever_their_cut_off():
     """A fine solver reaches the float64 reference to float32 rounding under every SDE."""
-    race = Race(small([Contestant("heun", Heun())], ("vp", "ve", "edm"), (150,), dtype=torch.float64))
-    for row in race.rows():
+    comparison = Comparison(small([Candidate("heun", Heun())], ("vp", "ve", "edm"), (150,), dtype=torch.float64))
+    for row in comparison.rows():
         assert row.interval("endpoint_median").mean < 3e-3, row.setting
-        assert race.accuracy[row.setting].largest < 1e-4
+        assert comparison.accuracy[row.setting].largest < 1e-4
 
 
 @pytest.mark.parametrize(
@@ -203,26 +215,81 @@ def test_one_endpoint_for_all_sdes_whatever_their_cut_off():
         ({"seeds": 1}, "seeds: 1"),
         ({"budgets": [1]}, "budgets: .1. is not allowed; 2 is the smallest"),
         ({"budgets": []}, "budgets: "),
-        ({"contestants": []}, "solvers: "),
-        ({"contestants": [Contestant("a", DDIM())] * 2}, "solvers: 'a' is not allowed; each may be there once"),
+        ({"candidates": []}, "solvers: "),
+        ({"candidates": [Candidate("a", DDIM())] * 2}, "solvers: 'a' is not allowed; each may be there once"),
     ],
 )
 def test_impossible_plans_are_refused(changes, message):
     with pytest.raises(InputError, match=message):
-        small(**{"contestants": [Contestant("ddim", DDIM())], **changes})
+        small(**{"candidates": [Candidate("ddim", DDIM())], **changes})
 
 
-def test_a_budget_that_is_too_small_for_all_stops_the_race_before_it_begins():
+def test_a_budget_that_is_too_small_for_all_stops_the_comparison_before_it_begins():
     with pytest.raises(InputError, match="budgets: 2 is too small for heun"):
-        Race(small([Contestant("heun", Heun())], budgets=(2, 10)))
+        Comparison(small([Candidate("heun", Heun())], budgets=(2, 10)))
     with pytest.raises(InputError, match="tolerance: 2"):
         Reference(tolerance=2.0)
 
 
 def test_a_mixture_problem_is_a_function_of_its_arguments():
     a, b, c = Mixture(3), Mixture(3), Mixture(3, seed=1)
-    assert torch.equal(a.law.means, b.law.means)
-    assert not torch.equal(a.law.means, c.law.means)
+    assert torch.equal(a.distribution.means, b.distribution.means)
+    assert not torch.equal(a.distribution.means, c.distribution.means)
     real = a.real(500, [0, 1])
     assert len({float(part.sum()) for d in real for part in (d.train, d.heldout)}) == 4
-    assert torch.equal(a.basin(a.law.means), torch.arange(5))
+    assert torch.equal(a.basin(a.distribution.means), torch.arange(5))
+
+
+# ---- from Python ----
+
+
+def test_any_model_is_compared_from_python(tmp_path: Path) -> None:
+    problem = Mixture(2)
+    model = Foreign(ExactModel(problem.distribution, VPSDE()))
+    items = problem.distribution.sample(200, 0).float()
+    solvers = ["heun", "unipc_2@karras", DDIM(eta=1.0), Sampler(Heun(), Karras(), corrector=Langevin())]
+    found = compare(model, items, solvers=solvers, budgets=[6], n=40, seeds=2, folder=tmp_path)
+    assert [row.name for row in found.rows] == ["heun", "unipc_2@karras", "DDIM(eta=1.0)", "Heun+Langevin@Karras"]
+    assert all(row.error is None and row.nfe <= 6 for row in found.rows)
+    assert [row.stochastic for row in found.rows] == [False, False, True, True]
+    assert {q.key for q in found.measured} == {"sliced_wasserstein", "energy_distance", "mmd2"}
+    assert str(found.rows[0].interval("mmd2")) in str(found)
+    assert "<table" in found._repr_html_()
+    assert Results.read(tmp_path / "results.json").content() == found.content()
+    assert (tmp_path / "report.html").is_file()
+    exact = compare(model, problem.distribution, solvers={"mine": Heun()}, budgets=[150], n=20, seeds=2, metrics=[])
+    assert exact.rows[0].interval("endpoint_median").mean < 1e-2
+    both = compare(problem, solvers="ddim", budgets=[4], sdes=["vp", EDMSDE()], n=20, seeds=2, metrics=[Hits()])
+    assert [(row.setting, len(row.values["hit_ratio"])) for row in both.rows] == [("vp", 2), ("EDMSDE", 2)]
+
+
+class Foreign(Wrapper):
+    """A model that cannot be put under another SDE."""
+
+    def forward(self, x, t, cond=None):
+        return self.model(x, t, cond)
+
+
+class Hits(Metric):
+    quantities = (Quantity("hit_ratio", direction="higher"),)
+
+    def __call__(self, samples, dataset):
+        return {"hit_ratio": float((samples.norm(dim=1) < 1).double().mean())}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"data": None}, "data: not given"),
+        ({"data": torch.zeros(3)}, "data: items of shape"),
+        ({"solvers": [3]}, "solvers: 3 is not a sampler; give a name"),
+        ({"solvers": ["hein"]}, "solvers: there is no solver hein; did you mean heun"),
+        ({"sdes": ["ve"]}, "sdes: Foreign works under its own SDE only"),
+        ({"sdes": ["vvp"]}, "sdes: there is no sde vvp"),
+        ({"n": 1000}, "n: 1000 is more than the 30 training items"),
+    ],
+)
+def test_impossible_comparisons_from_python_are_refused(arguments, message):
+    model = Foreign(ExactModel(mixture(), VPSDE()))
+    with pytest.raises(InputError, match=message):
+        compare(model, **{"data": torch.randn(60, 2), "solvers": ["heun"], "n": 20, "seeds": 2, **arguments})

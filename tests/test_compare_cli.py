@@ -154,17 +154,17 @@ def test_images_of_a_finite_law(here):
 
 
 def test_an_interruption_keeps_the_finished_rows(here, capsys, monkeypatch, no_plots):
-    from scoresde.comparison.measure import Race
+    from scoresde.comparison.measure import Comparison
     from scoresde.loggers import WandbLogger
 
-    whole = Race._measured
+    whole = Comparison._measured
 
     def second_is_interrupted(self, *arguments):
-        if self.result.rows:
+        if self.results.rows:
             raise KeyboardInterrupt
         return whole(self, *arguments)
 
-    monkeypatch.setattr(Race, "_measured", second_is_interrupted)
+    monkeypatch.setattr(Comparison, "_measured", second_is_interrupted)
     sent = []
     monkeypatch.setattr(WandbLogger, "start", lambda self, *a, **k: None)
     monkeypatch.setattr(WandbLogger, "table", lambda self, name, columns, rows, step: sent.append((name, len(rows))))
@@ -207,7 +207,7 @@ def test_weights_and_biases_gets_table_and_plots(here, monkeypatch):
         (["problem=mixture_2d", "solvers=[heun@karas]"], "solvers: there is no grid karas; did you mean karras?"),
         (["problem=mixture_2d", "solvers=[heun,heun]"], "solvers: 'heun' is not allowed; each may be there once"),
         (["problem=mixture_2d", "solvers=[{solver:ddim,etta:1}]"], "solvers: ddim etta=1: ddim has no etta; did you"),
-        (["problem=mixture_2d", "solvers=[7]"], "solvers: 7 is no sampler"),
+        (["problem=mixture_2d", "solvers=[7]"], "solvers: 7 is not a sampler"),
         (
             ["problem=mixture_2d", "solvers=[heun]", "budgets=[2]"],
             "budgets: 2 is too small for heun; it needs at least 3",

@@ -10,7 +10,7 @@ from yaml import safe_load
 
 from scoresde import SDE, Conditioned, ExactModel, GaussianMixture, InputError, Model, Prediction, Sampler, ScoreModel
 from scoresde.build import build
-from scoresde.comparison import Contestant, Plan, Problem, Race
+from scoresde.comparison import Candidate, Comparison, Plan, Problem
 from scoresde.control.guidance import condition_of
 from scoresde.data import Dataset, Transform
 from scoresde.evaluations import count_evaluations
@@ -257,8 +257,8 @@ class ByClass(Problem):
 @pytest.mark.parametrize("scale", [1.0, 2.0])
 def test_a_comparison_draws_the_samples_of_a_sampler_and_spends_its_budget(scale: float) -> None:
     problem = ByClass(scale)
-    plan = Plan(problem, [Contestant("heun", Heun())], {"": None}, [18], n=20, seed=5, seeds=2, batch_size=7)
-    (row,) = Race(plan).rows()
+    plan = Plan(problem, [Candidate("heun", Heun())], {"": None}, [18], n=20, seed=5, seeds=2, batch_size=7)
+    (row,) = Comparison(plan).rows()
     steps = 5 if scale == 2 else 9  # the last of them costs one call, the others two
     drawn = Sampler(Heun(), steps=steps).sample(problem.by_class, (2,), 20, seed=5, batch_size=20)
     assert (row.error, row.steps, row.nfe) == (None, steps, drawn.nfe)

@@ -49,7 +49,7 @@ def test_the_endpoint_is_differentiable_in_the_times(sde, predict):
 
 @pytest.mark.parametrize(("dimension", "steps"), [(2, 6), (16, 8)])
 def test_tuning_helps_on_noise_it_has_not_seen(dimension, steps):
-    model = ExactModel(Mixture(dimension, 4, seed=3).law, sde_named("vp"))
+    model = ExactModel(Mixture(dimension, 4, seed=3).distribution, sde_named("vp"))
     found = tune(model, (dimension,), steps, coefficients=True, n=256, iterations=100, batch_size=128, seed=1)
     assert found.after.mean < 0.6 * found.before.mean
     assert found.after.median < 0.6 * found.before.median
@@ -74,7 +74,7 @@ def test_tuning_without_gradients_helps_too(coefficients):
             assert not x.requires_grad
             return super().forward(x, t, cond)
 
-    model = Watched(Mixture(2, 4, seed=3).law, sde_named("vp"))
+    model = Watched(Mixture(2, 4, seed=3).distribution, sde_named("vp"))
     tried = []
     found = tune(
         model,

@@ -9,21 +9,20 @@ from typing import Any
 import torch
 from hydra.core.hydra_config import HydraConfig
 
-from scoresde import progress, runs
+from scoresde import runs
 from scoresde.build import build, check
 from scoresde.cli.commands.compare import CompareSettings
 from scoresde.cli.compare_report import finish
 from scoresde.cli.jobs import sweeping, varied
-from scoresde.cli.sampler_entries import contestants, sdes
-from scoresde.comparison import Plan, Problem, Race, Reference, Trained
-from scoresde.comparison.output import write
+from scoresde.comparison import Comparison, Plan, Problem, Reference, Trained
+from scoresde.comparison.entries import Defaults, candidates, sde_of, sdes
+from scoresde.comparison.output import measured
 from scoresde.errors import InputError, require
 from scoresde.loggers import Logger
-from scoresde.results import Results
+from scoresde.sampling import Corrector, Grid
 from scoresde.sde import SDE
 
 _GIVE = "give run=FOLDER of a trained run, problem=mixture_2d (or another exact one), or folder=FOLDER of results"
-_BAR = "{desc}: {percentage:3.0f}%|{bar}| [{elapsed}, {remaining} left]"
 
 
 def compare(settings: CompareSettings, cfg: dict[str, Any]) -> float | None:
@@ -47,14 +46,13 @@ def compare(settings: CompareSettings, cfg: dict[str, Any]) -> float | None:
         out = _folder(settings)
         finish(out, found, cfg, logger)
         return found.best()
-    race = Race(_plan(cfg, settings))
+    comparison = Comparison(_plan(cfg, settings))
     out = _folder(settings)
-    _say(race, out)
-    _run(race, out, cfg, logger)
-    finish(out, race.result, cfg, logger)
-    if all(row.error is not None for row in race.result.rows):
+    _say(comparison, out)
+    _run(comparison, out, cfg, logger)
+    if not comparison.results.succeeded:
         raise InputError(f"solvers: none of them has a result, see {out / 'report.html'}")
-    return race.result.best()
+    return comparison.results.best()
 
 
 def _plan(cfg: Mapping[str, Any], settings: CompareSettings) -> Plan:
@@ -62,14 +60,14 @@ def _plan(cfg: Mapping[str, Any], settings: CompareSettings) -> Plan:
     allow, folder = settings.packages, None if settings.run is None else Path(settings.run)
     reference = build(cfg["reference"], "reference", allow, Reference)
     check(cfg["metrics"], "metrics", allow)
-    samplers = contestants(cfg["solvers"], settings.all_tolerances, cfg["sampler"], allow, folder)
+    defaults = _defaults(cfg, settings, folder)
+    samplers = candidates(cfg["solvers"], defaults)
     device = runs.pick_device(settings.device)
     problem = _problem(cfg, settings)
-    paths = _paths(cfg, problem, settings)
     return Plan(
         problem,
         samplers,
-        paths,
+        _sdes(cfg, problem, defaults),
         settings.all_budgets,
         settings.n,
         settings.seed,
@@ -92,14 +90,28 @@ def _problem(cfg: Mapping[str, Any], settings: CompareSettings) -> Problem:
     return Trained(run, settings.label, settings.guidance)
 
 
-def _paths(cfg: Mapping[str, Any], problem: Problem, settings: CompareSettings) -> dict[str, SDE | None]:
-    chosen = cfg["sde"]
-    if settings.run is None and not chosen and not cfg["sdes"]:
-        return sdes(["vp"], None, lambda: problem.sigma_max, settings.packages)
-    found = sdes(cfg["sdes"], chosen, lambda: problem.sigma_max, settings.packages)
-    if isinstance(problem, Trained) and "" in found:
+def _defaults(cfg: Mapping[str, Any], settings: CompareSettings, run: Path | None) -> Defaults:
+    """What the entries of `solvers` leave open."""
+    parts = {"grid": Grid, "corrector": Corrector}
+    built = {
+        key: build(cfg["sampler"].get(key), key, settings.packages, kind, run=run) if cfg["sampler"].get(key) else None
+        for key, kind in parts.items()
+    }
+    folders = [Path(source.path) for source in HydraConfig.get().runtime.config_sources if source.path]
+    return Defaults(settings.all_tolerances, **built, allow=settings.packages, run=run, folders=folders[::-1])
+
+
+def _sdes(cfg: Mapping[str, Any], problem: Problem, defaults: Defaults) -> dict[str, SDE | None]:
+    """The SDEs of `sdes`, or that of `sde`, or that of the run, or VP."""
+    names, chosen = cfg["sdes"], cfg["sde"]
+    if names and chosen:
+        raise InputError("sdes: given together with sde; give one of them")
+    if chosen:
+        label = str(HydraConfig.get().runtime.choices.get("sde") or "sde")
+        return {label: sde_of(chosen, "sde", lambda: problem.sigma_max, defaults.allow)}
+    if not names and isinstance(problem, Trained):
         return {type(problem.run.sde).__name__: None}
-    return found
+    return sdes(names or ["vp"], lambda: problem.sigma_max, defaults)
 
 
 def _folder(settings: CompareSettings) -> Path:
@@ -117,34 +129,18 @@ def _folder(settings: CompareSettings) -> Path:
         raise InputError(f"out: no folder can be made here ({error}); give another place") from None
 
 
-def _say(race: Race, out: Path) -> None:
-    plan = race.plan
-    rows = f"{len(race.entries)} rows of {plan.seeds} x {plan.n:,} samples"
-    print(f"problem  {plan.problem.name}\nrows     {rows}, {race.work:,.0f} evaluations\nout      {out}", flush=True)
+def _say(comparison: Comparison, out: Path) -> None:
+    plan = comparison.plan
+    rows = f"{len(comparison.entries)} rows of {plan.seeds} x {plan.n:,} samples"
+    work = f"{comparison.work:,.0f} evaluations"
+    print(f"problem  {plan.problem.name}\nrows     {rows}, {work}\nout      {out}", flush=True)
 
 
-def _run(race: Race, out: Path, cfg: Mapping[str, Any], logger: Logger | None) -> None:
-    """Measure row after row; after each, all finished ones are on disk. Ctrl-C makes a report of them, and stops."""
+def _run(comparison: Comparison, out: Path, cfg: Mapping[str, Any], logger: Logger | None) -> None:
+    """Measure all rows and report; Ctrl-C makes a report of the finished ones, and stops."""
     runs.write_config(out, cfg)
-    labels = [f"{c.name}, {b or 'own steps'}" for _, c, b in race.entries]
-    with progress.bar(race.work, "preparing", bar_format=_BAR, unit_scale=True) as bar:
-
-        def on_work(amount: float) -> None:
-            bar.update(amount)
-
-        race.listen(on_work)
-        try:
-            for i, _ in enumerate(race.rows()):
-                write(out, _noted(race), {"config": runs.without_secrets(cfg)})
-                bar.set_description(labels[i + 1] if i + 1 < len(labels) else "done")
-        except KeyboardInterrupt:
-            bar.close()
-            finish(out, _noted(race, interrupted=True), cfg, logger)
-            raise
-        _noted(race)
-
-
-def _noted(race: Race, interrupted: bool = False) -> Results:
-    """The result with what its reader must know."""
-    race.result.notes = race.notes() + (["Stopped before all rows were measured."] if interrupted else [])
-    return race.result
+    try:
+        measured(comparison, out, runs.without_secrets(cfg))
+    finally:
+        if comparison.results.rows:
+            finish(out, comparison.results, cfg, logger)

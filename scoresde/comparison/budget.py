@@ -43,7 +43,7 @@ class CheapModel(Model):
 
 
 @dataclass(frozen=True)
-class Contestant:
+class Candidate:
     """A solver with its grid and corrector, under a name: all of a sampler but the number of steps.
 
     Attributes:
@@ -75,18 +75,18 @@ class _Recording:
 
 
 def spent(
-    contestant: Contestant, steps: int, sde: SDE, event_shape: tuple[int, ...], cost: int = 1
+    candidate: Candidate, steps: int, sde: SDE, event_shape: tuple[int, ...], cost: int = 1
 ) -> tuple[float, bool]:
     """Evaluations per sample with so many steps, counted at the model, and whether noise was asked for."""
     model, noise = CheapModel(sde, event_shape), _Recording()
     x = torch.ones((_SAMPLES, *event_shape)) * sde.prior_std
     with torch.no_grad(), count_evaluations() as spent:
-        for _ in contestant.sampler(steps).path(model, x, noise):  # type: ignore[arg-type]
+        for _ in candidate.sampler(steps).path(model, x, noise):  # type: ignore[arg-type]
             pass
     return cost * spent.samples / _SAMPLES, noise.asked
 
 
-def fitting(contestant: Contestant, budget: int, sde: SDE, event_shape: tuple[int, ...], cost: int = 1) -> int:
+def fitting(candidate: Candidate, budget: int, sde: SDE, event_shape: tuple[int, ...], cost: int = 1) -> int:
     """The largest number of steps that spends at most `budget` evaluations per sample; at least 2 and `least_steps`.
 
     With guidance each call of the model costs two, so that about half as many steps fit.
@@ -97,13 +97,13 @@ def fitting(contestant: Contestant, budget: int, sde: SDE, event_shape: tuple[in
 
     @functools.cache
     def nfe(steps: int) -> float:
-        return spent(contestant, steps, sde, event_shape, cost)[0]
+        return spent(candidate, steps, sde, event_shape, cost)[0]
 
-    if isinstance(contestant.solver, Tuned):
+    if isinstance(candidate.solver, Tuned):
         return budget // cost  # one call a step, and for no other number of steps
-    least = max(2, contestant.solver.least_steps)
+    least = max(2, candidate.solver.least_steps)
     if nfe(least) > budget:
-        raise InputError(f"budgets: {budget} is too small for {contestant.name}; it needs at least {nfe(least):g}")
+        raise InputError(f"budgets: {budget} is too small for {candidate.name}; it needs at least {nfe(least):g}")
     slope = max((nfe(least + 6) - nfe(least)) / 6, 1e-9)
     steps = max(least, min(budget, int(least + (budget - nfe(least)) / slope)))
     # the count need not be linear in the steps: first steps of a multistep rule may cost more

@@ -97,7 +97,7 @@ def _setting(key: str, value: Any) -> str:
 def _of_comparisons(files: Sequence[Path], folder: Path) -> Results:
     known = known_quantities()
     found = [Results.read(path, known) for path in files]
-    configs = [_json(path).get("config") or {} for path in files]
+    configs = [runs.upgraded(_json(path).get("config") or {}) for path in files]
     # rows have the names of solvers and SDEs already
     labels = _labels([{k: v for k, v in cfg.items() if k not in ("sde", "sdes", "solvers")} for cfg in configs])
     first = found[0]

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from scoresde.comparison.brownian import SharedNoise
-from scoresde.comparison.budget import Contestant, fitting
+from scoresde.comparison.budget import Candidate, fitting
 from scoresde.comparison.memory import peak_memory
 from scoresde.comparison.plan import Plan
 from scoresde.comparison.problems import Problem
@@ -41,7 +41,7 @@ ENDPOINT = {
 }
 
 
-class Race:
+class Comparison:
     """Runs a plan row by row; what the rows have in common is computed once.
 
     Args:
@@ -49,17 +49,17 @@ class Race:
         on_work: called with the number of sample evaluations that were done or, for a row that is over, not needed.
     """
 
-    def __init__(self, plan: Plan, on_work: Callable[[float], None] = lambda amount: None) -> None:
+    def __init__(self, plan: Plan, on_work: Callable[[float], object] = lambda amount: None) -> None:
         self.plan, self._on_work, self._told = plan, on_work, 0.0
         self.models = {name: plan.problem.model(sde, plan.device) for name, sde in plan.sdes.items()}
         self._steps = self._count_steps()
         self._seeds = range(plan.seed, plan.seed + plan.seeds)
-        self.result = Results(plan.problem.name, plan.n, plan.seeds, transform=plan.problem.transform)
+        self.results = Results(plan.problem.name, plan.n, plan.seeds, transform=plan.problem.transform)
         self._scorers: list[Scorer] = []
         self._endpoints: dict[str, list[Tensor]] = {}
         self.accuracy: dict[str, Accuracy] = {}
 
-    def listen(self, on_work: Callable[[float], None]) -> None:
+    def listen(self, on_work: Callable[[float], object]) -> None:
         """Report work there from now on."""
         self._on_work = on_work
 
@@ -73,27 +73,27 @@ class Race:
             "at the level at which all pairs of a budget together are judged rightly with 95 % (Bonferroni).",
             "NFE is counted where the network is called. The clock sees the sampling alone, after a warm-up.",
         ]
-        if problem.law is not None and self.accuracy:
+        if problem.distribution is not None and self.accuracy:
             worst = max(a.largest for a in self.accuracy.values())
             middle = max(a.median for a in self.accuracy.values())
             told.append(
                 f"Endpoints are held against the probability-flow ODE in float64 at sigma = 0; against a solution of a "
                 f"hundredfold tolerance that moves by {middle:.1g} (median) and at most {worst:.1g}."
             )
-        elif problem.law is None:
+        elif problem.distribution is None:
             told.append(
                 "Real data are the held-out items, the same for all seeds: intervals say nothing of their choice."
             )
             if not problem.floor_is_independent:
                 told.append("There are too few training items for disjoint floors, so its interval is too short.")
-        for contestant in plan.contestants:
-            if isinstance(contestant.solver, Tuned):
-                steps = {v for (_, name, _), v in self._steps.items() if name == contestant.name and isinstance(v, int)}
-                costs = contestant.solver.costs(sorted(steps))
+        for candidate in plan.candidates:
+            if isinstance(candidate.solver, Tuned):
+                steps = {v for (_, name, _), v in self._steps.items() if name == candidate.name and isinstance(v, int)}
+                costs = candidate.solver.costs(sorted(steps))
                 told += [
                     f"Tuning {b} steps took {n:,} evaluations, once, which are not in NFE." for b, n in costs.items()
                 ]
-        if any(row.memory is None and row.error is None for row in self.result.rows):
+        if any(row.memory is None and row.error is None for row in self.results.rows):
             told.append("Peak memory cannot be measured on this system.")
         elif plan.device == "cpu":
             told.append(
@@ -111,7 +111,7 @@ class Race:
         counted: dict[tuple[str, str, int], int | str] = {}
         for sde, model in self.models.items():
             for budget in self.plan.budgets:
-                for c in self.plan.contestants:
+                for c in self.plan.candidates:
                     if not c.solver.adaptive:
                         counted[sde, c.name, budget] = self._fitting(c, budget, model)
                 found = [v for (s, _, b), v in counted.items() if (s, b) == (sde, budget)]
@@ -119,21 +119,21 @@ class Race:
                     raise InputError(next(str(v) for v in found))
         return counted
 
-    def _fitting(self, contestant: Contestant, budget: int, model: Model) -> int | str:
+    def _fitting(self, candidate: Candidate, budget: int, model: Model) -> int | str:
         try:
-            return fitting(contestant, budget, model.sde, self.plan.problem.event_shape, model.cost)
+            return fitting(candidate, budget, model.sde, self.plan.problem.event_shape, model.cost)
         except Exception as error:  # a row that says so
             return str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
 
     @property
-    def entries(self) -> list[tuple[str, Contestant, int | None]]:
+    def entries(self) -> list[tuple[str, Candidate, int | None]]:
         """(SDE, sampler, budget) of each row: small budgets first, adaptive solvers last."""
         plan = self.plan
-        fixed = [c for c in plan.contestants if not c.solver.adaptive]
-        rows: list[tuple[str, Contestant, int | None]] = [
+        fixed = [c for c in plan.candidates if not c.solver.adaptive]
+        rows: list[tuple[str, Candidate, int | None]] = [
             (s, c, b) for b in sorted(set(plan.budgets)) for s in plan.sdes for c in fixed
         ]
-        return rows + [(s, c, None) for s in plan.sdes for c in plan.contestants if c.solver.adaptive]
+        return rows + [(s, c, None) for s in plan.sdes for c in plan.candidates if c.solver.adaptive]
 
     @property
     def work(self) -> float:
@@ -146,39 +146,39 @@ class Race:
     def rows(self) -> Iterator[Row]:
         """Measure one row after the other; each is also in `result`."""
         self._prepare()
-        for sde, contestant, budget in self.entries:
-            row = self._measured(sde, contestant, budget)
-            self.result.rows.append(row)
+        for sde, candidate, budget in self.entries:
+            row = self._measured(sde, candidate, budget)
+            self.results.rows.append(row)
             yield row
 
     def _prepare(self) -> None:
         """Real data, their distance from each other, and the exact endpoints."""
         plan = self.plan
         self._scorers = [Scorer(plan.metrics, real) for real in plan.problem.real(plan.n, self._seeds)]
-        law, m = plan.problem.law, min(plan.reference.n, plan.n)
-        if law is None or not m:
+        distribution, m = plan.problem.distribution, min(plan.reference.n, plan.n)
+        if distribution is None or not m:
             return
         for name, model in self.models.items():
             level, tolerance = model.sde.at(model.sde.T), plan.reference.tolerance
             starts = [self._start(model, m, Noise(s)).double() / level.alpha for s in self._seeds]
             r = level.sigma / level.alpha
-            law = law.to(model.device)
-            self._endpoints[name] = [endpoints(law, y, r, tolerance) for y in starts]
-            self.result.endpoints[name] = self._endpoints[name][0][:SHOWN].float().cpu()
-            self.accuracy[name] = accuracy(law, starts[0], r, tolerance, self._endpoints[name][0])
+            distribution = distribution.to(model.device)
+            self._endpoints[name] = [endpoints(distribution, y, r, tolerance) for y in starts]
+            self.results.endpoints[name] = self._endpoints[name][0][:SHOWN].float().cpu()
+            self.accuracy[name] = accuracy(distribution, starts[0], r, tolerance, self._endpoints[name][0])
 
     def _start(self, model: Model, n: int, noise: Noise) -> Tensor:
         return Sampler(DDIM()).prior(model, self.plan.problem.event_shape, n, noise, self.plan.dtype)
 
-    def _measured(self, sde: str, contestant: Contestant, budget: int | None) -> Row:
-        row = Row(contestant.name, sde, budget, contestant.tolerance)
+    def _measured(self, sde: str, candidate: Candidate, budget: int | None) -> Row:
+        row = Row(candidate.name, sde, budget, candidate.tolerance)
         model = self.models[sde]
-        steps = None if budget is None else self._steps[sde, contestant.name, budget]
+        steps = None if budget is None else self._steps[sde, candidate.name, budget]
         try:
             if isinstance(steps, str):
                 raise InputError(steps)
             row.steps = steps
-            sampler = contestant.sampler() if steps is None else contestant.sampler(steps)
+            sampler = candidate.sampler() if steps is None else candidate.sampler(steps)
             self._warm_up(sampler, model)
             with peak_memory(model.device) as peak, count_evaluations() as spent:
                 for i in range(self.plan.seeds):
@@ -216,7 +216,7 @@ class Race:
         found = scorer(x.cpu())
         if exact is not None and not row.stochastic:
             found |= {k: Measurement(v) for k, v in against(exact[i], x, plan.problem).items()}
-        self.result.add(row, found, {**scorer.quantities, **ENDPOINT})
+        self.results.add(row, found, {**scorer.quantities, **ENDPOINT})
 
     def _draw(self, sampler: Sampler, model: Model, rows: range, seed: int) -> tuple[Tensor, float, bool]:
         """A batch, the seconds it took, and whether it needed noise."""

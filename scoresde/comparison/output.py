@@ -1,4 +1,4 @@
-"""What is made of the results of a comparison: files, plots, pictures and the report."""
+"""A comparison from its first row to its report: progress, files, plots and pictures."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scoresde import runs
+from scoresde import progress, runs
+from scoresde.comparison.measure import Comparison
 from scoresde.results import Results
 from scoresde.results.page import page
 from scoresde.results.pictures import pictures
@@ -15,6 +16,30 @@ from scoresde.results.plots import quality
 from scoresde.results.verdict import verdict
 
 RESULTS, TABLE, REPORT = "results.json", "results.csv", "report.html"
+
+
+_BAR = "{desc}: {percentage:3.0f}%|{bar}| [{elapsed}, {remaining} left]"
+
+
+def measured(comparison: Comparison, folder: Path | None = None, config: Mapping[str, Any] | None = None) -> Results:
+    """Measure row after row, with a progress bar; after each row all finished ones are in the folder, if given.
+
+    Ctrl-C leaves a note in the results of the comparison, which hold the finished rows.
+    """
+    labels = [f"{candidate.name}, {budget or 'adaptive'}" for _, candidate, budget in comparison.entries]
+    results = comparison.results
+    with progress.bar(comparison.work, "preparing", bar_format=_BAR, unit_scale=True) as bar:
+        comparison.listen(bar.update)
+        try:
+            for label, _ in zip([*labels[1:], "done"], comparison.rows(), strict=True):
+                results.notes = comparison.notes()
+                if folder is not None:
+                    write(folder, results, {"config": config})
+                bar.set_description(label)
+        except KeyboardInterrupt:
+            results.notes = [*comparison.notes(), "Stopped before all rows were measured."]
+            raise
+    return results
 
 
 def write(folder: Path, results: Results, extra: Mapping[str, Any] | None = None) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from scoresde.comparison.budget import Contestant
+from scoresde.comparison.budget import Candidate
 from scoresde.comparison.problems import Problem
 from scoresde.errors import InputError, require
 from scoresde.sde import SDE
@@ -40,7 +40,7 @@ class Plan:
 
     Args:
         problem: what is sampled.
-        contestants: the samplers.
+        candidates: the samplers.
         sdes: name and SDE of each path; None is the one a run was trained on.
         budgets: network evaluations per sample.
         n: samples of each seed.
@@ -57,13 +57,13 @@ class Plan:
     """
 
     problem: Problem
-    contestants: Sequence[Contestant]
+    candidates: Sequence[Candidate]
     sdes: Mapping[str, SDE | None]
     budgets: Sequence[int]
     n: int = 500
     seed: int = 0
     seeds: int = 8
-    metrics: Mapping[str, Any] = field(default_factory=dict)
+    metrics: Mapping[str, Any] | Sequence[Any] = ()
     reference: Reference = field(default_factory=Reference)
     batch_size: int = 500
     dtype: torch.dtype = torch.float32
@@ -75,11 +75,11 @@ class Plan:
         if most is not None and self.n > most:
             raise InputError(f"n: {self.n} is more than the {most} training items that make the floor; give {most}")
         require(self.seeds >= 2, "seeds", self.seeds, "give at least 2, an interval needs them; 5 or more are better")
-        require(bool(self.contestants), "solvers", [], "give one at least")
-        names = [c.name for c in self.contestants]
+        require(bool(self.candidates), "solvers", [], "give one at least")
+        names = [c.name for c in self.candidates]
         for name in names:
             require(names.count(name) == 1, "solvers", name, "each may be there once")
         small = "2 is the smallest: a step and the denoising"
         require(all(b >= 2 for b in self.budgets), "budgets", list(self.budgets), small)
-        fixed = any(not c.solver.adaptive for c in self.contestants)
+        fixed = any(not c.solver.adaptive for c in self.candidates)
         require(bool(self.budgets) or not fixed, "budgets", [], "give one at least, such as budgets=[10,20]")

@@ -1,4 +1,4 @@
-"""What samplers are compared on: a law whose score is known exactly, or a trained run."""
+"""What samplers are compared on: a distribution with an exact score, a model with data, or a trained run."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ class Problem(ABC):
         return tuple(self.transform.event_shape)
 
     @property
-    def law(self) -> GaussianMixture | FiniteData | None:
-        """The law of the data where it is known."""
+    def distribution(self) -> GaussianMixture | FiniteData | None:
+        """The distribution of the data where it is known."""
         return None
 
     @abstractmethod
@@ -79,7 +79,34 @@ class Problem(ABC):
         return True
 
 
-class Mixture(Problem):
+class _Drawn(Problem):
+    """A problem whose real data are drawn from a Gaussian mixture."""
+
+    _distribution: GaussianMixture
+
+    @property
+    def distribution(self) -> GaussianMixture:
+        return self._distribution
+
+    def real(self, n: int, seeds: Sequence[int]) -> list[Dataset]:
+        def draw(purpose: str, seed: int) -> Tensor:
+            return self._distribution.sample(n, derived_seed(seed, purpose, 0)).float().cpu()
+
+        return [Dataset(draw("floor", s), draw("real", s), self.transform) for s in seeds]
+
+    def basin(self, x: Tensor) -> Tensor:
+        return self._distribution.component(x)
+
+    @property
+    def sigma_max(self) -> float:
+        return self.real(1000, [0])[0].sigma_max
+
+    @property
+    def largest_n(self) -> None:
+        return None
+
+
+class Mixture(_Drawn):
     """A random Gaussian mixture in any dimension, the same for the same arguments, with its exact score.
 
     Its components have unequal weights and covariances with standard deviations from 0.15 to 0.4 in random directions;
@@ -103,40 +130,19 @@ class Mixture(Problem):
         spread = noise.uniform("spread", 0, components * dimension).reshape(components, dimension)
         variances = (0.15 + 0.25 * spread) ** 2
         means = noise.normal("means", 0, (components, dimension), dtype=torch.float64)
-        self._law = GaussianMixture(
+        self._distribution = GaussianMixture(
             0.5 + noise.uniform("weights", 0, components), means, (axes * variances[:, None]) @ axes.mT
         )
         self.dimension, self.components, self.seed = dimension, components, seed
         self.name = f"mixture of {components} Gaussians in {dimension} dimensions"
-        self.transform = Transform("points" if dimension == 2 else "table", (dimension,))
-
-    @property
-    def law(self) -> GaussianMixture:
-        return self._law
+        self.transform = plain_transform((dimension,))
 
     def model(self, sde: SDE | None, device: str) -> Model:
-        return _exact(self._law, sde, device)
-
-    def real(self, n: int, seeds: Sequence[int]) -> list[Dataset]:
-        def draw(purpose: str, seed: int) -> Tensor:
-            return self._law.sample(n, derived_seed(seed, purpose, 0)).float().cpu()
-
-        return [Dataset(draw("floor", s), draw("real", s), self.transform) for s in seeds]
-
-    def basin(self, x: Tensor) -> Tensor:
-        return self._law.component(x)
-
-    @property
-    def sigma_max(self) -> float:
-        return self.real(1000, [0])[0].sigma_max
-
-    @property
-    def largest_n(self) -> None:
-        return None
+        return _exact(self._distribution, sde, device)
 
 
 class Finite(Problem):
-    """The law that puts equal mass on each training item of a data set, with its exact score.
+    """The distribution that puts equal mass on each training item of a data set, with its exact score.
 
     A perfect sampler draws training items, so there is a right answer with real images; it says nothing of how well
     a network generalises.
@@ -155,14 +161,14 @@ class Finite(Problem):
 
     @property
     def name(self) -> str:  # type: ignore[override]
-        return f"{len(self.dataset.train):,} items of {type(self.data).__name__} as a finite law"
+        return f"{len(self.dataset.train):,} items of {type(self.data).__name__} as a finite distribution"
 
     @property
     def transform(self) -> Transform:  # type: ignore[override]
         return self.dataset.transform
 
     @functools.cached_property
-    def law(self) -> FiniteData:
+    def distribution(self) -> FiniteData:
         return FiniteData(self.dataset.train)
 
     def model(self, sde: SDE | None, device: str) -> Model:
@@ -179,7 +185,7 @@ class Finite(Problem):
         return [Dataset(train[a], train[b], self.transform, own) for (a, b), own in zip(pairs, known, strict=True)]
 
     def basin(self, x: Tensor) -> Tensor:
-        return nearest_neighbours(x.double(), self.law.points)[1][:, 0]
+        return nearest_neighbours(x.double(), self.distribution.points)[1][:, 0]
 
     @property
     def sigma_max(self) -> float:
@@ -190,33 +196,19 @@ class Finite(Problem):
         return None
 
 
-class Trained(Problem):
-    """A trained run: samples are compared with its held-out items, training items with these make the floor.
+class _HeldOut(Problem):
+    """A problem in which samples are compared with held-out items, and training items make the floor."""
 
-    Args:
-        run: from `scoresde.runs.load`.
-        label: a class, or several that samples have in turn, held against real items of these; None for none.
-        guidance: see `scoresde.Conditioned`.
-    """
+    _independent = True
 
-    def __init__(self, run: Run, label: Label = None, guidance: float = 1.0) -> None:
-        self.run, self.name, self.transform = run, f"run {run.path}, step {run.step}", run.transform
-        self.label, self.guidance = label, guidance
-        self.name += "" if label is None else f", label {label}, guidance {guidance:g}"
-        self._independent = True
-        run.told(run.model, label, guidance)  # which refuses a label before the data are read
+    @abstractmethod
+    def _load(self) -> Dataset:
+        """Read the data."""
 
     @functools.cached_property
     def dataset(self) -> Dataset:
-        """The data of the run, or those of the label, read when they are first needed."""
-        dataset = self.run.dataset()
-        if self.label is None:
-            return dataset
-        return dataset.of_classes(self.label if isinstance(self.label, list) else [self.label])
-
-    def model(self, sde: SDE | None, device: str) -> Model:
-        own = self.run.model
-        return self.run.told(own if sde is None else own.under(sde), self.label, self.guidance)
+        """The data, read when they are first needed."""
+        return self._load()
 
     def real(self, n: int, seeds: Sequence[int]) -> list[Dataset]:
         train, labels = self.dataset.train, self.dataset.train_labels
@@ -242,18 +234,92 @@ class Trained(Problem):
         return self._independent
 
 
+class Given(_HeldOut):
+    """Any model with real data.
+
+    Args:
+        model: trained here or wrapped, see `scoresde.wrap`; its device is where it is.
+        dataset: real items in model units.
+    """
+
+    def __init__(self, model: Model, dataset: Dataset) -> None:
+        self._model, self._data, self.transform = model, dataset, dataset.transform
+        self.name = f"{_named(model)} and {len(dataset.heldout):,} held-out items"
+
+    def _load(self) -> Dataset:
+        return self._data
+
+    def model(self, sde: SDE | None, device: str) -> Model:
+        return _under(self._model, sde)
+
+
+class GivenMixture(_Drawn):
+    """Any model with a Gaussian mixture from which the real data are drawn.
+
+    Exact endpoints are those of the mixture: the distance to them is an error of the sampler and of the model.
+
+    Args:
+        model: see `Given`.
+        distribution: of the data.
+    """
+
+    def __init__(self, model: Model, distribution: GaussianMixture) -> None:
+        self._model, self._distribution = model, distribution
+        self.transform = plain_transform(distribution.event_shape)
+        self.name = f"{_named(model)} and a Gaussian mixture"
+
+    def model(self, sde: SDE | None, device: str) -> Model:
+        return _under(self._model, sde)
+
+
+def _named(model: Model) -> str:
+    return f"{type(model).__name__} under {type(model.sde).__name__}"
+
+
+def _under(model: Model, sde: SDE | None) -> Model:
+    """The model under another SDE, if it can be."""
+    if sde is None:
+        return model
+    moved = getattr(model, "under", None)
+    if moved is None:
+        raise InputError(f"sdes: {type(model).__name__} works under its own SDE only; leave sdes out")
+    other: Model = moved(sde)
+    return other
+
+
+def plain_transform(event_shape: tuple[int, ...]) -> Transform:
+    """Model units are data units."""
+    points = event_shape == (2,)
+    return Transform("points" if points else "image" if len(event_shape) == 3 else "table", event_shape)
+
+
+class Trained(_HeldOut):
+    """A trained run with the data of its training.
+
+    Args:
+        run: from `scoresde.load`.
+        label: a class, or several that samples have in turn, held against real items of these; None for none.
+        guidance: see `scoresde.Conditioned`.
+    """
+
+    def __init__(self, run: Run, label: Label = None, guidance: float = 1.0) -> None:
+        self.run, self.name, self.transform = run, f"run {run.path}, step {run.step}", run.transform
+        self.label, self.guidance = label, guidance
+        self.name += "" if label is None else f", label {label}, guidance {guidance:g}"
+        run.told(run.model, label, guidance)  # which refuses a label before the data are read
+
+    def _load(self) -> Dataset:
+        dataset = self.run.dataset()
+        if self.label is None:
+            return dataset
+        return dataset.of_classes(self.label if isinstance(self.label, list) else [self.label])
+
+    def model(self, sde: SDE | None, device: str) -> Model:
+        own = self.run.model
+        return self.run.told(own if sde is None else own.under(sde), self.label, self.guidance)
+
+
 def _exact(data: Any, sde: SDE | None, device: str) -> Model:
     if sde is None:
         raise InputError("sde: an exact problem needs one; give sde=vp")
     return ExactModel(data, sde).to(device).eval()
-
-
-def smallest_scale(law: GaussianMixture | FiniteData) -> float:
-    """A length below which the law has no features: the smallest standard deviation of a Gaussian in it, or of the
-    gaps between points; far below it the exact denoiser is linear."""
-    if isinstance(law, GaussianMixture):
-        return max(float(law.variances.amin().sqrt()), 1e-6)
-    points = law.points.flatten(1)[:2000]
-    gaps = torch.pdist(points)
-    finite = gaps[gaps > 0]
-    return float(finite.min()) if len(finite) else 1.0

@@ -6,7 +6,7 @@ the same for all. It is integrated in u = -log r,
     dy/du = -(y - x0(y, r)),   x0(y, r) = E[x_0 | x_0 + r z = y]
 
 by Dormand and Prince's rule of order 8 with step control for each sample, down to an r far below any feature of the
-law; there y -> x0(y, r) leaves an error of order r^2.
+distribution; there y -> x0(y, r) leaves an error of order r^2.
 """
 
 from __future__ import annotations
@@ -18,11 +18,22 @@ import torch
 from torch import Tensor
 
 from scoresde.analytic import FiniteData
-from scoresde.comparison.problems import smallest_scale
 from scoresde.errors import InputError, require
 from scoresde.mixture import GaussianMixture
 
-Law = GaussianMixture | FiniteData
+Distribution = GaussianMixture | FiniteData
+
+
+def smallest_scale(distribution: Distribution) -> float:
+    """The smallest standard deviation of a Gaussian in a mixture, or the smallest gap between points.
+
+    Far below it the exact denoiser is linear.
+    """
+    if isinstance(distribution, GaussianMixture):
+        return max(float(distribution.variances.amin().sqrt()), 1e-6)
+    gaps = torch.pdist(distribution.points.flatten(1)[:2000])
+    finite = gaps[gaps > 0]
+    return float(finite.min()) if len(finite) else 1.0
 
 
 @dataclass(frozen=True)
@@ -44,20 +55,20 @@ class Tableau:
         return cls(*(torch.tensor(a, dtype=torch.float64, device=device) for a in arrays))
 
 
-def _rate(law: Law, y: Tensor, u: Tensor) -> Tensor:
+def _rate(distribution: Distribution, y: Tensor, u: Tensor) -> Tensor:
     """dy/du at y (B, *event) and u (B,)."""
-    return law.posterior_mean(y, torch.ones_like(u), torch.exp(-u)) - y
+    return distribution.posterior_mean(y, torch.ones_like(u), torch.exp(-u)) - y
 
 
-def _stages(law: Law, rule: Tableau, y: Tensor, u: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+def _stages(distribution: Distribution, rule: Tableau, y: Tensor, u: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
     """The new y (B, D) after a step h (B,), and the slopes (13, B, D) of all stages."""
-    shape, event = y.shape, (-1, *law.event_shape)
-    slopes = [_rate(law, y.reshape(event), u).reshape(shape)]
+    shape, event = y.shape, (-1, *distribution.event_shape)
+    slopes = [_rate(distribution, y.reshape(event), u).reshape(shape)]
     for row, c in zip(rule.a[1:], rule.c[1:].tolist(), strict=True):
         moved = y + h[:, None] * torch.einsum("s,sbd->bd", row[: len(slopes)], torch.stack(slopes))
-        slopes.append(_rate(law, moved.reshape(event), u + c * h).reshape(shape))
+        slopes.append(_rate(distribution, moved.reshape(event), u + c * h).reshape(shape))
     new = y + h[:, None] * torch.einsum("s,sbd->bd", rule.b, torch.stack(slopes))
-    slopes.append(_rate(law, new.reshape(event), u + h).reshape(shape))
+    slopes.append(_rate(distribution, new.reshape(event), u + h).reshape(shape))
     return new, torch.stack(slopes)
 
 
@@ -68,27 +79,27 @@ def _error(rule: Tableau, slopes: Tensor, h: Tensor, tolerance: Tensor) -> Tenso
     return h.abs() * combined / tolerance
 
 
-def endpoints(law: Law, y: Tensor, r: float, tolerance: float = 1e-9) -> Tensor:
+def endpoints(distribution: Distribution, y: Tensor, r: float, tolerance: float = 1e-9) -> Tensor:
     """Where the exact flow carries y = x / alpha (B, *event) from r = sigma / alpha to r = 0; float64.
 
     Args:
-        law: of the data.
+        distribution: of the data.
         y: the starts.
         r: their noise level.
-        tolerance: the error of one step, relative to the scale of the law's smallest feature or of |y| (the larger).
+        tolerance: the error of one step, relative to the larger of the smallest feature of the distribution and |y|.
 
     Raises:
         InputError: no step is small enough.
     """
     require(0 < tolerance < 1, "reference.tolerance", tolerance, "give a number between 0 and 1, such as 1e-9")
-    rule, scale = Tableau.on(y.device), smallest_scale(law)
+    rule, scale = Tableau.on(y.device), smallest_scale(distribution)
     end = max(-math.log(1e-6 * scale), 1.0 - math.log(r))
     done = y.double().flatten(1).clone()
     u = torch.full((len(done),), -math.log(r), dtype=torch.float64, device=y.device)
     h = torch.full_like(u, 0.1)
     while len(active := torch.nonzero(u < end).flatten()):
         here, step = done[active], torch.minimum(h[active], end - u[active])
-        new, slopes = _stages(law, rule, here, u[active], step)
+        new, slopes = _stages(distribution, rule, here, u[active], step)
         allowed = tolerance * (scale + torch.maximum(here.square().mean(1), new.square().mean(1)).sqrt())
         error = _error(rule, slopes, step, allowed)
         good = error <= 1
@@ -99,7 +110,7 @@ def endpoints(law: Law, y: Tensor, r: float, tolerance: float = 1e-9) -> Tensor:
         if bool((h[active] < 1e-10).any()) or not bool(torch.isfinite(error).all()):
             raise InputError(f"reference.tolerance: {tolerance} cannot be reached in float64; give a larger one")
     last = done.reshape(y.shape)
-    return law.posterior_mean(last, 1.0, math.exp(-end))
+    return distribution.posterior_mean(last, 1.0, math.exp(-end))
 
 
 @dataclass(frozen=True)
@@ -110,7 +121,7 @@ class Accuracy:
     largest: float
 
 
-def accuracy(law: Law, y: Tensor, r: float, tolerance: float, found: Tensor) -> Accuracy:
-    """An estimate from above of the error of `found` = endpoints(law, y, r, tolerance)."""
-    apart = (endpoints(law, y, r, min(100 * tolerance, 0.5)) - found).flatten(1).norm(dim=1)
+def accuracy(distribution: Distribution, y: Tensor, r: float, tolerance: float, found: Tensor) -> Accuracy:
+    """An estimate from above of the error of `found` = endpoints(distribution, y, r, tolerance)."""
+    apart = (endpoints(distribution, y, r, min(100 * tolerance, 0.5)) - found).flatten(1).norm(dim=1)
     return Accuracy(float(apart.median()), float(apart.max()))

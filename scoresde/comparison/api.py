@@ -1,0 +1,134 @@
+"""`scoresde.compare`: a comparison from Python."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from scoresde.comparison.entries import Defaults, candidates
+from scoresde.comparison.entries import sdes as sdes_of
+from scoresde.comparison.measure import Comparison
+from scoresde.comparison.output import measured, report
+from scoresde.comparison.plan import Plan, Reference
+from scoresde.comparison.problems import Given, GivenMixture, Problem, Trained, plain_transform
+from scoresde.data import Dataset
+from scoresde.errors import InputError
+from scoresde.metrics import MMD, EnergyDistance, SlicedWasserstein
+from scoresde.mixture import GaussianMixture
+from scoresde.model import Model
+from scoresde.results import Results
+from scoresde.runs import Run
+from scoresde.sampling import Corrector, Grid
+
+SOLVERS = ("auto", "ddim", "dpmpp_2m", "unipc_2", "heun", "sde_dpmpp_2m", "ancestral")
+
+
+def compare(
+    model: Model | Run | Problem,
+    data: Any = None,
+    *,
+    solvers: Any = SOLVERS,
+    budgets: Sequence[int] = (5, 10, 20, 50),
+    tolerances: Sequence[float] = (1e-3, 1e-5),
+    sdes: Any = None,
+    grid: Grid | None = None,
+    corrector: Corrector | None = None,
+    metrics: Mapping[str, Any] | Sequence[Any] | None = None,
+    n: int = 500,
+    seeds: int = 8,
+    seed: int = 0,
+    reference: Reference | None = None,
+    batch_size: int = 500,
+    dtype: torch.dtype = torch.float32,
+    folder: str | Path | None = None,
+    allow: Sequence[str] = (),
+) -> Results:
+    """Compare samplers of a model, from the same noise, with confidence intervals.
+
+        scoresde.compare(model, images, solvers=["heun", "unipc_2@karras", DDIM(eta=1.0)], budgets=[10, 20])
+
+    The results print a table and show one in a notebook; `results.rows` holds the numbers.
+
+    Args:
+        model: any model, a run, or an exact problem such as `scoresde.comparison.Mixture()`.
+        data: real data in model units: a `Dataset`, a data source, items (N, *event) of which every other one makes
+            the floor, or a `GaussianMixture`; None for the data of a run or a problem.
+        solvers: see `scoresde.comparison.candidates`.
+        budgets: network evaluations per sample, the final denoising included.
+        tolerances: of adaptive solvers, a row for each.
+        sdes: names or objects of the SDEs to sample under; None is that of the model, and VP for an exact problem.
+        grid, corrector: of samplers that name none.
+        metrics: see `scoresde.results.Metric`; None takes three distances.
+        n: samples of each seed.
+        seeds: independent repetitions, which give the intervals.
+        seed: of the first repetition.
+        reference: how exact endpoints are computed, where they are known.
+        batch_size: samples computed at once.
+        dtype: of the state.
+        folder: where report.html, results.json and results.csv are written, if given.
+        allow: packages of your own whose classes YAML files may name.
+
+    Raises:
+        InputError: something that cannot be compared.
+    """
+    problem = problem_of(model, data)
+    run = model.path if isinstance(model, Run) else None
+    defaults = Defaults(tolerances, grid, corrector, allow, run)
+    found = {} if sdes is None else sdes_of(sdes, lambda: problem.sigma_max, defaults)
+    own = getattr(model, "sde", None)
+    if not found:
+        found = sdes_of("vp", lambda: problem.sigma_max, defaults) if own is None else {type(own).__name__: None}
+    plan = Plan(
+        problem,
+        candidates(solvers, defaults),
+        found,
+        budgets,
+        n,
+        seed,
+        seeds,
+        [SlicedWasserstein(), EnergyDistance(), MMD()] if metrics is None else metrics,
+        reference or Reference(),
+        batch_size,
+        dtype,
+        str(getattr(getattr(model, "model", model), "device", "cpu")),
+    )
+    place = None if folder is None else Path(folder)
+    if place is not None:
+        place.mkdir(parents=True, exist_ok=True)
+    results = measured(Comparison(plan), place)
+    if place is not None:
+        report(place, results, {})
+    return results
+
+
+def problem_of(model: Model | Run | Problem, data: Any = None) -> Problem:
+    """What is sampled and with what samples are compared, see `compare`."""
+    if isinstance(model, Problem):
+        return model
+    if isinstance(model, Run) and data is None:
+        return Trained(model)
+    own = model.plain if isinstance(model, Run) else model
+    if data is None:
+        raise InputError("data: not given; give a Dataset, items (N, *event), or a GaussianMixture to compare with")
+    if isinstance(data, GaussianMixture):
+        return GivenMixture(own, data)
+    return Given(own, dataset_of(data))
+
+
+def dataset_of(data: Any) -> Dataset:
+    """Real data as a data set; of plain items every other one is held out."""
+    if isinstance(data, Dataset):
+        return data
+    if hasattr(data, "load"):
+        loaded: Dataset = data.load()
+        return loaded
+    items = torch.as_tensor(data)
+    if items.ndim < 2 or len(items) < 4:
+        raise InputError(f"data: items of shape {tuple(items.shape)} cannot be compared with; give (N, *event)")
+    items = items.detach().cpu().to(torch.promote_types(items.dtype, torch.float32))
+    halves: tuple[Tensor, Tensor] = (items[::2], items[1::2])
+    return Dataset(*halves, plain_transform(tuple(items.shape[1:])))
