@@ -133,7 +133,7 @@ def test_a_network_of_our_own_is_the_same_function_in_diffusers(tmp_path: Path) 
         ({"noise": "none"}, "noise=none"),
         ({"attention": (0,)}, "attention_up=last"),
         ({"group_width": 4}, "[2, 4] groups"),
-        ({"progressive_input": "input_skip"}, "pictures run beside"),
+        ({"progressive_input": "input_skip"}, "images run beside"),
         ({"condition": "tokens", "condition_size": 3}, "its condition is tokens"),
     ],
 )

@@ -166,7 +166,7 @@ def test_an_adm_of_guided_diffusion_is_the_same_function(adm: Any, variance: boo
     x, k, classes = torch.randn(3, 3, 8, 8), torch.tensor([0, 250, 999]), torch.tensor([3, 0, 2])
     expected = adm(x, k, classes).sample
     assert (model(x, k.double() / 999, classes).eps - expected).abs().max() < 1e-5 * expected.abs().max()
-    with pytest.raises(InputError, match="head_width: the weights do not tell it"):
+    with pytest.raises(InputError, match="head_width: cannot be inferred from the weights"):
         convert(tmp_path / "net.pt", tmp_path / "other", size=8)
 
 

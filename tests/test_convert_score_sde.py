@@ -177,13 +177,13 @@ def test_a_configuration_that_the_weights_contradict_is_refused(
 def test_what_cannot_be_known_is_asked_for(tmp_path: Path) -> None:
     full = config("vpsde")
     for missing, words in (
-        ("size", "image_size: the weights do not tell it"),
-        ("fir", "fir: the weights do not tell it"),
+        ("size", "image_size: cannot be inferred from the weights"),
+        ("fir", "fir: cannot be inferred from the weights"),
     ):
         cfg = {"training": full["training"], "data": dict(full["data"]), "model": dict(full["model"])}
         cfg["data" if missing == "size" else "model"].pop("image_size" if missing == "size" else "fir")
         assert words in refused(tmp_path, cfg, own=full)
-    assert "sde: the weights do not tell it" in refused(tmp_path, {**full, "training": {}}, own=full)
+    assert "sde: cannot be inferred from the weights" in refused(tmp_path, {**full, "training": {}}, own=full)
 
 
 def test_missing_and_surplus_tensors_are_listed(tmp_path: Path) -> None:

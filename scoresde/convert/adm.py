@@ -23,7 +23,7 @@ _NAMED = "the names of modules"
 
 
 class _Names(Names):
-    """Blocks are numbered on the way down and on the way up."""
+    """Blocks are numbered in the down path and in the up path."""
 
     top = table(
         f"{FREQUENCIES}=frequencies modulation.hidden.0=time_embed.0 modulation.hidden.1=time_embed.2 "
@@ -75,25 +75,25 @@ class ADM(Layout):
     def plan(self, source: Source, facts: Facts) -> Plan:
         tensors = source.raw
         net = _net(tensors, facts)
-        pictures, outputs = tensors["input_blocks.0.0.weight"].shape[1], tensors["out.2.weight"].shape[0]
-        if outputs not in (pictures, 2 * pictures):
+        inputs, outputs = tensors["input_blocks.0.0.weight"].shape[1], tensors["out.2.weight"].shape[0]
+        if outputs not in (inputs, 2 * inputs):
             raise InputError(
-                f"file: {pictures} channels go in and {outputs} come out; networks for upsampling are not converted"
+                f"file: {inputs} channels go in and {outputs} come out; networks for upsampling are not converted"
             )
-        facts.infer("pictures", pictures, "input_blocks.0.0.weight")
+        facts.infer("image_channels", inputs, "input_blocks.0.0.weight")
         size = int(facts.need("image_size", "give size= with the height and width of an image, or config="))
         names = _Names(not facts.get("new_attention_order", False))
         sde, model = _meaning(facts)
-        prepare = partial(_prepared, pictures=pictures, channels=net["channels"])
-        learned = {"out.2, second half": "the predicted variance is not used"} if outputs > pictures else {}
+        prepare = partial(_prepared, image_channels=inputs, channels=net["channels"])
+        learned = {"out.2, second half": "the predicted variance is not used"} if outputs > inputs else {}
         notes = ["no class was trained as none: guidance by classes needs a second network"]
         notes = notes if "condition" in net else []
-        return Plan(net, model, sde, (pictures, size, size), names, True, prepare, learned, notes)
+        return Plan(net, model, sde, (inputs, size, size), names, True, prepare, learned, notes)
 
 
-def _prepared(tensors: Tensors, pictures: int, channels: int) -> Tensors:
+def _prepared(tensors: Tensors, image_channels: int, channels: int) -> Tensors:
     """With the frequencies and the class of no class, which no file stores, and without a predicted variance."""
-    made = {k: t[:pictures] if k in ("out.2.weight", "out.2.bias") else t for k, t in tensors.items()}
+    made = {k: t[:image_channels] if k in ("out.2.weight", "out.2.bias") else t for k, t in tensors.items()}
     made["frequencies"] = frequencies(channels // 2, 0)
     if "label_emb.weight" in made:
         made["null"] = torch.zeros(4 * channels)
@@ -134,7 +134,7 @@ def _net(tensors: Tensors, facts: Facts) -> Config:
 
 
 def _head_width(facts: Facts, widths: set[int]) -> int:
-    """Channels of a head, which no shape tells."""
+    """Channels of a head, which cannot be inferred."""
     if "heads" not in facts.given or "head_width" in facts.given:
         wanted = "give config= with num_head_channels or num_heads, or model.net.head_width="
         return int(facts.need("head_width", wanted))

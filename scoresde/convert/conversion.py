@@ -45,7 +45,7 @@ def convert(
         out: the folder to make; its parent must exist, it must not.
         config: the original's configuration as a mapping, or a JSON or YAML file of it.
         weights: the moving averages, where there are any, or the raw weights.
-        size: height and width of an image, which no network of this kind tells.
+        size: height and width of an image, which cannot be inferred from the weights.
         sde: configuration of the SDE as `scoresde train` has it; the weights win over it.
         model: configuration of the model, likewise.
         data: configuration of the data, which is stored with the run.
@@ -105,7 +105,7 @@ def _planned(layout: Layout, source: Source, facts: Facts) -> tuple[Plan, Tensor
         return layout.plan(source, facts), layout.averages(source)
     except InputError:
         raise
-    except KeyError as error:  # a tensor without which nothing can be told
+    except KeyError as error:  # a tensor that is needed to infer the network
         raise InputError(
             f"file: {source.path} has no {error.args[0]}, so it is incomplete, or of another layout"
         ) from None

@@ -125,7 +125,7 @@ def _net(tensors: Tensors, facts: Facts, adm: bool) -> tuple[int, Config]:
     size = facts.infer("image_size", sizes[0], _NAMED)
     blocks = [name for name in tensors if re.match(rf"enc\.{size}x{size}_block\d+\.conv0\.weight", name)]
     channels = facts.infer("channels", tensors["map_layer0.weight"].shape[0] // 4, "map_layer0.weight")
-    facts.infer("pictures", tensors[f"enc.{size}x{size}_conv.weight"].shape[1], f"enc.{size}x{size}_conv.weight")
+    facts.infer("image_channels", tensors[f"enc.{size}x{size}_conv.weight"].shape[1], f"enc.{size}x{size}_conv.weight")
     widths = [tensors[f"enc.{n}x{n}_block0.conv0.weight"].shape[0] for n in sizes]
     attention = [k for k, n in enumerate(sizes) if f"enc.{n}x{n}_block0.qkv.weight" in tensors]
     net: Config = {

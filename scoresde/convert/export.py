@@ -42,8 +42,8 @@ def to_diffusers(model: ScoreModel, folder: str | Path, event_shape: Sequence[in
     """Write the network of a model as a `UNet2DModel`, with a scheduler where one fits.
 
     Args:
-        model: its network must be the DDPM form of `NCSNpp`: `block=ddpm`, no filter, no pictures beside the features,
-            no rescaling, positional noise features, the same attention on both ways.
+        model: its network must be the DDPM form of `NCSNpp`: `block=ddpm`, no filter, no images beside the features,
+            no rescaling, positional noise features, the same attention in both paths.
         folder: to make; its parent must exist, it must not.
         event_shape: (channels, height, width) of one image.
 
@@ -107,13 +107,13 @@ def _norms(net: nn.Module) -> dict[str, Any]:
 
 
 def _attending(down: Sequence[Level], up: Sequence[Level]) -> list[bool]:
-    """Whether each level attends, which must be behind every block on both ways."""
-    ways = [
+    """Whether each level attends, which must be behind every block in both paths."""
+    attends = [
         [{cast(ResidualBlock, b).attention is not None for b in level.blocks} for level in half] for half in (down, up)
     ]
-    if ways[0] != ways[1][::-1] or any(len(found) > 1 for found in ways[0]):
-        raise _refusal("its levels attend behind their last block only on the way up (attention_up=last)")
-    return [found.pop() for found in ways[0]]
+    if attends[0] != attends[1][::-1] or any(len(found) > 1 for found in attends[0]):
+        raise _refusal("its levels attend behind their last block only in the up path (attention_up=last)")
+    return [found.pop() for found in attends[0]]
 
 
 def _check(net: NCSNpp, blocks: Sequence[ResidualBlock], levels: Sequence[Level]) -> None:
@@ -125,7 +125,7 @@ def _check(net: NCSNpp, blocks: Sequence[ResidualBlock], levels: Sequence[Level]
         "it halves its images within residual blocks, by a filter or without weights (block, fir)": not all(
             isinstance(step, StridedConv | ResampledConv) and step.conv is not None for step in steps
         ),
-        "pictures run beside its features (progressive_input, progressive_output)": any(
+        "images run beside its features (progressive_input, progressive_output)": any(
             level.side is not None for level in levels
         ),
         "its sums are divided by sqrt(2) (rescale=true)": any(b.rescale for b in blocks),

@@ -57,7 +57,7 @@ class Facts:
             InputError: there is none.
         """
         if key not in self.given and key not in self.inferred:
-            raise InputError(f"{key}: the weights do not tell it; {remedy}")
+            raise InputError(f"{key}: cannot be inferred from the weights; {remedy}")
         return self.get(key, None)
 
     def get(self, key: str, default: Any) -> Any:

@@ -116,7 +116,7 @@ def _numpy(path: Path) -> dict[str, Tensor]:
 
 
 def _sorted(path: Path, content: Mapping[str, Any]) -> Source:
-    """Tell the weights from what stands beside them."""
+    """Separate the weights from what is stored beside them."""
     model, ema = content.get("model"), content.get("ema")
     if isinstance(model, Mapping):
         raw, rest = _weights(model, path), {k: v for k, v in content.items() if isinstance(v, int | float)}

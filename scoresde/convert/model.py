@@ -1,4 +1,4 @@
-"""A score model around a network of another project, which has its own way to be told x and the noise level."""
+"""A score model around a network of another project, which takes x and the noise level in its own form."""
 
 from typing import Literal
 
@@ -21,12 +21,16 @@ class LabelledModel(ScoreModel):
     `under`), x and t are those of the level with the same sigma/alpha on the path that the network knows.
 
     Args:
-        net, sde, precond: as of `ScoreModel`.
+        net: see `ScoreModel`.
+        sde: see `ScoreModel`.
+        precond: see `ScoreModel`.
         sigma_data: standard deviation of the data; the network does not depend on it unless precond=edm.
         label: which y.
-        label_scale, label_shift: see above; labels 999 t are those of the VP networks of Song et al. 2021 (arXiv
+        label_scale: see above; labels 999 t are those of the VP networks of Song et al. 2021 (arXiv
             2011.13456), ln(sigma) that of their VE networks.
-        gain, centre: see above; 2 and 1/2 for data in [0, 1] and a network that wants [-1, 1].
+        label_shift: see above.
+        gain: see above; 2 for data in [0, 1] and a network that wants [-1, 1].
+        centre: see above; 1/2 for such data.
 
     Raises:
         InputError: an unknown label or a gain of zero.

@@ -25,7 +25,7 @@ class Spot(NamedTuple):
         module: the module.
         direction: the half of the network, or its middle.
         level: counted from 0, the finest.
-        role: a block, the step to the next level, or the module of a picture beside the features.
+        role: a block, the step to the next level, or the module of an image beside the features.
         number: of a block within its level.
         rows: the rows of the modulation's matrix that belong to it; None if there are none.
     """

@@ -1,4 +1,4 @@
-"""Which foreign tensor becomes which part of ours, as data: read strictly, and written the other way."""
+"""Which foreign tensor becomes which part of ours, as data: for reading strictly and for writing."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence

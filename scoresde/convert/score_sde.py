@@ -77,7 +77,7 @@ class ScoreSDE(Layout):
         "model.progressive_combine=progressive_combine model.progressive=progressive_output "
         "model.skip_rescale=rescale model.scale_by_sigma=scale_by_sigma model.num_scales=levels "
         "model.sigma_min=sigma_min model.sigma_max=sigma_max model.beta_min=beta_min model.beta_max=beta_max "
-        "model.attn_resolutions=attn_resolutions data.image_size=image_size data.num_channels=pictures "
+        "model.attn_resolutions=attn_resolutions data.image_size=image_size data.num_channels=image_channels "
         "data.centered=centered training.sde=sde training.continuous=continuous"
     )
 

@@ -1,9 +1,9 @@
 """What the shapes of a score_sde_pytorch checkpoint say about its network.
 
-Every module of the list becomes a letter, and the way down is read from the word that they form:
+Every module of the list becomes a letter, and the down path is read from the word that they form:
 
     W frequencies   L linear layer   C convolution   N norm   A attention   _ no weights
-    B residual block   R residual block between levels   D one convolution between levels, or of the picture
+    B residual block   R residual block between levels   D one convolution between levels, or of the image
 """
 
 import re
@@ -36,7 +36,7 @@ def infer(tensors: Mapping[str, Tensor], facts: Facts) -> tuple[tuple[int, int, 
     noise = ("fourier" if found[1] else "positional") if found[2] else "none"
     values: Found = {
         "noise": (noise, "the layers in front of the first convolution"),
-        "pictures": (stem[1], f"all_modules.{start - 1}.weight"),
+        "image_channels": (stem[1], f"all_modules.{start - 1}.weight"),
         "channels": (stem[0], f"all_modules.{start - 1}.weight"),
         **_ladder(body, found[3], stem[0]),
     }
@@ -44,7 +44,7 @@ def infer(tensors: Mapping[str, Tensor], facts: Facts) -> tuple[tuple[int, int, 
     size = int(facts.need("image_size", "give size= with the height and width of an image, or config="))
     _check_attention(net, size, facts)
     _sigmas(tensors, facts)
-    shape = (net.pop("pictures"), size, size)
+    shape = (net.pop("image_channels"), size, size)
     return shape, {"_target_": "scoresde.nets.NCSNpp", **net, **_rest(facts, net)}
 
 
@@ -73,11 +73,11 @@ def _letter(module: Shapes) -> str:
 
 
 def _ladder(body: list[Shapes], word: str, channels: int) -> Found:
-    """Levels, blocks, widths, attention, and the pictures that run beside the features."""
+    """Levels, blocks, widths, attention, and the images that run beside the features."""
     leading = re.match(r"(?:BA?)+", word)
     assert leading
     one, count = word[leading.end() : leading.end() + 1] in ("N", ""), leading[0].count("B")
-    count = (count - 3) // 2 if one else count  # blocks of one level are followed by the middle and the way up
+    count = (count - 3) // 2 if one else count  # blocks of one level are followed by the middle and the up path
     if count < 1:
         raise InputError("checkpoint: too few residual blocks for an ncsnpp or a ddpm")
     level = f"(?:BA?){{{count}}}"
@@ -105,22 +105,22 @@ def _ladder(body: list[Shapes], word: str, channels: int) -> Found:
 
 
 def _step(body: list[Shapes], word: str) -> Found:
-    """What the first step between levels says, and the picture that may come in behind it."""
+    """What the first step between levels says, and the image that may come in behind it."""
     found: Found = {}
     if word[0] != "R":
         found["resample_conv"] = (word[0] == "D", "weights between levels")
     if word[0] == "D":
         found["fir"] = ("Conv2d_0.weight" in body[0], "the name of the convolution between levels")
     if word[1] != "D":
-        return {**found, "progressive_input": ("none", "no convolutions of pictures")}
+        return {**found, "progressive_input": ("none", "no convolutions of images")}
     filtered = "Conv2d_0.weight" in body[1]
     width, *_, kernel = body[1]["Conv2d_0.weight" if filtered else "Conv_0.weight"]
     if kernel > 1:
-        found["fir"] = (filtered, "the name of the convolutions of pictures")
-        return {**found, "progressive_input": ("residual", "3x3 convolutions of pictures")}
+        found["fir"] = (filtered, "the name of the convolutions of images")
+        return {**found, "progressive_input": ("residual", "3x3 convolutions of images")}
     doubled = body[2].get("Conv_0.weight", Size((0, 0)))[1] == 2 * width
-    found["progressive_combine"] = ("cat" if doubled else "sum", "width behind the convolutions of pictures")
-    return {**found, "progressive_input": ("input_skip", "1x1 convolutions of pictures")}
+    found["progressive_combine"] = ("cat" if doubled else "sum", "width behind the convolutions of images")
+    return {**found, "progressive_input": ("input_skip", "1x1 convolutions of images")}
 
 
 def _check_attention(net: Config, size: int, facts: Facts) -> None:
@@ -144,7 +144,7 @@ def _sigmas(tensors: Mapping[str, Tensor], facts: Facts) -> None:
 
 
 def _rest(facts: Facts, net: Config) -> Config:
-    """What no shape tells."""
+    """What cannot be inferred from shapes."""
     ddpm, steps = net["block"] == "ddpm", len(net["multipliers"]) > 1
     rest: Config = {"attention_up": "last", "head_width": 0, "noise_scale": 1.0, "noise_shift": 0.0}
     rest["fir"] = net["fir"] if "fir" in net else bool(steps and facts.need("fir", _REST))

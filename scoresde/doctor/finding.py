@@ -12,10 +12,10 @@ class Finding:
 
     Attributes:
         check: what was looked at.
-        verdict: ok, warning (it works, but not as well as it could) or wrong.
+        verdict: ok, warning (it works, but could be better) or wrong.
         message: what was found, in words.
         remedy: what to change; empty if the verdict is ok.
-        value: the figure behind the verdict, if there is one.
+        value: the quantity behind the verdict, if there is one.
     """
 
     check: str

@@ -133,7 +133,7 @@ def _more_noise(sde: SDE) -> str:
 
 def _prior(sde: SDE, moments: Moments, whose: str) -> Finding:
     divergence, d = prior_divergence(sde, moments), len(moments.mean)
-    # the total bounds how well samples can be told from data; the share is what every dimension is off by
+    # the total bounds how well samples can be distinguished from data; the share is the error per dimension
     verdict = _graded(max(divergence, 20 * divergence / d), 0.2, 2.0)
     message = (
         f"KL(p_T || N(0, {sde.prior_std:.4g}^2 I)) is {divergence:.2g} nats, {divergence / d:.2g} per dimension, "

@@ -29,7 +29,7 @@ def finite(sde: SDE, times: Tensor) -> Finding:
         if bad.any():
             t, value = float(times[bad][-1]), float(values[bad][-1])
             message = f"{symbol} is {value:.4g} at t = {t:.6g}; it must be finite and > 0 from t_train to T"
-            remedy = f"end at a smaller T than {sde.T:g}" if t == sde.T else f"mend {symbol}, or the times of the SDE"
+            remedy = f"end at a smaller T than {sde.T:g}" if t == sde.T else f"fix {symbol}, or the times of the SDE"
             return Finding(name, "wrong", message, remedy)
     ends = f"alpha falls from {alpha[0]:.4g} to {alpha[-1]:.4g}"
     if bool((alpha[0] - alpha[-1]).abs() < 1e-12):
@@ -110,5 +110,5 @@ def inverse(sde: SDE, times: Tensor) -> Finding:
         found = float(sde.t_of_lam(sde.lam(times[i])))
     if error > 1e-6:
         message = f"t_of_lam(lam(t)) is {found:.6g} at t = {float(times[i]):.6g}, off by {100 * error:.2g} %"
-        return Finding(name, "wrong", message, "mend t_of_lam, or leave it to the base class", error)
+        return Finding(name, "wrong", message, "fix t_of_lam, or leave it to the base class", error)
     return Finding(name, "ok", f"t_of_lam is the inverse of lam, to {error:.0e}", value=error)

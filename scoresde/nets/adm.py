@@ -14,14 +14,14 @@ class ADM(ResidualUNet):
     """The U-Net of ADM: the noise level scales and shifts, and every block of a level attends: `net(x, c, cond)`.
 
     It differs from `NCSNpp` in its norms, scale norm(h) + shift in place of norm(h + shift), in attention by several
-    heads, on both ways, and in plain sums. The noise level enters as the label noise_scale c. Its output is zero at
+    heads, in both paths, and in plain sums. The noise level enters as the label noise_scale c. Its output is zero at
     the start.
 
     Args:
         event_shape: (channels, height, width) of one image; the sizes must be multiples of 2^(levels - 1).
         channels: width of the finest level.
         multipliers: width of each level in units of `channels`; each has half the rows and columns of the last.
-        blocks: residual blocks of a level on the way down; there is one more on the way up.
+        blocks: residual blocks of a level in the down path; there is one more in the up path.
         attention: levels with self-attention, counted from 0, the finest, or from -1, the coarsest. The middle of the
             network, at the coarsest level, attends in any case.
         head_width: channels of each attention head; 0 for one head.

@@ -17,7 +17,8 @@ class ResidualBlock(nn.Module):
     With scale and shift in place of a shift, silu(scale norm_2(conv_1(...)) + shift). The second term begins at zero.
 
     Args:
-        inputs, outputs: numbers of channels.
+        inputs: number of channels.
+        outputs: number of channels of the result.
         norm: makes the norm of a width.
         pieces: what the noise level gives: 0 nothing, 1 a shift, 2 a scale and a shift.
         dropout: probability of dropping a value in front of conv_2 in training.
@@ -117,7 +118,8 @@ class StridedConv(nn.Module):
     """Every second value of a 3x3 convolution; called like a block.
 
     Args:
-        inputs, outputs: numbers of channels.
+        inputs: number of channels.
+        outputs: number of channels of the result.
         event_ndim: number of dimensions that follow the channels.
         pad: on `both` sides of the image, which halves any size n to ceil(n/2), or at its `end` only.
     """

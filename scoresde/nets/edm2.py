@@ -28,7 +28,7 @@ class EDM2(SkipUNet):
         event_shape: (channels, height, width) of one image; the sizes must be multiples of 2^(levels - 1).
         channels: width of the finest level.
         multipliers: width of each level in units of `channels`; each has half the rows and columns of the last.
-        blocks: residual blocks of a level on the way down; there is one more on the way up.
+        blocks: residual blocks of a level in the down path; there is one more in the up path.
         attention: levels with self-attention, counted from 0, the finest, or from -1, the coarsest. The middle of the
             network, at the coarsest level, attends in any case.
         head_width: channels of each attention head; 0 for one head.
@@ -94,7 +94,7 @@ class EDM2(SkipUNet):
             lambda context: MPAttention(outputs, heads_of(outputs, self._head_width), context, self._balance),
         )
         return MPBlock(
-            inputs, outputs, place.way, changes, attention, cross, self._balance, self._dropout, self._largest
+            inputs, outputs, place.direction, changes, attention, cross, self._balance, self._dropout, self._largest
         )
 
     def concatenate(self, h: Tensor, skip: Tensor) -> Tensor:
@@ -115,7 +115,7 @@ class MPBlock(nn.Module):
         self,
         inputs: int,
         outputs: int,
-        way: Literal["down", "up"],
+        direction: Literal["down", "up"],
         resample: nn.Module | None,
         attention: nn.Module | None,
         cross: nn.Module | None,
@@ -124,7 +124,7 @@ class MPBlock(nn.Module):
         largest: float,
     ) -> None:
         super().__init__()
-        self.down = way == "down"
+        self.down = direction == "down"
         self.resample = resample
         self.conv1 = MPLayer(outputs if self.down else inputs, outputs, 3)
         self.gain = nn.Parameter(torch.zeros(()))

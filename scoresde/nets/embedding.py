@@ -20,7 +20,8 @@ class Waves(nn.Module):
 
     Args:
         frequencies: w (n,), in units of `unit`.
-        factor, offset: how the label y is made of the noise level c.
+        factor: of the label y = factor c + offset of a noise level c.
+        offset: of that label.
         unit: 1 for radians, 2 pi for cycles, per unit of y.
     """
 
@@ -52,8 +53,10 @@ class FourierEmbedding(Waves):
 
     Args:
         size: number of features 2 n; even.
-        lowest, highest: range of the frequencies, in radians per unit of c.
-        factor, offset: the features are those of factor c + offset.
+        lowest: smallest frequency, in radians per unit of c.
+        highest: largest frequency.
+        factor: the features are those of factor c + offset.
+        offset: see `factor`.
 
     Raises:
         InputError: a size that is not an even number >= 4, or frequencies that are not 0 < lowest < highest.
@@ -77,7 +80,8 @@ class RandomFourierEmbedding(Waves):
     Args:
         size: number of features 2 n; even.
         scale: standard deviation of the frequencies.
-        factor, offset: the features are those of factor c + offset.
+        factor: the features are those of factor c + offset.
+        offset: see `factor`.
 
     Raises:
         InputError: a size that is not an even number >= 4, or a scale that is not positive.

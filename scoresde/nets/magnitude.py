@@ -54,7 +54,8 @@ class MPLayer(nn.Module):
     turn of constant speed (forced weight normalisation, eq. 66).
 
     Args:
-        inputs, outputs: numbers of channels.
+        inputs: number of channels.
+        outputs: number of channels of the result.
         kernel: size of the convolution kernel; 0 for a linear layer, over the last dimension.
     """
 

@@ -35,14 +35,15 @@ class NCSNpp(ResidualUNet):
         event_shape: (channels, height, width) of one image.
         channels: width of the finest level.
         multipliers: width of each level in units of `channels`; each has half the rows and columns of the last.
-        blocks: residual blocks of a level on the way down; there is one more on the way up.
+        blocks: residual blocks of a level in the down path; there is one more in the up path.
         attention: levels with self-attention, counted from 0, the finest, or from -1, the coarsest. The middle of the
             network, at the coarsest level, attends in any case.
-        attention_up: which blocks of such a level attend on the way up: the `last` or `every`.
+        attention_up: which blocks of such a level attend in the up path: the `last` or `every`.
         head_width: channels of each attention head; 0 for one head.
         noise: features of the noise level: `positional`, `fourier` (at random frequencies), or `none`, for a network
             that is not given the noise level.
-        noise_scale, noise_shift: see above.
+        noise_scale: see above.
+        noise_shift: see above.
         fourier_scale: standard deviation of the random frequencies, in cycles per unit of y.
         block: `biggan` blocks change the resolution inside of a residual block; `ddpm` between blocks.
         fir: change the resolution by the filter (1, 3, 3, 1) in place of (1, 1).
@@ -111,8 +112,8 @@ class NCSNpp(ResidualUNet):
         self._taps, self._resample_conv, self._pad = FIR if fir else BOX, resample_conv, resample_pad
         self._pieces = 0 if noise == "none" else 1
         self._dropout, self._rescale, self._head_width = dropout, rescale, head_width
-        pictures = event_shape[0]
-        inputs = pictures + given.channels
+        outputs = event_shape[0]
+        inputs = outputs + given.channels
 
         def enter(level: int) -> tuple[nn.Module, int] | None:
             width = widths[level]
@@ -127,11 +128,11 @@ class NCSNpp(ResidualUNet):
             if progressive_output == "none":
                 return None
             up = Up(self._taps) if level < len(widths) - 1 else None
-            return OutputSkip(Head(widths[level], pictures, self._norm), up), widths[level]
+            return OutputSkip(Head(widths[level], outputs, self._norm), up), widths[level]
 
         self.stem = convolution(inputs, channels, 3)
         self.assemble(widths, blocks, attended, attention_up == "last", enter, leave, channels)
-        self.head = Head(widths[0], pictures, self._norm) if progressive_output == "none" else None
+        self.head = Head(widths[0], outputs, self._norm) if progressive_output == "none" else None
         if noise != "none":
             listens = 0 if condition_layer == "first" else -1
             features = channels if noise == "positional" else 2 * channels
@@ -147,42 +148,42 @@ class NCSNpp(ResidualUNet):
 
 
 class ResidualInput(nn.Module):
-    """The features of the next level are the picture's, convolved and halved, plus those of the network."""
+    """The features of the next level are the image's, convolved and halved, plus those of the network."""
 
     def __init__(self, inputs: int, outputs: int, fir: bool, rescale: bool) -> None:
         super().__init__()
         self.halve = FilteredConv(inputs, outputs) if fir else StridedConv(inputs, outputs, pad="end")
         self.rescale = rescale
 
-    def forward(self, picture: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
-        picture = join(self.halve(picture), h, self.rescale)
-        return picture, picture
+    def forward(self, image: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+        image = join(self.halve(image), h, self.rescale)
+        return image, image
 
 
 class InputSkip(nn.Module):
-    """The picture, halved, enters through a 1x1 convolution."""
+    """The image, halved, enters through a 1x1 convolution."""
 
     def __init__(self, inputs: int, width: int, down: nn.Module, concatenate: bool) -> None:
         super().__init__()
         self.down, self.conv = down, convolution(inputs, width, 1)
         self.concatenate, self.outputs = concatenate, 2 * width if concatenate else width
 
-    def forward(self, picture: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
-        picture = self.down(picture)
-        y = self.conv(picture)
-        return picture, torch.cat((y, h), 1) if self.concatenate else y + h
+    def forward(self, image: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+        image = self.down(image)
+        y = self.conv(image)
+        return image, torch.cat((y, h), 1) if self.concatenate else y + h
 
 
 class OutputSkip(nn.Module):
-    """Each level adds to a picture, which is doubled from level to level."""
+    """Each level adds to an image, which is doubled from level to level."""
 
     def __init__(self, head: nn.Module, up: nn.Module | None) -> None:
         super().__init__()
         self.head, self.up = head, up
 
-    def forward(self, picture: Tensor | None, h: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, image: Tensor | None, h: Tensor) -> tuple[Tensor, Tensor]:
         y = self.head(h)
-        return y if picture is None or self.up is None else self.up(picture) + y, h
+        return y if image is None or self.up is None else self.up(image) + y, h
 
 
 @torch.no_grad()

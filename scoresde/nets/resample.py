@@ -73,7 +73,8 @@ class FilteredConv(_Filter):
     """A 3x3 convolution of stride 2 of the filtered image, which is padded once, for both; called like a block.
 
     Args:
-        inputs, outputs: numbers of channels.
+        inputs: number of channels.
+        outputs: number of channels of the result.
         taps: the filter, as of `Down`.
     """
 

@@ -13,9 +13,9 @@ from scoresde.nets.layers import check_divides, quick
 
 
 class Place(NamedTuple):
-    """Where a block stands: on the way down or up, whether it changes the resolution, whether it attends."""
+    """Where a block stands: in the down or the up path, whether it changes the resolution, whether it attends."""
 
-    way: Literal["down", "up"]
+    direction: Literal["down", "up"]
     resample: Literal["keep", "down", "up"] = "keep"
     attends: bool = False
 
@@ -26,7 +26,7 @@ class Level(nn.Module):
     Attributes:
         blocks: one after the other.
         resample: the step to the next level; None at the last one.
-        side: what it does to a picture that runs beside the features, if one does.
+        side: what it does to the image that runs beside the features, if one does.
     """
 
     def __init__(self, blocks: Sequence[nn.Module]) -> None:
@@ -44,11 +44,11 @@ def _no_side(level: int) -> None:
 
 
 class SkipUNet(Described, nn.Module):
-    """A U-Net in which every result on the way down is concatenated to one on the way up: `net(x, c, cond)`.
+    """A U-Net in which every result of the down path is concatenated to one of the up path: `net(x, c, cond)`.
 
         stem; for each level: blocks, step down;  block with attention, block;  for each level: blocks, step up; head
 
-    A level has `blocks` blocks on the way down and one more on the way up, for the stem and each step down also pass
+    A level has `blocks` blocks in the down path and one more in the up path, for the stem and each step down also pass
     their result across. Modules are registered in the order in which they are computed, coarsest level first in `up`;
     row k of the modulation's matrix belongs to the block that is k-th in that order.
 
@@ -57,7 +57,11 @@ class SkipUNet(Described, nn.Module):
     Attributes:
         condition: of the argument `cond`.
         modulation: what the noise level and the condition say to the blocks; None if these do not listen.
-        stem, down, middle, up, head: the parts; `down` and `up` hold a `Level` for each resolution.
+        stem: the first layer.
+        down: a `Level` for each resolution, finest first.
+        middle: blocks at the coarsest resolution.
+        up: a `Level` for each resolution, coarsest first.
+        head: the last layers; None if the sides make the output.
         factor: heights and widths must be multiples of it.
     """
 
@@ -100,10 +104,11 @@ class SkipUNet(Described, nn.Module):
 
         Args:
             widths: channels of each level.
-            blocks: blocks of a level on the way down.
+            blocks: blocks of a level in the down path.
             attended: levels whose blocks attend.
-            last_only: on the way up the last block of such a level alone does.
-            enter, leave: make `side` of a level on the way down and up.
+            last_only: in the up path only the last block of such a level attends.
+            enter: makes `side` of a level in the down path.
+            leave: makes `side` of a level in the up path.
             stem: channels that the stem leaves; those of the first level if not given.
         """
         h = widths[0] if stem is None else stem
@@ -148,7 +153,7 @@ class SkipUNet(Described, nn.Module):
         x, vector, tokens = self.condition(cond, x)
         pieces: Iterator[Tensor] = iter(() if self.modulation is None else self.modulation(c, vector))
         x = quick(x)
-        h, picture = self.stem(x), x
+        h, image = self.stem(x), x
         passed = [h]
         for level in cast(Iterable[Level], self.down):
             for block in level.blocks:
@@ -157,7 +162,7 @@ class SkipUNet(Described, nn.Module):
             if level.resample is not None:
                 h = level.resample(h, pieces, tokens)
                 if level.side is not None:
-                    picture, h = level.side(picture, h)
+                    image, h = level.side(image, h)
                 passed.append(h)
         for block in self.middle:
             h = block(h, pieces, tokens)

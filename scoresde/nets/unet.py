@@ -23,7 +23,7 @@ class UNet(Described, nn.Module):
 
     Events are series (channels, length), images (channels, height, width) or volumes (channels, depth, height, width).
     Level l has `channels * multipliers[l]` channels and half the rows and columns of level l - 1. Each level has
-    `blocks` residual blocks on the way down and as many on the way up, where the result of the way down is added:
+    `blocks` residual blocks in the down path and as many in the up path, where the result of the down path is added:
 
         down    h_l = attention(blocks(S h_{l-1}))      S: 3x3, stride 2
         up      h_l <- blocks(h_l + double(U h_{l+1}))  U: 3x3; double: each pixel becomes 2x2
@@ -37,7 +37,7 @@ class UNet(Described, nn.Module):
         event_shape: shape of one sample, see above.
         channels: width of the finest level.
         multipliers: width of each level in units of `channels`; as many as there are levels.
-        blocks: residual blocks of a level on each way.
+        blocks: residual blocks of a level in each path.
         attention: levels with a self-attention layer, counted from 0, the finest, or from -1, the coarsest. Its cost
             grows with the square of the number of pixels of the level.
         heads: attention heads; must divide the width of the levels with attention.
@@ -86,7 +86,7 @@ class UNet(Described, nn.Module):
             attend = partial(ImageAttention, width, heads, norm, bias=False)  # softmax sees no constant in every key
             made = []
             for i in range(blocks):
-                last = i == blocks - 1  # attention follows the last block on the way down
+                last = i == blocks - 1  # attention follows the last block in the down path
                 block = ResidualBlock(
                     width,
                     width,
