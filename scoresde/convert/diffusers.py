@@ -120,21 +120,13 @@ def _size(unet: Mapping[str, Any], facts: Facts) -> tuple[int, int]:
 
 def _net(unet: Mapping[str, Any], facts: Facts, ve: bool) -> Config:
     check_allowed(unet, _ALLOWED if ve else _ALLOWED | _ALLOWED_DDPM, _FILE)
-    inputs, outputs = unet.get("in_channels", 3), unet.get("out_channels", 3)
-    if inputs != outputs:
-        raise InputError(f"{_FILE} has in_channels {inputs} and out_channels {outputs}, which must be the same")
-    widths = unet["block_out_channels"]
-    down, up = (
-        _attended(unet[f"{way}_block_types"], f"{'Skip' if ve else ''}{way.title()}Block2D") for way in ("down", "up")
-    )
-    if down != up[::-1] or any(w % widths[0] for w in widths):
-        raise InputError(f"{_FILE} has widths {widths} and attention at {down} and {up[::-1]}, which is not supported")
+    widths, attention = unet["block_out_channels"], _attention(unet, "Skip" if ve else "")
     net: Config = {
         "_target_": "scoresde.nets.NCSNpp",
         "channels": facts.infer("channels", widths[0], "config.json"),
         "multipliers": facts.infer("multipliers", [w // widths[0] for w in widths], "config.json"),
         "blocks": facts.infer("blocks", unet.get("layers_per_block", 2), "config.json"),
-        "attention": facts.infer("attention", [k for k, there in enumerate(down) if there], "config.json"),
+        "attention": facts.infer("attention", attention, "config.json"),
         "head_width": unet.get("attention_head_dim", 8) or 0,
         "noise_scale": 1.0,
         "norm_eps": unet.get("norm_eps", 1e-5),
@@ -150,8 +142,25 @@ def _net(unet: Mapping[str, Any], facts: Facts, ve: bool) -> Config:
     return net | _DDPM | {"resample_pad": pad, "groups": unet.get("norm_num_groups", 32)}
 
 
-def _attended(types: list[str], plain: str) -> list[bool]:
+def _attention(unet: Mapping[str, Any], kind: str) -> list[int]:
+    """The levels that attend.
+
+    Raises:
+        InputError: channels, widths or blocks are not those of our network.
+    """
+    inputs, outputs = unet.get("in_channels", 3), unet.get("out_channels", 3)
+    if inputs != outputs:
+        raise InputError(f"{_FILE} has in_channels {inputs} and out_channels {outputs}, which must be the same")
+    widths = unet["block_out_channels"]
+    down, up = _attended(unet["down_block_types"], f"{kind}Down"), _attended(unet["up_block_types"], f"{kind}Up")
+    if down != up[::-1] or any(w % widths[0] for w in widths):
+        raise InputError(f"{_FILE} has widths {widths} and attention at {down} and {up[::-1]}, which is not supported")
+    return [k for k, there in enumerate(down) if there]
+
+
+def _attended(types: list[str], kind: str) -> list[bool]:
     """Which blocks attend, of those of one kind."""
+    plain = f"{kind}Block2D"
     for name in types:
         if name not in (plain, f"Attn{plain}"):
             raise InputError(f"{_FILE} has a block {name}; {plain} and Attn{plain} can be converted")

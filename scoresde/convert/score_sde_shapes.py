@@ -74,17 +74,7 @@ def _letter(module: Shapes) -> str:
 
 def _ladder(body: list[Shapes], word: str, channels: int) -> Found:
     """Levels, blocks, widths, attention, and the images that run beside the features."""
-    leading = re.match(r"(?:BA?)+", word)
-    assert leading
-    one, count = word[leading.end() : leading.end() + 1] in ("N", ""), leading[0].count("B")
-    count = (count - 3) // 2 if one else count  # blocks of one level are followed by the middle and the up path
-    if count < 1:
-        raise InputError("checkpoint: too few residual blocks for an ncsnpp or a ddpm")
-    level = f"(?:BA?){{{count}}}"
-    down = re.match(f"(?:{level}[RD_]D?)*{level}", word)
-    if not down:
-        raise InputError(f"checkpoint: the levels do not all have {count} residual blocks, as the first one has")
-    spans = [found.span() for found in re.finditer(level, down[0])]
+    count, spans = _levels(word)
     widths = [body[start]["Conv_0.weight"][0] for start, _ in spans]
     if any(w % channels for w in widths):
         raise InputError(
@@ -100,8 +90,22 @@ def _ladder(body: list[Shapes], word: str, channels: int) -> Found:
         "blocks": (count, "blocks in front of the first step"),
         "attention": ([k for k, (start, end) in enumerate(spans) if "A" in word[start:end]], "NIN_3"),
         "progressive_output": ("output_skip" if heads > 1 else "none", f"{heads} norms at the ends of levels"),
-        **({} if one else _step(body[spans[0][1] :], word[spans[0][1] :])),
+        **({} if len(spans) == 1 else _step(body[spans[0][1] :], word[spans[0][1] :])),
     }
+
+
+def _levels(word: str) -> tuple[int, list[tuple[int, int]]]:
+    """The number of blocks of a level, and where each level of the down path begins and ends in the word."""
+    leading = re.match(r"(?:BA?)+", word)
+    assert leading
+    count = leading[0].count("B")
+    if word[leading.end() : leading.end() + 1] in ("N", ""):  # one level, followed by the middle and the up path
+        count = (count - 3) // 2
+    level = f"(?:BA?){{{count}}}"
+    down = re.match(f"(?:{level}[RD_]D?)*{level}", word)
+    if count < 1 or not down:
+        raise InputError(f"checkpoint: the levels do not all have {count} residual blocks, as the first one has")
+    return count, [found.span() for found in re.finditer(level, down[0])]
 
 
 def _step(body: list[Shapes], word: str) -> Found:
