@@ -39,11 +39,18 @@ def test_every_command_is_listed():
     assert sorted(re.findall(r"^\| `scoresde (\w+)` \|", OPTIONS, re.MULTILINE)) == sorted(names)
 
 
+def blocks(page: Path, language: str = "") -> list[str]:
+    """The fenced code blocks of a page in a language, in order; commands stand in those without one."""
+    found = re.findall(r"^ *```(\w*)\n(.*?)^ *```$", text(page), re.DOTALL | re.MULTILINE)
+    return [block for name, block in found if name == language]
+
+
 def commands(page: Path) -> list[tuple[str, str]]:
     """(command, overrides) of each scoresde command in the code blocks of a page."""
-    blocks = re.findall(r"```(?:console)?\n(.*?)```", text(page), re.DOTALL)
     names = "|".join(p.stem for p in (ROOT / "conf").glob("*.yaml"))
-    return [found for block in blocks for found in re.findall(rf"^scoresde ({names})\b([^#\n]*)", block, re.MULTILINE)]
+    return [
+        found for block in blocks(page) for found in re.findall(rf"^scoresde ({names})\b([^#\n]*)", block, re.MULTILINE)
+    ]
 
 
 @pytest.mark.parametrize("page", [p for p in PAGES if commands(p)], ids=lambda p: p.stem)
@@ -51,14 +58,16 @@ def test_every_command_composes(page):
     from hydra import compose, initialize_config_dir
     from omegaconf import OmegaConf
 
+    from scoresde.cli.arguments import flags_first
+
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         for command, rest in commands(page):
-            overrides = [word.strip("'\"") for word in rest.split() if word not in ("-m", "--help")]
-            first = [re.sub(r"(=[^,\[(]+),.*", r"\1", word) for word in overrides]  # the first job of a sweep
-            config = compose(command, overrides=[word for word in first if not word.startswith("hydra/")])
-            for word in first:
-                key, value = word.lstrip("+").split("=", 1)
-                if "." in key:  # what the command sets is what the program gets
+            words = flags_first([word for word in shlex.split(rest) if word not in ("-m", "--help")])
+            first = [re.sub(r"(=[^,\[({']+),.*", r"\1", word) for word in words]  # the first job of a sweep
+            config = compose(command, overrides=[word for word in first if not word.startswith("hydra")])
+            for key, value in (word.lstrip("+").split("=", 1) for word in first):
+                if "." in key and not key.startswith("hydra.") and not re.search(r"[{('\[]", value):
+                    # what the command sets is what the program gets
                     assert OmegaConf.select(config, key) == OmegaConf.from_dotlist([f"value={value}"]).value
 
 
@@ -74,7 +83,7 @@ def test_python_of_a_page_runs(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     default, names = torch.get_default_dtype(), {"__name__": "page"}
-    for number, block in enumerate(re.findall(r"```python\n(.*?)```", text(page), re.DOTALL)):
+    for number, block in enumerate(blocks(page, "python")):
         if file := re.match(r"# (\w+\.py)\n", block):
             (tmp_path / file[1]).write_text(block, encoding="utf-8")
         exec(compile(block, f"{page.name}, Python block {number + 1}", "exec"), names)
@@ -90,8 +99,9 @@ def runnable(page: Path) -> list[tuple[str, str]]:
 @pytest.mark.parametrize("page", [p for p in PAGES if runnable(p)], ids=lambda p: p.stem)
 def test_commands_of_a_page_run(page, tmp_path):
     env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])}
-    for file, block in re.findall(r"```python\n# (\w+\.py)\n(.*?)```", text(page), re.DOTALL):
-        (tmp_path / file).write_text(block, encoding="utf-8")
+    for block in blocks(page, "python"):
+        if file := re.match(r"# (\w+\.py)\n", block):
+            (tmp_path / file[1]).write_text(block, encoding="utf-8")
     for line, extra in runnable(page):
         made = {path.name.startswith("sweep"): str(path.relative_to(tmp_path)) for path in tmp_path.glob("runs/*")}
         line = line.replace("runs/RUN", made.get(False, "")).replace("runs/SWEEP", made.get(True, ""))
