@@ -7,58 +7,47 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from scoresde._version import __version__ as __version__
-from scoresde.errors import InputError
+from scoresde.errors import InputError as InputError
 
 if TYPE_CHECKING:
-    from scoresde.analytic import ExactModel
-    from scoresde.comparison import compare
-    from scoresde.control import Conditioned, Wrapper
-    from scoresde.evaluations import count_evaluations
-    from scoresde.mixture import GaussianMixture
-    from scoresde.model import Model, ScoreModel
-    from scoresde.prediction import Prediction
-    from scoresde.runs import load
-    from scoresde.sampling import Sampler
-    from scoresde.sde import EDMSDE, SDE, VESDE, VPSDE, CosineSDE, DriftSDE, PathSDE, RectifiedSDE, SubVPSDE
+    from scoresde.analytic import ExactModel as ExactModel
+    from scoresde.comparison import compare as compare
+    from scoresde.control import *  # noqa: F403
+    from scoresde.evaluations import count_evaluations as count_evaluations
+    from scoresde.mixture import GaussianMixture as GaussianMixture
+    from scoresde.model import Model as Model
+    from scoresde.model import ScoreModel as ScoreModel
+    from scoresde.prediction import Prediction as Prediction
+    from scoresde.runs import load as load
+    from scoresde.sampling import *  # noqa: F403
+    from scoresde.sampling.by_name import corrector as corrector
+    from scoresde.sampling.by_name import grid as grid
+    from scoresde.sampling.by_name import solver as solver
+    from scoresde.sde import *  # noqa: F403
+    from scoresde.sde.by_name import sde as sde
 
-__all__ = [
-    "EDMSDE",
-    "SDE",
-    "VESDE",
-    "VPSDE",
-    "Conditioned",
-    "CosineSDE",
-    "DriftSDE",
-    "ExactModel",
-    "GaussianMixture",
-    "InputError",
-    "Model",
-    "PathSDE",
-    "Prediction",
-    "RectifiedSDE",
-    "Sampler",
-    "ScoreModel",
-    "SubVPSDE",
-    "Wrapper",
-    "compare",
-    "count_evaluations",
-    "load",
-]
-
-_MODULES = {
-    **dict.fromkeys(("EDMSDE", "SDE", "VESDE", "VPSDE", "SubVPSDE"), "scoresde.sde"),
-    **dict.fromkeys(("CosineSDE", "DriftSDE", "PathSDE", "RectifiedSDE"), "scoresde.sde"),
-    **dict.fromkeys(("Model", "ScoreModel"), "scoresde.model"),
-    "Prediction": "scoresde.prediction",
-    **dict.fromkeys(("Conditioned", "Wrapper"), "scoresde.control"),
-    "compare": "scoresde.comparison",
-    "count_evaluations": "scoresde.evaluations",
-    "ExactModel": "scoresde.analytic",
-    "GaussianMixture": "scoresde.mixture",
-    "Sampler": "scoresde.sampling",
-    "load": "scoresde.runs",
+# the module of each public name; a test compares them with the names that whole packages export
+_NAMES = {
+    "analytic": "ExactModel",
+    "comparison": "compare",
+    "control": "Conditioned Wrapper",
+    "evaluations": "count_evaluations",
+    "mixture": "GaussianMixture",
+    "model": "Model ScoreModel",
+    "prediction": "Prediction",
+    "runs": "load",
+    "sampling": """
+        Adaptive AdaptiveExponential AdaptiveRungeKutta AdaptiveSDE Ancestral AnnealedLangevin Auto AutoGrid BlackBox
+        Churn ContinuousGrid Corrector Cosine DDIM DPMSolverPP2M Discrete EtaFunction EtaWindow EulerMaruyama Explicit
+        ExponentialMultistep ExponentialRungeKutta Grid GridSolver Heun Karras LambdaUniform Langevin NoiseShareUniform
+        Quadratic Restart ReverseDiffusion RungeKutta Sampler Samples SciPy Solver TimeUniform TorchDiffEq Tuned
+        TunedGrid UnderdampedLangevin
+    """,
+    "sampling.by_name": "corrector grid solver",
+    "sde": "CosineSDE DriftSDE EDMSDE PathSDE RectifiedSDE SDE SubVPSDE VESDE VPSDE",
 }
-
+_MODULES = {name: f"scoresde.{module}" for module, names in _NAMES.items() for name in names.split()}
+__all__ = sorted(["InputError", *_MODULES, "sde"])
 
 _PARTS = (
     "control",
@@ -73,6 +62,7 @@ _PARTS = (
     "doctor",
     "comparison",
     "results",
+    "sde",
     "tuning",
     "convert",
 )
@@ -87,4 +77,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_MODULES])
+    return sorted([*globals(), *_MODULES, *_PARTS])

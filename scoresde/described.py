@@ -29,15 +29,6 @@ class Described:
         return self
 
 
-class Rebuildable:
-    """Base of classes whose `repr` is the call that makes an equal object."""
-
-    def __repr__(self) -> str:
-        values = {name: _argument(self, name, name) for name in signature(type(self)).parameters}
-        shown = (f"{k}={(str(v) if isinstance(v, PurePath) else v)!r}" for k, v in values.items())
-        return f"{type(self).__name__}({', '.join(shown)})"
-
-
 def signature(cls: Any) -> inspect.Signature:
     """The parameters of the constructor of a class."""
     return _signature(cls)

@@ -13,6 +13,7 @@ from scoresde.sampling.coordinates import QUANTITIES, VARIABLES
 FIRST, LAST = -2.0, 1.5  # interval of lam, inside the range of every SDE of conf/
 EARLY = 4  # steps before it that make an exact history
 
+
 def on_ode(name):
     """The solver of the YAML file, with its noise turned off."""
     return solver_named(name).with_eta(0.0)

@@ -97,7 +97,7 @@ CASES = {
         f"unipc-{order} {kind} {'x0' if x0 else 'eps'}": (
             "UniPCMultistepScheduler",
             {"solver_order": order, "solver_type": kind, "predict_x0": x0},
-            ExponentialMultistep("x0" if x0 else "eps", "lambda", predictor=order, corrector=order + 1, weights=f"unipc_{kind}"),
+            ExponentialMultistep("x0" if x0 else "eps", predictor=order, corrector=order + 1, weights=f"unipc_{kind}"),
         )
         for order in (1, 2, 3)
         for kind in ("bh1", "bh2")

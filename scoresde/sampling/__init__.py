@@ -1,5 +1,6 @@
 """Solvers, grids, correctors and the sampler that joins them."""
 
+from scoresde.dynamics import EtaFunction, EtaWindow
 from scoresde.sampling.adaptive import Adaptive
 from scoresde.sampling.auto import Auto, AutoGrid
 from scoresde.sampling.blackbox import BlackBox, SciPy, TorchDiffEq
@@ -21,7 +22,8 @@ from scoresde.sampling.grid import (
 )
 from scoresde.sampling.runge_kutta import Heun, RungeKutta
 from scoresde.sampling.sampler import Sampler, Samples
-from scoresde.sampling.solver import EulerMaruyama, GridSolver, ReverseDiffusion, Solver, Step
+from scoresde.sampling.solver import EulerMaruyama, GridSolver, ReverseDiffusion, Solver
+from scoresde.sampling.solver import Step as Step
 from scoresde.sampling.tuned import Tuned, TunedGrid
 from scoresde.sampling.wrappers import Churn, Restart
 
@@ -42,6 +44,8 @@ __all__ = [
     "Cosine",
     "DPMSolverPP2M",
     "Discrete",
+    "EtaFunction",
+    "EtaWindow",
     "EulerMaruyama",
     "Explicit",
     "ExponentialMultistep",
@@ -61,7 +65,6 @@ __all__ = [
     "Samples",
     "SciPy",
     "Solver",
-    "Step",
     "TimeUniform",
     "TorchDiffEq",
     "Tuned",

@@ -9,7 +9,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from scoresde.described import Rebuildable
+from scoresde._repr import Rebuildable
 from scoresde.errors import InputError, require
 from scoresde.sde import SDE
 

@@ -1,5 +1,12 @@
-"""Forward diffusions: Gaussian paths x_t = alpha(t) x_0 + sigma(t) eps, each given by alpha and sigma alone."""
+"""Forward diffusions: Gaussian paths x_t = alpha(t) x_0 + sigma(t) eps, each given by alpha and sigma alone.
 
+The package can be called: `scoresde.sde("vp", beta_max=15.0)` is the SDE of that name, see `scoresde.sde.by_name`.
+"""
+
+import sys
+import types
+
+from scoresde.sde import by_name
 from scoresde.sde.base import SDE, Level, half_log_snr
 from scoresde.sde.cosine import CosineSDE
 from scoresde.sde.exploding import EDMSDE, VESDE
@@ -20,3 +27,10 @@ __all__ = [
     "SubVPSDE",
     "half_log_snr",
 ]
+
+
+class _Package(types.ModuleType):
+    __call__ = staticmethod(by_name.sde)
+
+
+sys.modules[__name__].__class__ = _Package
