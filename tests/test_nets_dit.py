@@ -11,7 +11,7 @@ from scoresde.nets.dit import DiTBlock, sincos_positions
 
 def test_blocks_begin_as_the_identity() -> None:
     torch.manual_seed(0)
-    net = DiT((1, 4, 4), 2, 16, 2, 2)
+    net = DiT((1, 4, 4), 2, width=16, depth=2, heads=2)
     h = torch.randn(3, 4, 16)
     for block in (m for m in net.modules() if isinstance(m, DiTBlock)):
         assert torch.equal(block(h, iter([piece[:, None] for piece in net.modulation(torch.zeros(3))[:6]])), h)

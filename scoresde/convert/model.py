@@ -42,6 +42,7 @@ class LabelledModel(ScoreModel):
         sde: SDE,
         precond: Precond = "eps",
         sigma_data: float = 0.5,
+        *,
         label: Literal["time", "log_sigma"] = "time",
         label_scale: float = 999.0,
         label_shift: float = 0.0,

@@ -46,6 +46,7 @@ class ADM(ResidualUNet):
         event_shape: tuple[int, ...],
         channels: int = 192,
         multipliers: tuple[int, ...] = (1, 2, 3, 4),
+        *,
         blocks: int = 3,
         attention: tuple[int, ...] = (1, 2, 3),
         head_width: int = 64,

@@ -52,6 +52,7 @@ class DiT(Described, nn.Module):
         self,
         event_shape: tuple[int, ...],
         patch: int = 2,
+        *,
         width: int = 384,
         depth: int = 12,
         heads: int = 6,

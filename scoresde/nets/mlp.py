@@ -60,6 +60,7 @@ class ResidualMLP(Described, nn.Module):
         self,
         event_shape: tuple[int, ...],
         width: int = 128,
+        *,
         blocks: int = 3,
         embedding: int = 64,
         dropout: float = 0.0,

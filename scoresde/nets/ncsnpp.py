@@ -73,6 +73,7 @@ class NCSNpp(ResidualUNet):
         event_shape: tuple[int, ...],
         channels: int = 128,
         multipliers: tuple[int, ...] = (1, 2, 2, 2),
+        *,
         blocks: int = 4,
         attention: tuple[int, ...] = (1,),
         attention_up: Literal["last", "every"] = "last",

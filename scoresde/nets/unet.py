@@ -60,6 +60,7 @@ class UNet(Described, nn.Module):
         event_shape: tuple[int, ...],
         channels: int = 32,
         multipliers: tuple[int, ...] = (1, 2),
+        *,
         blocks: int = 1,
         attention: tuple[int, ...] = (),
         heads: int = 2,
