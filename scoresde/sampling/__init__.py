@@ -11,8 +11,6 @@ from scoresde.sampling.exponential_stages import ExponentialRungeKutta
 from scoresde.sampling.grid import (
     ContinuousGrid,
     Cosine,
-    Discrete,
-    Explicit,
     Grid,
     Karras,
     LambdaUniform,
@@ -20,6 +18,7 @@ from scoresde.sampling.grid import (
     Quadratic,
     TimeUniform,
 )
+from scoresde.sampling.listed import Discrete, Explicit
 from scoresde.sampling.runge_kutta import Heun, RungeKutta
 from scoresde.sampling.sampler import Sampler, Samples
 from scoresde.sampling.solver import EulerMaruyama, GridSolver, ReverseDiffusion, Solver

@@ -1,7 +1,7 @@
 """The loop over adaptive grids: every sample has its own steps, chosen by its own error."""
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -34,6 +34,39 @@ class Trial(NamedTuple):
     first: Tensor | None
 
 
+@dataclass
+class _Running:
+    """The samples that have not arrived, one row each.
+
+    Attributes:
+        rows: their numbers in the batch.
+        x, lam: where they are.
+        width: of the next step in lam.
+        before: error of the last accepted step.
+        first, stale: the evaluation at (x, lam), and where it has to be made.
+    """
+
+    rows: Tensor
+    x: Tensor
+    lam: Tensor
+    width: Tensor
+    before: Tensor
+    first: Tensor
+    stale: Tensor
+
+    @classmethod
+    def at(cls, lam: float, x: Tensor) -> "_Running":
+        """All samples at the start."""
+        start = torch.full((len(x),), lam, dtype=torch.float64, device=x.device)
+        rows, stale = torch.arange(len(x), device=x.device), torch.ones_like(start, dtype=torch.bool)
+        return cls(rows, x, start, torch.full_like(start, _FIRST), torch.ones_like(start), torch.empty_like(x), stale)
+
+    def keep(self, which: Tensor) -> None:
+        """Drop the samples that have arrived."""
+        for name, value in vars(self).items():
+            setattr(self, name, value[which])
+
+
 @dataclass(frozen=True, repr=False)
 class Adaptive(Solver):
     """Steps in lam = log(alpha / sigma), chosen for each sample alone.
@@ -54,14 +87,8 @@ class Adaptive(Solver):
         require(self.rtol > 0, "rtol", self.rtol, "give a tolerance > 0")
         require(self.atol > 0, "atol", self.atol, "give a tolerance > 0")
 
-    @property
-    def adaptive(self) -> bool:
-        return True
-
-    def check(self, corrector: Corrector | None) -> None:
-        if corrector is not None:
-            name = type(self).__name__
-            raise InputError(f"corrector: {name} chooses its own steps and allows no corrector; use corrector=none")
+    adaptive = True
+    takes_corrector = False
 
     @property
     @abstractmethod
@@ -87,46 +114,53 @@ class Adaptive(Solver):
         toward = -self.direction(times)  # +1: lam rises
         if len(times) < 2:
             return
-        sde, out, a_b = model.sde, x.clone(), self.exponents
+        sde, out = model.sde, x.clone()
         start, end = (float(v) for v in sde.lam(times[[0, -1]]))
-        rows = torch.arange(len(x), device=x.device)
-        lam = torch.full((len(x),), start, dtype=torch.float64, device=x.device)
-        width, before = torch.full_like(lam, _FIRST), torch.ones_like(lam)
-        stale = torch.ones_like(rows, dtype=torch.bool)
-        first, brownian = torch.empty_like(x), Increments(sde, x) if self.noisy else None
+        now, brownian = _Running.at(start, x), Increments(sde, x) if self.noisy else None
         for attempt in range(_LARGEST_ATTEMPTS):
-            width, mine = torch.minimum(width, toward * (end - lam)), model.of_samples(rows)
-            if stale.any():
-                first[stale] = self.evaluate(model.of_samples(rows[stale]), x[stale], sde.t_of_lam(lam[stale]))
-            draw, bridge = (partial(self._draw, noise, purpose, attempt, out, rows) for purpose in ("solver", "bridge"))
-            w = None
-            if brownian is not None:
-                width, w = brownian.propose(lam, width, x, draw)
-            h = toward * width
-            trial = self.attempt(mine, x, lam, h, first, w)
-            error = self._norm(trial.error, x, trial.x)
-            accepted = error <= 1
-            self._refuse_if_stuck(sde.t_of_lam(lam), width, error)
-            if brownian is not None and w is not None:
-                brownian.settle(accepted, lam, h, w, bridge)
-            x = torch.where(by_sample(accepted, x), trial.x, x)
-            if trial.first is not None:
-                first = torch.where(by_sample(accepted, x), trial.first, first)
-            lam, stale = torch.where(accepted, lam + h, lam), accepted & (trial.first is None)
-            factor = (_SAFETY * error ** -a_b[0] * before ** a_b[1]).clamp(_SHRINK, _GROW)
-            width, before = width * factor, torch.where(accepted, error.clamp(min=1e-4), before)
-            out[rows] = x
-            running = toward * (end - lam) > 1e-12
-            last = lam[(toward * lam).argmin()]
+            now.width = torch.minimum(now.width, toward * (end - now.lam))
+            draws = [partial(self._draw, noise, purpose, attempt, out, now.rows) for purpose in ("solver", "bridge")]
+            self._try(model, now, toward, brownian, draws)
+            out[now.rows] = now.x
+            running = toward * (end - now.lam) > 1e-12
+            last = now.lam[(toward * now.lam).argmin()]
             yield float(sde.t_of_lam(last)) if running.any() else float(times[-1]), out.clone()
             if not running.any():
                 return
             if not running.all():
-                rows, x, lam, width = rows[running], x[running], lam[running], width[running]
-                before, stale, first = before[running], stale[running], first[running]
+                now.keep(running)
                 if brownian is not None:
                     brownian.keep(running)
         raise InputError(f"solver: {type(self).__name__} has not arrived after {_LARGEST_ATTEMPTS} steps; raise rtol")
+
+    def _try(
+        self,
+        model: Model,
+        now: "_Running",
+        toward: int,
+        brownian: Increments | None,
+        draws: Sequence[Callable[[], Tensor]],
+    ) -> None:
+        """One attempt of each sample: its step is taken if it is accepted, and its error sets the next one."""
+        sde, stale, w = model.sde, now.stale, None
+        if stale.any():
+            mine = model.of_samples(now.rows[stale])
+            now.first[stale] = self.evaluate(mine, now.x[stale], sde.t_of_lam(now.lam[stale]))
+        if brownian is not None:
+            now.width, w = brownian.propose(now.lam, now.width, now.x, draws[0])
+        h, (a, b) = toward * now.width, self.exponents
+        trial = self.attempt(model.of_samples(now.rows), now.x, now.lam, h, now.first, w)
+        error = self._norm(trial.error, now.x, trial.x)
+        accepted = error <= 1
+        self._refuse_if_stuck(sde.t_of_lam(now.lam), now.width, error)
+        if brownian is not None and w is not None:
+            brownian.settle(accepted, now.lam, h, w, draws[1])
+        now.x = torch.where(by_sample(accepted, now.x), trial.x, now.x)
+        if trial.first is not None:
+            now.first = torch.where(by_sample(accepted, now.x), trial.first, now.first)
+        now.lam, now.stale = torch.where(accepted, now.lam + h, now.lam), accepted & (trial.first is None)
+        now.width = now.width * (_SAFETY * error**-a * now.before**b).clamp(_SHRINK, _GROW)
+        now.before = torch.where(accepted, error.clamp(min=1e-4), now.before)
 
     @staticmethod
     def _draw(noise: NoiseSource, purpose: str, attempt: int, x: Tensor, rows: Tensor) -> Tensor:

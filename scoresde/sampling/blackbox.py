@@ -24,10 +24,7 @@ _FIXED = ("euler", "midpoint", "heun2", "heun3", "rk4", "explicit_adams", "impli
 class BlackBox(Solver):
     """An integrator that takes its own steps: one error norm over the batch, no noise and no corrector."""
 
-    def check(self, corrector: Corrector | None) -> None:
-        if corrector is not None:
-            library = type(self).__name__.lower()
-            raise InputError(f"corrector: {library} takes its own steps and allows no corrector; use corrector=none")
+    takes_corrector = False
 
 
 @dataclass(frozen=True, repr=False)
@@ -133,9 +130,7 @@ class SciPy(BlackBox):
         require(self.rtol >= 1e-13, "rtol", self.rtol, "give a tolerance >= 1e-13")
         require(self.atol > 0, "atol", self.atol, "give a tolerance > 0")
 
-    @property
-    def adaptive(self) -> bool:
-        return True
+    adaptive = True
 
     def integrate(
         self, model: Model, times: Tensor, x: Tensor, noise: NoiseSource, corrector: Corrector | None = None

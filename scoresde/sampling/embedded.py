@@ -91,13 +91,9 @@ class AdaptiveExponential(Adaptive):
         super().__post_init__()
         require(self.predict in ("x0", "eps"), "predict", self.predict, "give x0 or eps")
 
-    @property
-    def order(self) -> int:
-        return 3
+    order = 3
 
-    @property
-    def exponents(self) -> tuple[float, float]:
-        return 1 / 3, 0.0
+    exponents = (1 / 3, 0.0)
 
     def evaluate(self, model: Model, x: Tensor, t: Tensor) -> Tensor:
         of_x0, of_eps = parts(self.predict, model.sde.alpha(t), model.sde.sigma(t))
@@ -151,13 +147,9 @@ class AdaptiveSDE(Adaptive):
         super().__post_init__()
         require_eta(self.eta)
 
-    @property
-    def order(self) -> int:
-        return 2
+    order = 2
 
-    @property
-    def exponents(self) -> tuple[float, float]:
-        return 0.9, 0.0
+    exponents = (0.9, 0.0)
 
     @property
     def noisy(self) -> bool:

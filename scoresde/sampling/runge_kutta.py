@@ -89,9 +89,7 @@ class Heun(RungeKutta):
     def __init__(self, variable: RungeKuttaVariable = "ratio") -> None:
         super().__init__("heun", variable)
 
-    @property
-    def extrapolates(self) -> bool:
-        return False  # the published last step is Euler's
+    extrapolates = False  # the published last step is Euler's
 
 
 @dataclass(frozen=True)

@@ -168,22 +168,18 @@ class Sampler(Rebuildable):
         event_shape: Sequence[int] | None = None,
         n: int | None = None,
         *,
-        seed: int = 0,
         rows: range | None = None,
         start: Tensor | None = None,
-        at: float | None = None,
-        to: float | None = None,
         batch_size: int = 500,
-        dtype: torch.dtype | None = None,
         on_step: Callable[[int], None] | None = None,
+        **request: Any,
     ) -> Iterator[Samples]:
         """Yield the samples in batches, so that memory stays bounded; arguments as for `sample`."""
         require(batch_size >= 1, "batch_size", batch_size, "give an integer >= 1")
         rows = _rows(n, rows, start)
         for mine in chunks(range(len(rows)), batch_size):
             x = None if start is None else take(start, mine)
-            request: dict[str, Any] = {"seed": seed, "start": x, "at": at, "to": to, "dtype": dtype}
-            walk = partial(self.trajectory, model, event_shape, rows=rows[mine.start : mine.stop], **request)
+            walk = partial(self.trajectory, model, event_shape, rows=rows[mine.start : mine.stop], start=x, **request)
             yield self._batch(len(mine), walk, on_step)
 
     def _batch(self, n: int, walk: Callable[[], Path], on_step: Callable[[int], None] | None) -> Samples:
@@ -237,8 +233,8 @@ class Sampler(Rebuildable):
         Raises:
             InputError: no number of samples, times that the SDE or the solver does not allow, or samples that are NaN.
         """
-        request: dict[str, Any] = {"rows": rows, "start": start, "at": at, "to": to, "on_step": on_step}
-        parts = list(self.batches(model, event_shape, n, seed=seed, batch_size=batch_size, dtype=dtype, **request))
+        request: dict[str, Any] = {"seed": seed, "at": at, "to": to, "dtype": dtype, "batch_size": batch_size}
+        parts = list(self.batches(model, event_shape, n, rows=rows, start=start, on_step=on_step, **request))
         count = sum(len(p.x) for p in parts)
         nfe = math.fsum(p.nfe * len(p.x) for p in parts) / count
         return Samples(torch.cat([p.x for p in parts]), nfe, math.fsum(p.seconds for p in parts))

@@ -131,9 +131,16 @@ class Solver(Rebuildable, ABC):
         """The grid of a sampler that is given none."""
         return LambdaUniform()
 
+    @property
+    def takes_corrector(self) -> bool:
+        """Whether a corrector may act after each step; a solver that chooses its own steps has no place for it."""
+        return True
+
     def check(self, corrector: Corrector | None) -> None:
         """Refuse a combination that cannot work, with the reason; called when a sampler is made."""
-        return  # a rule on a fixed grid works with every corrector
+        if corrector is not None and not self.takes_corrector:
+            name = type(self).__name__
+            raise InputError(f"corrector: {name} takes its own steps and allows no corrector; use corrector=none")
 
     def with_eta(self, eta: float) -> "Solver":
         """The same solver at another noise level; a solver of the ODE refuses eta > 0."""
@@ -190,9 +197,7 @@ class _StochasticRule(GridSolver):
     def __post_init__(self) -> None:
         require_eta(self.eta)
 
-    @property
-    def order(self) -> int:
-        return 1
+    order = 1
 
     def step(self, model: Model, x: Tensor, plan: Any, state: Any, noise: Draw) -> Step:
         """x <- a x + b eps_hat(x, t) + c z, with (t, a, b, c) from the plan."""
@@ -229,9 +234,7 @@ class ReverseDiffusion(_StochasticRule):
         eta: noise level, 1 for the reverse SDE.
     """
 
-    @property
-    def bidirectional(self) -> bool:
-        return False
+    bidirectional = False
 
     def plan(self, sde: SDE, times: Tensor) -> Sequence[Any]:
         alpha, sigma = sde.alpha(times), sde.sigma(times)

@@ -123,17 +123,13 @@ class Tuned(Solver):
 
     run: Path | str | None = None
 
-    @property
-    def bidirectional(self) -> bool:
-        return False
+    bidirectional = False
 
     @property
     def default_grid(self) -> Grid:
         return TunedGrid(self.run)
 
-    @property
-    def extrapolates(self) -> bool:
-        return True
+    extrapolates = True
 
     def costs(self, points: Sequence[int]) -> dict[int, int]:
         """Evaluations that the tuning for so many steps took in all, where there was one."""

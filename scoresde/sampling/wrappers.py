@@ -59,9 +59,7 @@ class Churn(GridSolver):
             name = type(self.inner).__name__
             raise InputError(f"solver: churn needs a one-step rule, and {name} is none; use heun, dpmpp_2s or euler")
 
-    @property
-    def bidirectional(self) -> bool:
-        return False
+    bidirectional = False
 
     @property
     def inner(self) -> GridSolver:
@@ -128,9 +126,7 @@ class Restart(Solver):
         least = self.inner.least_steps
         require(self.steps >= least, "steps", self.steps, f"give an integer >= {least}, which the solver needs")
 
-    @property
-    def bidirectional(self) -> bool:
-        return False
+    bidirectional = False
 
     @property
     def inner(self) -> Solver:

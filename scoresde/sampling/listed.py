@@ -1,0 +1,148 @@
+"""Time grids that are lists: the numbered levels of DDPM, and times of your own."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from scoresde.errors import InputError, require
+from scoresde.sampling.grid import Grid
+from scoresde.sde import SDE
+
+Spacing = Literal["leading", "trailing", "linspace"]
+
+
+@dataclass(frozen=True, repr=False)
+class Discrete(Grid):
+    """Times out of `levels` equal ones, t_n = T n / levels for n = 1 ... levels: the spacings of DDPM samplers.
+
+    With N levels and S points, in increasing order (Lin et al. 2023, arXiv 2305.08891, table 2):
+
+        leading    1 + i floor(N/S),  i = 0 ... S-1    1, 101, ..., 901 of N = 1000, S = 10
+        linspace   round(linspace(1, N, S))            1, 112, ..., 1000
+        trailing   round(N - i N/S),  i = 0 ... S-1    100, 200, ..., 1000
+
+    The grid is just these levels. Trailing ends at level N/S, and the last step of the sampler (or, with
+    denoise=False, nothing) removes the noise that is left there. Leading begins at a level below T, yet the sampler
+    starts from the prior of T: the flaw that the paper describes. It is harmless only where sigma has levelled off by
+    then; where sigma is more than 10 % off the prior (on VE, mostly on EDM, and with a single point) it is refused. A
+    single point of linspace is T.
+
+    From a start below T, N is the number of that level. Between two given levels all spacings are that of linspace.
+    Other libraries number the levels from 0, so that their level 0 is n = 1 here.
+
+    Args:
+        spacing: which of the three.
+        levels: number of levels N; t_1 = T / N must not be below t_train.
+
+    Raises:
+        InputError: for another spacing, more points than levels, levels that do not fit the SDE as described above, or
+            a start or end that is not a level.
+    """
+
+    spacing: Spacing = "trailing"
+    levels: int = 1000
+
+    def __post_init__(self) -> None:
+        known = get_args(Spacing)
+        require(self.spacing in known, "spacing", self.spacing, f"give one of {', '.join(known)}")
+        require(self.levels >= 1, "levels", self.levels, "give an integer >= 1")
+
+    def numbers(self, points: int, first: int | None = None, last: int | None = None) -> list[int]:
+        """The level numbers n from `first` (N) to `last`; integers throughout, so that none is off by one."""
+        n = self.levels if first is None else first
+        span = n if last is None else abs(n - last) + 1
+        if points > span:
+            raise InputError(f"levels: {span} are fewer than the {points} points of the grid; use at most {span} steps")
+        if last is not None:
+            steps = max(points - 1, 1)
+            return [_rounded(n * (steps - i) + last * i, steps) for i in range(points)]
+        if self.spacing == "leading":
+            rising = [1 + i * (n // points) for i in range(points)]
+        elif self.spacing == "trailing" or points == 1:
+            rising = [_rounded(n * i, points) for i in range(1, points + 1)]
+        else:
+            rising = [_rounded((n - 1) * i + points - 1, points - 1) for i in range(points)]
+        return rising[::-1]
+
+    def place(self, sde: SDE, points: int, start: float | None, end: float | None) -> Tensor:
+        first, last = self._number(sde, "start", start), self._number(sde, "end", end)
+        numbers = self.numbers(points, first, last)
+        times = torch.tensor([sde.T * n / self.levels for n in numbers], dtype=torch.float64)
+        if times.min() < sde.t_train * (1 - 1e-9):  # where no model knows the score
+            raise InputError(
+                f"levels: {self.levels} put a level at t = {float(times.min()):.3g}, below t_train = {sde.t_train:g}; "
+                f"give at most {int(sde.T / sde.t_train)}, or a smaller sde.t_train"
+            )
+        if first is not None and numbers[0] != first:
+            raise InputError(f"spacing: {self.spacing!r} does not begin at level {first}; use trailing or linspace")
+        sigma = float(sde.sigma(times[0]))
+        if start is None and times[0] < sde.T and abs(sigma / sde.prior_std - 1) > 0.1:
+            raise InputError(
+                f"spacing: {self.spacing!r} begins at t = {float(times[0]):.3g}, where sigma is {sigma:.3g}, but "
+                f"samples start from a prior of {sde.prior_std:.3g}; use trailing or linspace"
+            )
+        times = times.clamp(min=sde.t_train)
+        for i, t in ((0, start), (-1, end)):
+            if t is not None:
+                times[i] = t  # exactly
+        return times
+
+    def _number(self, sde: SDE, name: str, t: float | None) -> int | None:
+        """The number of the level at time t."""
+        if t is None:
+            return None
+        number = round(t / sde.T * self.levels)
+        near, level = abs(t / sde.T * self.levels - number) < 1e-6 * self.levels, sde.T * max(number, 1) / self.levels
+        require(near, name, t, f"give one of the {self.levels} levels, such as {level:g}")
+        return number
+
+
+def _rounded(numerator: int, denominator: int) -> int:
+    """numerator / denominator to the nearest integer, exactly; halves go to the even one, as in numpy."""
+    below, rest = divmod(numerator, denominator)
+    up = 2 * rest > denominator or (2 * rest == denominator and below % 2 == 1)
+    return below + up
+
+
+@dataclass(frozen=True, repr=False)
+class Explicit(Grid):
+    """The given times.
+
+    Args:
+        times: strictly falling or rising; the first is T or the start, the last not below t_min or exactly the end; as
+            many as the sampler has steps (one more without denoising at the end).
+
+    Raises:
+        InputError: from a call whose number of points is another, or if the times do not fit the SDE and the levels.
+    """
+
+    times: Sequence[float]
+
+    def __post_init__(self) -> None:
+        times = [float(t) for t in self.times]
+        require(len(times) >= 1, "times", times, "give at least one time")
+        falls = len(times) == 1 or not times[0] < times[1]
+        for before, after in pairwise(times):
+            ordered = after < before if falls else after > before
+            wanted = f"they must {'decrease' if falls else 'increase'}, but {before} is followed by {after}"
+            require(ordered, "times", times, wanted)
+
+    def place(self, sde: SDE, points: int, start: float | None, end: float | None) -> Tensor:
+        times = torch.tensor(list(self.times), dtype=torch.float64)
+        given, first, last = len(times), float(times[0]), float(times[-1])
+        wanted = f"T = {sde.T:g} of the SDE" if start is None else f"the start {start:g}"
+        require(first == (sde.T if start is None else start), "times", first, f"the first must be {wanted}")
+        if end is None:
+            require(last >= sde.t_min, "times", last, f"the last must not be below t_min = {sde.t_min:g} of the SDE")
+        else:
+            require(last == end, "times", last, f"the last must be the end {end:g}")
+        if given != points:
+            raise InputError(
+                f"times: {given} are given, but the steps of the sampler ask for {points}; "
+                f"use steps={given} ({given - 1} with denoise=false) or give {points} times"
+            )
+        return times
