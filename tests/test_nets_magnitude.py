@@ -50,7 +50,7 @@ def activations(net: EDM2, x: Tensor, c: Tensor) -> dict[str, Tensor]:
 def test_activations_have_magnitude_one_at_the_start_whatever_the_noise_level() -> None:
     """Of all blocks, with input of magnitude one; in plain networks they grow with the depth."""
     torch.manual_seed(0)
-    net = EDM2((3, 16, 16), 32, (1, 2), 3, (1,), head_width=16)
+    net = EDM2((3, 16, 16), 32, (1, 2), blocks=3, attention=(1,), head_width=16)
     for c in (-1.5, 0.0, 1.2):
         seen = activations(net, torch.randn(8, 3, 16, 16), torch.full((8,), c))
         sizes = {name: magnitude(out) for name, out in seen.items() if ".conv" not in name and name != "head.conv"}
@@ -60,7 +60,7 @@ def test_activations_have_magnitude_one_at_the_start_whatever_the_noise_level() 
 
 def test_weights_have_norm_one_after_any_step() -> None:
     torch.manual_seed(0)
-    net = EDM2((1, 4, 4), 8, (1, 2), 1, (1,), head_width=8).train()
+    net = EDM2((1, 4, 4), 8, (1, 2), blocks=1, attention=(1,), head_width=8).train()
     optimizer = torch.optim.Adam(net.parameters(), 0.1)
     x, c, y = torch.randn(4, 1, 4, 4), torch.linspace(-1, 1, 4), torch.randn(4, 1, 4, 4)
     for _ in range(3):
@@ -79,7 +79,7 @@ def test_weights_have_norm_one_after_any_step() -> None:
 
 def test_the_length_of_weights_means_nothing() -> None:
     torch.manual_seed(0)
-    net = EDM2((1, 4, 4), 8, (1, 2), 1, (1,), head_width=8).eval()
+    net = EDM2((1, 4, 4), 8, (1, 2), blocks=1, attention=(1,), head_width=8).eval()
     nn.init.ones_(net.head.gain)
     x, c = torch.randn(2, 1, 4, 4), torch.tensor([-1.0, 1.0])
     out = net(x, c)
@@ -101,7 +101,7 @@ def test_attention_goes_by_angles() -> None:
 
 def test_two_calls_before_the_gradient_are_one_graph() -> None:
     """Scaling the weights back in the second call is no change that the gradient of the first would have to fear."""
-    net = EDM2((1, 4, 4), 8, (1,), 1, (), head_width=8).train()
+    net = EDM2((1, 4, 4), 8, (1,), blocks=1, attention=(), head_width=8).train()
     nn.init.ones_(net.head.gain)
     x, c = torch.randn(2, 1, 4, 4), torch.zeros(2)
     (net(x, c) + net(2 * x, c)).sum().backward()

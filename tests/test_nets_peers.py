@@ -84,7 +84,7 @@ def test_a_ddpm_of_diffusers_with_the_same_weights_is_the_same_function(head_wid
     perturbed(theirs, torch.Generator().manual_seed(1))
     options = {"block": "ddpm", "fir": False, "progressive_input": "none", "rescale": False, "dropout": 0.0}
     options |= {"noise": "positional", "noise_scale": 1.0, "groups": 4, "group_width": 1, "attention_up": "every"}
-    net = NCSNpp((3, 8, 16), 8, (1, 2, 2), 2, (1,), head_width=head_width, **options)
+    net = NCSNpp((3, 8, 16), 8, (1, 2, 2), blocks=2, attention=(1,), head_width=head_width, **options)
     copied_ddpm(net, theirs)
     net, theirs = net.double(), theirs.double()
     x = torch.randn(3, 3, 8, 16, dtype=torch.float64)
