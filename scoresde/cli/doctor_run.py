@@ -32,7 +32,7 @@ def doctor(settings: DoctorSettings, cfg: dict[str, Any]) -> int:
     out = None if settings.out is None else _free(Path(settings.out))
     if settings.run is not None:
         cfg = _of_run(Path(settings.run))
-    dataset, sde = _objects(cfg, settings.packages)
+    dataset, sde = _objects(cfg, settings)
     findings = examine(sde, dataset)
     counts = {verdict: sum(f.verdict == verdict for f in findings) for verdict in ("ok", "warning", "wrong")}
     print(f"sde    {sde}\ndata   {len(dataset.items):,} items of shape {dataset.event_shape}, in model units\n")
@@ -63,15 +63,16 @@ def _of_run(run: Path) -> dict[str, Any]:
     return {key: runs.section(stored, key, run) for key in ("sde", "data")}
 
 
-def _objects(cfg: dict[str, Any], allow: Sequence[str]) -> tuple[Dataset, SDE]:
+def _objects(cfg: dict[str, Any], settings: DoctorSettings) -> tuple[Dataset, SDE]:
     """The data and the SDE, part of which may be measured on the data; `cfg` then has the numbers."""
+    allow, run = settings.packages, None if settings.run is None else Path(settings.run)
     for key, kind in (("sde", SDE), ("data", None)):
         check(cfg[key], key, allow, kind, (*RUNTIME, MEASURED))
     if not isinstance(cfg["data"], dict) or not hasattr(resolve(str(cfg["data"].get(TARGET)), "data", allow), "load"):
         raise InputError(f"data.{TARGET}: this class has no method load, as a source of data must have")
     if MEASURED not in cfg["sde"].values():
         build(cfg["sde"], "sde", allow, SDE)  # a mistake in it is cheaper to find than data to load
-    dataset: Dataset = build(cfg["data"], "data", allow).load()
+    dataset: Dataset = build(cfg["data"], "data", allow, run=run).load()
     cfg["sde"] = runs.measured(cfg["sde"], dataset)
     sde: SDE = build(cfg["sde"], "sde", allow, SDE)
     return dataset, sde

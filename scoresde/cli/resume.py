@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 
 from scoresde.build import MEASURED
 from scoresde.errors import InputError
-from scoresde.runs import REMOVED
+from scoresde.runs.config import REMOVED, get, leaves, put
 
 MAY_CHANGE = (
     "device",
@@ -55,7 +55,7 @@ def merge(stored: Mapping[str, Any], typed: Mapping[str, Any], overrides: Sequen
         if _within(path, MAY_CHANGE):
             put(merged, path, new)
             continue
-        flat_old, flat_new = dict(_leaves(old, path)), dict(_leaves(new, path))
+        flat_old, flat_new = dict(leaves(old, path)), dict(leaves(new, path))
         for key in [*flat_new, *flat_old]:
             before, now = flat_old.get(key), flat_new.get(key)
             if before in (now, REMOVED) or now == MEASURED:
@@ -85,30 +85,6 @@ def _touched(overrides: Sequence[str]) -> Iterator[str]:
 
 
 def _set_by_preset(text: str) -> Iterator[str]:
-    plain = dict(_leaves(OmegaConf.to_container(compose("train"))))
-    preset = dict(_leaves(OmegaConf.to_container(compose("train", [text]))))
+    plain = dict(leaves(OmegaConf.to_container(compose("train"))))
+    preset = dict(leaves(OmegaConf.to_container(compose("train", [text]))))
     return (key for key in {**plain, **preset} if plain.get(key) != preset.get(key))
-
-
-def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(value, Mapping) and value:
-        for key, item in value.items():
-            yield from _leaves(item, f"{path}.{key}" if path else str(key))
-    else:
-        yield path, value
-
-
-def get(cfg: Mapping[str, Any], path: str) -> Any:
-    """The value at a dotted path; None if there is none."""
-    value: Any = cfg
-    for key in path.split("."):
-        value = value.get(key) if isinstance(value, Mapping) else None
-    return value
-
-
-def put(cfg: dict[str, Any], path: str, value: Any) -> None:
-    """Set the value at a dotted path."""
-    *parents, last = path.split(".")
-    for key in parents:
-        cfg = cfg.setdefault(key, {})
-    cfg[last] = value

@@ -15,11 +15,12 @@ from hydra.core.hydra_config import HydraConfig
 from scoresde import runs
 from scoresde.cli.commands.train import TrainSettings
 from scoresde.cli.jobs import overrides, sweeping, varied
-from scoresde.cli.resume import get, merge
+from scoresde.cli.resume import merge
 from scoresde.errors import InputError
 from scoresde.model import ScoreModel
 from scoresde.results import Results
 from scoresde.results.table import explained
+from scoresde.runs.config import get
 from scoresde.training import FitResult
 from scoresde.training import checkpoint as checkpoints
 from scoresde.training.checkpoint import Checkpoint
@@ -56,7 +57,7 @@ def train(settings: TrainSettings, cfg: dict[str, Any]) -> float | None:
         if start.complete:
             check_types(start.cfg, settings.packages)
             return _already_complete(start)
-        job = prepare(start.cfg, settings.packages, start.checkpoint)
+        job = prepare(start.cfg, settings.packages, start.checkpoint, start.run)
         run = start.run or _new_run(settings, stack)
         _opening(run, job, start.checkpoint)
         group = Path(HydraConfig.get().sweep.dir).name if sweeping() else None
@@ -72,12 +73,8 @@ def _start(settings: TrainSettings, cfg: dict[str, Any], stack: ExitStack) -> St
     if settings.run is None:
         return Start(initial.taken_over(cfg, overrides()))
     run = Path(settings.run)
-    if run.exists() and not run.is_dir():
-        raise InputError(f"run: {run} is a file; give a folder")
-    if not run.is_dir() or not any(p.name != ".lock" for p in run.iterdir()):
+    if not runs.holds_run(run):
         return Start(initial.taken_over(cfg, overrides()))
-    if not (run / runs.CONFIG).is_file():
-        raise InputError(f"run: {run} is not empty and not the folder of a run; give a new folder, or that of a run")
     stack.enter_context(runs.locked(run))
     stored = runs.read_config(run)
     for key in cfg:

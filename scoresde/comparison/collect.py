@@ -166,7 +166,7 @@ def _of_samples(path: Path, summary: Mapping[str, Any], metrics: Mapping[str, An
     """Samples, which are measured here against the data of their run."""
     run = Path(summary["run"])
     cfg = runs.read_config(run)
-    dataset = build(runs.section(cfg, "data", run), "data", allow).load()
+    dataset = build(runs.section(cfg, "data", run), "data", allow, run=run).load()
     with np.load(path / "samples.npz", allow_pickle=False) as archive:
         x = dataset.transform.encode(torch.from_numpy(archive["samples"]).float())
     sampler, scorer = summary["sampler"], Scorer(metrics, dataset)

@@ -7,10 +7,13 @@ from scoresde.data.digits import Digits
 from scoresde.data.fashion_mnist import FashionMNIST
 from scoresde.data.folder import ImageFolder
 from scoresde.data.huggingface import HuggingFace
+from scoresde.data.memory import Array
+from scoresde.data.saved import SavedDataset
 from scoresde.data.toys import Checkerboard, Moons, Rings, SwissRoll
 from scoresde.data.transform import Transform
 
 __all__ = [
+    "Array",
     "ArrayFile",
     "Augmentation",
     "Checkerboard",
@@ -21,6 +24,7 @@ __all__ = [
     "ImageFolder",
     "Moons",
     "Rings",
+    "SavedDataset",
     "SwissRoll",
     "Transform",
 ]

@@ -43,7 +43,7 @@ class ArrayFile(Source):
         """Read the file."""
         path = existing(self.path, "table.csv")
         values, names = self._read(path)
-        values = _checked(values, path)
+        values = checked(values, f"data.path: {path}")
         parts = split(len(values), self.held_out, self.split_seed)
         dtype = values.dtype.name if values.dtype in (np.float32, np.float64) else "float64"
         transform = Transform.standardising(values[parts[0]], "table", per_feature=True, names=names, dtype=dtype)
@@ -108,31 +108,29 @@ def _unreadable(path: Path, error: Exception) -> InputError:
     return InputError(f"data.path: {path} cannot be read as a {path.suffix} file ({reason}); save it again with numpy")
 
 
-def _checked(values: np.ndarray, path: Path) -> np.ndarray:
-    """The array as (N, *event) of finite numbers in native byte order; raises InputError if it is not one."""
+def checked(values: np.ndarray, where: str) -> np.ndarray:
+    """The array as (N, *event) of finite numbers in native byte order; `where` begins the message if it is not one."""
     if values.dtype.kind not in "fiub":
-        raise InputError(f"data.path: {path} holds values of type {values.dtype}; give an array of real numbers")
+        raise InputError(f"{where} holds values of type {values.dtype}; give an array of real numbers")
     if values.ndim == 0 or values.size == 0:
         what = "a single number" if values.ndim == 0 else f"an empty array of shape {values.shape}"
-        raise InputError(f"data.path: {path} holds {what}; give an array (items, features)")
+        raise InputError(f"{where} holds {what}; give an array (items, features)")
     if len(values) < 2:
-        raise InputError(
-            f"data.path: {path} holds 1 item of shape {values.shape[1:]}; give at least 2, along the first axis"
-        )
-    _check_finite(values, path)
+        raise InputError(f"{where} holds 1 item of shape {values.shape[1:]}; give at least 2, along the first axis")
+    _check_finite(values, where)
     wide = values.dtype.kind == "f" and values.dtype.itemsize == 4
     values = values.astype(np.float32 if wide else np.float64, copy=False)
     return values[:, None] if values.ndim == 1 else values
 
 
-def _check_finite(values: np.ndarray, path: Path) -> None:
+def _check_finite(values: np.ndarray, where: str) -> None:
     """Raise InputError for values that are not finite, or whose squares would not be."""
     bad = ~np.isfinite(values)
     if bad.any():
         first = [int(i) for i in np.argwhere(bad)[0]]
         raise InputError(
-            f"data.path: {path} holds NaN or infinite values ({int(bad.sum())} of {values.size}, the first at index "
+            f"{where} holds NaN or infinite values ({int(bad.sum())} of {values.size}, the first at index "
             f"{first}); remove or fill them"
         )
     if float(np.abs(values).max()) > 1e150:
-        raise InputError(f"data.path: {path} holds values beyond 1e150; give them in a larger unit")
+        raise InputError(f"{where} holds values beyond 1e150; give them in a larger unit")

@@ -9,7 +9,6 @@ A folder may come from somebody else: reading it constructs no class that its re
 """
 
 from scoresde.runs.config import (
-    CONFIG,
     CONVERTED,
     REMOVED,
     read_config,
@@ -17,7 +16,18 @@ from scoresde.runs.config import (
     without_secrets,
     write_config,
 )
-from scoresde.runs.folder import SUMMARY, locked, new_folder, setting, timestamp, versions, write_json, write_text
+from scoresde.runs.folder import (
+    CONFIG,
+    SUMMARY,
+    holds_run,
+    locked,
+    new_folder,
+    setting,
+    timestamp,
+    versions,
+    write_json,
+    write_text,
+)
 from scoresde.runs.measured import measured
 from scoresde.runs.run import Run, load, pick_device
 from scoresde.runs.upgrade import upgraded
@@ -28,6 +38,7 @@ __all__ = [
     "REMOVED",
     "SUMMARY",
     "Run",
+    "holds_run",
     "load",
     "locked",
     "measured",

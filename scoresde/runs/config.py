@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from scoresde.errors import InputError
-from scoresde.runs.folder import write_text
+from scoresde.runs.folder import CONFIG, write_text
 from scoresde.runs.upgrade import upgraded
 
-CONFIG, CONVERTED = "config.yaml", "convert.json"
+CONVERTED = "convert.json"
 REMOVED = "(removed)"
 _SECRET_KEY = re.compile(r"(^|_)(api_?key|password|passwd|secret|token|credentials?)$", re.IGNORECASE)
 _SECRET_VARIABLE = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD|PASSWD)$")
@@ -94,3 +94,28 @@ def section(cfg: Mapping[str, Any], key: str, run: Path) -> Any:
             why = "this run was converted, not trained here; scoresde convert data=... gives it data to compare with"
         raise InputError(f"{run / CONFIG}: {key} is missing; {why}")
     return cfg[key]
+
+
+def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted path, value) of everything in a configuration that holds nothing more."""
+    if isinstance(value, Mapping) and value:
+        for key, item in value.items():
+            yield from leaves(item, f"{path}.{key}" if path else str(key))
+    else:
+        yield path, value
+
+
+def get(cfg: Mapping[str, Any], path: str) -> Any:
+    """The value at a dotted path; None if there is none."""
+    value: Any = cfg
+    for key in path.split("."):
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value
+
+
+def put(cfg: dict[str, Any], path: str, value: Any) -> None:
+    """Set the value at a dotted path."""
+    *parents, last = path.split(".")
+    for key in parents:
+        cfg = cfg.setdefault(key, {})
+    cfg[last] = value

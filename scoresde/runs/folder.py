@@ -15,7 +15,7 @@ from typing import Any
 from scoresde._version import __version__
 from scoresde.errors import InputError
 
-SUMMARY = "summary.json"
+CONFIG, SUMMARY = "config.yaml", "summary.json"
 
 
 def new_folder(parent: Path, name: str) -> Path:
@@ -29,6 +29,21 @@ def new_folder(parent: Path, name: str) -> Path:
         except FileExistsError:
             continue
         return path
+
+
+def holds_run(run: Path) -> bool:
+    """Whether the folder holds a run, and so is resumed; False if it is not there or empty.
+
+    Raises:
+        InputError: it is a file, or has other files in it.
+    """
+    if run.exists() and not run.is_dir():
+        raise InputError(f"run: {run} is a file; give a folder")
+    if not run.is_dir() or not any(p.name != ".lock" for p in run.iterdir()):
+        return False
+    if not (run / CONFIG).is_file():
+        raise InputError(f"run: {run} is not empty and not the folder of a run; give a new folder, or that of a run")
+    return True
 
 
 def setting(run: Path) -> str:

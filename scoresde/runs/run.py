@@ -16,6 +16,8 @@ from scoresde.runs.config import read_config, section
 from scoresde.runs.folder import SUMMARY
 
 if TYPE_CHECKING:
+    from torch.nn import Module
+
     from scoresde.control.guidance import Label
     from scoresde.data import Dataset, Transform
     from scoresde.model import Model, ScoreModel
@@ -162,6 +164,9 @@ def load(
     device: str = "auto",
     weights: str = "ema",
     allow: Sequence[str] = (),
+    *,
+    net: Module | None = None,
+    sde: SDE | None = None,
 ) -> Run:
     """Load a trained model from a run folder; the training data need not be there.
 
@@ -173,6 +178,7 @@ def load(
             run keeps, such as `ema-0.9999` or `power-0.1`.
         allow: packages of your own whose classes the configuration may name. What the folder itself says about this
             is ignored.
+        net, sde: for a run that was trained from Python with classes that no configuration can name: equal objects.
 
     Raises:
         InputError: not a run, no such checkpoint, a checkpoint of another architecture, a class that is not allowed.
@@ -195,12 +201,24 @@ def load(
             f"weights: {weights!r} is not one of {', '.join(kept)}, which {path}, step {found.step}, holds"
         )
     transform = Transform.from_dict(found.state["data"]["transform"])
-    sde = build(section(cfg, "sde", path), "sde", allow, expect=SDE)
-    model = build(
-        section(cfg, "model", path), "model", allow, ScoreModel, sde=sde, event_shape=tuple(transform.event_shape)
-    )
+    own = {} if net is None else {"net": net}
+    path_of = _part(cfg, "sde", path, allow, SDE) if sde is None else sde
+    about = {**section(cfg, "model", path)}
+    if "net" not in about | own:
+        raise InputError(f"net: {path} was trained with a network of your own; give an equal one with net=")
+    about = {k: v for k, v in about.items() if k not in own}
+    shape = tuple(transform.event_shape)
+    model = build(about, "model", allow, ScoreModel, sde=path_of, event_shape=shape, **own)
     load_module(model, kept[weights], f"{path}, step {found.step}")
     return Run(path, model.to(place).eval(), transform, tuple(transform.event_shape), cfg, found.step, allow)
+
+
+def _part(cfg: dict[str, Any], key: str, run: Path, allow: Sequence[str], kind: type) -> Any:
+    """An object from a part of a stored configuration."""
+    about = section(cfg, key, run)
+    if about is None:
+        raise InputError(f"{key}: {run} was trained with a class of your own; give an equal object with {key}=")
+    return build(about, key, allow, kind)
 
 
 def pick_device(name: str) -> str:

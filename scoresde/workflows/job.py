@@ -16,6 +16,7 @@ from scoresde import runs
 from scoresde.build import MEASURED, RUNTIME, TARGET, build, check, resolve
 from scoresde.control.guidance import conditioned
 from scoresde.data import Dataset
+from scoresde.data.saved import save
 from scoresde.errors import InputError
 from scoresde.loggers import Logger, Loggers, MetricsFile
 from scoresde.loss import Loss
@@ -54,6 +55,7 @@ class Job:
         n: number of samples of each.
         seed: decides everything random.
         logger: where values go besides <run>/metrics.jsonl.
+        keep_data: write the data into the run, since no configuration can name them.
     """
 
     config: dict[str, Any]
@@ -67,6 +69,7 @@ class Job:
     n: int
     seed: int
     logger: Logger | None = None
+    keep_data: bool = False
     _evaluate: Evaluate[ScoreModel] | None = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -85,6 +88,8 @@ class Job:
             callbacks: see `Trainer.fit`.
         """
         runs.write_config(folder, self.config)
+        if self.keep_data and checkpoint is None:
+            save(self.dataset, folder)
         with self._logging(folder, checkpoint, group) as logger:
             result = self.trainer.fit(
                 self.model, self.dataset, loss=self.loss, optimizer=self.optimizer, run=folder, seed=self.seed,
@@ -135,34 +140,53 @@ class Job:
         return evaluate
 
 
-def prepare(cfg: dict[str, Any], allow: Sequence[str] = (), checkpoint: Checkpoint | None = None) -> Job:
+def prepare(
+    cfg: dict[str, Any],
+    allow: Sequence[str] = (),
+    checkpoint: Checkpoint | None = None,
+    folder: Path | None = None,
+    **given: Any,
+) -> Job:
     """Build a training from its configuration: the parts, the data, then what depends on the data.
 
     Args:
         cfg: as composed for `scoresde train`.
         allow: packages whose classes it may name.
         checkpoint: where the training resumes, if it does.
+        folder: of the run that is resumed.
+        given: objects in place of those that parts of the configuration describe: dataset, net, model, sde, loss,
+            trainer, metrics, samplers or logger; optimizer as a function of the parameters.
 
     Raises:
         InputError: one line that begins with the dotted path of what cannot be used.
     """
     device = runs.pick_device(cfg["device"])
-    check_types(cfg, allow)
-    own = {k: build(cfg[k], k, allow) for k in ("data", "loss", "trainer", "metrics", "samplers", "logger")}
+    own_net = {"net": given["net"]} if "net" in given else {}
+
+    def described() -> dict[str, Any]:
+        """What is to be built; it leaves out the objects that are given."""
+        parts = {k: v for k, v in cfg.items() if k not in given and (k != "data" or "dataset" not in given)}
+        return {**parts, "model": {k: v for k, v in parts["model"].items() if k != "net"}} if own_net else parts
+
+    def part(key: str, **runtime: Any) -> Any:
+        return given[key] if key in given else build(described()[key], key, allow, _KINDS[key], **runtime)
+
+    check_types(described(), allow)
+
+    own = {key: part(key) for key in ("loss", "trainer", "metrics", "samplers", "logger")}
     origin = Initial.of(cfg, checkpoint, allow)
-    dataset: Dataset = own.pop("data").load()
+    dataset: Dataset = given["dataset"] if "dataset" in given else part("data", run=folder).load()
     dataset = dataset if origin is None else origin.in_its_units(dataset)
     scorer = Scorer(own.pop("metrics"), dataset).prepare()
     cfg = resolved(cfg, dataset)
-    sde = build(cfg["sde"], "sde", allow, SDE)
     with fresh_weights(cfg["seed"]):
-        model = build(cfg["model"], "model", allow, ScoreModel, sde=sde, event_shape=dataset.event_shape)
+        model = part("model", sde=part("sde"), event_shape=dataset.event_shape, **own_net)
     model = tried(model, dataset)
     if origin is not None and origin.weights is not None:
         model.load_state_dict(origin.weights)
     model.to(device)
     params = list(model.parameters())
-    optimizer = build(cfg["optimizer"], "optimizer", allow, torch.optim.Optimizer, params=params)
+    optimizer = given["optimizer"](params) if "optimizer" in given else part("optimizer", params=params)
     stored = {k: v for k, v in cfg.items() if k != "run"}
     return Job(stored, dataset, model, optimizer=optimizer, scorer=scorer, n=cfg["n"], seed=cfg["seed"], **own)
 
@@ -170,15 +194,16 @@ def prepare(cfg: dict[str, Any], allow: Sequence[str] = (), checkpoint: Checkpoi
 def check_types(cfg: Mapping[str, Any], allow: Sequence[str]) -> None:
     """Find wrong names, keys and types in all groups before data is read, and wrong ranges of the SDE if possible."""
     names = (*RUNTIME, MEASURED)
-    for key, kind in _KINDS.items():
-        check(cfg[key], key, allow, kind, names)
-    if not isinstance(cfg["samplers"], dict):
-        raise InputError(f"samplers: {cfg['samplers']!r} is not a mapping of names to samplers")
-    for name, sampler in cfg["samplers"].items():
+    for key in _KINDS.keys() & cfg.keys():
+        check(cfg[key], key, allow, _KINDS[key], names)
+    samplers = cfg.get("samplers", {})
+    if not isinstance(samplers, dict):
+        raise InputError(f"samplers: {samplers!r} is not a mapping of names to samplers")
+    for name, sampler in samplers.items():
         check(sampler, f"samplers.{name}", allow, Sampler)
-    if not hasattr(resolve(cfg["data"].get(TARGET), "data", allow), "load"):
+    if "data" in cfg and not hasattr(resolve(cfg["data"].get(TARGET), "data", allow), "load"):
         raise InputError(f"data.{TARGET}: {cfg['data'][TARGET]} has no method load, as a source of data must have")
-    if MEASURED not in cfg["sde"].values():
+    if "sde" in cfg and MEASURED not in cfg["sde"].values():
         build(cfg["sde"], "sde", allow)
 
 

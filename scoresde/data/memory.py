@@ -1,0 +1,144 @@
+"""Data that are in memory: arrays, tensors, lists, and data sets of torch with a length."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from scoresde.data.array import checked
+from scoresde.data.dataset import Dataset, assemble, split
+from scoresde.data.source import Source
+from scoresde.data.transform import Kind, Transform
+from scoresde.errors import InputError, require
+
+_DATA = "data: the array"
+
+
+@dataclass
+class Array(Source):
+    """Items in memory: an array, a tensor or a list (N, *event), or a map-style `torch.utils.data.Dataset`.
+
+    What the items are follows from shape and type:
+
+        (N, D)            a table, each feature scaled to mean 0 and standard deviation 1; D = 2: points of the plane,
+                          whose axes keep one unit
+        (N, C, L)         series of C channels
+        (N, H, W), uint8  grey images
+        (N, C, H, W)      images: levels of uint8 as in files, other numbers scaled from their range to [-1, 1]
+        (N, C, D, H, W)   volumes
+
+    Args:
+        values: the items; a data set gives tensors, arrays or PIL images, alone or with a class as (item, class).
+        labels: the class of each item (N,), counted from 0.
+        flip: show training every other image mirrored left to right.
+        held_out: fraction of the items that training never uses.
+        split_seed: which items those are.
+
+    Raises:
+        InputError: from `load`: anything else; names the shape or the type, and the remedy.
+    """
+
+    values: Any = None
+    labels: Any = field(default=None, kw_only=True)
+    flip: bool = field(default=False, kw_only=True)
+
+    def load(self) -> Dataset:
+        """Check the items and split them."""
+        values, labels = _collected(self.values)
+        labels = labels if self.labels is None else np.asarray(self.labels)
+        if labels is not None:
+            _check_labels(labels, len(values))
+        _check_axes(values)
+        if values.ndim == 3 and values.dtype == np.uint8:
+            values = values[:, None]
+        bytes_of_images = values.dtype == np.uint8 and values.ndim == 4 and len(values) > 1 and values.size > 0
+        plain = values if bytes_of_images else checked(values, _DATA)
+        parts = split(len(plain), self.held_out, self.split_seed)
+        return assemble(plain, _transform(plain, parts[0]), parts, labels, self.flip)
+
+
+def _transform(values: np.ndarray, train: np.ndarray) -> Transform:
+    """The map to model units that fits items (N, *event)."""
+    dtype = values.dtype.name if values.dtype in (np.float32, np.float64) else "float64"
+    shape = values.shape[1:]
+    if len(shape) == 3:
+        return _of_images(values, dtype)
+    if len(shape) == 1 and shape != (2,):
+        return Transform.standardising(values[train], "table", per_feature=True, dtype=dtype)
+    kind: Kind = "points" if shape == (2,) else "table"
+    return Transform.standardising(values[train], kind, per_feature=False, dtype=dtype)
+
+
+def _of_images(values: np.ndarray, dtype: str) -> Transform:
+    """Images: bytes as in files; other numbers from [0, 1], [-1, 1] or their own range to [-1, 1]."""
+    shape = values.shape[1:]
+    if values.dtype == np.uint8:
+        return Transform.of_bytes(shape)
+    low, high = float(values.min()), float(values.max())
+    if low >= -1 and high <= 1:
+        low, high = (0.0 if low >= 0 else -1.0), 1.0
+    middle, half = (low + high) / 2, (high - low) / 2 or 1.0
+    return Transform("image", shape, middle, half, low=low, high=high, dtype=dtype)
+
+
+def _check_axes(values: np.ndarray) -> None:
+    """Refuse images with the channels last, or without their axis, which would be taken for something else."""
+    shape = values.shape
+    if len(shape) == 4 and shape[1] > 4 and shape[3] <= 4:
+        raise InputError(f"{_DATA} of shape {shape} has its channels last; give x.transpose(0, 3, 1, 2)")
+    if len(shape) == 3 and shape[2] in (1, 3, 4) and shape[1] > 4:
+        raise InputError(f"{_DATA} of shape {shape} looks like one image; give many, as (N, channels, height, width)")
+    if len(shape) == 3 and values.dtype != np.uint8 and shape[1] == shape[2]:
+        raise InputError(f"{_DATA} of shape {shape} could be grey images or series; give images as x[:, None]")
+    require(len(shape) <= 5, "data", f"an array of shape {shape}", "give items of at most 4 axes")
+
+
+def _check_labels(labels: np.ndarray, count: int) -> None:
+    if labels.dtype.kind not in "iu" or labels.shape != (count,):
+        found = f"{labels.dtype} of shape {labels.shape}"
+        raise InputError(f"labels: {found}; give one integer for each of {count} items, counted from 0")
+    require(int(labels.min()) >= 0, "labels", int(labels.min()), "classes are counted from 0")
+
+
+def _collected(values: Any) -> tuple[np.ndarray, np.ndarray | None]:
+    """The items as one array, and their classes if they come with one."""
+    if isinstance(values, np.ndarray):
+        return values, None
+    if isinstance(values, torch.Tensor):
+        return values.detach().cpu().numpy(), None
+    if not hasattr(values, "__getitem__") or not hasattr(values, "__len__") or isinstance(values, str | bytes | dict):
+        what = type(values).__name__
+        raise InputError(f"data: {what} has no items by number; give an array, a tensor, a data set or a folder")
+    items = [values[i] for i in range(len(values))]
+    require(len(items) > 0, "data", f"{type(values).__name__} of length 0", "give at least 2 items")
+    pairs = all(isinstance(item, tuple | list) and len(item) == 2 and np.ndim(item[1]) == 0 for item in items)
+    paired = pairs and np.ndim(items[0][0]) > 0
+    labels = np.asarray([int(item[1]) for item in items]) if paired else None
+    return _stacked([item[0] for item in items] if paired else items), labels
+
+
+def _stacked(items: Sequence[Any]) -> np.ndarray:
+    arrays = [_array(item) for item in items]
+    shapes = sorted({array.shape for array in arrays})
+    if len(shapes) > 1:
+        raise InputError(f"data: items of shapes {shapes[0]} and {shapes[1]}; give all of one shape")
+    return np.stack(arrays)
+
+
+def _array(item: Any) -> np.ndarray:
+    if isinstance(item, torch.Tensor):
+        return item.detach().cpu().numpy()
+    if hasattr(item, "getbands"):  # an image of PIL
+        pixels = np.asarray(item)
+        return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+    try:
+        array = np.asarray(item)
+    except ValueError:  # ragged
+        array = np.asarray(None)
+    if array.dtype.kind not in "fiub":
+        raise InputError(f"data: an item is {type(item).__name__} {str(item)[:40]!r}; give numbers, tensors or images")
+    return array

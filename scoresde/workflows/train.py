@@ -1,0 +1,194 @@
+"""`scoresde.train`: a run from an array, a tensor, a data set or a folder."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from scoresde import runs
+from scoresde.build import MEASURED, TARGET, build, did_you_mean
+from scoresde.data import Array, ArrayFile, Dataset, ImageFolder, SavedDataset
+from scoresde.described import describe
+from scoresde.errors import InputError, require
+from scoresde.loggers import Logger, NoLogger
+from scoresde.loss import Loss
+from scoresde.model import ScoreModel
+from scoresde.named import option, options
+from scoresde.runs import Run
+from scoresde.runs.config import leaves
+from scoresde.sampling import Sampler
+from scoresde.sde import SDE
+from scoresde.training import Trainer
+from scoresde.training import checkpoint as checkpoints
+from scoresde.workflows.job import Job, prepare
+
+_MOST_KEPT = 2**30  # bytes of training items in float32, above which a run keeps no copy of them
+_FIXED = ("sde", "model", "loss", "seed")  # of a run that is resumed
+_LEVELS = (1, 2, 2, 2)  # width of each level of the U-Net in units of its finest
+
+
+def train(
+    data: Any,
+    *,
+    sde: str | SDE = "vp",
+    model: str | nn.Module | None = None,
+    loss: str | Loss[Any] = "edm",
+    steps: int | None = None,
+    batch_size: int | None = None,
+    lr: float = 2e-3,
+    optimizer: Callable[[list[nn.Parameter]], Optimizer] | None = None,
+    trainer: Trainer | None = None,
+    labels: Any = None,
+    metrics: str | Mapping[str, Any] = "standard",
+    samplers: Mapping[str, Sampler] | None = None,
+    n: int = 500,
+    run: str | Path | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    logger: Logger | None = None,
+    callbacks: Sequence[tuple[int, Callable[[Any], object]]] = (),
+) -> Run:
+    """Train a score model and draw samples from it; everything is kept in a run folder, as by `scoresde train`.
+
+        run = scoresde.train(images, steps=2000)
+        run.sample(64, steps=20)
+
+    Args:
+        data: an array, a tensor, a list, or a map-style data set of torch, see `scoresde.data.Array`; a folder of
+            images, or a .npy, .npz or .csv file; a source such as `scoresde.data.ImageFolder("photos", size=32)`, a
+            name of conf/data, or a `Dataset`.
+        sde: the path from data to noise, or a name of conf/sde.
+        model: a network called as net(x, c), a `ScoreModel`, or a name of conf/model. None: a residual MLP for vectors,
+            a U-Net for everything else.
+        loss: what is minimized, or a name of conf/loss.
+        steps, batch_size: of training; those of `trainer` by default (3500 and 128).
+        lr: largest learning rate of Adam.
+        optimizer: in place of Adam: a function of the parameters, such as `lambda p: torch.optim.SGD(p, lr=0.1)`.
+        trainer: all other settings of the training.
+        labels: the class of each item of an array, counted from 0; the network is then conditioned on the class.
+        metrics: of the final samples, or a name of conf/metrics.
+        samplers: for the final samples, by name; None for 20 steps of the default solver.
+        n: number of final samples of each sampler.
+        run: the folder; None makes a new one in runs/. A folder that holds a run is resumed at its last checkpoint.
+        seed: decides everything random.
+        device: `auto` (CUDA if there is one), `cpu`, `cuda` or `cuda:1`.
+        logger: where logged values go besides <run>/metrics.jsonl.
+        callbacks: pairs (k, function): after every k-th step the function is called with a
+            `scoresde.training.Progress`.
+
+    Raises:
+        InputError: one line that names what cannot be used.
+        TrainingDiverged: a loss, gradient or weight is not finite.
+    """
+    settings: dict[str, Any] = {"steps": steps, "batch_size": batch_size}
+    changes = {key: value for key, value in settings.items() if value is not None}
+    for key, value, kind in (("sde", sde, SDE), ("loss", loss, Loss), ("trainer", trainer or Trainer(), Trainer)):
+        if not isinstance(value, str | kind):
+            raise InputError(f"{key}: {value!r} is not a {kind.__name__}")
+    trainer = build({**describe(trainer or Trainer()), **changes})
+    require(n >= 1, "n", n, "give an integer >= 1")
+    source = source_of(data, labels)
+    dataset = source if isinstance(source, Dataset) else source.load()
+    given: dict[str, Any] = {"dataset": dataset, "trainer": trainer, "logger": logger or NoLogger()}
+    given["samplers"] = {"auto": Sampler(steps=20)} if samplers is None else dict(samplers)
+    cfg: dict[str, Any] = {"seed": seed, "device": device, "init": None, "allow": [], "n": n}
+    keep = isinstance(source, Dataset | Array)
+    cfg["data"] = _described(SavedDataset() if keep else source, "data")
+    parts: dict[str, Any] = {"sde": sde, "loss": loss, "metrics": metrics}
+    given |= {key: part for key, part in parts.items() if not isinstance(part, str)}
+    cfg |= {key: option(key, part) if isinstance(part, str) else _described(part, key) for key, part in parts.items()}
+    _choose_model(model, dataset, cfg, given)
+    cfg["optimizer"] = {**option("optimizer", "adam"), "lr": lr}
+    if optimizer is not None:
+        given["optimizer"] = optimizer
+    for key in ("trainer", "logger", "samplers"):
+        cfg[key] = _described(given[key], key)
+    return _run(cfg, given, run, keep and dataset.items.nbytes <= _MOST_KEPT, callbacks)
+
+
+def _run(cfg: dict[str, Any], given: dict[str, Any], run: str | Path | None, keep: bool, callbacks: Any) -> Run:
+    """Make or find the folder, and train in it."""
+    start, folder = None, None if run is None else Path(run)
+    if folder is not None and runs.holds_run(folder) and checkpoints.saved_steps(folder):
+        start = checkpoints.read(checkpoints.newest(folder))
+    job: Job = prepare(cfg, (), start, folder, **given)
+    job.keep_data = keep
+    if folder is None:
+        folder = runs.new_folder(Path("runs"), f"{runs.timestamp()}-{type(job.model.sde).__name__.lower()}")
+    elif start is not None:
+        _check_same(folder, job.config)
+    folder.mkdir(parents=True, exist_ok=True)
+    with runs.locked(folder):
+        result, _ = job.run(folder, checkpoint=start, callbacks=callbacks)
+    transform = job.dataset.transform
+    return Run(folder, result.ema, transform, tuple(transform.event_shape), job.config, result.step)
+
+
+def _check_same(folder: Path, cfg: Mapping[str, Any]) -> None:
+    """Raise unless the run in a folder was made with the same settings, so that it can be resumed."""
+    stored, now = (dict(leaves({key: c.get(key) for key in _FIXED})) for c in (runs.read_config(folder), cfg))
+    for key in now:
+        if stored.get(key) != now[key]:
+            raise InputError(
+                f"{key}: {folder} was made with {stored.get(key)!r}, not {now[key]!r}; give another folder"
+            )
+
+
+def source_of(data: Any, labels: Any = None) -> Any:
+    """The source of data that `train` was given: an object with a method `load`, or a `Dataset`."""
+    if isinstance(data, Dataset) or (hasattr(data, "load") and not isinstance(data, np.ndarray | Tensor)):
+        if labels is not None:
+            raise InputError("labels: these data bring their own; leave it out")
+        return data
+    if not isinstance(data, str | Path):
+        return Array(data, labels=labels)
+    path = Path(data).expanduser()
+    if path.exists():
+        return ImageFolder(str(path)) if path.is_dir() else ArrayFile(str(path))
+    known = options("data")
+    if str(data) not in known:
+        near = did_you_mean(str(data), known)
+        raise InputError(f"data: {str(data)!r} is no folder, file or name of data{near} (names: {', '.join(known)})")
+    return build(option("data", str(data)), "data")
+
+
+def _choose_model(model: str | nn.Module | None, dataset: Dataset, cfg: dict[str, Any], given: dict[str, Any]) -> None:
+    """Put the model, or the configuration of one that fits the data, where `prepare` expects it."""
+    if isinstance(model, ScoreModel):
+        given |= {"model": model, "sde": model.sde}
+        cfg["sde"] = _described(model.sde, "sde")
+        cfg["model"] = _around(model.net, model.precond, model.sigma_data)
+    elif isinstance(model, nn.Module):
+        given["net"] = model
+        cfg["model"] = _around(model, "edm", MEASURED)
+    else:
+        vector = len(dataset.event_shape) == 1
+        cfg["model"] = option("model", model or ("mlp" if vector else "unet"))
+        net = cfg["model"]["net"]
+        net["condition"] = "class" if dataset.labels is not None and net.get("condition") is None else net["condition"]
+        if model is None and not vector:
+            side = min(dataset.event_shape[1:])
+            net["multipliers"] = list(_LEVELS[: min(max(side.bit_length() - 2, 1), len(_LEVELS))])
+
+
+def _around(net: nn.Module, precond: str, sigma_data: float | str) -> dict[str, Any]:
+    """The configuration of a model around a network, which is left out if no configuration can construct it."""
+    described = _described(net, "model.net")
+    about = {TARGET: "scoresde.ScoreModel", "precond": precond, "sigma_data": sigma_data}
+    return {**about, "net": described} if described else about
+
+
+def _described(value: Any, path: str) -> Any:
+    """The description for config.yaml; None, with a line on stderr, of what no configuration can construct."""
+    try:
+        found = describe(value, path)
+    except InputError as error:
+        print(f"config.yaml leaves out {error}", file=sys.stderr)
+        return None
+    return found
