@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from scoresde.comparison import compare as compare
     from scoresde.control import *  # noqa: F403
     from scoresde.evaluations import count_evaluations as count_evaluations
+    from scoresde.interop import unwrap as unwrap
+    from scoresde.interop import wrap as wrap
     from scoresde.mixture import GaussianMixture as GaussianMixture
     from scoresde.model import Model as Model
     from scoresde.model import ScoreModel as ScoreModel
@@ -32,6 +34,7 @@ _NAMES = {
     "comparison": "compare",
     "control": "Conditioned Wrapper",
     "evaluations": "count_evaluations",
+    "interop": "unwrap wrap",
     "mixture": "GaussianMixture",
     "model": "Model ScoreModel",
     "prediction": "Prediction",

@@ -91,6 +91,7 @@ class ScoreModel(Model):
         require(sigma_data > 0, "sigma_data", sigma_data, "give a standard deviation > 0")
         self.net, self.precond, self.sigma_data, self._trained_with = net, precond, sigma_data, sde
         self.event_shape = getattr(net, "event_shape", None)
+        self._known_times: dict[float, float] = {}
         self._known_slopes: dict[float, tuple[Coefficient, Coefficient]] = {}
 
     def under(self, sde: SDE) -> Self:
@@ -101,8 +102,9 @@ class ScoreModel(Model):
 
     @property
     def device(self) -> torch.device:
-        parameter = _first_parameter(self.net)
-        return torch.device("cpu") if parameter is None else parameter.device
+        tensor: Tensor | None = _first_parameter(self.net)
+        tensor = next(self.net.buffers(), None) if tensor is None else tensor
+        return torch.device("cpu") if tensor is None else tensor.device
 
     @property
     def conditions(self) -> Mapping[str, Condition]:
@@ -123,7 +125,7 @@ class ScoreModel(Model):
         return coefficients(self.precond, alpha, sigma, lam, self.sigma_data, slopes)
 
     def _slopes(self, lam: Coefficient) -> tuple[Coefficient, Coefficient]:
-        """(alpha', sigma') at a level of the path that the network knows; numbers are remembered."""
+        """(alpha', sigma') at a level of the path that the network knows."""
         if isinstance(lam, Tensor):
             return rates(self._trained_with, self._time_there(lam))
         if lam not in self._known_slopes:
@@ -139,8 +141,11 @@ class ScoreModel(Model):
 
     def _time_there(self, lam: Coefficient) -> Coefficient:
         """The time of the level `lam` on the path that the network knows."""
-        t = self._trained_with.t_of_lam(torch.as_tensor(lam, dtype=torch.float64))
-        return t if isinstance(lam, Tensor) else float(t)
+        if isinstance(lam, Tensor):
+            return self._trained_with.t_of_lam(lam)
+        if lam not in self._known_times:  # an inversion may cost as much as a small network
+            self._known_times[lam] = float(self._trained_with.t_of_lam(torch.tensor(lam, dtype=torch.float64)))
+        return self._known_times[lam]
 
     def forward(self, x: Tensor, t: float | Tensor, cond: Cond = None) -> Prediction:
         level = self.levels(t)

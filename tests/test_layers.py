@@ -26,6 +26,7 @@ FLOORS = (
     {"training"},
     {"runs", "tuning"},
     {"workflows", "comparison", "convert"},
+    {"interop"},
     {"cli"},
 )
 ASIDE = {"data", "results", "metrics", "loggers", "figures"}  # know no SDE and no model, though they stand higher up

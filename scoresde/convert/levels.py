@@ -13,7 +13,64 @@ from scoresde.sde import PathSDE
 Schedule = Literal["linear", "scaled_linear", "cosine"]
 
 
-class DiscreteVPSDE(PathSDE):
+class LevelsVPSDE(PathSDE):
+    """The variance-preserving path through N given levels, level k at the time t = k / (N - 1).
+
+    Between the levels lam = log(alpha / sigma) is a monotone cubic of t through those next to it (Fritsch and Carlson
+    1980), so that solvers may use any time. The prior is N(0, I).
+
+    Args:
+        alphas: alpha_k^2, (N,), falling: `alphas_cumprod` of diffusers' schedulers.
+        t_min: see `SDE`; level 0 is at t = 0, so any tiny value will do.
+        t_train: see `SDE`.
+
+    Raises:
+        InputError: fewer than 3 levels, or squares that do not fall strictly between 1 and 0.
+    """
+
+    def __init__(self, alphas: tuple[float, ...], *, t_min: float = 1e-8, t_train: float = 1e-8) -> None:
+        alpha2 = np.asarray(alphas, dtype=np.float64)
+        require(alpha2.ndim == 1 and len(alpha2) >= 3, "alphas", alpha2.shape, "give one for each of >= 3 levels")
+        fine = alpha2[0] < 1 and alpha2[-1] > 0 and bool((np.diff(alpha2) < 0).all())
+        ends = [float(alpha2[0]), float(alpha2[-1])]
+        require(fine, "alphas", ends, "give falling squares between 1 and 0; leave out a last level of alpha = 0")
+        self.alphas = tuple(alpha2.tolist())
+        self._pass_through(np.log(alpha2), t_min, t_train)
+
+    def _pass_through(self, log_alpha2: np.ndarray, t_min: float, t_train: float) -> None:
+        """Lay the path through log alpha_k^2, (N,)."""
+        lams = 0.5 * (log_alpha2 - np.log(-np.expm1(log_alpha2)))
+        from scipy.interpolate import PchipInterpolator
+
+        self._cubics = torch.from_numpy(PchipInterpolator(np.arange(len(lams)), lams).c.T.copy())  # highest power first
+        self._last = len(lams) - 1
+        super().__init__(self._alpha_at, self._sigma_at, T=1.0, t_min=t_min, t_train=t_train)
+        del self.alpha_of_t, self.sigma_of_t  # which are the levels'
+
+    @property
+    def last_level(self) -> int:
+        """N - 1, the number of the level at T."""
+        return self._last
+
+    @property
+    def prior_std(self) -> float:
+        """1: the path preserves unit variance."""
+        return 1.0
+
+    def _lam_at(self, t: Tensor) -> Tensor:
+        k = t * self._last
+        whole = k.detach().floor().clamp(0, self._last - 1)
+        c, u = self._cubics.to(t.device)[whole.long()], k - whole
+        return ((c[..., 0] * u + c[..., 1]) * u + c[..., 2]) * u + c[..., 3]
+
+    def _alpha_at(self, t: Tensor) -> Tensor:
+        return torch.exp(0.5 * torch.nn.functional.logsigmoid(2 * self._lam_at(t)))
+
+    def _sigma_at(self, t: Tensor) -> Tensor:
+        return torch.exp(0.5 * torch.nn.functional.logsigmoid(-2 * self._lam_at(t)))
+
+
+class DiscreteVPSDE(LevelsVPSDE):
     """The variance-preserving path through the N levels of a discrete chain, level k at the time t = k / (N - 1).
 
         alpha_k^2 = (1 - beta_0) (1 - beta_1) ... (1 - beta_k),   alpha^2 + sigma^2 = 1
@@ -23,9 +80,8 @@ class DiscreteVPSDE(PathSDE):
         scaled_linear   (sqrt(first) + (sqrt(last) - sqrt(first)) k / (N - 1))^2
         cosine          1 - a(k + 1) / a(k), at most 0.999,  a(k) = cos^2((pi/2) (k/N + 0.008) / 1.008)
 
-    Between the levels lam = log(alpha / sigma) is a monotone cubic of t through those next to it (Fritsch and Carlson
-    1980), so that solvers may use any time. The continuous `VPSDE` is not the same: lam differs by up to 0.7 at
-    equal t. The prior is N(0, I).
+    See `LevelsVPSDE` for the times between the levels. The continuous `VPSDE` is not the same: lam differs by up to 0.7
+    at equal t.
 
     Args:
         schedule: see above; `cosine` ignores `first` and `last`.
@@ -54,32 +110,8 @@ class DiscreteVPSDE(PathSDE):
         require(levels >= 3, "levels", levels, "give an integer >= 3")
         require(0 < first <= last < 1, "first", first, f"give rates with 0 < first <= last = {last} < 1")
         betas = _betas(schedule, levels, first, last)
-        log_alpha2 = np.cumsum(np.log1p(-betas))
-        lams = 0.5 * (log_alpha2 - np.log(-np.expm1(log_alpha2)))
-        from scipy.interpolate import PchipInterpolator
-
-        self._cubics = torch.from_numpy(PchipInterpolator(np.arange(levels), lams).c.T.copy())  # highest power first
-        self._last = levels - 1
-        super().__init__(self._alpha_at, self._sigma_at, T=1.0, t_min=t_min, t_train=t_train)
-        del self.alpha_of_t, self.sigma_of_t  # which are the schedule's
+        self._pass_through(np.cumsum(np.log1p(-betas)), t_min, t_train)
         self.schedule, self.levels, self.first, self.last = schedule, levels, first, last
-
-    @property
-    def prior_std(self) -> float:
-        """1: the path preserves unit variance."""
-        return 1.0
-
-    def _lam_at(self, t: Tensor) -> Tensor:
-        k = t * self._last
-        whole = k.detach().floor().clamp(0, self._last - 1)
-        c, u = self._cubics.to(t.device)[whole.long()], k - whole
-        return ((c[..., 0] * u + c[..., 1]) * u + c[..., 2]) * u + c[..., 3]
-
-    def _alpha_at(self, t: Tensor) -> Tensor:
-        return torch.exp(0.5 * torch.nn.functional.logsigmoid(2 * self._lam_at(t)))
-
-    def _sigma_at(self, t: Tensor) -> Tensor:
-        return torch.exp(0.5 * torch.nn.functional.logsigmoid(-2 * self._lam_at(t)))
 
 
 def _betas(schedule: str, levels: int, first: float, last: float) -> np.ndarray:

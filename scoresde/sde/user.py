@@ -1,5 +1,6 @@
 """Custom paths: from alpha(t) and sigma(t), or from drift f(t) and diffusion g(t)."""
 
+import functools
 from abc import abstractmethod
 from collections.abc import Callable
 
@@ -18,11 +19,11 @@ def _function(given: Function, name: str) -> Callable[[Tensor], Tensor]:
     """An expression or a callable as a function from float64 tensors to float64 tensors of the same shape."""
     if isinstance(given, str):
         return parse(given, name)
+    return functools.partial(_called, given)  # which can be pickled where the callable can
 
-    def called(t: Tensor) -> Tensor:
-        return torch.as_tensor(given(t), dtype=torch.float64, device=t.device).expand(t.shape)
 
-    return called
+def _called(function: Callable[[Tensor], Tensor], t: Tensor) -> Tensor:
+    return torch.as_tensor(function(t), dtype=torch.float64, device=t.device).expand(t.shape)
 
 
 class _UserSDE(SDE):
