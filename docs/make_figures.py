@@ -85,7 +85,7 @@ def trajectories() -> Figure:
             density.sqrt(), extent=(sde.T, sde.t_min, -3, 3), origin="lower", aspect="auto", cmap="Blues", alpha=0.8
         )
         ax.plot(times, torch.cat(states, dim=1).T, color=COLOURS[1], linewidth=0.9)
-        ax.set(xlabel="t: noise on the left, data on the right", title=name)
+        ax.set(xlabel="t: noise on the left, data on the right", title=name, ylim=(-3, 3))
         ax.title.set_fontsize(10)
     return figure
 
