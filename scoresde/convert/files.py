@@ -63,15 +63,20 @@ def read_settings(path: str | Path) -> dict[str, Any]:
     place = Path(path).expanduser()
     if not place.is_file():
         raise InputError(f"config: there is no file {place} (seen from {Path.cwd()})")
+    return _mapping(place, "config")
+
+
+def _mapping(path: Path, key: str) -> dict[str, Any]:
+    """The content of a JSON or YAML file; messages begin with the key."""
     try:
-        text = place.read_text(encoding="utf-8")
-        cfg = json.loads(text) if place.suffix == ".json" else yaml.safe_load(text)
-    except (ValueError, yaml.YAMLError) as error:
+        text = path.read_text(encoding="utf-8")
+        content = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+    except (OSError, ValueError, yaml.YAMLError) as error:
         hint = "; python/tuple and the like are not plain YAML, write [1, 2, 2]" if "python/" in str(error) else ""
-        raise InputError(f"config: {place} is not readable ({_line(error)}){hint}") from None
-    if not isinstance(cfg, dict):
-        raise InputError(f"config: {place} holds {type(cfg).__name__}, not sections of keys and values")
-    return cfg
+        raise InputError(f"{key}: {path} is not readable ({_line(error)}){hint}") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{key}: {path} holds {type(content).__name__}, not keys and values")
+    return content
 
 
 def _tensors(path: Path) -> Mapping[str, Any]:
@@ -149,26 +154,16 @@ def _folder(path: Path) -> Source:
         raise InputError(
             f"file: the folder {path} has no config.json; give a folder of diffusers, or a checkpoint file"
         )
-    settings: dict[str, Any] = {"unet": _json(unet / "config.json")}
+    settings: dict[str, Any] = {"unet": _mapping(unet / "config.json", "file")}
     for schedule in (path / "scheduler" / "scheduler_config.json", path / "scheduler_config.json"):
         if schedule.is_file():
-            settings["scheduler"] = _json(schedule)
+            settings["scheduler"] = _mapping(schedule, "file")
     files = sorted(unet.glob("diffusion_pytorch_model*.safetensors"))
     if len(files) != 1:
         shown = ", ".join(f.name for f in files) or "none"
         pickled = "; its .bin is a pickle" if list(unet.glob("*.bin")) else ""
         raise InputError(f"file: {unet} must hold one diffusion_pytorch_model.safetensors, and holds {shown}{pickled}")
     return Source(path, _weights(_tensors(files[0]), files[0]), None, settings)
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"file: {path} is not readable as JSON ({_line(error)})") from None
-    if not isinstance(content, dict):
-        raise InputError(f"file: {path} holds {type(content).__name__}, not keys and values")
-    return content
 
 
 def _line(error: Exception) -> str:

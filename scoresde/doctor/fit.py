@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -71,36 +71,31 @@ def prior_divergence(sde: SDE, moments: Moments) -> float:
     return float(0.5 * ((r - torch.log1p(r)).sum() + shift))
 
 
-def _graded(value: float, good: float, bearable: float) -> Verdict:
-    return "ok" if value <= good else "warning" if value <= bearable else "wrong"
+def _graded(check: str, value: float, bounds: tuple[float, float], message: str, remedy: str) -> Finding:
+    """A finding that is ok up to the first bound of a value, and a warning up to the second."""
+    verdict: Verdict = "ok" if value <= bounds[0] else "warning" if value <= bounds[1] else "wrong"
+    return Finding(check, verdict, message, "" if verdict == "ok" else remedy, value)
 
 
 def ends(sde: SDE, moments: Moments | None) -> Iterator[Finding]:
     """All checks against the moments of the data; without them, against unit variance in one dimension."""
     whose = "the data" if moments else "data of unit variance"
-    if moments is None:
-        one = torch.ones(1, dtype=torch.float64)
-        yield from _checks(sde, Moments(0 * one, one, math.nan), whose)
-    else:
-        yield from _checks(sde, moments, whose)
-        if sde.at(sde.T).alpha > 0.99 * sde.at(sde.t_train).alpha:  # an exploding path
-            yield _reach(sde, moments)
-
-
-def _checks(sde: SDE, moments: Moments, whose: str) -> Iterator[Finding]:
-    yield _last_step(sde, moments.std, whose)
-    yield _first_training_time(sde, moments.std, whose)
-    yield _signal(sde, moments.std, whose)
-    yield _prior(sde, moments, whose)
+    one = torch.ones(1, dtype=torch.float64)
+    assumed = moments or Moments(0 * one, one, math.nan)
+    yield _last_step(sde, assumed.std, whose)
+    yield _first_training_time(sde, assumed.std, whose)
+    yield _signal(sde, assumed.std, whose)
+    yield _prior(sde, assumed, whose)
+    if moments and sde.at(sde.T).alpha > 0.99 * sde.at(sde.t_train).alpha:  # an exploding path
+        yield _reach(sde, moments)
 
 
 def _last_step(sde: SDE, std: float, whose: str) -> Finding:
     level = sde.at(sde.t_min)
     left = level.sigma / (level.alpha * std)
-    verdict = _graded(left, 0.05, 0.3)
     message = f"the last step, from t_min = {sde.t_min:g}, removes noise of {100 * left:.2g} % of the spread of {whose}"
-    remedy = "" if verdict == "ok" else "lower t_min (or sigma_min), so that less detail is lost in one step"
-    return Finding("t_min", verdict, message, remedy, left)
+    remedy = "lower t_min (or sigma_min), so that less detail is lost in one step"
+    return _graded("t_min", left, (0.05, 0.3), message, remedy)
 
 
 def _first_training_time(sde: SDE, std: float, whose: str) -> Finding:
@@ -119,27 +114,26 @@ def _signal(sde: SDE, std: float, whose: str) -> Finding:
         f"at T = {sde.T:g} alpha is {level.alpha:.3g} and sigma {level.sigma:.4g}: the signal-to-noise ratio of "
         f"{whose} is {ratio**2:.2g} in power"
     )
-    if ratio < 1e-4:  # far beyond what the prior asks for
-        remedy = "end at a smaller T: steps near it decide nothing, and f and g may diverge there"
+    if ratio < 1e-4:  # far beyond what the prior needs
+        remedy = "end at a smaller T: steps near it have no effect, and f and g may diverge there"
         return Finding("signal at T", "warning" if ratio > _FLOAT32 else "wrong", message, remedy, ratio**2)
-    verdict = _graded(ratio, 0.3, 0.5)
-    return Finding("signal at T", verdict, message, "" if verdict == "ok" else _more_noise(sde), ratio**2)
+    return _graded("signal at T", ratio**2, (0.3**2, 0.5**2), message, _more_noise(sde))
 
 
 def _more_noise(sde: SDE) -> str:
     names = [name for name in ("sigma_max", "beta_max") if hasattr(sde, name)]
-    return f"raise {names[0]}" if names else "let alpha / sigma fall further: a later T, or a faster path"
+    return f"raise {names[0]}" if names else "let alpha / sigma decrease further: a later T, or a faster path"
 
 
 def _prior(sde: SDE, moments: Moments, whose: str) -> Finding:
     divergence, d = prior_divergence(sde, moments), len(moments.mean)
-    # the total bounds how well samples can be distinguished from data; the share is the error per dimension
-    verdict = _graded(max(divergence, 20 * divergence / d), 0.2, 2.0)
     message = (
         f"KL(p_T || N(0, {sde.prior_std:.4g}^2 I)) is {divergence:.2g} nats, {divergence / d:.2g} per dimension, "
         f"with a Gaussian of the same mean and covariance in place of {whose}"
     )
-    return Finding("prior", verdict, message, "" if verdict == "ok" else _more_noise(sde), divergence)
+    # the total bounds how well samples can be distinguished from data; the share is the error per dimension
+    factor = max(1.0, 20 / d)
+    return _graded("prior", divergence, (0.2 / factor, 2.0 / factor), message, _more_noise(sde))
 
 
 def _reach(sde: SDE, moments: Moments) -> Finding:
@@ -147,10 +141,8 @@ def _reach(sde: SDE, moments: Moments) -> Finding:
     largest, diameter = level.sigma / level.alpha, moments.diameter
     ratio = largest / diameter
     message = f"the largest noise, {largest:.4g}, is {ratio:.2g} times the largest distance of the data, {diameter:.4g}"
-    if ratio < 0.5:
-        remedy = "raise sigma_max to about that distance, so that every item can be reached from every other"
-        return Finding("sigma_max", "warning" if ratio >= 0.2 else "wrong", message, remedy, ratio)
     if ratio > 50:
-        remedy = "lower sigma_max to about that distance: above it, steps are spent where nothing is decided"
+        remedy = "lower sigma_max to about that distance: above it, steps are wasted where nothing is decided"
         return Finding("sigma_max", "warning", message, remedy, ratio)
-    return Finding("sigma_max", "ok", message, value=ratio)
+    remedy = "raise sigma_max to about that distance, so that every item can be reached from every other"
+    return replace(_graded("sigma_max", -ratio, (-0.5, -0.2), message, remedy), value=ratio)
