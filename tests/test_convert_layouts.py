@@ -125,15 +125,15 @@ def test_a_network_of_our_own_is_the_same_function_in_diffusers(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"block": "biggan"}, "within residual blocks"),
-        ({"fir": True}, "by a filter"),
-        ({"resample_conv": False}, "without weights"),
-        ({"rescale": True}, "rescale=true"),
+        ({"block": "biggan"}, "block=biggan"),
+        ({"fir": True}, "fir=True"),
+        ({"resample_conv": False}, "resample_conv=False"),
+        ({"rescale": True}, "rescale=True"),
         ({"noise": "fourier"}, "noise=fourier"),
         ({"noise": "none"}, "noise=none"),
         ({"attention": (0,)}, "attention_up=last"),
         ({"group_width": 4}, "[2, 4] groups"),
-        ({"progressive_input": "input_skip"}, "images run beside"),
+        ({"progressive_input": "input_skip"}, "progressive_input=input_skip"),
         ({"condition": "tokens", "condition_size": 3}, "its condition is tokens"),
     ],
 )

@@ -15,13 +15,11 @@ from scoresde.convert.levels import DiscreteVPSDE
 from scoresde.convert.model import LabelledModel
 from scoresde.convert.parts import SAME, Form, frequencies, write
 from scoresde.convert.writer import free_folder, whole
+from scoresde.described import describe
 from scoresde.errors import InputError
 from scoresde.model import ScoreModel
 from scoresde.nets import NCSNpp
-from scoresde.nets.attention import ImageAttention
-from scoresde.nets.blocks import ResampledConv, ResidualBlock, StridedConv
 from scoresde.nets.embedding import Modulation, Waves
-from scoresde.nets.skip_unet import Level
 
 
 def _flip_halves(t: Tensor) -> Tensor:
@@ -31,6 +29,8 @@ def _flip_halves(t: Tensor) -> Tensor:
 _RISING = Form(_flip_halves, _flip_halves)  # columns of a layer over features (cosines, sines), frequencies rising
 _SCHEDULES = {ours: theirs for theirs, ours in SCHEDULES.items()}
 _TARGETS = {ours: theirs for theirs, ours in TARGETS.items()}
+_WANTED = {"block": "ddpm", "fir": False, "resample_conv": True, "rescale": False, "noise": "positional"}
+_WANTED |= {"progressive_input": "none", "progressive_output": "none"}
 _PIPELINE = {
     "_class_name": "DDPMPipeline",
     "scheduler": ["diffusers", "DDPMScheduler"],
@@ -56,13 +56,12 @@ def to_diffusers(model: ScoreModel, folder: str | Path, event_shape: Sequence[in
     net, target = model.net, free_folder(folder)
     if not isinstance(net, NCSNpp):
         raise _refusal(f"{type(net).__name__} is not supported; the DDPM form of NCSNpp is")
-    down, up = (cast(list[Level], list(half)) for half in (net.down, net.up))
-    blocks = [m for m in net.modules() if isinstance(m, ResidualBlock)]
-    _check(net, blocks, [*down, *up])
+    options = describe(net)
+    _check(net, options)
     shift, features = _frequencies(net)
-    unet = _config(net, blocks, down, _attending(down, up)) | {"freq_shift": shift}
-    unet |= {"sample_size": list(event_shape[1:]), "in_channels": event_shape[0], "out_channels": event_shape[0]}
-    tensors = write(list(UNetNames(len(down), features).parts(net)), net.state_dict())
+    unet = _config(net, options) | {"freq_shift": shift, "sample_size": list(event_shape[1:])}
+    unet |= {"in_channels": event_shape[0], "out_channels": event_shape[0]}
+    tensors = write(list(UNetNames(len(net.down), features).parts(net)), net.state_dict())
     scheduler, notes = _meaning(model, net)
     with whole(target) as aside:
         _write(aside, unet, tensors, scheduler)
@@ -73,69 +72,43 @@ def _refusal(what: str) -> InputError:
     return InputError(f"to=diffusers: a UNet2DModel cannot hold this network: {what}")
 
 
-def _config(
-    net: NCSNpp, blocks: Sequence[ResidualBlock], down: Sequence[Level], attends: Sequence[bool]
-) -> dict[str, Any]:
-    """What `config.json` says of a network, but for its images."""
-    kinds = ["Attn" if there else "" for there in attends]
-    attentions = [m for m in net.modules() if isinstance(m, ImageAttention)]
-    pads = [m.ends for m in net.modules() if isinstance(m, StridedConv)]
+def _check(net: NCSNpp, options: dict[str, Any]) -> None:
+    """Raise InputError unless the network is of the DDPM form."""
+    wanted = dict(_WANTED)
+    if options["attention"]:
+        wanted["attention_up"] = "every"
+    if net.condition.members:
+        wanted["condition_layer"] = "last"
+    for key, value in wanted.items():
+        if options[key] != value:
+            raise _refusal(f"it has {key}={options[key]}; only {key}={value} is supported")
+    kinds = ", ".join(net.condition.members)
+    if kinds not in ("", "class"):
+        raise _refusal(f"its condition is {kinds}; only classes are supported")
+
+
+def _config(net: NCSNpp, options: dict[str, Any]) -> dict[str, Any]:
+    """What `config.json` says of a network, except for its images."""
+    levels = len(options["multipliers"])
+    attended = {level % levels for level in options["attention"]}
+    kinds = ["Attn" if level in attended else "" for level in range(levels)]
+    norms = {m.num_groups for m in net.modules() if isinstance(m, nn.GroupNorm)}
+    if len(norms) > 1:
+        raise _refusal(f"its norms have {sorted(norms)} groups, which must be one number (group_width=1)")
     return {
         "_class_name": "UNet2DModel",
-        "block_out_channels": [cast(ResidualBlock, level.blocks[0]).conv2.out_channels for level in down],
-        "layers_per_block": len(down[0].blocks),
+        "block_out_channels": [options["channels"] * m for m in options["multipliers"]],
+        "layers_per_block": options["blocks"],
         "down_block_types": [f"{kind}DownBlock2D" for kind in kinds],
         "up_block_types": [f"{kind}UpBlock2D" for kind in kinds[::-1]],
-        "attention_head_dim": None
-        if attentions[0].heads == 1
-        else attentions[0].out.in_features // attentions[0].heads,
-        **_norms(net),
-        "downsample_padding": 0 if any(pads) else 1,
+        "attention_head_dim": options["head_width"] or None,
+        "norm_num_groups": norms.pop(),
+        "norm_eps": options["norm_eps"],
+        "downsample_padding": 0 if options["resample_pad"] == "end" else 1,
         "flip_sin_to_cos": True,
-        "dropout": blocks[0].dropout,
+        "dropout": options["dropout"],
         "num_class_embeds": net.condition.members["class"].size if net.condition.members else None,
     }
-
-
-def _norms(net: nn.Module) -> dict[str, Any]:
-    """The groups of the norms, which must be one number, and what they add to variances."""
-    norms = {(m.num_groups, m.eps) for m in net.modules() if isinstance(m, nn.GroupNorm)}
-    if len(norms) > 1:
-        raise _refusal(f"its norms have {sorted(n for n, _ in norms)} groups, which must be one number (group_width=1)")
-    groups, eps = norms.pop()
-    return {"norm_num_groups": groups, "norm_eps": eps}
-
-
-def _attending(down: Sequence[Level], up: Sequence[Level]) -> list[bool]:
-    """Whether each level attends, which must be behind every block in both paths."""
-    attends = [
-        [{cast(ResidualBlock, b).attention is not None for b in level.blocks} for level in half] for half in (down, up)
-    ]
-    if attends[0] != attends[1][::-1] or any(len(found) > 1 for found in attends[0]):
-        raise _refusal("its levels attend behind their last block only in the up path (attention_up=last)")
-    return [found.pop() for found in attends[0]]
-
-
-def _check(net: NCSNpp, blocks: Sequence[ResidualBlock], levels: Sequence[Level]) -> None:
-    """Raise unless the network is of the DDPM form."""
-    modulation, kind = net.modulation, ", ".join(net.condition.members)
-    listens = isinstance(modulation, Modulation) and modulation._listens != len(modulation.hidden) - 1
-    steps = [level.resample for level in levels if level.resample is not None]
-    faults = {
-        "it halves its images within residual blocks, by a filter or without weights (block, fir)": not all(
-            isinstance(step, StridedConv | ResampledConv) and step.conv is not None for step in steps
-        ),
-        "images run beside its features (progressive_input, progressive_output)": any(
-            level.side is not None for level in levels
-        ),
-        "its sums are divided by sqrt(2) (rescale=true)": any(b.rescale for b in blocks),
-        "it does not depend on the noise level (noise=none)": not isinstance(modulation, Modulation),
-        f"its condition is {kind}; only classes are supported": kind not in ("", "class"),
-        "classes are added to its first layer over the noise features (condition_layer=first)": bool(kind) and listens,
-    }
-    for what, there in faults.items():
-        if there:
-            raise _refusal(what)
 
 
 def _frequencies(net: NCSNpp) -> tuple[int, Form]:
