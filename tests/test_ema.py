@@ -201,7 +201,7 @@ def test_snapshots_of_a_training_that_never_saved_are_not_mixed_in(tmp_path: Pat
 def test_what_cannot_be_averaged_is_said(copy: Path, tmp_path: Path) -> None:
     model, _ = model_and_optimizer()
     fit(tmp_path / "plain", steps=2)
-    with pytest.raises(InputError, match=r"holds no averages to make others of; train with trainer\.ema_power=\["):
+    with pytest.raises(InputError, match=r"no power-function averages; train with trainer\.ema_power=\["):
         reconstruct(tmp_path / "plain", model, 0.1)
     with pytest.raises(InputError, match=r"^length: 0\.5"):
         reconstruct(copy, model, 0.5)

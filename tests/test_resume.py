@@ -205,7 +205,7 @@ def test_every_kind_of_optimizer_goes_on_to_the_bit(name: str, tmp_path: Path) -
 
 def test_the_state_of_another_optimizer_is_refused(copy: Path) -> None:
     model, _ = model_and_optimizer()
-    with pytest.raises(InputError, match="optimizer: SGD cannot go on from the state of Adam"):
+    with pytest.raises(InputError, match="optimizer: SGD cannot resume from the state of Adam"):
         resume(copy, model=model, optimizer=torch.optim.SGD(model.parameters(), lr=0.1))
     model, _ = model_and_optimizer()
     part = torch.optim.Adam([model.net.out.bias], lr=0.1)

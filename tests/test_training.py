@@ -332,7 +332,7 @@ def test_settings_out_of_range_are_named(name: str, value: Any) -> None:
 def test_an_optimizer_of_another_model_is_refused(tmp_path: Path) -> None:
     model, _ = model_and_optimizer()
     _, other = model_and_optimizer()
-    with pytest.raises(InputError, match=r"optimizer: 4 of its 4 parameters are none of the model's"):
+    with pytest.raises(InputError, match=r"^optimizer: 4 of its 4 parameters .* model.parameters"):
         fit(tmp_path, model=model, optimizer=other)
     assert checkpoints.saved_steps(tmp_path) == []
 

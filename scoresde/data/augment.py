@@ -1,4 +1,4 @@
-"""Augmentation that does not leak: the network is told what was done to an image, and samples are asked for without."""
+"""Augmentation that does not leak: the network is conditioned on how an image was changed; samples are unchanged."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _OCTAVES, _SHIFT = 0.2, 0.125
 
 
 class Augmentation:
-    """Random geometric changes of images, each with a probability, and the vector that says which.
+    """Random geometric changes of images, each with a probability, and the vector that describes them.
 
-        change        how much                                       said by
+        change        how much                                       vector
         mirror        left to right; upside down                     1 each
         zoom          by 2^(0.2 a),  a ~ N(0, 1)                     a
         rotate        by b ~ U(-pi, pi)                              cos b - 1, sin b
@@ -25,9 +25,9 @@ class Augmentation:
                       across by its inverse, d ~ N(0, 1)
         shift         by (e, f) / 8 sides,  e, f ~ N(0, 1)           e, f
 
-    An image to which nothing was done is returned to the bit, and its vector is zero: with the vector as the condition
-    `cond` of the network in training, and zeros when sampling, samples look like the data and not like what was made of
-    them. What comes from outside of the frame is mirrored in; values in between are found by bicubic interpolation.
+    An image that is not changed is returned to the bit, and its vector is zero. With the vector as the condition
+    `augment` of the network in training, and zeros in sampling, samples look like the data and not like the changed
+    images. Outside of the frame the image is continued by reflection; values between pixels are bicubic interpolations.
 
     Args:
         probability: of each of the six changes (the two mirrors count as two).
@@ -35,18 +35,18 @@ class Augmentation:
     Raises:
         InputError: a probability outside [0, 1].
 
-    Reference: T. Karras et al., arXiv 2206.00364, appendix F.2, table 6. There the mirror left to right is always
-    possible, and half of the stretches are along the axes of the image; values in between come from wavelets.
+    T. Karras et al., arXiv 2206.00364, appendix F.2, table 6. There the mirror left to right is always possible, half
+    of the stretches are along the axes of the image, and values between pixels are interpolated by wavelets.
     """
 
-    uniforms, normals, size = 10, 4, 9  # numbers that a call takes for each image, and numbers in its vector
+    uniforms, normals, size = 10, 4, 9  # random numbers of each image, and size of its vector
 
     def __init__(self, probability: float = 0.12) -> None:
         require(0 <= probability <= 1, "probability", probability, "give a number in [0, 1], such as 0.12")
         self.probability = probability
 
     def __call__(self, x: Tensor, u: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Images x (B, channels, height, width) changed as random numbers say, and the vectors (B, 9).
+        """Images x (B, channels, height, width) changed by random numbers, and the vectors (B, 9).
 
         Args:
             x: images in model units.
@@ -70,7 +70,7 @@ class Augmentation:
 
 
 def _rotation(angle: Tensor) -> Tensor:
-    """Matrices (B, 2, 2) that turn by angles (B,) from the first axis, to the right, to the second one, downwards."""
+    """Matrices (B, 2, 2) of rotations by angles (B,) from the first axis, to the right, to the second one, downward."""
     cos, sin = angle.cos(), angle.sin()
     return torch.stack([torch.stack([cos, -sin], 1), torch.stack([sin, cos], 1)], 1)
 
@@ -79,7 +79,7 @@ def _resampled(x: Tensor, change: Tensor, shift: Tensor) -> Tensor:
     """Images whose content at p, in pixels from the centre, is now at change p + shift, the shift in sides."""
     sides = torch.tensor([x.shape[3], x.shape[2]], dtype=torch.float64, device=change.device)
     back = torch.linalg.inv(change)
-    # in the units of grid_sample, in which the image reaches from -1 to 1 on both axes
+    # in the units of grid_sample, where the image extends from -1 to 1 on both axes
     back = back * sides / sides[:, None]
     offset = -(back @ (2 * shift)[:, :, None])
     grid = functional.affine_grid(torch.cat([back, offset], dim=2).to(x), list(x.shape), align_corners=False)

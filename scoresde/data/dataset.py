@@ -125,7 +125,7 @@ class Dataset:
 
     @property
     def sigma_max(self) -> float:
-        """About the largest Euclidean distance between two training items, in model units.
+        """Approximately the largest Euclidean distance between two training items, in model units.
 
         Measured on at most 2,000 evenly spaced items; it is the rule for sigma_max of the variance exploding
         SDE (Song and Ermon 2020, arXiv 2006.09011, technique 1).
@@ -134,17 +134,17 @@ class Dataset:
         return float(torch.cdist(points, points).max())
 
     def _some(self, most: int) -> Tensor:
-        """All items, or of those on disk at most so many, evenly spaced."""
+        """All items; of items on disk at most `most`, evenly spaced."""
         return self.items if isinstance(self.items, Tensor) else self.items[:: -(-len(self.items) // most)]
 
 
 def existing(path: str | None, example: str) -> Path:
-    """The path a user gave, if it is there; raises InputError otherwise."""
+    """The path that the user gave; raises InputError if it does not exist."""
     if path is None or not path.strip():
         raise InputError(f"data.path: not given; e.g. data.path={example}")
     found = Path(path).expanduser()
     if not found.exists():
-        raise InputError(f"data.path: {path} does not exist (seen from {Path.cwd()}); e.g. data.path={example}")
+        raise InputError(f"data.path: {path} does not exist (from {Path.cwd()}); e.g. data.path={example}")
     return found
 
 

@@ -1,6 +1,6 @@
 """The conditions of a network besides the noise level. Imports torch and the errors of this package only."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Literal, NamedTuple, TypeVar, get_args
 
 import torch
@@ -84,21 +84,16 @@ class Conditions(nn.Module):
         if not members and cond is None:
             return Embedded(x)
         given = named(members, cond)
-        found: dict[str, Tensor] = {}
-        hide = self.training and any(m.dropout and name in given for name, m in members.items())
-        chances = torch.rand(len(x), device=x.device) if hide else None
-        for name, member in members.items():
-            found[name] = member.embedded(given.get(name), x, chances)
-        kinds = {kind: [found[name] for name, m in members.items() if m.kind in kind] for kind in _USES}
-        images, vectors, tokens = kinds.values()
+        hides = self.training and any(members[name].dropout for name in given)
+        chances = torch.rand(len(x), device=x.device) if hides else None
+        found = [(m.kind, m.embedded(given.get(name), x, chances)) for name, m in members.items()]
+        images, tokens = ([y for kind, y in found if kind == wanted] for wanted in ("image", "tokens"))
+        vectors = [y for kind, y in found if kind in ("class", "vector")]
         return Embedded(
             torch.cat((x, *images), 1) if images else x,
             sum(vectors[1:], vectors[0]) * self.scale if vectors else None,
-            _side_by_side(tokens) if tokens else None,
+            torch.cat([y.expand(max(map(len, tokens)), *y.shape[1:]) for y in tokens], 1) if tokens else None,
         )
-
-
-_USES = (("image",), ("class", "vector"), ("tokens",))
 
 
 class Condition(Conditions):
@@ -117,6 +112,8 @@ class Condition(Conditions):
 
     def __init__(self, name: str, kind: Kind, size: int, dropout: float, width: int) -> None:
         super().__init__()
+        require(kind in get_args(Kind), "condition", kind, f"give {', '.join(get_args(Kind))} or null")
+        require(name.isidentifier(), "condition", name, "give names of letters and digits")
         wanted = _COUNTED.get(kind, f"how many numbers there are in the {kind}")
         require(size >= 1, "condition_size", size, f"condition={kind} needs {wanted}, >= 1")
         require(0 <= dropout < 1, "condition_dropout", dropout, "give a probability in [0, 1)")
@@ -199,32 +196,23 @@ def conditions(condition: Kinds, size: Sizes, dropout: Shares, width: int) -> Co
         InputError: an unknown kind, a name without a size, an argument out of its range.
     """
     if condition is None:
-        require(size == 0 or size == {}, "condition_size", size, "give condition=class, vector, ... with it, or 0")
-    kinds = {condition: condition} if isinstance(condition, str) else dict(condition or {})
-    for name, kind in kinds.items():
-        wanted = f"give {', '.join(get_args(Kind))} or null"
-        require(kind in get_args(Kind), "condition", kind, wanted)
-        require(name.isidentifier(), "condition", name, "give names of letters and digits")
-    for what, given in (("condition_size", size), ("condition_dropout", dropout)):
-        if isinstance(given, Mapping):
-            unknown = [name for name in given if name not in kinds]
-            require(not unknown, what, given, f"the conditions are {', '.join(kinds) or 'none'}")
+        require(not size, "condition_size", size, "give condition=class, vector, ... with it, or 0")
+    kinds: dict[str, Kind] = {condition: condition} if isinstance(condition, str) else dict(condition or {})
+    sizes = _by_name("condition_size", size, kinds, kinds)
+    hidden = [name for name, kind in kinds.items() if kind != "image" and name != AUGMENT]
+    shares = _by_name("condition_dropout", dropout, kinds, hidden)
     members = {
-        name: Condition(name, kind, _of(name, size, 0), _dropout(name, kind, dropout), width)
-        for name, kind in kinds.items()
+        name: Condition(name, kind, sizes.get(name, 0), shares.get(name, 0.0), width) for name, kind in kinds.items()
     }
     return _Several(members) if len(members) > 1 else next(iter(members.values()), Conditions())
 
 
-def _of(name: str, given: T | Mapping[str, T], otherwise: T) -> T:
-    return given.get(name, otherwise) if isinstance(given, Mapping) else given
-
-
-def _dropout(name: str, kind: Kind, given: Shares) -> float:
-    if isinstance(given, Mapping):
-        return given.get(name, 0.0)
-    require(0 <= given < 1, "condition_dropout", given, "give a probability in [0, 1)")
-    return 0.0 if kind == "image" or name == AUGMENT else given
+def _by_name(what: str, given: T | Mapping[str, T], known: Collection[str], names: Collection[str]) -> Mapping[str, T]:
+    """Values by name; one value is that of all `names`."""
+    if not isinstance(given, Mapping):
+        return dict.fromkeys(names, given)
+    require(given.keys() <= set(known), what, dict(given), f"the conditions are {', '.join(known) or 'none'}")
+    return given
 
 
 def named(conditions: Mapping[str, Condition], cond: Cond) -> Mapping[str, Tensor]:
@@ -246,10 +234,3 @@ def named(conditions: Mapping[str, Condition], cond: Cond) -> Mapping[str, Tenso
     for name in cond:
         require(name in conditions, "cond", name, f"give some of {names}")
     return cond
-
-
-def _side_by_side(tokens: list[Tensor]) -> Tensor:
-    if len(tokens) == 1:
-        return tokens[0]
-    batch = max(len(t) for t in tokens)
-    return torch.cat([t.expand(batch, *t.shape[1:]) for t in tokens], 1)

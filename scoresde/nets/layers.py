@@ -46,7 +46,7 @@ def scaled(conv: nn.Module, x: Tensor, weight: float, bias: float) -> Tensor:
 
 
 def kept(x: Tensor, dropout: float) -> Tensor:
-    """Which values of x drop-out keeps, True with probability 1 - dropout, by torch's global generator.
+    """Which values of x dropout keeps, True with probability 1 - dropout, by torch's global generator.
 
     On the processor 16 random bits decide on a value, three times faster than `torch.bernoulli`; the probability is
     right to 1e-5.

@@ -1,7 +1,7 @@
-"""How the network is called while it trains: half precision, compiled, channels last, activations recomputed.
+"""Acceleration of the network in training: half precision, compilation, channels last, recomputed activations.
 
-Each of these puts a function in the place of a module's `forward` for as long as a training lasts. Modules, parameters
-and the names of their states stay as they are, so checkpoints know nothing of it.
+Each option replaces the `forward` of a module while a training runs. Modules, parameters and the names in their state
+do not change, so checkpoints do not depend on the options.
 """
 
 import sys
@@ -23,14 +23,14 @@ _Forward = Callable[..., Any]
 
 @dataclass(frozen=True)
 class Acceleration:
-    """The switches; all off is the network as it stands.
+    """The options; by default all are off.
 
     Args:
         dtype: half precision of the network's matrix products and convolutions (autocast); None for float32.
-        compile: compile the network, or say in one line why that failed and go on without.
-        channels_last: keep 4-D weights and inputs in memory with their channels side by side.
-        checkpoint_activations: keep only the inputs of the modules whose class says `checkpointable = True`, and
-            compute what is inside them a second time on the way back (Chen et al. 2016, arXiv 1604.06174).
+        compile: compile the network; if that fails, print the reason in one line and continue without.
+        channels_last: store 4-D weights and inputs in the channels-last memory format.
+        checkpoint_activations: keep only the inputs of modules whose class sets `checkpointable = True`, and recompute
+            their activations in the backward pass (Chen et al. 2016, arXiv 1604.06174).
     """
 
     dtype: torch.dtype | None = None
@@ -39,15 +39,15 @@ class Acceleration:
     checkpoint_activations: bool = False
 
     def prepare(self, net: nn.Module) -> None:
-        """Bring the weights into the wanted layout, before anything is made after their pattern.
+        """Convert the memory format of the weights, before averages and optimizer state are made like them.
 
         Raises:
-            InputError: activations are to be recomputed and no module of the network allows it.
+            InputError: activations are to be recomputed, but no module of the network allows it.
         """
         if self.checkpoint_activations and not _checkpointable(net):
             raise InputError(
                 f"checkpoint_activations: True is not possible, since {type(net).__name__} has no module whose class "
-                "says checkpointable = True; give false, or mark its blocks so"
+                "sets checkpointable = True; give false, or set it in the class of its blocks"
             )
         if self.channels_last:
             for weight in net.parameters():
@@ -56,7 +56,7 @@ class Acceleration:
 
     @contextmanager
     def applied(self, net: nn.Module) -> Iterator[None]:
-        """While open, calls of `net` are accelerated."""
+        """A context in which calls of `net` are accelerated."""
         with ExitStack() as stack:
             if self.checkpoint_activations:
                 for block in _checkpointable(net):
@@ -91,14 +91,14 @@ def _recomputed(forward: _Forward) -> _Forward:
         def again(*args: Any) -> Any:
             return forward(*(iter(a) if isinstance(a, _Tape) else a for a in args), **kwargs)
 
-        # random generators are put back for the second time, so dropout drops the same values
+        # the random generators are restored for the second pass, so dropout drops the same values
         return checkpoint(again, *(_Tape(a) if isinstance(a, Iterator) else a for a in args), use_reentrant=False)
 
     return call
 
 
 class _Tape:
-    """What an iterator gave the first time, for the second time."""
+    """The items of an iterator, recorded in the first pass and replayed in the second."""
 
     def __init__(self, source: Iterator[Any]) -> None:
         self._source, self._taken = source, list[Any]()
@@ -126,7 +126,7 @@ def _fed_channels_last(forward: _Forward) -> _Forward:
 
 
 class _Compiled:
-    """The compiled function, until compiling fails: then the function as it was, for good."""
+    """The compiled function; from the first failure of the compiler on, the original one."""
 
     def __init__(self, forward: _Forward) -> None:
         self._plain: _Forward = forward
@@ -139,7 +139,7 @@ class _Compiled:
             return self._compiled(*args, **kwargs)
         except torch.OutOfMemoryError:
             raise
-        except Exception as error:  # a compiler may fail in any way; if it is the network, it fails again below
+        except Exception as error:  # a compiler may fail in any way; an error of the network is raised again below
             cause = getattr(error, "inner_exception", error)
             line = next(iter(str(cause).strip().splitlines()), "")
             print(f"trainer.compile: failed ({type(cause).__name__}: {line}); going on without", file=sys.stderr)

@@ -12,7 +12,7 @@ M = TypeVar("M", bound=nn.Module)
 
 
 def is_average(name: str) -> bool:
-    """Whether a module of a checkpoint called `name` is an average of the weights."""
+    """Whether the module `name` of a checkpoint is an average of the weights."""
     return name == "ema" or name.startswith(("ema-", "power-"))
 
 
@@ -21,12 +21,12 @@ class Averages(Generic[M]):
 
     Args:
         module: what is averaged.
-        decays: of the exponential averages, at least one; the first is the one to evaluate and to sample from.
-        lengths: of the power-function averages, from which `scoresde ema` makes others after the training.
+        decays: of the exponential averages, at least one; the first is evaluated and sampled from.
+        lengths: of the power-function averages, from which `scoresde ema` computes others after the training.
 
     Attributes:
-        members: by the names of their files in a checkpoint: ema, ema-0.9999, ..., power-0.1, ...
-        power: those of them that are power functions.
+        members: all averages by their file names in a checkpoint: ema, ema-0.9999, ..., power-0.1, ...
+        power: the power-function averages among them.
     """
 
     def __init__(self, module: M, decays: Sequence[float], lengths: Sequence[float] = ()) -> None:
@@ -36,7 +36,7 @@ class Averages(Generic[M]):
 
     @property
     def first(self) -> M:
-        """The average to evaluate and to sample from."""
+        """The average that is evaluated and sampled from."""
         return self.members["ema"].module
 
     @property
@@ -50,6 +50,6 @@ class Averages(Generic[M]):
             member.updates = n
 
     def update(self, module: M) -> None:
-        """Take the weights of `module` into every average."""
+        """Update every average with the weights of `module`."""
         for member in self.members.values():
             member.update(module)

@@ -12,7 +12,7 @@ from scoresde.noise import Noise, permutation
 
 _IMAGES = 4  # dimensions of a batch of images
 _SHARE_OF_DEVICE = 0.25  # of the free device memory, for the data; the rest is for weights and activations
-_BATCHES_AHEAD = 8  # that are read from disk while the device computes
+_BATCHES_AHEAD = 8  # read from disk while the device computes
 _WORKERS = min(4, os.cpu_count() or 1)  # threads: reading and encoding hold no lock of the interpreter
 
 
@@ -25,14 +25,14 @@ def _fits(data: Tensor, device: torch.device) -> bool:
 class Batches:
     """Batches cut from the endless sequence of epochs, each a permutation of all items.
 
-    Item number p of the sequence is permutation(seed, "data", p // N)[p % N]; a batch is any run of consecutive p, may
-    cross epochs, and may be longer than the data. Data that is small beside the memory of the device lies there as one
-    tensor; other data stays in pinned memory on the host; items on disk are read ahead by worker threads.
+    Item number p of the sequence is permutation(seed, "data", p // N)[p % N]. A batch is any run of consecutive p; it
+    may cross epochs and be longer than the data. Data that is small compared with the memory of the device is kept
+    there as one tensor; other data stays in pinned memory on the host; items on disk are read ahead by threads.
 
     Args:
         data: all training items (N, *event).
         seed: decides the order.
-        device: where batches are wanted.
+        device: of the batches.
         flip: mirror every other image, left to right, with the images of its condition; which ones depends on seed
             and p.
         conditions: of the items, by name.
@@ -50,14 +50,14 @@ class Batches:
         self._orders: dict[int, Tensor] = {}  # of the last epochs
         if isinstance(data, Stored):
             self._data: Tensor | _Reader = _Reader(data, device.type == "cuda")
-            self._place = torch.device("cpu")  # of the numbers of items
+            self._place = torch.device("cpu")  # of the indices
         else:
             self._data = data.to(device) if _fits(data, device) else data.pin_memory()
             self._place = self._data.device
         self._conditions = {name: values.to(self._place) for name, values in (conditions or {}).items()}
 
     def at(self, position: int, size: int) -> Tensor:
-        """Items number position, ..., position + size - 1 of the sequence, (size, *event)."""
+        """Items position, ..., position + size - 1 of the sequence, (size, *event)."""
         if isinstance(self._data, Tensor):
             batch = self._data.index_select(0, self._index(position, size))
         else:
@@ -81,7 +81,7 @@ class Batches:
         return torch.where(chosen.to(self._device)[:, None, None, None], batch.flip(-1), batch)
 
     def _index(self, position: int, size: int) -> Tensor:
-        """The numbers of the items."""
+        """The indices of the items."""
         parts: list[Tensor] = []
         while size > 0:
             epoch, offset = divmod(position, self._size)
@@ -98,7 +98,7 @@ class Batches:
 
 
 class _Reader:
-    """Reads batches from disk before they are asked for."""
+    """Reads batches from disk ahead of time."""
 
     def __init__(self, data: Stored, pin: bool) -> None:
         self._data, self._pin = data, pin
@@ -106,7 +106,7 @@ class _Reader:
         self._reads: dict[tuple[int, int], Future[Tensor]] = {}
 
     def read(self, wanted: dict[tuple[int, int], Tensor]) -> Tensor:
-        """The first of the wanted batches, each given by the numbers of its items; the others are read meanwhile."""
+        """The first of the wanted batches, each given by the indices of its items; the others are read meanwhile."""
         self._reads = {name: self._reads.get(name) or self._pool.submit(self._one, i) for name, i in wanted.items()}
         return self._reads.pop(next(iter(wanted))).result()
 

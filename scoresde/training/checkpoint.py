@@ -1,11 +1,11 @@
-"""Checkpoints on disk: written aside, verified by their manifest, never pickled.
+"""Checkpoints on disk: written atomically, verified by a manifest, without pickle.
 
 <run>/checkpoints/best.json          {"step", "metric", "value"} of the best one
 <run>/checkpoints/step-00001000/
     model.safetensors  ema.safetensors  optimizer.safetensors  state.json  manifest.json
     ema-0.9999.safetensors, power-0.1.safetensors    further averages, if there are any
-<run>/checkpoints/snapshot-00001000/    power-function averages at that step alone; they are kept
-<run>/checkpoints/length-0.1/           an average made of them after the training, as ema.safetensors
+<run>/checkpoints/snapshot-00001000/    the power-function averages at that step; never pruned
+<run>/checkpoints/length-0.1/           an average computed from them after the training, as ema.safetensors
 """
 
 import hashlib
@@ -34,8 +34,9 @@ class Checkpoint:
 
     Attributes:
         step: training steps done.
-        modules: the tensors of each module by name: "model" with the raw weights, "ema" with the average, those of
-            further averages, and "history" of the losses where a training draws noise levels from it.
+        modules: the tensors of each module by name: "model" with the raw weights, "ema" with the average, further
+            averages, the "history" of the losses where noise levels are drawn by importance, and the state of the
+            "loss" where it has one.
         optimizer: the tensors of the optimizer.
         state: everything else, as values that JSON can hold.
     """
@@ -47,39 +48,39 @@ class Checkpoint:
 
 
 def folder(run: Path) -> Path:
-    """Where the checkpoints of a run lie."""
+    """The folder of the checkpoints of a run."""
     return run / "checkpoints"
 
 
 def at_step(run: Path, step: int) -> Path:
-    """Where the checkpoint of a step lies, if there is one."""
+    """The folder of the checkpoint of a step."""
     return folder(run) / f"step-{step:08d}"
 
 
 def saved_steps(run: Path) -> list[int]:
-    """Steps with a checkpoint, damaged or not, in rising order."""
+    """The steps of all checkpoints, damaged or not, in ascending order."""
     return sorted(_numbered(run, "step"))
 
 
 def snapshots(run: Path) -> dict[int, Path]:
-    """The folders of the snapshots of power-function averages by their step, in rising order."""
+    """The folders of the snapshots of power-function averages by step, in ascending order."""
     return dict(sorted(_numbered(run, "snapshot").items()))
 
 
 def _numbered(run: Path, kind: str) -> dict[int, Path]:
-    """Folders called step-00001000 or snapshot-00001000."""
+    """The folders named like step-00001000 or snapshot-00001000."""
     paths = folder(run).iterdir() if folder(run).is_dir() else ()
     return {int(p.name[len(kind) + 1 :]): p for p in paths if re.fullmatch(rf"{kind}-\d{{8,}}", p.name)}
 
 
 def save(run: Path, checkpoint: Checkpoint, name: str | None = None) -> Path:
-    """Write a checkpoint and return its folder, which is called after its step unless `name` is given.
+    """Write a checkpoint and return its folder, which is named after its step unless `name` is given.
 
-    It is written into a folder beside its place, flushed to the disk and then renamed, so that at no moment a half
-    written checkpoint bears the name of a whole one, and earlier ones are not touched.
+    It is written to a temporary folder, flushed to the disk and then renamed, so a partly written checkpoint never has
+    the name of a complete one, and earlier ones are not touched.
 
     Raises:
-        InputError: it cannot be written, such as for want of space; nothing is left behind.
+        InputError: it cannot be written, for example because the disk is full; nothing is left behind.
     """
     from safetensors import SafetensorError
 
@@ -96,7 +97,7 @@ def save(run: Path, checkpoint: Checkpoint, name: str | None = None) -> Path:
         _flush(folder(run))
     except (OSError, SafetensorError) as error:
         shutil.rmtree(temporary, ignore_errors=True)
-        raise InputError(f"checkpoint: {target} cannot be written ({_line(error)}); earlier ones are whole") from error
+        raise InputError(f"checkpoint: {target} cannot be written ({_line(error)}); earlier ones are intact") from error
     _clear_leftovers(run)
     return target
 
@@ -105,14 +106,14 @@ def _write(place: Path, checkpoint: Checkpoint) -> None:
     from safetensors.torch import save_file
 
     for name, module in {**checkpoint.modules, "optimizer": checkpoint.optimizer}.items():
-        # clones, since safetensors refuses tensors that share memory, as tied weights do
+        # copies, since safetensors refuses tensors that share memory, such as tied weights
         host = {key: t.detach().to("cpu", copy=True).contiguous() for key, t in module.items()}
         save_file(host, place / f"{name}.safetensors")
     state = {"schema": _SCHEMA, "step": checkpoint.step, **checkpoint.state}
     (place / "state.json").write_text(json.dumps(state, indent=1) + "\n", encoding="utf-8")
     files = sorted(place.iterdir())
     for file in files:
-        file.chmod((place / "state.json").stat().st_mode)  # safetensors makes files that only their owner can read
+        file.chmod((place / "state.json").stat().st_mode)  # safetensors makes files readable by their owner only
         _flush(file)
     manifest = {file.name: {"size": file.stat().st_size, "sha256": _digest(file)} for file in files}
     (place / _MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
@@ -121,7 +122,7 @@ def _write(place: Path, checkpoint: Checkpoint) -> None:
 
 
 def damage(path: Path) -> str | None:
-    """What is wrong with the checkpoint in a folder, in a few words; None if every file is as its manifest says."""
+    """What is wrong with the checkpoint in a folder, in a few words; None if every file matches the manifest."""
     try:
         manifest = {
             str(name): (int(entry["size"]), str(entry["sha256"]))
@@ -146,7 +147,7 @@ def damage(path: Path) -> str | None:
 
 
 def newest(run: Path) -> Path:
-    """The newest checkpoint that is whole; says so on stderr if that is not the newest one.
+    """The newest intact checkpoint; a line on stderr names newer ones that are damaged.
 
     Raises:
         InputError: there is none, or all are damaged.
@@ -161,17 +162,15 @@ def newest(run: Path) -> Path:
             return path
         reports.append(f"{path} is damaged: {wrong}")
     if not reports:
-        raise InputError(
-            f"run: there is no checkpoint in {folder(run)}; give the folder of a training that has saved one"
-        )
-    raise InputError(f"run: no checkpoint in {folder(run)} is whole: {'; '.join(reports)}; train anew")
+        raise InputError(f"run: there is no checkpoint in {folder(run)}; give the folder of a training that saved one")
+    raise InputError(f"run: no checkpoint in {folder(run)} is intact: {'; '.join(reports)}; train again")
 
 
 def find(run: Path, which: str = "last") -> Path:
-    """The checkpoint that a user means by "last", "best", the number of a step, or "length-0.1".
+    """The folder of the checkpoint "last", "best", a step number or "length-0.1".
 
     Raises:
-        InputError: there is no such checkpoint, or (for all but "last") it is damaged.
+        InputError: there is no such checkpoint.
     """
     if which == "last":
         return newest(run)
@@ -192,7 +191,7 @@ def read(path: Path) -> Checkpoint:
     """Load a checkpoint, on the CPU.
 
     Raises:
-        InputError: it is damaged, or was written by a version of the program that this one does not know.
+        InputError: it is damaged, or of an unknown schema version.
     """
     wrong = damage(path)
     if wrong is not None:
@@ -200,7 +199,7 @@ def read(path: Path) -> Checkpoint:
     state = json.loads((path / "state.json").read_text(encoding="utf-8"))
     if state["schema"] != _SCHEMA:
         raise InputError(
-            f"checkpoint: {path} has schema {state['schema']} but this program reads {_SCHEMA}; "
+            f"checkpoint: {path} has schema {state['schema']} but this version reads {_SCHEMA}; "
             "use the version that wrote it"
         )
     modules = {name: tensors(path, name) for name in sorted(file.stem for file in path.glob("*.safetensors"))}
@@ -209,14 +208,14 @@ def read(path: Path) -> Checkpoint:
 
 
 def tensors(path: Path, name: str) -> dict[str, Tensor]:
-    """Those of one module in the folder of a checkpoint that is whole, on the CPU."""
+    """The tensors of one module in the folder of an intact checkpoint, on the CPU."""
     from safetensors.torch import load_file
 
     return load_file(path / f"{name}.safetensors")
 
 
 def record_best(run: Path, best: dict[str, Any] | None) -> None:
-    """Write down which checkpoint is the best, {"step", "metric", "value"}; None if none is."""
+    """Record the best checkpoint, {"step", "metric", "value"}; None if there is none."""
     file, temporary = folder(run) / "best.json", folder(run) / ".tmp-best.json"
     if best is None:
         file.unlink(missing_ok=True)
@@ -231,15 +230,15 @@ def prune(run: Path, keep_last: int, keep: Collection[int] = ()) -> None:
     """Delete all checkpoints but the newest `keep_last` and those of the steps in `keep`."""
     for step in saved_steps(run)[:-keep_last]:
         if step not in keep:
-            # renamed first: a deletion that is broken off must not look like a damaged checkpoint
+            # renamed first: an interrupted deletion must not look like a damaged checkpoint
             at_step(run, step).rename(folder(run) / f".tmp-old-{step}")
     _clear_leftovers(run)
 
 
 def set_aside(run: Path, after: int) -> None:
-    """Rename the checkpoints of later steps than `after` to aside-..., so that a training can go on from there.
+    """Rename checkpoints of later steps than `after` to aside-..., so that a training can resume from there.
 
-    They are damaged ones, or belong to a course of the training that has been left. Later snapshots are deleted.
+    They are damaged, or belong to a continuation that was abandoned. Later snapshots are deleted.
     """
     for step, path in snapshots(run).items():
         if step > after:
@@ -263,7 +262,7 @@ def _best_step(run: Path) -> int | None:
 
 
 def _clear_leftovers(run: Path) -> None:
-    """Remove what a killed program left; a run folder has one writer, so nobody is still at work on it."""
+    """Remove what a killed program left behind; a run folder has one writer, so it is not in use."""
     for path in folder(run).glob(".tmp-*"):
         shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 
@@ -274,7 +273,7 @@ def _digest(file: Path) -> str:
 
 
 def _flush(path: Path) -> None:
-    """Have the contents of a file, or the names in a folder, on the disk before going on."""
+    """Flush the contents of a file, or the names in a folder, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

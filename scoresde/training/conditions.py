@@ -107,10 +107,10 @@ def _check_augmented(member: Condition | None, dataset: Dataset, augment: float)
     require(
         images, "trainer.augment", augment, f"items of shape {shape} are no images (channels, height, width); give 0"
     )
-    found = "no such condition" if member is None else f"{member.kind} {member.size}, drop-out {member.dropout:g}"
+    found = "no such condition" if member is None else f"{member.kind} {member.size}, dropout {member.dropout:g}"
     if member is None or (member.kind, member.size, member.dropout) != ("vector", Augmentation.size, 0):
         raise InputError(
             f"trainer.augment: {augment!r} needs a network with the condition augment: vector, of size "
-            f"{Augmentation.size}, without drop-out, but it has {found}; give {_WHERE}={{augment:vector}}, "
+            f"{Augmentation.size}, without dropout, but it has {found}; give {_WHERE}={{augment:vector}}, "
             "with others if you like, or 0"
         )

@@ -1,4 +1,4 @@
-"""Averages of a network's weights over training, each kept as a module of its own."""
+"""Averages of the weights of a network over a training, each a module of its own."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ class Average(ABC, Generic[M]):
 
     @torch.no_grad()
     def update(self, module: M) -> None:
-        """Take the weights of `module` into the average; no copy between host and device."""
-        if module is not self._source:  # walking the tree of modules every time would cost more than the average
+        """Update the average with the weights of `module`; no copy between host and device."""
+        if module is not self._source:  # walking the module tree in every step would cost more than the average
             self._source, self._weights, self._buffers = module, list(module.parameters()), list(module.buffers())
         factor = self.factor(self.updates)
         if factor == 0:
@@ -65,7 +65,7 @@ class Average(ABC, Generic[M]):
 
 
 class Ema(Average[M]):
-    """Exponential moving average of a module's parameters, with a warm-up that forgets the random start.
+    """Exponential moving average of a module's parameters, with a warm-up in which the random start is forgotten.
 
         ema <- d_n ema + (1 - d_n) weights,   d_n = min(decay, (1 + n) / (10 + n)),   n = updates so far
 

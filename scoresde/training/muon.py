@@ -1,4 +1,4 @@
-"""Muon for the matrices of a network, AdamW for all else; both are those of torch."""
+"""Muon for the matrices of a network, AdamW for all other parameters; both are those of torch."""
 
 from collections import defaultdict
 from collections.abc import Callable
@@ -18,11 +18,11 @@ class Muon(Described, torch.optim.Optimizer):
         where U S V^T = g + momentum B
 
     The factor gives updates the size of those of AdamW (Liu et al. 2025, arXiv 2502.16982, eq. 4), so learning rates of
-    AdamW hold. Weights of convolutions are matrices with a row for each channel that comes out. Biases, scales and
+    AdamW are valid. Weights of convolutions are matrices with a row for each output channel. Biases, scales and
     other vectors are updated by AdamW (arXiv 1711.05101).
 
     Args:
-        params: what is optimised.
+        params: the parameters.
         lr: learning rate, of both.
         weight_decay: decoupled, of both.
         momentum: of the matrices, in [0, 1).
@@ -49,7 +49,7 @@ class Muon(Described, torch.optim.Optimizer):
         require(1 <= ns_steps < 100, "ns_steps", ns_steps, "give an integer from 1 to 99")
         require(all(0 <= b < 1 for b in betas), "betas", betas, "give two numbers in [0, 1)")
         require(eps >= 0, "eps", eps, "give a number >= 0")
-        # fused: so that torch brings the step counts of a loaded state to where fused AdamW wants them
+        # fused: so that torch moves the step counts of a loaded state to where fused AdamW expects them
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "fused": True})
         stand_in = [nn.Parameter(torch.empty(1, 1))]
         self._muon = torch.optim.Muon(stand_in, momentum=momentum, ns_steps=ns_steps, adjust_lr_fn="match_rms_adamw")

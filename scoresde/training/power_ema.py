@@ -1,4 +1,4 @@
-"""Averages whose length may be chosen after the training: power functions, snapshots of them, and least squares.
+"""Averages whose length is chosen after the training: power functions, their snapshots, and least squares.
 
 Karras et al. 2024 (arXiv 2312.02696), section 3 and appendix C. The weight of step tau in an average of exponent gamma
 that was taken at step t is the profile
@@ -77,20 +77,20 @@ def product(a: Profile, b: Profile) -> float:
 
 
 def combination(known: Sequence[Profile], wanted: Profile) -> tuple[list[float], float]:
-    """The combination of known profiles that is nearest to the wanted one, in the sense of least squares.
+    """The combination of known profiles that is nearest to the wanted one, by least squares.
 
-        minimise |sum_i c_i p_i - p|^2  with  sum_i c_i = 1,  so that a weight that never changed comes out as it is
+        minimize |sum_i c_i p_i - p|^2  with  sum_i c_i = 1,  so that a weight that never changed is unchanged
 
     Args:
-        known: profiles of the averages at hand.
-        wanted: the profile to come near to.
+        known: profiles of the existing averages.
+        wanted: the profile to approximate.
 
     Returns:
-        The factor of each known profile, and the relative distance |sum_i c_i p_i - p| / |p| that is left.
+        The factor of each known profile, and the relative distance |sum_i c_i p_i - p| / |p|.
     """
     gram = np.array([[product(a, b) for b in known] for a in known])
     right = np.array([product(a, wanted) for a in known])
-    scale = 1 / np.sqrt(np.diag(gram))  # so that rounding treats early and late snapshots alike
+    scale = 1 / np.sqrt(np.diag(gram))  # so that rounding affects early and late snapshots alike
     ones = np.ones(len(known)) * scale
     system = np.block([[gram * np.outer(scale, scale), ones[:, None]], [ones[None], np.zeros((1, 1))]])  # of Lagrange
     factors = scale * np.linalg.lstsq(system, np.append(scale * right, 1.0), rcond=None)[0][:-1]

@@ -1,4 +1,4 @@
-"""In which arithmetic the network runs while it trains. Weights, averages, optimizer and loss stay in float32."""
+"""The precision of the network in training. Weights, averages, optimizer state and loss stay in float32."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,9 +12,9 @@ _AMPERE = 8  # the first CUDA generation with fast bfloat16
 
 
 def half_type(precision: Precision, device: torch.device) -> torch.dtype | None:
-    """The half precision that is meant on a device; None for float32.
+    """The half precision type on a device; None for float32.
 
-    `auto` is bf16 where the device computes in it at full speed (CUDA of compute capability 8 or more), else float32.
+    `auto` is bf16 on CUDA devices of compute capability 8 or higher, where it is fast, and float32 elsewhere.
     """
     if precision == "auto":
         good = device.type == "cuda" and torch.cuda.get_device_capability(device)[0] >= _AMPERE
@@ -23,16 +23,14 @@ def half_type(precision: Precision, device: torch.device) -> torch.dtype | None:
 
 
 def gradient_scaler(dtype: torch.dtype | None, device: torch.device) -> torch.amp.GradScaler:
-    """What keeps small gradients of float16 from vanishing (Micikevicius et al. 2018, arXiv 1710.03740, section 3.2).
-
-    It does nothing in any other arithmetic: bfloat16 has the range of float32.
-    """
+    """Scales the loss so that small gradients of float16 do not vanish (Micikevicius et al. 2018, arXiv 1710.03740,
+    section 3.2). Disabled in other types: bfloat16 has the range of float32."""
     return torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
 
 
 @contextmanager
 def tf32_allowed(device: torch.device) -> Iterator[None]:
-    """Let matrix products of float32 run in TF32 on CUDA, with 10 bits of mantissa, as convolutions do anyway."""
+    """A context in which float32 matrix products run in TF32 on CUDA (10 bits of mantissa), as convolutions do."""
     if device.type != "cuda":
         yield
         return

@@ -1,4 +1,4 @@
-"""Where the time of training steps goes, and what share of the machine's speed in matrix products they reach."""
+"""The time of each part of a training step, and the share of the speed of matrix products that it reaches."""
 
 import json
 import time
@@ -14,15 +14,15 @@ from scoresde.training.module import device_of
 from scoresde.training.step import Step, reseed
 
 FILE = "profile.json"
-_WARM_UP, _STEPS = 5, 100  # steps that are left out (memory is allocated, code compiled), and steps that are timed
+_WARM_UP, _STEPS = 5, 100  # steps that are ignored (memory is allocated, code compiled), and steps that are timed
 _ORDER = ("data", "forward", "backward", "optimizer", "average", "logging", "evaluation", "checkpoint")
 _REPEATS = 8  # of the matrix product
 
 
 class Profile:
-    """Times the parts of a few steps; writes profile.json into the run and prints it as a table.
+    """Times the parts of a few steps; writes profile.json to the run folder and prints it as a table.
 
-    On CUDA it waits for the device at every mark, so that each part is given its own time; that costs a little.
+    On CUDA it synchronizes at every mark, so that each part gets its own time; that costs a little.
 
     Args:
         run: the folder.
@@ -36,7 +36,7 @@ class Profile:
         self._steps, self._flops, self._last, self._done = -_WARM_UP, 0.0, time.perf_counter(), False
 
     def mark(self, what: str) -> None:
-        """The time since the last mark was spent on `what`, one of data, forward, ..., checkpoint."""
+        """Add the time since the last mark to `what`, one of data, forward, ..., checkpoint."""
         if self._done:
             return
         if self._device.type == "cuda":
@@ -46,11 +46,11 @@ class Profile:
         self._last = now
 
     def count(self, step: Step[Any], k: int) -> None:
-        """Count the operations of step k; to be called while the network is not accelerated."""
+        """Count the operations of step k; call it while the network is not accelerated."""
         self._flops = flops(step, k)
 
     def before_step(self, step: Step[Any]) -> None:
-        """To be called before each step; writes the result once enough has been seen."""
+        """Call it before each step; writes the result after enough steps."""
         if self._done:
             return
         if self._steps == 0:
@@ -61,7 +61,7 @@ class Profile:
         self._last = time.perf_counter()
 
     def finish(self, step: Step[Any]) -> None:
-        """Write what has been seen so far, unless that has been done."""
+        """Write the result so far, unless it was written."""
         if self._done or not self._seconds:
             return
         self._done = True
@@ -88,7 +88,7 @@ class Profile:
 def flops(step: Step[Any], k: int) -> float:
     """Floating-point operations of the matrix products and convolutions of step k, forward and backward.
 
-    Counted on one sample, and as many times that as there are in the batch. Nothing of the training is changed.
+    Counted on one sample and multiplied by the batch size. The state of the training does not change.
     """
     batch, seeds = step.draw(k, step.position)
     model, device = step.model, device_of(step.model)

@@ -1,4 +1,4 @@
-"""The learning rate as a function of the step alone, so that a resumed training needs no scheduler state."""
+"""The learning rate as a function of the step, so that a resumed training needs no scheduler state."""
 
 import math
 from typing import Literal
@@ -7,7 +7,7 @@ Schedule = Literal["cosine", "constant"]
 
 
 def factor(step: int, steps: int, warmup: int, schedule: Schedule) -> float:
-    """What the base learning rate is multiplied by in step 0, 1, ..., steps - 1.
+    """The factor of the base learning rate in step 0, 1, ..., steps - 1.
 
         cosine      min(1, (step + 1) / warmup) (1 + cos(pi step / steps)) / 2
         constant    min(1, (step + 1) / warmup)

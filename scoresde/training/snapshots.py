@@ -1,4 +1,4 @@
-"""Snapshots of power-function averages on disk, and an average of any length made of them after the training."""
+"""Snapshots of power-function averages on disk, and the average of any length that is computed from them."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ _PREFIX = "power-"
 
 
 def save(run: Path, step: int, averages: dict[str, PowerAverage[Any]]) -> Path:
-    """Write the power-function averages as they are at this step.
+    """Write the power-function averages at this step.
 
     Raises:
         InputError: the snapshot cannot be written.
@@ -29,13 +29,13 @@ def save(run: Path, step: int, averages: dict[str, PowerAverage[Any]]) -> Path:
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """An average made of snapshots.
+    """An average computed from snapshots.
 
     Attributes:
         path: its folder; `scoresde sample checkpoint=<name of the folder>` uses it.
         step: the step at which it ends.
-        averages: how many it was made of.
-        error: relative distance of its profile from the wanted one, in [0, 1].
+        averages: number of averages that it was computed from.
+        error: relative distance of its profile from the exact one, in [0, 1].
     """
 
     path: Path
@@ -45,13 +45,13 @@ class Reconstruction:
 
 
 def reconstruct(run: Path, module: nn.Module, length: float, which: str = "last") -> Reconstruction:
-    """Make the power-function average of another length and write it beside the checkpoints.
+    """Compute the power-function average of another length and write it next to the checkpoints.
 
         average = sum_i c_i snapshot_i,   c the least-squares fit of the profiles (arXiv 2312.02696, appendix C)
 
     Args:
         run: the folder of a training with `trainer.ema_power`.
-        module: a model of that run; says which of its tensors are weights. Others are those of the checkpoint.
+        module: a model of that run, whose parameters are averaged; other tensors are those of the checkpoint.
         length: relative width of the average, in (0, 0.288).
         which: the checkpoint at whose step the average ends: last, best or a step.
 
@@ -63,7 +63,7 @@ def reconstruct(run: Path, module: nn.Module, length: float, which: str = "last"
     end = checkpoints.read(place)
     start = next((t for name, t in end.modules.items() if name.startswith(_PREFIX)), None)
     if start is None:
-        raise InputError(f"run: {place} holds no averages to make others of; train with trainer.ema_power=[0.05,0.1]")
+        raise InputError(f"run: {place} has no power-function averages; train with trainer.ema_power=[0.05,0.1]")
     sources = list(_sources(run, place, end.step))
     factors, error = combination([profile for profile, _, _ in sources], Profile(gamma, end.step))
     weights = {name for name, _ in module.named_parameters(remove_duplicate=False)}
@@ -82,7 +82,7 @@ def _sources(run: Path, end: Path, last: int) -> Iterator[tuple[Profile, Path, s
     for step, path in {**paths, last: end}.items():
         wrong = checkpoints.damage(path)
         if wrong is not None:
-            raise InputError(f"snapshot: {path} is damaged: {wrong}; delete the folder to go on with the others")
+            raise InputError(f"snapshot: {path} is damaged: {wrong}; delete the folder to use the others")
         for file in sorted(path.glob(f"{_PREFIX}*.safetensors")):
             yield Profile(exponent(float(file.stem.removeprefix(_PREFIX))), step), path, file.stem
 

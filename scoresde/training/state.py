@@ -1,4 +1,4 @@
-"""The state of modules and optimizers as named tensors, and the strict way back."""
+"""The state of modules and optimizers as named tensors, and its strict inverse."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -20,12 +20,12 @@ def module_state(module: nn.Module) -> dict[str, Tensor]:
     """The weights and buffers of a module by name.
 
     Raises:
-        InputError: the module keeps something that is not a tensor (`get_extra_state`), which would need pickle.
+        InputError: the state holds something that is not a tensor (`get_extra_state`), which would need pickle.
     """
     state = module.state_dict()
     other = [name for name, value in state.items() if not isinstance(value, Tensor)]
     if other:
-        raise InputError(f"model: {_some(other)} cannot be saved; a state of tensors alone is allowed, nothing pickled")
+        raise InputError(f"model: {_some(other)} cannot be saved; keep only tensors in the state of a module")
     return state
 
 
@@ -33,10 +33,10 @@ def load_module(module: nn.Module, tensors: Mapping[str, Tensor], origin: object
     """Copy named tensors into a module; all names and shapes must be the same.
 
     Args:
-        origin: where the tensors come from, for the message.
+        origin: of the tensors, for the message.
 
     Raises:
-        InputError: names or shapes differ; the first few are named, with both shapes.
+        InputError: names or shapes differ; names the first few, with both shapes.
     """
     own = module_state(module)
     missing = [name for name in own if name not in tensors]
@@ -56,12 +56,12 @@ def load_module(module: nn.Module, tensors: Mapping[str, Tensor], origin: object
 
 
 def optimizer_state(optimizer: torch.optim.Optimizer, module: nn.Module) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The memory of an optimizer: tensors named "exp_avg/net.out.weight", and the rest as values that JSON can hold.
+    """The state of an optimizer: tensors named "exp_avg/net.out.weight", and the rest as values that JSON can hold.
 
-    Learning rates and the like are not in it: they are settings, and those of the optimizer at hand hold.
+    Learning rates and other options are not part of it: they are settings of the optimizer that loads the state.
 
     Raises:
-        InputError: a parameter of the optimizer is none of the module's.
+        InputError: a parameter of the optimizer is not one of the module.
     """
     names = _parameter_names(optimizer, module)
     tensors: dict[str, Tensor] = {}
@@ -84,11 +84,11 @@ def load_optimizer(
     """The inverse of `optimizer_state`.
 
     Raises:
-        InputError: the state is that of another class of optimizer, or does not fit the parameters.
+        InputError: the state is of another class of optimizer, or does not fit the parameters.
     """
     if rest["class"] != type(optimizer).__name__:
         raise InputError(
-            f"optimizer: {type(optimizer).__name__} cannot go on from the state of {rest['class']} in {origin}; "
+            f"optimizer: {type(optimizer).__name__} cannot resume from the state of {rest['class']} in {origin}; "
             f"use {rest['class']}"
         )
     names = _parameter_names(optimizer, module)
@@ -108,7 +108,7 @@ def load_optimizer(
 
 
 def _laid_out_as(parameter: Tensor, value: Tensor) -> Tensor:
-    """The value with its items in memory in the order of the parameter's: fused optimizers go through both at once."""
+    """The value in the memory layout of the parameter, since fused optimizers traverse both at once."""
     if value.shape != parameter.shape or value.stride() == parameter.stride():
         return value
     return torch.empty_like(parameter.detach(), dtype=value.dtype, device=value.device).copy_(value)
@@ -120,7 +120,7 @@ def _parameter_names(optimizer: torch.optim.Optimizer, module: nn.Module) -> dic
     strangers = sum(p not in known for p in params)
     if strangers:
         raise InputError(
-            f"optimizer: {strangers} of its {len(params)} parameters are none of the model's; "
+            f"optimizer: {strangers} of its {len(params)} parameters are not parameters of the model; "
             "build it from model.parameters()"
         )
     return {p: known[p] for p in params}

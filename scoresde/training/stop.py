@@ -1,4 +1,4 @@
-"""How a training ends before its time: it diverges, or somebody asks it to stop."""
+"""Early ends of a training: it diverges, or a signal stops it."""
 
 import signal
 import threading
@@ -10,10 +10,10 @@ from scoresde.errors import InputError
 
 
 class TrainingDiverged(InputError):
-    """A loss, a gradient or a weight is NaN or infinite; nothing that it has touched was saved.
+    """A loss, a gradient or a weight is NaN or infinite; no weights after that were saved.
 
     Attributes:
-        step: the first step in which that was so, counted from 1.
+        step: the first such step, counted from 1.
         checkpoint: the newest good checkpoint, or None.
     """
 
@@ -27,7 +27,7 @@ class TrainingDiverged(InputError):
 
 
 class Interrupted(Exception):
-    """SIGINT or SIGTERM arrived; the step was finished and everything is saved.
+    """SIGINT or SIGTERM arrived; the step was completed and everything is saved.
 
     Attributes:
         signal: the number of the signal; a command should exit with 128 + signal.
@@ -42,11 +42,11 @@ class Interrupted(Exception):
 
 
 class StopSignals:
-    """While open, SIGINT and SIGTERM are noted in `received` instead of breaking off whatever is being done.
+    """A context in which SIGINT and SIGTERM are recorded in `received` and interrupt nothing.
 
     Further signals change nothing: a Ctrl-C is often delivered twice (to the process and, through a launcher, to its
-    group), and the second must not break the saving that the first has asked for. Outside the main thread, where Python
-    allows no handlers, signals keep their meaning.
+    group), and the second must not interrupt the saving that the first requested. Outside the main thread, where
+    Python allows no handlers, signals keep their meaning.
     """
 
     def __init__(self) -> None:

@@ -57,7 +57,7 @@ class Trainer(Settings):
         checkpoint_activations: save memory by recomputing the inside of residual blocks in the backward pass.
         profile: write the time of each part of a step to profile.json, and print it.
         augment: probability of each change of `scoresde.data.Augmentation` (0.12 in its paper); 0 turns it off. Needs
-            images, and a network with condition `vector`, of size 9, without drop-out.
+            images, and a network with the condition `augment`, a vector of size 9, without dropout.
 
     Raises:
         InputError: a number out of range.
