@@ -206,7 +206,7 @@ def test_what_cannot_be_averaged_is_said(copy: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"^length: 0\.5"):
         reconstruct(copy, model, 0.5)
     made = reconstruct(copy, model, 0.1)
-    with pytest.raises(InputError, match=r"length-0\.1 holds no averages"):
+    with pytest.raises(InputError, match=r"length-0\.1 has no power-function averages"):
         reconstruct(copy, model, 0.2, made.path.name)
     (checkpoints.snapshots(copy)[8] / "power-0.1.safetensors").write_bytes(b"")
     with pytest.raises(InputError, match=r"snapshot: .*snapshot-00000008 is damaged: .* delete the folder"):
