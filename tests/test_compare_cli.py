@@ -298,6 +298,7 @@ def test_numbers_are_written_with_the_digits_that_count():
     assert str(Interval(123.4, 21)) == "123 ± 21"
     assert str(Interval(1.234e-6, 2.1e-8)) == "(1.234 ± 0.021)e-6"
     assert str(Interval(math.nan, math.nan)) == ""
+    assert str(Interval(-0.001, 0.46)) == "0.00 ± 0.46"
     assert str(Interval(0.5, math.nan)) == "0.5"
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,9 @@ from scoresde.comparison.output import RESULTS
 from scoresde.errors import InputError
 from scoresde.results import Measurement, Metric, Quantity, Results, Row, Scorer
 
-_ASIDE = ("seed", "run", "out", "logger", "allow", "device")  # what does not tell results apart
+# keys of a configuration that do not tell results apart, or that the names of rows hold already
+_ASIDE = ("seed", "run", "out", "logger", "allow", "device", "samplers", "solvers", "sdes")
+_Part = tuple[dict[str, Any], Results]  # a configuration and its results
 
 
 def collected(folder: Path, metrics: Mapping[str, Any], allow: Sequence[str]) -> Results:
@@ -39,19 +40,16 @@ def collected(folder: Path, metrics: Mapping[str, Any], allow: Sequence[str]) ->
     """
     if not folder.is_dir():
         raise InputError(f"folder: there is no folder {folder} (seen from {Path.cwd()})")
-    if files := sorted(folder.rglob(RESULTS)):
-        return _of_comparisons(files, folder)
-    summaries = {path.parent: content for path in sorted(folder.rglob(runs.SUMMARY)) if (content := _json(path))}
-    trainings = {path: s for path, s in summaries.items() if "results" in s or "samplers" in s}
-    drawn = {path: s for path, s in summaries.items() if "sampler" in s and (path / "samples.npz").is_file()}
-    if drawn and folder.resolve() in (p.resolve().parent for p in drawn):
-        trainings = {}  # the samples of one run
-    if trainings:
-        return _merged(folder, "trainings", [e for p, s in trainings.items() for e in _of_training(p, s)])
-    if drawn:
-        return _merged(folder, "samples", [_of_samples(p, s, metrics, allow) for p, s in drawn.items()])
-    wanted = "results.json of scoresde compare, or summary.json of scoresde train or sample"
-    raise InputError(f"folder: {folder} has no results in it ({wanted})")
+    files = sorted(folder.rglob(RESULTS))
+    summaries = [] if files else [(path.parent, _json(path)) for path in sorted(folder.rglob(runs.SUMMARY))]
+    parts = [_of_comparison(path) for path in files]
+    parts += [_of_training(path, s) for path, s in summaries if "results" in s or "samplers" in s]
+    drawn = [] if parts else [(p, s) for p, s in summaries if "sampler" in s and (p / "samples.npz").is_file()]
+    parts += [_of_samples(path, summary, metrics, allow) for path, summary in drawn]
+    if not parts:
+        wanted = "results.json of scoresde compare, or summary.json of scoresde train or sample"
+        raise InputError(f"folder: {folder} has no results in it ({wanted})")
+    return _joined(parts, folder)
 
 
 def known_quantities() -> dict[str, Quantity]:
@@ -94,109 +92,97 @@ def _setting(key: str, value: Any) -> str:
     return str(value).rpartition(".")[2] if key.endswith(TARGET) else f"{key}={value}"
 
 
-def _of_comparisons(files: Sequence[Path], folder: Path) -> Results:
-    known = known_quantities()
-    found = [Results.read(path, known) for path in files]
-    configs = [runs.upgraded(_json(path).get("config") or {}) for path in files]
-    # rows have the names of solvers and SDEs already
-    labels = _labels([{k: v for k, v in cfg.items() if k not in ("sde", "sdes", "solvers")} for cfg in configs])
-    first = found[0]
-    alike = all((c.title, c.n, c.seeds) == (first.title, first.n, first.seeds) for c in found)
-    result = Results(
-        first.title if alike else f"{len(found)} comparisons in {folder}",
-        first.n if alike else 0,
-        first.seeds,
-        floors=first.floors if alike else {},
-        comparable=alike and all(c.floors == first.floors for c in found),
-    )
-    result.notes = [f"Collected from {len(found)} comparisons in {folder}.", *first.notes]
-    for comparison, label in zip(found, labels, strict=True):
-        result.quantities = {**comparison.quantities, **result.quantities}
-        for row in comparison.rows:
-            row.setting = ", ".join(part for part in (row.setting, label) if part)
-            result.rows.append(row)
-    return result
+def _of_comparison(path: Path) -> _Part:
+    results = Results.read(path, known_quantities())
+    config = runs.upgraded(_json(path).get("config") or {})
+    return {k: v for k, v in config.items() if k != "sde"}, results  # the settings of the rows name it
 
 
-@dataclass
-class _Entry:
-    """One sampler with one seed."""
-
-    config: dict[str, Any]
-    seed: int
-    n: int
-    row: Row
-    found: dict[str, Measurement]
-    quantities: dict[str, Quantity]
+def _of_training(path: Path, summary: Mapping[str, Any]) -> _Part:
+    known, content = known_quantities(), summary.get("results")
+    results = _older(summary, known) if content is None else Results.of_content(content, path / runs.SUMMARY, known)
+    return runs.read_config(path), results
 
 
-def _of_training(path: Path, summary: Mapping[str, Any]) -> list[_Entry]:
-    """Each sampler of a training."""
-    cfg = runs.read_config(path)
-    own = {k: v for k, v in cfg.items() if k not in ("samplers", *_ASIDE)}
-    seed, n, known = int(cfg.get("seed", 0)), int(summary.get("n", 0)), known_quantities()
-    if "results" not in summary:
-        rows = [_older(name, values, known) for name, values in summary["samplers"].items()]
-        return [_Entry(own, seed, n, row, found, known) for row, found in rows]
-    results = Results.of_content(summary["results"], path / runs.SUMMARY, known)
-    entries = []
-    for row in results.rows:
-        floors = {k: v[0] for k, v in results.floors.items() if v}
-        found = {k: Measurement(v[0], floors.get(k), row.halves.get(k, math.nan)) for k, v in row.values.items()}
-        row.values = {}
-        entries.append(_Entry(own, seed, n, row, found, results.quantities))
-    return entries
+def _older(summary: Mapping[str, Any], known: Mapping[str, Quantity]) -> Results:
+    """Of a summary.json without rows, where values, floors, ratios and half-intervals lie side by side."""
+    results = Results("", int(summary.get("n", 0)), 1)
+    for name, values in summary["samplers"].items():
+        numbers = {k: float(v) for k, v in values.items() if isinstance(v, int | float) and k != "steps"}
+        row = Row(name, steps=values.get("steps"), nfe=numbers.pop("nfe", math.nan), error=values.get("error"))
+        row.seconds = [numbers.pop("seconds")] if "seconds" in numbers else []
+        found = {}
+        for key in known:
+            floor, half, _ = (numbers.pop(f"{key}_{end}", None) for end in ("floor", "half", "ratio"))
+            if key in numbers:
+                found[key] = Measurement(numbers.pop(key), floor, math.nan if half is None else half)
+        results.add(row, {**found, **{key: Measurement(value) for key, value in numbers.items()}}, known)
+        results.rows.append(row)
+    return results
 
 
-def _older(name: str, values: Mapping[str, Any], known: Mapping[str, Quantity]) -> tuple[Row, dict[str, Measurement]]:
-    """A sampler of a summary.json without rows, where values, floors, ratios and half-intervals lie side by side."""
-    numbers = {k: float(v) for k, v in values.items() if isinstance(v, int | float)}
-    row = Row(name, steps=values.get("steps"), nfe=numbers.pop("nfe", math.nan), error=values.get("error"))
-    row.seconds = [numbers.pop("seconds")] if "seconds" in numbers else []
-    numbers.pop("steps", None)
-    found = {}
-    for key in known:
-        floor, half, _ = (numbers.pop(f"{key}_{end}", None) for end in ("floor", "half", "ratio"))
-        if key in numbers:
-            found[key] = Measurement(numbers.pop(key), floor, math.nan if half is None else half)
-    return row, {**found, **{key: Measurement(value) for key, value in numbers.items()}}
-
-
-def _of_samples(path: Path, summary: Mapping[str, Any], metrics: Mapping[str, Any], allow: Sequence[str]) -> _Entry:
+def _of_samples(path: Path, summary: Mapping[str, Any], metrics: Mapping[str, Any], allow: Sequence[str]) -> _Part:
     """Samples, which are measured here against the data of their run."""
     run = Path(summary["run"])
     cfg = runs.read_config(run)
     dataset = build(runs.section(cfg, "data", run), "data", allow, run=run).load()
     with np.load(path / "samples.npz", allow_pickle=False) as archive:
         x = dataset.transform.encode(torch.from_numpy(archive["samples"]).float())
-    sampler, scorer = summary["sampler"], Scorer(metrics, dataset)
+    sampler, scorer, results = summary["sampler"], Scorer(metrics, dataset), Results("", int(summary["n"]), 1)
     name = str(sampler["solver"][TARGET]).rpartition(".")[2]
     steps = None if "rtol" in sampler["solver"] else int(sampler["steps"])
     row = Row(name if steps is None else f"{name} {steps}", steps=steps, nfe=float(summary["nfe"]))
     row.seconds = [float(summary["seconds"])]
-    own = {"run": {"model": cfg.get("model"), "sde": cfg.get("sde"), "data": cfg.get("data")}, "sampler": sampler}
-    return _Entry(own, int(summary["seed"]), int(summary["n"]), row, scorer(x), scorer.quantities)
+    results.add(row, scorer(x), scorer.quantities)
+    results.rows.append(row)
+    own = {"of": {k: cfg.get(k) for k in ("model", "sde", "data")}, "sampler": sampler, "seed": summary["seed"]}
+    return own, results
 
 
-def _merged(folder: Path, what: str, entries: Sequence[_Entry]) -> Results:
-    """Rows of the same name and label become one, with a value for each seed."""
-    groups: dict[tuple[str, str], list[_Entry]] = {}
-    for label, entry in zip(_labels([e.config for e in entries]), entries, strict=True):
-        groups.setdefault((entry.row.name, label), []).append(entry)
-    sizes, counts = {entry.n for entry in entries}, {len(group) for group in groups.values()}
-    result = Results(f"{what} in {folder}", min(sizes), max(counts), comparable=len(sizes) == len(counts) == 1)
-    for (_, label), group in groups.items():
-        group.sort(key=lambda entry: entry.seed)
-        row = group[0].row
-        row.setting, row.budget = label, _budget(row)
-        for entry in group:
-            row.seconds += entry.row.seconds if entry.row is not row else []
-            row.error = row.error or entry.row.error
-            result.add(row, entry.found, entry.quantities)
-        result.rows.append(row)
-    result.notes = [f"Collected from {folder}; a row has {' or '.join(map(str, sorted(counts)))} seeds."]
+def _joined(parts: Sequence[_Part], folder: Path) -> Results:
+    """All rows, with what is special in their configuration as a setting; those of several seeds become one."""
+    groups: dict[str, list[_Part]] = {}
+    for label, part in zip(_labels([config for config, _ in parts]), parts, strict=True):
+        groups.setdefault(label, []).append(part)
+    merged = {label: _merged(group) for label, group in groups.items()}
+    first = next(iter(merged.values()))
+    alike = all(results.basis == first.basis for results in merged.values())
+    result = Results(f"results in {folder}", 0, first.seeds, comparable=alike)
+    if alike:
+        result.title, result.n, result.floors = first.title or result.title, first.n, first.floors
+    seeds = sorted({len(row.seconds) for results in merged.values() for row in results.succeeded})
+    counted = f"a row has {' or '.join(map(str, seeds))} seeds"
+    result.notes = [f"Collected from {len(parts)} results in {folder}; {counted}.", *(first.notes if alike else [])]
+    for label, results in merged.items():
+        result.quantities = {**results.quantities, **result.quantities}
+        for row in results.rows:
+            row.setting = ", ".join(filter(None, (row.setting, label)))
+            result.rows.append(row)
     return result
 
 
-def _budget(row: Row) -> int | None:
-    return round(row.nfe) if row.steps is not None and math.isfinite(row.nfe) else None
+def _merged(group: Sequence[_Part]) -> Results:
+    """Results that differ in their seed as one, with the values of all seeds in each row."""
+    results = [r for _, r in sorted(group, key=lambda part: int(part[0].get("seed") or 0))]
+    whole = results[0]
+    for row in whole.rows:
+        row.budget = round(row.nfe) if row.budget is None and row.steps and math.isfinite(row.nfe) else row.budget
+    rows = {(row.name, row.setting, row.steps): row for row in whole.rows}
+    for other in results[1:]:
+        whole.title, whole.seeds = whole.title if whole.title == other.title else "", whole.seeds + other.seeds
+        whole.comparable &= whole.n == other.n
+        _extend(whole.floors, other.floors)
+        for row in other.rows:
+            mine = rows.get((row.name, row.setting, row.steps))
+            if mine is None:
+                whole.rows.append(row)
+                continue
+            mine.seconds += row.seconds
+            mine.error = mine.error or row.error
+            _extend(mine.values, row.values)
+    return whole
+
+
+def _extend(values: dict[str, list[float]], others: Mapping[str, list[float]]) -> None:
+    for key, more in others.items():
+        values.setdefault(key, []).extend(more)

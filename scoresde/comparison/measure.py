@@ -6,7 +6,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from itertools import islice
+from itertools import islice, product
 
 import torch
 from torch import Tensor
@@ -50,7 +50,7 @@ class Comparison:
     """
 
     def __init__(self, plan: Plan, on_work: Callable[[float], object] = lambda amount: None) -> None:
-        self.plan, self._on_work, self._told = plan, on_work, 0.0
+        self.plan, self._on_work, self._reported = plan, on_work, 0.0
         self.models = {name: plan.problem.model(sde, plan.device) for name, sde in plan.sdes.items()}
         self._steps = self._count_steps()
         self._seeds = range(plan.seed, plan.seed + plan.seeds)
@@ -63,45 +63,6 @@ class Comparison:
         """Report work there from now on."""
         self._on_work = on_work
 
-    def notes(self) -> list[str]:
-        """What a reader of the results must know, a sentence each."""
-        plan, problem = self.plan, self.plan.problem
-        told = [
-            f"{plan.seeds} independent seeds of {plan.n:,} samples each; all samplers start from the same noise, and "
-            "stochastic ones follow the same Brownian path in the log of the signal-to-noise ratio.",
-            "Intervals are Student's t over the seeds, 95 %; those of differences are of pairs of the same seed, "
-            "at the level at which all pairs of a budget together are judged rightly with 95 % (Bonferroni).",
-            "NFE is counted where the network is called. The clock sees the sampling alone, after a warm-up.",
-        ]
-        if problem.distribution is not None and self.accuracy:
-            worst = max(a.largest for a in self.accuracy.values())
-            middle = max(a.median for a in self.accuracy.values())
-            told.append(
-                f"Endpoints are held against the probability-flow ODE in float64 at sigma = 0; against a solution of a "
-                f"hundredfold tolerance that moves by {middle:.1g} (median) and at most {worst:.1g}."
-            )
-        elif problem.distribution is None:
-            told.append(
-                "Real data are the held-out items, the same for all seeds: intervals say nothing of their choice."
-            )
-            if not problem.floor_is_independent:
-                told.append("There are too few training items for disjoint floors, so its interval is too short.")
-        for candidate in plan.candidates:
-            if isinstance(candidate.solver, Tuned):
-                steps = {v for (_, name, _), v in self._steps.items() if name == candidate.name and isinstance(v, int)}
-                costs = candidate.solver.costs(sorted(steps))
-                told += [
-                    f"Tuning {b} steps took {n:,} evaluations, once, which are not in NFE." for b, n in costs.items()
-                ]
-        if any(row.memory is None and row.error is None for row in self.results.rows):
-            told.append("Peak memory cannot be measured on this system.")
-        elif plan.device == "cpu":
-            told.append(
-                "Memory is the growth of the resident memory of the process at its peak: 0 where freed memory was used "
-                "again. Seconds are of one shared machine; what else ran there is in them."
-            )
-        return told
-
     def _count_steps(self) -> dict[tuple[str, str, int], int | str]:
         """The steps of each row, or why there are none.
 
@@ -109,14 +70,12 @@ class Comparison:
             InputError: a budget is too small for all samplers.
         """
         counted: dict[tuple[str, str, int], int | str] = {}
-        for sde, model in self.models.items():
-            for budget in self.plan.budgets:
-                for c in self.plan.candidates:
-                    if not c.solver.adaptive:
-                        counted[sde, c.name, budget] = self._fitting(c, budget, model)
-                found = [v for (s, _, b), v in counted.items() if (s, b) == (sde, budget)]
-                if found and all(isinstance(v, str) for v in found):
-                    raise InputError(next(str(v) for v in found))
+        fixed = [c for c in self.plan.candidates if not c.solver.adaptive]
+        for (sde, model), budget in product(self.models.items(), self.plan.budgets):
+            found = {(sde, c.name, budget): self._fitting(c, budget, model) for c in fixed}
+            counted |= found
+            if fixed and all(isinstance(steps, str) for steps in found.values()):
+                raise InputError(str(next(iter(found.values()))))
         return counted
 
     def _fitting(self, candidate: Candidate, budget: int, model: Model) -> int | str:
@@ -124,6 +83,15 @@ class Comparison:
             return fitting(candidate, budget, model.sde, self.plan.problem.event_shape, model.cost)
         except Exception as error:  # a row that says so
             return str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
+
+    def tuned(self) -> dict[int, int]:
+        """For each number of steps that a solver or a grid was tuned for, the evaluations which that took."""
+        costs: dict[int, int] = {}
+        for candidate in self.plan.candidates:
+            if isinstance(candidate.solver, Tuned):
+                own = {v for (_, name, _), v in self._steps.items() if name == candidate.name and isinstance(v, int)}
+                costs |= candidate.solver.costs(sorted(own))
+        return costs
 
     @property
     def entries(self) -> list[tuple[str, Candidate, int | None]]:
@@ -144,7 +112,7 @@ class Comparison:
         return (budget or GUESS) * self.plan.n * self.plan.seeds
 
     def rows(self) -> Iterator[Row]:
-        """Measure one row after the other; each is also in `result`."""
+        """Measure one row after the other; each is also in `results`."""
         self._prepare()
         for sde, candidate, budget in self.entries:
             row = self._measured(sde, candidate, budget)
@@ -187,12 +155,12 @@ class Comparison:
             row.nfe = spent.samples / (self.plan.n * self.plan.seeds)
         except Exception as error:  # whatever a solver does, the others have their turn
             row.failed(error)
-        self._tell(self._row_work(budget) - self._told)
-        self._told = 0.0
+        self._report(self._row_work(budget) - self._reported)
+        self._reported = 0.0
         return row
 
-    def _tell(self, amount: float) -> None:
-        self._told += amount
+    def _report(self, amount: float) -> None:
+        self._reported += amount
         self._on_work(amount)
 
     def _warm_up(self, sampler: Sampler, model: Model) -> None:
@@ -226,7 +194,7 @@ class Comparison:
         began = time.perf_counter()
         with count_evaluations() as spent:
             for _, x in path:  # noqa: B007 - the last one is the sample
-                self._tell(spent.samples - done)
+                self._report(spent.samples - done)
                 done = spent.samples
         _synchronise(model)
         seconds = time.perf_counter() - began - shared.seconds

@@ -9,6 +9,7 @@ from typing import Any
 
 from scoresde import progress, runs
 from scoresde.comparison.measure import Comparison
+from scoresde.comparison.notes import notes
 from scoresde.results import Results
 from scoresde.results.page import page
 from scoresde.results.pictures import pictures
@@ -32,12 +33,12 @@ def measured(comparison: Comparison, folder: Path | None = None, config: Mapping
         comparison.listen(bar.update)
         try:
             for label, _ in zip([*labels[1:], "done"], comparison.rows(), strict=True):
-                results.notes = comparison.notes()
+                results.notes = notes(comparison)
                 if folder is not None:
                     write(folder, results, {"config": config})
                 bar.set_description(label)
         except KeyboardInterrupt:
-            results.notes = [*comparison.notes(), "Stopped before all rows were measured."]
+            results.notes = [*notes(comparison), "Stopped before all rows were measured."]
             raise
     return results
 

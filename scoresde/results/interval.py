@@ -41,7 +41,8 @@ class Interval(NamedTuple):
         scale = max(abs(mean), half)
         shift = 0 if 1e-3 <= scale < 1e5 else math.floor(math.log10(scale))
         places = min(max(0, 1 - math.floor(math.log10(half / 10.0**shift))), _PLACES)
-        body = f"{mean / 10.0**shift:.{places}f} ± {half / 10.0**shift:.{places}f}"
+        value = round(mean / 10.0**shift, places) + 0.0  # which turns -0 into 0
+        body = f"{value:.{places}f} ± {half / 10.0**shift:.{places}f}"
         return body if shift == 0 else f"({body})e{shift}"
 
 

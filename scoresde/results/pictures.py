@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 
 from scoresde.results.row import Results, Row
 
@@ -24,91 +24,81 @@ def pictures(results: Results, folder: Path) -> list[Path]:
     if transform is None or not rows:
         return []
     if transform.kind == "image":
-        budgets = sorted({row.budget for row in rows if row.budget is not None})
-        groups: dict[str, list[Row]] = {f"{b}": [r for r in rows if r.budget == b] for b in budgets}
-        groups["adaptive"] = [r for r in rows if r.budget is None]
-        return [_images(results, own, folder / f"samples-{k}.png", k) for k, own in groups.items() if own]
-    if math.prod(transform.event_shape) == 2:
-        return [_clouds(results, rows, folder / "samples.png")]
-    return []
+        groups: dict[int | None, list[Row]] = {}
+        for row in rows:
+            groups.setdefault(row.budget, []).append(row)
+        return [_images(results, own, folder / f"samples-{budget or 'adaptive'}.png") for budget, own in groups.items()]
+    return [_clouds(results, rows, folder / "samples.png")] if math.prod(transform.event_shape) == 2 else []
 
 
-def _figure(width: float, height: float) -> Any:
+def _mosaic(
+    path: Path, title: str, lines: Sequence[tuple[str, Sequence[Any]]], draw: Callable[[Any, Any], None], size: float
+) -> Path:
+    """Labelled lines of small panels, each drawn by `draw(axes, item)`; None leaves a gap."""
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(width, height), dpi=110, facecolor="white")
-
-
-def _images(results: Results, rows: Sequence[Row], path: Path, budget: str) -> Path:
-    """One line of images for each sampler, under those of the exact endpoints."""
-    transform = results.transform
-    assert transform is not None
-    lines: list[tuple[str, Tensor]] = [(f"exact endpoint{_of(results, k)}", x) for k, x in results.endpoints.items()]
-    lines += [(results.label(row), row.shown) for row in rows if row.shown is not None]
-    high = transform.high if transform.high is not None else 1.0
-    low = transform.low if transform.low is not None else 0.0
-    left, top, cell = 2.3, 0.42, 0.62
-    width, height = left + _COLUMNS * cell + 0.1, top + len(lines) * cell + 0.1
-    figure = _figure(width, height)
-    for i, (label, x) in enumerate(lines):
-        bottom = height - top - (i + 1) * cell
-        figure.text(
-            (left - 0.12) / width, (bottom + cell / 2) / height, label, ha="right", va="center", fontsize=9, color=_INK
-        )
-        for k, image in enumerate(transform.finish(x[:_COLUMNS].nan_to_num())):
-            box = ((left + k * cell) / width, bottom / height, 0.95 * cell / width, 0.95 * cell / height)
-            ax = figure.add_axes(box)
-            pixels = np.moveaxis(image if len(image) == 3 else image[:1].repeat(3, axis=0), 0, -1)
-            ax.imshow(((pixels - low) / (high - low)).clip(0, 1), interpolation="nearest")
-            ax.set_axis_off()
-    what = "solvers that choose their own steps" if budget == "adaptive" else f"{budget} evaluations"
-    figure.text(
-        left / width, 1 - 0.2 / height, f"{what}; the same noise in each column", va="center", fontsize=10, color=_INK
-    )
+    across = max(len(items) for _, items in lines)
+    figure = Figure((2.3 + across * size, 0.5 + len(lines) * size), dpi=110, facecolor="white", layout="constrained")
+    axes = figure.subplots(len(lines), across, squeeze=False)
+    for (label, items), own in zip(lines, axes, strict=True):
+        own[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=9, color=_INK)
+        for ax, item in zip_longest(own, items):
+            ax.set(xticks=[], yticks=[])
+            ax.spines[:].set(color=_FAINT, visible=item is not None)
+            if item is not None:
+                draw(ax, item)
+    figure.suptitle(title, fontsize=10, color=_INK)
     figure.savefig(path)
     return path
 
 
-def _of(results: Results, setting: str) -> str:
-    return "" if len(results.settings) < 2 else f", {setting}"
+def _images(results: Results, rows: Sequence[Row], path: Path) -> Path:
+    """One line of images for each sampler, under those of the exact endpoints."""
+    transform, several = results.transform, len(results.settings) > 1
+    assert transform is not None
+    low, high = transform.low or 0.0, 1.0 if transform.high is None else transform.high
+
+    def draw(ax: Any, image: np.ndarray) -> None:
+        pixels = np.moveaxis(image if len(image) == 3 else image[:1].repeat(3, axis=0), 0, -1)
+        ax.imshow(((pixels - low) / (high - low)).clip(0, 1), interpolation="nearest")
+        ax.spines[:].set_visible(False)
+
+    exact = [(f"exact endpoint, {k}" if several else "exact endpoint", x) for k, x in results.endpoints.items()]
+    own = [(results.label(row), row.shown) for row in rows]
+    lines = [(k, list(transform.finish(x[:_COLUMNS].nan_to_num()))) for k, x in exact + own if x is not None]
+    what = f"{rows[0].budget} evaluations" if rows[0].budget else "solvers that choose their own steps"
+    return _mosaic(path, f"{what}; the same noise in each column", lines, draw, 0.62)
 
 
 def _clouds(results: Results, rows: Sequence[Row], path: Path) -> Path:
-    """A panel for each sampler (rows) and budget (columns), on the axes of the exact endpoints or of the best cloud."""
+    """A panel for each sampler (lines) and budget (columns), on the axes of the exact endpoints or the best cloud."""
     transform = results.transform
     assert transform is not None
-    names = list(dict.fromkeys((row.family, row.setting) for row in rows))
-    columns = sorted({row.budget for row in rows if row.budget is not None})
-    across = max(len(columns), max(sum((r.family, r.setting) == n for r in rows) for n in names))
-    exact = next(iter(results.endpoints.values()), None)
-    best = exact if exact is not None else rows[-1].shown
-    assert best is not None
-    ruler = transform.finish(best)
+    exact = {setting: transform.finish(x) for setting, x in results.endpoints.items()}
+    shown = {id(row): transform.finish(row.shown) for row in rows if row.shown is not None}
+    ruler = next(iter(exact.values()), shown[id(rows[-1])])
     limits = [(v.min() - 0.1 * np.ptp(v), v.max() + 0.1 * np.ptp(v)) for v in ruler.T]
-    size, left, top = 1.55, 2.1, 0.42
-    width, height = left + across * size + 0.1, top + len(names) * size + 0.1
-    figure = _figure(width, height)
-    for i, name in enumerate(names):
-        own = [row for row in rows if (row.family, row.setting) == name]
-        bottom = height - top - (i + 1) * size
-        label = results.label(own[0]) if own[0].tolerance is None else own[0].family + _of(results, own[0].setting)
-        figure.text(
-            (left - 0.15) / width, (bottom + size / 2) / height, label, ha="right", va="center", fontsize=9, color=_INK
-        )
-        for k, row in enumerate(own):
-            assert row.shown is not None
-            column = columns.index(row.budget) if row.budget in columns else k
-            box = ((left + column * size) / width, bottom / height, 0.94 * size / width, 0.9 * size / height)
-            ax = figure.add_axes(box)
-            if exact is not None:
-                ax.scatter(*ruler.T, s=2, color=_EXACT, alpha=0.5, linewidths=0)
-            ax.scatter(*transform.finish(row.shown[: len(ruler)]).T, s=2, color=_SAMPLES, alpha=0.6, linewidths=0)
-            ax.set(xlim=limits[0], ylim=limits[1], xticks=[], yticks=[])
-            for spine in ax.spines.values():
-                spine.set_color(_FAINT)
-            note = f"tolerance {row.tolerance:g}" if row.tolerance is not None else f"NFE {row.nfe:.0f}"
-            ax.text(0.03, 0.97, note, transform=ax.transAxes, fontsize=7, va="top", color=_INK)
-    what = "samples (blue) over exact endpoints of the same noise (orange)" if exact is not None else "samples"
-    figure.text(left / width, 1 - 0.22 / height, what, va="center", fontsize=10, color=_INK)
-    figure.savefig(path)
-    return path
+
+    def draw(ax: Any, row: Row) -> None:
+        if row.setting in exact:
+            ax.scatter(*exact[row.setting].T, s=2, color=_EXACT, alpha=0.5, linewidths=0)
+        ax.scatter(*shown[id(row)][: len(ruler)].T, s=2, color=_SAMPLES, alpha=0.6, linewidths=0)
+        ax.set(xlim=limits[0], ylim=limits[1])
+        note = f"NFE {row.nfe:.0f}" if row.tolerance is None else f"tolerance {row.tolerance:g}"
+        ax.text(0.03, 0.97, note, transform=ax.transAxes, fontsize=7, va="top", color=_INK)
+
+    what = "samples (blue) over exact endpoints of the same noise (orange)" if exact else "samples"
+    return _mosaic(path, what, _by_family(results, rows), draw, 1.55)
+
+
+def _by_family(results: Results, rows: Sequence[Row]) -> list[tuple[str, list[Row | None]]]:
+    """The rows of each sampler under its name: one for each budget, or for each tolerance."""
+    budgets = sorted({row.budget for row in rows if row.budget is not None})
+    families: dict[str, list[Row]] = {}
+    for row in rows:
+        label = row.family if len(results.settings) < 2 else f"{row.family}, {row.setting}"
+        families.setdefault(label, []).append(row)
+    return [
+        (label, [*own] if own[0].budget is None else [{r.budget: r for r in own}.get(budget) for budget in budgets])
+        for label, own in families.items()
+    ]

@@ -135,6 +135,11 @@ class Results:
         return [row for row in self.rows if row.error is None]
 
     @property
+    def basis(self) -> tuple[Any, ...]:
+        """What must be equal in results whose rows are to be compared with each other."""
+        return self.title, self.n, self.seeds, self.comparable, self.floors
+
+    @property
     def settings(self) -> list[str]:
         """The settings in their order."""
         return list(dict.fromkeys(row.setting for row in self.rows))

@@ -1,0 +1,46 @@
+"""What a reader of a comparison must know, a sentence each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from scoresde.comparison.measure import Comparison
+
+
+def notes(comparison: Comparison) -> list[str]:
+    """How the rows so far were measured."""
+    plan = comparison.plan
+    return [
+        f"{plan.seeds} independent seeds of {plan.n:,} samples each; all samplers start from the same noise, and "
+        "stochastic ones follow the same Brownian path in the log signal-to-noise ratio.",
+        "Intervals are Student's t over the seeds, 95 %; those of differences are of pairs of the same seed, "
+        "at the level at which all pairs of a budget together are judged correctly with 95 % (Bonferroni).",
+        "NFE is counted where the network is called. The clock sees the sampling alone, after a warm-up.",
+        *_of_data(comparison),
+        *(f"Tuning {k} steps took {n:,} evaluations, which are not in NFE." for k, n in comparison.tuned().items()),
+        *_of_memory(comparison),
+    ]
+
+
+def _of_data(comparison: Comparison) -> Iterator[str]:
+    problem, accuracies = comparison.plan.problem, comparison.accuracy.values()
+    if problem.distribution is None:
+        yield "Real data are the held-out items, the same for all seeds: intervals do not include their choice."
+        if not problem.floor_is_independent:
+            yield "There are too few training items for disjoint floors, so the interval of the floor is too short."
+    elif accuracies:
+        median, largest = max(a.median for a in accuracies), max(a.largest for a in accuracies)
+        yield (
+            "Exact endpoints are those of the probability-flow ODE in float64 at sigma = 0; a hundredfold tolerance "
+            f"moves them by {median:.1g} (median) and at most {largest:.1g}."
+        )
+
+
+def _of_memory(comparison: Comparison) -> Iterator[str]:
+    if any(row.memory is None for row in comparison.results.succeeded):
+        yield "Peak memory cannot be measured on this system."
+    elif comparison.plan.device == "cpu":
+        yield (
+            "Memory is the growth of the resident memory of the process at its peak: 0 where freed memory was used "
+            "again. Seconds include what else ran on this machine."
+        )
