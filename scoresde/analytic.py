@@ -69,7 +69,7 @@ class ExactModel(Model):
         if cond is not None:
             raise InputError("cond: this exact model is unconditional; give no condition")
         if x.shape[1:] != self.event_shape:
-            raise InputError(f"x: shape {tuple(x.shape)} does not fit; this model wants (B, *{self.event_shape})")
+            raise InputError(f"x: shape {tuple(x.shape)} does not fit; this model takes (B, *{self.event_shape})")
         level = self.levels(t)
         x0 = self.data.posterior_mean(x, *level[:2]).to(x.dtype)
         return Prediction(x, x0, self.sde, t, 0.0, 1.0, level=level)

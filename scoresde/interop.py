@@ -101,11 +101,11 @@ def unwrap(
         u = scoresde.unwrap(model, "velocity", data_at=1)      u(x, t)
         eps = scoresde.unwrap(model, "eps", levels=scheduler.alphas_cumprod)    eps(x, k)
 
-    The function may live on another path than the model, which is then asked at the level of the same signal-to-noise
-    ratio. It takes times as numbers or as tensors () or (B,); a time outside its path is moved to the nearest end.
+    The function may be on another path than the model, which is then evaluated at the level of the same signal-to-noise
+    ratio. It takes times as numbers or as tensors () or (B,); times outside its path are clamped to its ends.
 
     Args:
-        model: what predicts.
+        model: the model.
         kind, levels, time_scale, data_at: see `wrap`; not azula.
         sde: the path of the function; that of the model by default, `RectifiedSDE` for `velocity`. Not for `denoiser`,
             which takes any sigma.

@@ -3,7 +3,7 @@
 import copy
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Any, Self, get_args
+from typing import Any, NamedTuple, Self, get_args
 
 import torch
 from torch import Tensor, nn
@@ -18,12 +18,14 @@ from scoresde.sde import SDE
 
 
 class Model(nn.Module):
-    """Anything that predicts clean data from noisy data: the interface that samplers and losses see.
+    """Base class of everything that predicts clean data from noisy data: what samplers take.
+
+    A subclass implements `forward` and `device`. Evaluations are counted by the call, see `count_evaluations`.
 
     Attributes:
-        sde: the path on which it was made.
-        sigma_data: standard deviation of the data, over all values; 1 where it is not known.
-        event_shape: shape of one sample; None where it is not known.
+        sde: the path of the noisy data.
+        sigma_data: standard deviation of the data, over all values; 1 if unknown.
+        event_shape: shape of one sample; None if unknown.
     """
 
     sde: SDE
@@ -42,7 +44,7 @@ class Model(nn.Module):
     @property
     @abstractmethod
     def device(self) -> torch.device:
-        """Where x must lie."""
+        """The device of x."""
 
     @abstractmethod
     def forward(self, x: Tensor, t: float | Tensor, cond: Cond = None) -> Prediction:
@@ -59,7 +61,7 @@ class Model(nn.Module):
         return {}
 
     def of_samples(self, rows: Tensor) -> "Model":
-        """The model for a batch of the samples number `rows` (B,); itself unless it tells samples apart by number."""
+        """The model for a batch of samples with the numbers `rows` (B,); itself unless samples differ by number."""
         return self
 
     def levels(self, t: float | Tensor) -> Level:
@@ -67,18 +69,27 @@ class Model(nn.Module):
         return levels(self.sde, t)
 
 
+class _Place(NamedTuple):
+    """A level on a path, with (alpha', sigma') where they are needed."""
+
+    t: Coefficient
+    alpha: Coefficient
+    sigma: Coefficient
+    slopes: tuple[Coefficient, Coefficient] | None
+
+
 _SAME_ON_EVERY_PATH: tuple[Precond, ...] = ("eps", "x0", "edm")  # the others change with the length of x
 
 
 class ScoreModel(Model):
-    """A network that has learned the score of noised data, under an SDE.
+    """A network trained on noisy data, with its SDE and preconditioning.
 
         x0_hat = c_skip x + c_out net(c_in x, c_noise[, cond]),   score = (alpha x0_hat - x) / sigma^2
 
     Args:
         net: any module called `net(x, c)` or `net(x, c, cond)` with x (B, *event) and c (B,), returning (B, *event).
         sde: the forward diffusion.
-        precond: what the output of the network stands for, see `scoresde.precond`.
+        precond: the quantity that the network predicts, see `scoresde.precond`.
         sigma_data: standard deviation of the data, over all values.
 
     Raises:
@@ -91,11 +102,10 @@ class ScoreModel(Model):
         require(sigma_data > 0, "sigma_data", sigma_data, "give a standard deviation > 0")
         self.net, self.precond, self.sigma_data, self._trained_with = net, precond, sigma_data, sde
         self.event_shape = getattr(net, "event_shape", None)
-        self._known_times: dict[float, float] = {}
-        self._known_slopes: dict[float, tuple[Coefficient, Coefficient]] = {}
+        self._places: dict[float, _Place] = {}
 
     def under(self, sde: SDE) -> Self:
-        """The same network under another path: it is asked at the level with the same signal-to-noise ratio."""
+        """The same network on another path, evaluated at the level of the same signal-to-noise ratio."""
         other = copy.copy(self)
         other.sde = sde
         return other
@@ -113,39 +123,25 @@ class ScoreModel(Model):
 
     def preconditioning(self, alpha: Coefficient, sigma: Coefficient, lam: Coefficient) -> Preconditioning:
         """The four coefficients at a level, as returned by `levels`."""
-        if self._trained_with is self.sde or self.precond in _SAME_ON_EVERY_PATH:
-            return self._coefficients(alpha, sigma, lam)
-        ratio, alpha, sigma = self._where_trained(alpha, lam)
-        c = self._coefficients(alpha, sigma, lam)
+        same_path = self._trained_with is self.sde or self.precond in _SAME_ON_EVERY_PATH
+        if same_path and self.precond != "velocity":
+            return coefficients(self.precond, alpha, sigma, lam, self.sigma_data)
+        _, alpha_there, sigma_there, slopes = self._where_trained(lam)
+        c = coefficients(self.precond, alpha_there, sigma_there, lam, self.sigma_data, slopes)
+        ratio = alpha_there / alpha  # x there is ratio x here
         return Preconditioning(c.c_in * ratio, c.c_skip * ratio, c.c_out, c.c_noise)
 
-    def _coefficients(self, alpha: Coefficient, sigma: Coefficient, lam: Coefficient) -> Preconditioning:
-        """The coefficients at a level of the path that the network knows."""
-        slopes = self._slopes(lam) if self.precond == "velocity" else None
-        return coefficients(self.precond, alpha, sigma, lam, self.sigma_data, slopes)
-
-    def _slopes(self, lam: Coefficient) -> tuple[Coefficient, Coefficient]:
-        """(alpha', sigma') at a level of the path that the network knows."""
-        if isinstance(lam, Tensor):
-            return rates(self._trained_with, self._time_there(lam))
-        if lam not in self._known_slopes:
-            self._known_slopes[lam] = rates(self._trained_with, self._time_there(lam))
-        return self._known_slopes[lam]
-
-    def _where_trained(self, alpha: Coefficient, lam: Coefficient) -> tuple[Coefficient, ...]:
-        """(ratio, alpha, sigma) of the level `lam` on the path that the network knows: x there is ratio x here."""
-        t = torch.as_tensor(self._time_there(lam), dtype=torch.float64)
-        levels = self._trained_with.alpha(t), self._trained_with.sigma(t)
-        alpha_there, sigma_there = levels if isinstance(lam, Tensor) else (float(level) for level in levels)
-        return alpha_there / alpha, alpha_there, sigma_there
-
-    def _time_there(self, lam: Coefficient) -> Coefficient:
-        """The time of the level `lam` on the path that the network knows."""
-        if isinstance(lam, Tensor):
-            return self._trained_with.t_of_lam(lam)
-        if lam not in self._known_times:  # an inversion may cost as much as a small network
-            self._known_times[lam] = float(self._trained_with.t_of_lam(torch.tensor(lam, dtype=torch.float64)))
-        return self._known_times[lam]
+    def _where_trained(self, lam: Coefficient) -> _Place:
+        """The level `lam` on the path that the network was trained on; numbers are remembered."""
+        known = None if isinstance(lam, Tensor) else self._places.get(lam)
+        if known is not None:
+            return known
+        t, path = self._trained_with.t_of_lam(torch.as_tensor(lam, dtype=torch.float64)), self._trained_with
+        slopes = rates(path, t) if self.precond == "velocity" else None
+        place = _Place(t if isinstance(lam, Tensor) else float(t), *levels(path, t)[:2], slopes)
+        if not isinstance(lam, Tensor):
+            self._places[lam] = place  # an inversion may cost as much as a small network
+        return place
 
     def forward(self, x: Tensor, t: float | Tensor, cond: Cond = None) -> Prediction:
         level = self.levels(t)
@@ -153,17 +149,17 @@ class ScoreModel(Model):
         return Prediction(x, self.raw(x, c, cond), self.sde, t, c.c_skip, c.c_out, level=level)
 
     def raw(self, x: Tensor, c: Preconditioning, cond: Cond = None) -> Tensor:
-        """The network's own output at the preconditioning `c`, in the dtype of x; only here is the network called.
+        """The output of the network at the preconditioning `c`, in the dtype of x; the only call of the network.
 
         Raises:
-            InputError: the network returns another shape than that of x, or no tensor.
+            InputError: the network does not return a tensor of the shape of x.
         """
         parameter = _first_parameter(self.net)
         dtype = x.dtype if parameter is None else parameter.dtype
         if isinstance(c.c_noise, Tensor):
             level = c.c_noise.to(device=x.device, dtype=dtype)
         else:
-            # one number seen B times: a network may notice (stride 0) and embed it once
+            # an expanded number (stride 0): networks may embed it once
             level = torch.full((1,), c.c_noise, device=x.device, dtype=dtype).expand(x.shape[0])
         scaled = (x * expand(c.c_in, x)).to(dtype)
         out: Tensor = self.net(scaled, level) if cond is None else self.net(scaled, level, cond)

@@ -1,4 +1,4 @@
-"""What the raw output of a network means: four coefficients in float64, nothing else.
+"""Preconditionings: what the output of a network means, as four coefficients in float64.
 
     x0_hat = c_skip x + c_out F(c_in x, c_noise)
 
@@ -13,9 +13,9 @@ With alpha, sigma the level and s = sigma_data the standard deviation of the dat
     velocity  alpha' x0 + sigma' eps     -sigma'/W                  sigma/W,  W = alpha' sigma - alpha sigma'
 
 c_in = 1/sqrt(D) gives every network inputs of unit variance, and c_noise = log(sigma/alpha)/4 depends on the
-signal-to-noise ratio alone, so that with eps, x0 and edm a network does not know its SDE; v, velocity and the score
-depend on the length of x too. `velocity` is dx/dt of the path, what flow matching learns: eps - x0 on the rectified
-path. For alpha = 1, `edm` is table 1 of Karras et al. 2022 (arXiv 2206.00364); `v` is Salimans and Ho 2022
+signal-to-noise ratio alone, so that with eps, x0 and edm a network does not depend on its SDE; v, velocity and the
+score also depend on the scale of x. `velocity` is dx/dt of the path, what flow matching learns: eps - x0 on the
+rectified path. For alpha = 1, `edm` is table 1 of Karras et al. 2022 (arXiv 2206.00364); `v` is Salimans and Ho 2022
 (arXiv 2202.00512).
 """
 
@@ -46,7 +46,7 @@ def coefficients(
     """The coefficients of `kind` at a level (see the table above).
 
     Args:
-        kind: what F stands for.
+        kind: the quantity F.
         alpha, sigma, lam: the level; floats or (B,) tensors.
         sigma_data: standard deviation of the data.
         slopes: (alpha', sigma'), which `velocity` needs.

@@ -1,6 +1,6 @@
-"""What a model says about a noisy x: one value, read as x0, eps, score, v or velocity."""
+"""The prediction of a model at a noisy x: one value, read as x0, eps, score, v or velocity."""
 
-from typing import Self
+from typing import Self, cast
 
 import torch
 from torch import Tensor
@@ -10,6 +10,7 @@ from scoresde.errors import InputError, require
 from scoresde.precond import Precond, coefficients
 from scoresde.sde import SDE, half_log_snr
 
+_QUANTITIES = ("x0", "eps", "v", "velocity", "score")
 Level = tuple[Coefficient, Coefficient, Coefficient]
 
 
@@ -22,15 +23,15 @@ def levels(sde: SDE, t: float | Tensor) -> Level:
 
 
 def rates(sde: SDE, t: float | Tensor) -> tuple[Coefficient, Coefficient]:
-    """(alpha', sigma') at t, likewise."""
+    """(alpha', sigma') at t: floats for one time, float64 tensors (B,) for a time per sample."""
     dalpha, dsigma = sde.slopes(t)
     return (dalpha, dsigma) if dalpha.ndim else (float(dalpha), float(dsigma))
 
 
 class Prediction:
-    """What a model says about x = alpha x_0 + sigma eps at one noise level.
+    """The prediction of a model at x = alpha x_0 + sigma eps, for one noise level or one per sample.
 
-    The model gives x0_hat = c_skip x + c_out F; everything else follows, each computed when asked for:
+    The model predicts x0_hat = c_skip x + c_out F; the other quantities follow, each computed on access:
 
         eps = (x - alpha x0) / sigma,   score = -eps / sigma,   v = alpha eps - sigma x0
         velocity = alpha' x0 + sigma' eps
@@ -46,7 +47,7 @@ class Prediction:
         sde, t: the path and the time, a float or (B,).
         c_skip, c_out: see above; floats or (B,).
         variance: of x_0 given x, broadcastable to x; None where the model does not predict it.
-        level: `levels(sde, t)` where it is known.
+        level: `levels(sde, t)`, if already computed.
 
     Attributes:
         x0, eps, score, v, velocity: tensors of shape (B, *event).
@@ -70,37 +71,24 @@ class Prediction:
         self._c_skip, self._c_out, self.variance = c_skip, c_out, variance
 
     @classmethod
-    def of(
-        cls,
-        x: Tensor,
-        sde: SDE,
-        t: float | Tensor,
-        *,
-        x0: Tensor | None = None,
-        eps: Tensor | None = None,
-        v: Tensor | None = None,
-        velocity: Tensor | None = None,
-        score: Tensor | None = None,
-        variance: Tensor | None = None,
-    ) -> Self:
+    def of(cls, x: Tensor, sde: SDE, t: float | Tensor, *, variance: Tensor | None = None, **quantity: Tensor) -> Self:
         """The prediction of which one quantity is given.
 
             Prediction.of(x, sde, t, eps=net(x, t))
 
         Args:
             x, sde, t, variance: see the class.
-            x0, eps, v, velocity, score: exactly one of them, of the shape of x.
+            quantity: one of x0, eps, v, velocity and score, of the shape of x.
 
         Raises:
             InputError: none or several of them, or one of another shape than x.
         """
-        quantities: dict[Precond, Tensor | None] = {"x0": x0, "eps": eps, "v": v, "velocity": velocity, "score": score}
-        given = {kind: out for kind, out in quantities.items() if out is not None}
-        require(len(given) == 1, "prediction", list(given), f"give one of {', '.join(quantities)}")
-        ((kind, out),) = given.items()
+        one = len(quantity) == 1 and quantity.keys() < set(_QUANTITIES)
+        require(one, "prediction", list(quantity), f"give one of {', '.join(_QUANTITIES)}")
+        ((kind, out),) = quantity.items()
         check_output(out, x, f"prediction: {kind}")
         level, slopes = levels(sde, t), rates(sde, t) if kind == "velocity" else None
-        c = coefficients(kind, *level, slopes=slopes)
+        c = coefficients(cast(Precond, kind), *level, slopes=slopes)
         return cls(x, out, sde, t, c.c_skip, c.c_out, variance, level)
 
     def combine(self, x: Coefficient = 0.0, x0: Coefficient = 0.0, eps: Coefficient = 0.0) -> Tensor:
@@ -112,7 +100,7 @@ class Prediction:
         """This prediction + scale (other - this), of x0, eps, score, v and velocity alike.
 
         Args:
-            other: of the same x at the same level, in whatever quantity it was given; its variance is kept.
+            other: a prediction at the same x and level, made from any quantity; its variance is kept.
             scale: a number, or one for each sample (B,).
 
         Raises:

@@ -18,7 +18,7 @@ Values = Tensor | int | Sequence[int]
 
 
 class Conditioned(Wrapper):
-    """A model with fixed conditions, and classifier-free guidance if asked for.
+    """A model with fixed conditions, and optional classifier-free guidance.
 
         eps = eps_null + scale (eps_cond - eps_null)
 

@@ -14,10 +14,10 @@ _FORWARDED = ("sde", "sigma_data", "event_shape")
 
 
 class Wrapper(Model):
-    """A model around another one; a subclass writes `forward` and calls `self.model` in it.
+    """Base class of models around another model; a subclass implements `forward` and calls `self.model` in it.
 
-    The SDE, the device, the cost, the conditions and the event shape are those of the inner model. Evaluations are
-    counted where they happen, see `scoresde.count_evaluations`. A wrapper may be wrapped again, copied and pickled.
+    The SDE, device, cost, conditions, sigma_data and event shape are those of the inner model. Evaluations are counted
+    where they happen, see `scoresde.count_evaluations`. Wrappers can be wrapped, copied and pickled.
 
         class Clipped(Wrapper):
             def forward(self, x, t, cond=None):

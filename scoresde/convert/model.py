@@ -8,17 +8,17 @@ from scoresde._shapes import Coefficient, expand
 from scoresde.errors import require
 from scoresde.model import ScoreModel
 from scoresde.nets.condition import Cond
-from scoresde.precond import Precond, Preconditioning
+from scoresde.precond import Precond, Preconditioning, coefficients
 from scoresde.sde import SDE
 
 
 class LabelledModel(ScoreModel):
-    """A network that was trained to see x itself, in its own units, and a label of the noise level.
+    """A network that takes x itself, in its own units, and a label of the noise level.
 
         net( gain (x - centre), label ),    label = label_scale y + label_shift,    y = t or ln(sigma/alpha)
 
-    What its output stands for is `precond`, as in `ScoreModel`. Under another SDE than the one it was made with (see
-    `under`), x and t are those of the level with the same sigma/alpha on the path that the network knows.
+    On another path than its own (see `ScoreModel.under`), x and t are those of the level with the same sigma/alpha on
+    the path that the network was trained on.
 
     Args:
         net: see `ScoreModel`.
@@ -29,7 +29,7 @@ class LabelledModel(ScoreModel):
         label_scale: see above; labels 999 t are those of the VP networks of Song et al. 2021 (arXiv
             2011.13456), ln(sigma) that of their VE networks.
         label_shift: see above.
-        gain: see above; 2 for data in [0, 1] and a network that wants [-1, 1].
+        gain: see above; 2 for data in [0, 1] and a network that takes [-1, 1].
         centre: see above; 1/2 for such data.
 
     Raises:
@@ -57,16 +57,14 @@ class LabelledModel(ScoreModel):
 
     def preconditioning(self, alpha: Coefficient, sigma: Coefficient, lam: Coefficient) -> Preconditioning:
         """The four coefficients at a level; c_noise is the label."""
-        ratio: Coefficient = 1.0
-        label = self._time_there(lam) if self.label == "time" else -lam
-        if self._trained_with is not self.sde:
-            ratio, alpha, sigma = self._where_trained(alpha, lam)
-        c = self._coefficients(alpha, sigma, lam)
-        number = self.label_scale * label + self.label_shift
+        there = self._where_trained(lam)
+        c = coefficients(self.precond, there.alpha, there.sigma, lam, self.sigma_data, there.slopes)
+        number = self.label_scale * (there.t if self.label == "time" else -lam) + self.label_shift
+        ratio = there.alpha / alpha
         return Preconditioning(self.gain * ratio, c.c_skip * ratio, c.c_out, number)
 
     def raw(self, x: Tensor, c: Preconditioning, cond: Cond = None) -> Tensor:
-        """The network's own output at the preconditioning `c`, in the dtype of x."""
+        """The output of the network at the preconditioning `c`, in the dtype of x."""
         if self.centre:
             x = x - expand(self.gain * self.centre / c.c_in, x)
         return super().raw(x, c, cond)

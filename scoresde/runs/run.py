@@ -209,6 +209,7 @@ def load(
     about = {k: v for k, v in about.items() if k not in own}
     shape = tuple(transform.event_shape)
     model = build(about, "model", allow, ScoreModel, sde=path_of, event_shape=shape, **own)
+    model.event_shape = shape
     load_module(model, kept[weights], f"{path}, step {found.step}")
     return Run(path, model.to(place).eval(), transform, tuple(transform.event_shape), cfg, found.step, allow)
 

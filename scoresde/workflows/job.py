@@ -230,7 +230,7 @@ def tried(model: ScoreModel, dataset: Dataset) -> ScoreModel:
     Raises:
         InputError: the network cannot be called, or its output has another shape than its input.
     """
-    net, x = model.net, dataset.items[:2]
+    net, x, model.event_shape = model.net, dataset.items[:2], dataset.event_shape
     _check_call(net, x)
     with torch.no_grad():
         model.eval()(x, model.sde.T)
