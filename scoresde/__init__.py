@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from scoresde.sampling.by_name import solver as solver
     from scoresde.sde import *  # noqa: F403
     from scoresde.sde.by_name import sde as sde
+    from scoresde.tuning import Tuning as Tuning
+    from scoresde.tuning import tune as tune
 
 # the module of each public name; a test compares them with the names that whole packages export
 _NAMES = {
@@ -47,6 +49,7 @@ _NAMES = {
         TunedGrid UnderdampedLangevin
     """,
     "sampling.by_name": "corrector grid solver",
+    "tuning": "Tuning tune",
     "sde": "CosineSDE DriftSDE EDMSDE PathSDE RectifiedSDE SDE SubVPSDE VESDE VPSDE",
 }
 _MODULES = {name: f"scoresde.{module}" for module, names in _NAMES.items() for name in names.split()}

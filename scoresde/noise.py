@@ -30,7 +30,7 @@ class _Key(np.random.bit_generator.ISeedSequence):
         self.digest = blake2b(f"{seed}/{purpose}/{step}/{block}".encode(), digest_size=32).digest()
 
     def generate_state(self, n_words: int, dtype: Any = np.uint32) -> np.ndarray:
-        """What a bit generator of numpy asks of its seed: here its first state, and which of its streams it is."""
+        """The seed of a bit generator of numpy: here its first state and the number of its stream."""
         return np.frombuffer(self.digest, dtype=dtype)[:n_words]
 
     def integer(self) -> int:

@@ -268,9 +268,9 @@ def test_a_comparison_draws_the_samples_of_a_sampler_and_spends_its_budget(scale
 
 def test_starts_of_a_tuning_keep_their_classes_in_any_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     model = Conditioned(Classes(), [1, 0, 2])
-    whole = Pilot.of(model, (2,), 0, 4, 23, 20)
+    whole = Pilot.of(model, (2,), 0, range(4, 27), 20)
     monkeypatch.setattr("scoresde.tuning.pilot._BATCH", 5)
-    parts = Pilot.of(model, (2,), 0, 4, 23, 20)
+    parts = Pilot.of(model, (2,), 0, range(4, 27), 20)
     torch.testing.assert_close(parts.exact, whole.exact, rtol=1e-5, atol=1e-5)
     apart = (whole.exact - torch.tensor(MEANS)[torch.tensor([1, 0, 2])[(4 + torch.arange(23)) % 3]]).norm(dim=1)
     assert apart.max() < 2

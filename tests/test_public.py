@@ -1,5 +1,6 @@
 """The public names: all there, listed once, and objects whose repr constructs equal ones."""
 
+import copy
 import threading
 
 import pytest
@@ -124,6 +125,26 @@ def test_threads_that_sample_one_model_draw_what_one_draws(solver):
         for found in results[seed]:
             assert torch.equal(found.x, once.x)
             assert found.nfe == once.nfe
+
+
+def test_an_sde_is_copied_while_another_thread_uses_it():
+    sde, done = scoresde.VPSDE(), threading.Event()
+    sde.remember(torch.linspace(0.1, 1, 500, dtype=torch.float64))
+
+    def use():
+        k = 0
+        while not done.is_set():
+            k += 1
+            sde.at(0.1 + 1e-7 * k)
+
+    other = threading.Thread(target=use)
+    other.start()
+    try:
+        for _ in range(50):
+            assert copy.deepcopy(sde).at(0.5) == sde.at(0.5)
+    finally:
+        done.set()
+        other.join()
 
 
 def test_stored_multistep_rules_keep_their_meaning():

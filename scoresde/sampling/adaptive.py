@@ -105,7 +105,7 @@ class Adaptive(Solver):
 
     @property
     def noisy(self) -> bool:
-        """Whether `attempt` wants increments of Brownian motion."""
+        """Whether `attempt` takes increments of Brownian motion."""
         return False
 
     def integrate(
@@ -164,7 +164,7 @@ class Adaptive(Solver):
 
     @staticmethod
     def _draw(noise: NoiseSource, purpose: str, attempt: int, x: Tensor, rows: Tensor) -> Tensor:
-        """Normal numbers of the samples that are still on their way, the same whoever else is."""
+        """Normal numbers of the running samples, which do not depend on the others."""
         return noise.normal(purpose, attempt, x.shape, x.device, x.dtype)[rows]
 
     def _norm(self, error: Tensor, x: Tensor, new: Tensor) -> Tensor:

@@ -31,9 +31,9 @@ class BlackBox(Solver):
 class TorchDiffEq(BlackBox):
     """The probability-flow ODE dx/dt = f x - g^2 score / 2, integrated in t by torchdiffeq's `odeint`.
 
-    An adaptive method chooses its own steps between T and t_min, and says at the times of the sampler's grid where it
-    was (for large batches only at the end); a fixed-step method uses the grid. It takes one error norm over the whole
-    batch, so here, unlike elsewhere, a sample depends slightly (within the tolerances) on its neighbours. Song et al.
+    An adaptive method chooses its own steps, and yields the states at the times of the sampler's grid (for large
+    batches only at the end); a fixed-step method uses the grid. It takes one error norm over the whole batch, so here,
+    unlike elsewhere, a sample depends slightly (within the tolerances) on its neighbours. Song et al.
     2021 (arXiv 2011.13456), section 4.3.
 
     Args:
@@ -71,15 +71,15 @@ class TorchDiffEq(BlackBox):
             a, b, _ = reverse_drift(model.sde, float(t), eta=0.0)
             return model(x, float(t)).combine(x=float(a), eps=float(b))
 
-        # what an adaptive method passes on its way is interpolated from its steps and does not change them; all of it
-        # is kept until the end, so that much of it is left out
-        all_of_it = not self.adaptive or len(times) * x.numel() <= _MOST_KEPT
-        grid = (times if all_of_it else times[[0, -1]]).to(x.device)
-        # without step_t the adaptive methods step past t_min, where sigma may not exist, and interpolate back
+        # states between the steps of an adaptive method are interpolated and do not change them; all of them are kept
+        # until the end, so that large batches leave them out
+        dense = not self.adaptive or len(times) * x.numel() <= _MOST_KEPT
+        grid = (times if dense else times[[0, -1]]).to(x.device)
+        # without step_t the adaptive methods step past the end, where sigma may not exist, and interpolate back
         options = {"step_t": grid[-1:]} if self.adaptive else None
         try:
             path = odeint(velocity, x, grid, rtol=self.rtol, atol=self.atol, method=self.method, options=options)
-        except AssertionError as error:  # how torchdiffeq says that no step is small enough
+        except AssertionError as error:  # torchdiffeq found no step small enough
             raise InputError(
                 f"solver: {self.method} of torchdiffeq is stuck ({error}); the model returns NaN, or the tolerances "
                 f"rtol={self.rtol}, atol={self.atol} are too small for {x.dtype}"
@@ -143,7 +143,7 @@ class SciPy(BlackBox):
         due = [(t, flow.angle(t)) for t in reversed(times.tolist()[1:])]
         stepper = self._stepper(flow, x)
         while stepper.status == "running":
-            with warnings.catch_warnings():  # LSODA says by a warning too what `status` says
+            with warnings.catch_warnings():  # LSODA also warns of what `status` reports
                 warnings.simplefilter("ignore")
                 message = stepper.step()
             if stepper.status == "failed":
@@ -187,7 +187,7 @@ class SciPy(BlackBox):
 
 
 class _Flow:
-    """du/dphi of `SciPy` for one batch, as scipy wants it: functions of a float and a flat array."""
+    """du/dphi of `SciPy` for one batch, in the form of scipy: functions of a float and a flat array."""
 
     def __init__(self, model: Model, start: float, end: float, x: Tensor) -> None:
         self.model = model
@@ -255,7 +255,7 @@ class _Flow:
         return bsr_matrix((blocks, np.arange(count), np.arange(count + 1))).tocsc()
 
     def banded(self, phi: float, u: np.ndarray) -> np.ndarray:
-        """The derivatives as LSODA wants a matrix of 2 D - 1 diagonals: entry (i, j) in row i - j + D - 1, column j."""
+        """The derivatives in the form of LSODA, 2 D - 1 diagonals: entry (i, j) in row i - j + D - 1, column j."""
         blocks = self.derivatives(phi, u)
         count, size, _ = blocks.shape
         packed = np.zeros((2 * size - 1, count, size))

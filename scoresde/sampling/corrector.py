@@ -1,4 +1,4 @@
-"""Correctors: Markov chains that leave p_t unchanged and so mend x without changing t."""
+"""Correctors: Markov chains that leave p_t unchanged and so correct x without changing t."""
 
 import math
 from abc import ABC, abstractmethod
@@ -16,9 +16,9 @@ _NORM_RULE_DIMENSIONS = 64  # below this, 1/|score|^2 has so heavy a tail that t
 
 
 class Corrector(Rebuildable, ABC):
-    """A number of steps of a chain whose stationary law is p_t.
+    """A number of steps of a chain whose stationary distribution is p_t.
 
-    A corrector holds no state from level to level; what a chain has besides x (a velocity) is drawn afresh.
+    A corrector holds no state from level to level; what a chain has besides x (a velocity) is drawn again.
 
     Attributes:
         steps: model evaluations per level.
@@ -44,9 +44,9 @@ class Langevin(Corrector):
     Args:
         snr: the step relative to the noise level, see `rule`.
         steps: steps per level.
-        rule: `level` takes e = 2 (snr sigma_t)^2, one step size for all, whose law tends to p_t as snr -> 0. `norm` is
-            the published e = 2 (snr |z| / |score|)^2, here with each sample's own norms so that samples do not
-            influence each other; it has no such limit and is refused below 64 dimensions.
+        rule: `level` takes e = 2 (snr sigma_t)^2, one step size for all, whose distribution tends to p_t as snr -> 0.
+            `norm` is the published e = 2 (snr |z| / |score|)^2, here with each sample's own norms so that samples do
+            not influence each other; it has no such limit and is refused below 64 dimensions.
 
     Raises:
         InputError: if snr or steps are not positive, and from `correct` if `norm` is used in too few dimensions.
@@ -92,7 +92,7 @@ class AnnealedLangevin(Corrector):
 
     where i counts the levels and sigma_L is the lowest. On a path with alpha != 1 this is stated for x / alpha, whose
     noise is sigma / alpha; then alpha drops out, and the line above holds as it stands. (Note the half: the steps are
-    those of `Langevin` with 2 snr = sqrt(step).) The law tends to p_t as step -> 0.
+    those of `Langevin` with 2 snr = sqrt(step).) The distribution tends to p_t as step -> 0.
 
     Args:
         step: e / sigma_L^2, in (0, 4), beyond which the chain diverges; 0.2 is the published 2e-5 at sigma_L = 0.01.
@@ -119,16 +119,16 @@ class AnnealedLangevin(Corrector):
 
 @dataclass(frozen=True, repr=False)
 class UnderdampedLangevin(Corrector):
-    """Kinetic Langevin dynamics: x with a velocity v of law N(0, I), which friction and noise keep at that law.
+    """Kinetic Langevin dynamics: x with a velocity v ~ N(0, I), which friction and noise keep so distributed.
 
         dx = v du,   dv = (score(x, t) - gamma v) du + sqrt(2 gamma) dw,   gamma = friction / sigma_t
 
     in steps of u of size h = 2 snr sigma_t, each split into half an Ornstein-Uhlenbeck step of v, which is exact,
     half a kick v <- v + h/2 score, a drift x <- x + h v, half a kick and half an Ornstein-Uhlenbeck step (OBABO).
-    The velocity is drawn afresh at each level; adjacent parts of two steps are taken as one, so each step is one
+    The velocity is drawn again at each level; adjacent parts of two steps are taken as one, so each step is one
     evaluation. A single step is one of `Langevin` with the same snr; several move in one direction before friction
-    turns them, and so mix faster for the same number of evaluations. The law tends to p_t as snr -> 0; on Gaussian
-    data it does not depend on friction or the number of steps.
+    turns them, and so mix faster for the same number of evaluations. The distribution tends to p_t as snr -> 0; on
+    Gaussian data it does not depend on friction or the number of steps.
 
     Args:
         snr: half the step in units of sigma_t, in (0, 1), beyond which leapfrog steps diverge.
@@ -156,7 +156,7 @@ class UnderdampedLangevin(Corrector):
         h = 2 * self.snr * sigma
         kept = math.exp(-self.friction * h / sigma)  # of the velocity, in a whole Ornstein-Uhlenbeck step
         fresh = math.sqrt(1 - kept**2)
-        v = noise()  # half an Ornstein-Uhlenbeck step leaves N(0, I) what it is
+        v = noise()  # half an Ornstein-Uhlenbeck step leaves N(0, I) unchanged
         for k in range(self.steps):
             kick = model(x, t).combine(eps=-h / (2 * sigma))
             if k > 0:

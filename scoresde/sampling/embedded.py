@@ -128,7 +128,7 @@ class AdaptiveSDE(Adaptive):
 
     with the drift d and diffusion c of `scoresde.dynamics` and the Brownian increment w. Jolicoeur-Martineau et al.
     2021 (arXiv 2105.14080), algorithm 1, with its controller h <- 0.9 h E^-0.9. Where the paper draws the noise of a
-    rejected step anew, which distorts the law, here it is split by a Brownian bridge (`Increments`).
+    rejected step again, which biases the samples, here it is split by a Brownian bridge (`Increments`).
 
     Args:
         rtol, atol: relative and absolute tolerance of one step, in units of x.

@@ -20,11 +20,11 @@ HIGHEST_ORDER = 4
 
 
 class History(NamedTuple):
-    """What the next step wants to see again.
+    """State that the next step needs.
 
     Attributes:
         values: the interpolated quantity at the last levels, the newest first.
-        base: the last step without what it took from those values.
+        base: the last step without the terms of those values.
     """
 
     values: tuple[Tensor, ...]

@@ -1,4 +1,4 @@
-"""Brownian increments for steps that may be rejected, without falsifying their law."""
+"""Brownian increments for steps that may be rejected, without a bias in their distribution."""
 
 from collections.abc import Callable
 
@@ -17,9 +17,9 @@ def by_sample(mask: Tensor, x: Tensor) -> Tensor:
 class Increments:
     """The increment of each sample's Brownian motion in t over its next step in lam.
 
-    Drawing anew after a rejection would keep small increments and drop large ones: in two dimensions this halves the
+    Drawing again after a rejection would keep small increments and drop large ones: in two dimensions this halves the
     variance of the samples. So a rejected increment is split by a Brownian bridge; its first half is the next attempt,
-    and the second waits until the first is used up.
+    and the second follows when the first is used up.
 
     Args:
         sde: gives t at lam.
@@ -33,7 +33,7 @@ class Increments:
         self._values: list[Tensor] = []
 
     def propose(self, lam: Tensor, h: Tensor, x: Tensor, draw: Callable[[], Tensor]) -> tuple[Tensor, Tensor]:
-        """(h, w): steps (B,), at most as wished for, and increments (B, *event) over them."""
+        """(h, w): steps (B,), at most those that were asked for, and increments (B, *event) over them."""
         fresh = self._depth == 0
         if fresh.any():
             span = self._sde.t_of_lam(lam) - self._sde.t_of_lam(lam + h)
@@ -46,7 +46,7 @@ class Increments:
         return h, w
 
     def settle(self, accepted: Tensor, lam: Tensor, h: Tensor, w: Tensor, draw: Callable[[], Tensor]) -> None:
-        """Take what was used, and split what was rejected."""
+        """Drop the increments that were used, and split those that were rejected."""
         if not accepted.all():
             t, middle, s = (self._sde.t_of_lam(lam + part * h) for part in (0.0, 0.5, 1.0))
             first, second = t - middle, middle - s
@@ -60,7 +60,7 @@ class Increments:
         self._depth = torch.where(accepted, self._depth - 1, self._depth + 1)
 
     def keep(self, rows: Tensor) -> None:
-        """Forget the samples that are finished."""
+        """Drop the samples that have arrived."""
         self._depth = self._depth[rows]
         self._widths = [width[rows] for width in self._widths]
         self._values = [value[rows] for value in self._values]

@@ -29,7 +29,7 @@ _ADAMS_BASHFORTH = {
 
 
 def _half_b(kind: Weights, kernel: Kernel, rows: Tensor) -> Tensor:
-    """What stands for M_1 in the published rules with two values."""
+    """The replacement of M_1 in the published rules with two values."""
     m0 = kernel.moment(0)[rows]
     if kind != "unipc_bh1":
         return m0 / 2

@@ -241,7 +241,7 @@ class Sampler(Rebuildable):
 
 
 def _rows(n: int | None, rows: range | None, start: Tensor | None) -> range:
-    """The samples that are asked for by their number, their indices or their start."""
+    """The indices of the samples, given by their number, their indices or their start."""
     if rows is None:
         n = len(start) if n is None and start is not None else n
         require(n is not None and n >= 1, "n", n, "give an integer >= 1")

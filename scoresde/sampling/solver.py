@@ -33,7 +33,7 @@ class NoiseSource(Protocol):
 
 
 class Step(NamedTuple):
-    """The result of one step: the new x, and what the rule wants to see again at the next step."""
+    """The result of one step: the new x, and the state that the rule needs at the next one."""
 
     x: Tensor
     state: Any = None

@@ -62,9 +62,9 @@ EXPLICIT = {
 
 
 class Exponential(NamedTuple):
-    """An exponential Runge-Kutta rule in lam: what stands for P(u), u = (lam - lam_t) / h, on the way to each stage.
+    """An exponential Runge-Kutta rule in lam: the approximation of P(u), u = (lam - lam_t) / h, up to each stage.
 
-    On the way to stage i, at c_i, P(u) is sum_j p_ij(u) P_j, integrated exactly. In the usual notation u^l / l! makes
+    Up to stage i, at c_i, P(u) is sum_j p_ij(u) P_j, integrated exactly. In the usual notation u^l / l! makes
     c_i^(l+1) phi_(l+1).
 
     Attributes:

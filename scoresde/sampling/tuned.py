@@ -96,12 +96,18 @@ class TunedGrid(Grid):
         return torch.tensor(read(self.run, points, sde).times, dtype=torch.float64)
 
 
-@dataclass(frozen=True)
-class _Rows(GridSolver):
-    """A multistep rule with coefficients that are given."""
+@dataclass(frozen=True, repr=False)
+class GivenRows(GridSolver):
+    """A multistep rule with given coefficients, for one grid.
+
+    Args:
+        rule: without noise.
+        rows: as `ExponentialMultistep.coefficients` makes them.
+    """
 
     rule: ExponentialMultistep
-    rows: list[list[float]]
+    rows: Sequence[Sequence[float]]
+    extrapolates = True
 
     def plan(self, sde: SDE, times: Tensor) -> Sequence[Any]:
         return self.rows
@@ -143,5 +149,5 @@ class Tuned(Solver):
         if found.times != times.tolist():
             raise InputError("grid: the tuned solver goes with its own grid; leave the grid out, or use grid=tuned")
         rule = ExponentialMultistep(**found.rule)
-        solver = rule if found.coefficients is None else _Rows(rule, found.coefficients)
+        solver = rule if found.coefficients is None else GivenRows(rule, found.coefficients)
         yield from solver.integrate(model, times, x, noise, corrector)

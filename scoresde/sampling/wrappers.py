@@ -1,4 +1,4 @@
-"""Noise put back on the way down: wrappers of any solver that lets errors of earlier steps be forgotten."""
+"""Noise added again between steps: wrappers of a solver in which the errors of earlier steps contract."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -35,12 +35,12 @@ class Churn(GridSolver):
 
     Args:
         solver: a one-step rule; Heun's unless given.
-        churn: S_churn, how much noise over the whole way.
+        churn: S_churn, the amount of noise over the whole trajectory.
         lowest, highest: S_tmin and S_tmax, the levels where noise is added, as sigma / alpha.
-        noise: S_noise, factor of the added noise; 1 keeps the law.
+        noise: S_noise, factor of the added noise; 1 keeps the distribution.
 
     Raises:
-        InputError: for a multistep rule, whose history the added noise would falsify, and numbers out of range.
+        InputError: for a multistep rule, whose history the added noise would invalidate, and numbers out of range.
     """
 
     solver: GridSolver | None = None
@@ -57,7 +57,7 @@ class Churn(GridSolver):
         looks_back = self.inner.least_steps > 1 or getattr(self.inner, "corrector", None)
         if looks_back or not isinstance(self.inner, GridSolver):
             name = type(self.inner).__name__
-            raise InputError(f"solver: churn needs a one-step rule, and {name} is none; use heun, dpmpp_2s or euler")
+            raise InputError(f"solver: churn needs a one-step rule, which {name} is not; use heun, dpmpp_2s or euler")
 
     bidirectional = False
 
@@ -97,10 +97,10 @@ class Churn(GridSolver):
 
 @dataclass(frozen=True, repr=False)
 class Restart(Solver):
-    """Once the solver is down to `lowest`, noise is added up to `highest` and the way down taken again, `times` times.
+    """At `lowest`, noise is added up to `highest` and the interval is integrated again, `times` times.
 
-    Xu et al. 2023 (arXiv 2306.14878), algorithm 1. Adding noise contracts errors that have piled up before; the way
-    down between is that of an ODE solver, so that few steps are enough.
+    Xu et al. 2023 (arXiv 2306.14878), algorithm 1. Adding noise contracts the errors that have accumulated; in
+    between an ODE solver runs, so that few steps are enough.
 
     Args:
         solver: any solver; Heun's rule unless given.
@@ -152,7 +152,7 @@ class Restart(Solver):
         lam = sde.lam(times)
         bottom = int((lam + math.log(self.lowest)).abs().argmin())
         top = max(float(lam[0]), -math.log(self.highest))
-        if bottom == 0 or float(lam[bottom]) <= top:  # no such interval on this way
+        if bottom == 0 or float(lam[bottom]) <= top:  # the grid does not reach this interval
             yield from self.inner.integrate(model, times, x, noise, corrector)
             return
         last = float(times[0]), x
@@ -172,7 +172,7 @@ class Restart(Solver):
 
 @dataclass(frozen=True)
 class _Renamed:
-    """A noise source whose numbers differ from those of the part of the way before."""
+    """A noise source with other numbers than in the part of the trajectory before."""
 
     noise: NoiseSource
     prefix: str

@@ -148,6 +148,10 @@ class SDE(Rebuildable, ABC):
         self._levels.update(zip(times.tolist(), levels, strict=True))
         return levels
 
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies: without the cache, which other threads may fill at that moment."""
+        return self.__dict__ | {"_levels": {}}
+
     @final
     def perturb(self, x0: Tensor, t: Tensor, eps: Tensor) -> Tensor:
         """x_t = alpha(t) x_0 + sigma(t) eps for x0, eps of shape (B, *event) and t of shape (B,)."""

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from scoresde.model import Model
 from scoresde.sampling.exponential import ExponentialMultistep
+from scoresde.sde import SDE
 
 _SMALLEST = 1e-3  # of a step, as a share of the mean step: two times may not meet
 
@@ -12,9 +12,9 @@ _SMALLEST = 1e-3  # of a step, as a share of the mean step: two times may not me
 class Parameters:
     """A grid and coefficients as free numbers: steps in lam as logits, changes of the weights as offsets."""
 
-    def __init__(self, model: Model, rule: ExponentialMultistep, times: Tensor, coefficients: bool) -> None:
-        self._model, self._rule = model, rule
-        lam = model.sde.lam(times)
+    def __init__(self, sde: SDE, rule: ExponentialMultistep, times: Tensor, coefficients: bool) -> None:
+        self.sde, self.rule = sde, rule
+        lam = sde.lam(times)
         self._first, self._span = float(lam[0]), float(lam[-1] - lam[0])
         shares = torch.cat((lam.diff() / self._span, torch.tensor([0.01], dtype=torch.float64)))
         self.logits = torch.log(shares).requires_grad_()
@@ -22,20 +22,21 @@ class Parameters:
 
     @property
     def free(self) -> list[Tensor]:
-        """What may be moved."""
+        """What the optimiser moves."""
         return [p for p in (self.logits, self.offsets) if p.requires_grad]
 
     def grid(self) -> Tensor:
         """Times; the last share is what is left before t_min, so the grid may end earlier."""
         share = torch.softmax(self.logits, 0) + _SMALLEST / len(self.logits)
         lam = self._first + self._span * torch.cumsum(share / share.sum(), 0)[:-1]
-        inner = self._model.sde.t_of_lam(lam)
-        return torch.cat((torch.tensor([self._model.sde.T], dtype=torch.float64), inner))
+        inner = self.sde.t_of_lam(lam)
+        return torch.cat((torch.tensor([self.sde.T], dtype=torch.float64), inner))
 
-    def rows(self, times: Tensor) -> Tensor:
-        rows = self._rule.coefficients(self._model.sde, times)
+    def coefficients(self, times: Tensor) -> Tensor:
+        """The rows of the rule on a grid, with the offsets."""
+        rows = self.rule.coefficients(self.sde, times)
         if not self.offsets.requires_grad:
             return rows
-        whole = rows[:, 5 : 5 + self._rule.predictor].sum(1, keepdim=True).detach()
-        used = (rows[:, 5 : 5 + self._rule.predictor] != 0).to(rows.dtype)
+        whole = rows[:, 5 : 5 + self.rule.predictor].sum(1, keepdim=True).detach()
+        used = (rows[:, 5 : 5 + self.rule.predictor] != 0).to(rows.dtype)
         return torch.cat((rows[:, :5], rows[:, 5:] + self.offsets * whole * used), dim=1)

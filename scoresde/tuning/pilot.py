@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from scoresde.model import Model
-from scoresde.noise import chunks
+from scoresde.noise import chunks, take
 from scoresde.sampling.exponential import ExponentialMultistep
 from scoresde.sampling.last_step import clean, first_x0
 from scoresde.sampling.runge_kutta import RungeKutta
@@ -28,18 +28,18 @@ class Error:
     p95: float
 
     @classmethod
-    def of(cls, apart: Tensor) -> "Error":
+    def of(cls, distances: Tensor) -> "Error":
         """From the distances (B,)."""
-        rms = float(apart.square().mean().sqrt())
-        return cls(float(apart.mean()), float(apart.median()), rms, float(apart.quantile(0.95)))
+        rms = float(distances.square().mean().sqrt())
+        return cls(float(distances.mean()), float(distances.median()), rms, float(distances.quantile(0.95)))
 
 
-def endpoint(model: Model, rule: ExponentialMultistep, times: Tensor, rows: Tensor, x: Tensor) -> Tensor:
-    """The sample from x (B, *event), denoised at the end; differentiable in times (N,) and rows (N - 1, C)."""
+def endpoint(model: Model, rule: ExponentialMultistep, times: Tensor, coefficients: Tensor, x: Tensor) -> Tensor:
+    """The sample from x (B, *event), denoised at the end; differentiable in times (N,) and coefficients (N - 1, C)."""
     state, seen = None, list[Tensor]()
-    for k, row in enumerate(rows):
+    for k, row in enumerate(coefficients):
         t, *rest = row.unbind()
-        with first_x0() if k == len(rows) - 1 else nullcontext(seen) as seen:
+        with first_x0() if k == len(coefficients) - 1 else nullcontext(seen) as seen:
             x, state = rule.step(model, x, [t.expand(len(x)).to(x.device), *rest], state, no_noise)
     return clean(model, x, times[-1].expand(len(x)).to(x.device), seen[0], times)
 
@@ -53,31 +53,37 @@ class Pilot:
     """Starts and their endpoints by a fine rule.
 
     Attributes:
-        x, exact: both (B, *event).
-        first: number of the first sample, for models that tell samples apart.
+        model: what predicts.
+        rows: the numbers of the samples.
+        x, exact: starts and endpoints, both (B, *event).
     """
 
+    model: Model
+    rows: Tensor
     x: Tensor
     exact: Tensor
-    first: int
-
-    def told(self, model: Model, rows: Tensor) -> Model:
-        """The model for some rows of x."""
-        return model.of_samples(self.first + rows)
 
     @classmethod
-    def of(cls, model: Model, event_shape: Sequence[int], seed: int, first: int, n: int, fine: int) -> "Pilot":
+    def of(cls, model: Model, event_shape: Sequence[int] | None, seed: int, rows: range, fine: int) -> "Pilot":
+        """The samples number `rows` of a seed, with a reference of `fine` steps."""
         sampler = Sampler(RungeKutta("rk4", "noise_share"), steps=fine)
         ends = []
-        for rows in chunks(range(first, first + n), _BATCH):
-            (_, x), *_, (_, end) = sampler.trajectory(model, event_shape, rows=rows, seed=seed)
+        for mine in chunks(rows, _BATCH):
+            (_, x), *_, (_, end) = sampler.trajectory(model, event_shape, rows=mine, seed=seed)
             ends.append((x, end))
         x, exact = (torch.cat(parts) for parts in zip(*ends, strict=True))
-        return cls(x, exact, first)
+        return cls(model, torch.tensor(rows), x, exact)
 
-    def error(self, model: Model, rule: ExponentialMultistep, times: Tensor, rows: Tensor) -> Error:
-        parts = torch.split(torch.arange(len(self.x)), _BATCH)
-        with torch.no_grad():
-            found = [endpoint(self.told(model, part), rule, times, rows, self.x[part]) for part in parts]
-        apart = (torch.cat(found) - self.exact).flatten(1).norm(dim=1).double()
-        return Error.of(torch.nan_to_num(apart, nan=math.inf))
+    def distances(self, rule: ExponentialMultistep, times: Tensor, coefficients: Tensor, which: Tensor) -> Tensor:
+        """Endpoint errors of some of the starts; differentiable in times and coefficients."""
+        found = endpoint(self.model.of_samples(self.rows[which]), rule, times, coefficients, self.x[which])
+        distances: Tensor = (found - self.exact[which]).flatten(1).norm(dim=1)
+        return distances
+
+    @torch.no_grad()
+    def error(self, rule: ExponentialMultistep, times: Tensor, coefficients: Tensor) -> Error:
+        """Over all starts."""
+        which = torch.arange(len(self.x))
+        parts = (take(which, part) for part in chunks(range(len(self.x)), _BATCH))
+        distances = torch.cat([self.distances(rule, times, coefficients, part) for part in parts]).double()
+        return Error.of(torch.nan_to_num(distances, nan=math.inf))

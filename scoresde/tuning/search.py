@@ -1,4 +1,4 @@
-"""The two ways to smaller errors: down the gradient, and by trying."""
+"""Two optimisers of a grid: by gradients, and without."""
 
 import math
 from collections.abc import Callable
@@ -7,54 +7,37 @@ from typing import Any
 import numpy as np
 import torch
 
-from scoresde.model import Model
-from scoresde.sampling.exponential import ExponentialMultistep
 from scoresde.tuning.parameters import Parameters
-from scoresde.tuning.pilot import Pilot, endpoint
+from scoresde.tuning.pilot import Pilot
 
 OnStep = Callable[[int, float], None]
 _RADIUS = 0.3  # of the first trials, in logits and relative weights
 
 
 def descend(
-    parameters: Parameters,
-    model: Model,
-    rule: ExponentialMultistep,
-    pilot: Pilot,
-    iterations: int,
-    batch_size: int,
-    rate: float,
-    on_step: OnStep | None,
+    parameters: Parameters, pilot: Pilot, iterations: int, batch_size: int, rate: float, on_step: OnStep | None
 ) -> None:
-    """Adam with a rate that falls to zero."""
+    """Adam, with a rate that falls to zero."""
     free = parameters.free
     optimizer = torch.optim.Adam(free, lr=rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(iterations, 1))
     for k in range(iterations):
-        rows = (torch.arange(batch_size) + k * batch_size) % len(pilot.x)
+        which = (torch.arange(batch_size) + k * batch_size) % len(pilot.x)
         times = parameters.grid()
-        found = endpoint(pilot.told(model, rows), rule, times, parameters.rows(times), pilot.x[rows])
-        loss = (found - pilot.exact[rows]).flatten(1).norm(dim=1).mean()
+        loss = pilot.distances(parameters.rule, times, parameters.coefficients(times), which).mean()
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         for p in free:
             if p.grad is None or not bool(torch.isfinite(p.grad).all()):
-                return  # what was found until here is judged like the rest
+                return  # what was found so far is judged like the rest
         optimizer.step()
         schedule.step()
         if on_step is not None:
             on_step(k + 1, float(loss.detach()))
 
 
-def try_out(
-    parameters: Parameters,
-    model: Model,
-    rule: ExponentialMultistep,
-    pilot: Pilot,
-    iterations: int,
-    on_step: OnStep | None,
-) -> None:
-    """COBYQA (Ragonneau and Zhang 2023), which fits a quadratic model to the errors of what it has tried.
+def search(parameters: Parameters, pilot: Pilot, iterations: int, on_step: OnStep | None) -> None:
+    """COBYQA (Ragonneau and Zhang 2023), which fits a quadratic model to the errors that it has seen.
 
     Needs no gradient, so no memory beyond that of sampling; each iteration is one error of the whole pilot.
     """
@@ -69,7 +52,8 @@ def try_out(
             for p, part in zip(free, np.split(values, np.cumsum([p.numel() for p in free])[:-1]), strict=True):
                 p.copy_(torch.from_numpy(part).reshape(p.shape))
             times = parameters.grid()
-            mean, count = pilot.error(model, rule, times, parameters.rows(times)).mean, count + 1
+            mean = pilot.error(parameters.rule, times, parameters.coefficients(times)).mean
+            count += 1
         if mean < found:
             best, found = [p.detach().clone() for p in free], mean
         if on_step is not None and count <= iterations:

@@ -1,14 +1,15 @@
-"""Time grids, and if asked for coefficients, that make the endpoint error of a multistep rule small on a model.
+"""Tuned time grids, and on request coefficients, that make the endpoint error of a multistep rule small on a model.
 
 The coefficients of `ExponentialMultistep` are differentiable in the times, so the mean endpoint error over a pilot
-batch has a gradient through the whole sampler. Noise that the optimiser never saw decides between the start and what it
-found.
+batch has a gradient through the whole sampler. Noise that the optimiser has not seen decides between the start and the
+result.
 """
 
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from html import escape
 
 import torch
 from torch import Tensor
@@ -18,10 +19,13 @@ from scoresde.evaluations import count_evaluations, evaluating
 from scoresde.model import Model
 from scoresde.sampling.exponential import ExponentialMultistep
 from scoresde.sampling.grid import Grid, Karras, LambdaUniform, NoiseShareUniform
+from scoresde.sampling.listed import Explicit
+from scoresde.sampling.sampler import Sampler
+from scoresde.sampling.tuned import GivenRows
 from scoresde.tuning.equal import equal_error
 from scoresde.tuning.parameters import Parameters
 from scoresde.tuning.pilot import Error, Pilot
-from scoresde.tuning.search import OnStep, descend, try_out
+from scoresde.tuning.search import OnStep, descend, search
 
 _RULES = (
     ExponentialMultistep("velocity", "noise_share", predictor=3),
@@ -29,20 +33,20 @@ _RULES = (
     ExponentialMultistep("eps", "lambda", predictor=3),
 )
 _GRIDS: tuple[Grid, ...] = (NoiseShareUniform(), LambdaUniform(), Karras())
-_FEW = 64  # samples along whose path the local error is estimated
+_FEW = 64  # samples along whose trajectory the local error is estimated
 
 
 @dataclass(frozen=True)
 class Tuning:
-    """What tuning found.
+    """The result of `tune`.
 
     Attributes:
         rule: the multistep rule.
         times: of the grid (N,), float64.
-        coefficients: rows of `ExponentialMultistep.coefficients` that take the place of the rule's own; None for these.
-        before, after: errors of the start and of this on held-out noise.
-        start: the grid that it started from.
-        evaluations: of the model, that tuning took in all.
+        coefficients: rows of `ExponentialMultistep.coefficients` in place of those of the rule, or None.
+        before, after: errors of the start and of the result on held-out noise.
+        start: the grid from which the optimiser started.
+        evaluations: of the model, by the whole tuning.
     """
 
     rule: ExponentialMultistep
@@ -53,11 +57,29 @@ class Tuning:
     start: str
     evaluations: int
 
+    @property
+    def sampler(self) -> Sampler:
+        """A sampler with the tuned grid and coefficients."""
+        rule = self.rule if self.coefficients is None else GivenRows(self.rule, self.coefficients.tolist())
+        return Sampler(rule, Explicit(self.times.tolist()), len(self.times))
+
+    def __str__(self) -> str:
+        before, after = self.before.mean, self.after.mean
+        better = f"{before / after:.1f} times smaller than the" if after < before else "no better than the"
+        return (
+            f"{len(self.times)} steps  mean endpoint error {after:.3g} on held-out noise, "
+            f"{better} {before:.3g} on {self.start}\ncost     {self.evaluations:,} evaluations"
+        )
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{escape(str(self))}</pre>"
+
 
 def tune(
     model: Model,
-    event_shape: Sequence[int],
-    steps: int,
+    event_shape: Sequence[int] | None = None,
+    steps: int = 10,
+    *,
     coefficients: bool = False,
     n: int = 1000,
     iterations: int = 300,
@@ -72,20 +94,22 @@ def tune(
 
         minimise over grids   E |x_N(z) - x_exact(z)|,   z ~ prior
 
-    by Adam on the pilot batch, from the rule and grid that are best before. The mean of the error, not of its square: a
-    few starts near the border of two basins would rule a small pilot.
+    by Adam on the pilot batch, from the best untuned rule and grid. The mean of the error, not of its square: a few
+    starts near the border of two basins would dominate a small pilot batch.
 
     Args:
-        model: what predicts; its parameters stay as they are.
-        event_shape: of one sample.
+        model: what predicts; its parameters do not change.
+        event_shape: of one sample; by default that of the model.
         steps: of the sampler, the denoising included.
-        coefficients: tune the weights of the multistep rule too.
+        coefficients: also tune the weights of the multistep rule.
         n: starts in the pilot batch; half as many decide at the end.
-        iterations, batch_size, rate: of the optimiser.
+        iterations: of the optimiser.
+        batch_size: starts in one iteration.
+        rate: learning rate.
         seed: of the starts.
         fine: steps of the reference, four evaluations each.
-        gradient: go down the gradient, which takes the memory of `steps` evaluations; False tries without, for large
-            networks: an iteration is then the error of the whole pilot, and batch_size and rate have no meaning.
+        gradient: optimise by gradients, which takes the memory of `steps` evaluations; False optimises without, for
+            large networks: one iteration is then the error of the whole pilot, and batch_size and rate are not used.
         on_step: called after each iteration with its number and the error.
 
     Raises:
@@ -95,29 +119,28 @@ def tune(
     require(n >= 16, "n", n, "give at least 16 starts")
     require(iterations >= 0, "iterations", iterations, "give an integer >= 0")
     with evaluating(model), _frozen(model), count_evaluations() as spent:
-        pilot = Pilot.of(model, event_shape, seed, 0, n, fine)
-        judge = Pilot.of(model, event_shape, seed, n, max(n // 2, 16), fine)
-        rule, name, times = _start(model, pilot, steps)
-        start = Parameters(model, rule, times, False)
-        first = judge.error(model, rule, times, start.rows(times).detach())
+        pilot = Pilot.of(model, event_shape, seed, range(n), fine)
+        judge = Pilot.of(model, event_shape, seed, range(n, n + max(n // 2, 16)), fine)
+        rule, name, times = _start(pilot, steps)
+        first = judge.error(rule, times, rule.coefficients(model.sde, times))
         found: list[tuple[Error, Tensor, Tensor | None]] = [(first, times, None)]
         for with_weights in [False, True] if coefficients else [False]:
-            parameters = Parameters(model, rule, found[-1][1] if with_weights else times, with_weights)
+            parameters = Parameters(model.sde, rule, found[-1][1] if with_weights else times, with_weights)
             if gradient:
-                descend(parameters, model, rule, pilot, iterations, batch_size, rate, on_step)
+                descend(parameters, pilot, iterations, batch_size, rate, on_step)
             elif iterations:
-                try_out(parameters, model, rule, pilot, iterations, on_step)
+                search(parameters, pilot, iterations, on_step)
             with torch.no_grad():
                 tuned = parameters.grid()
-                rows = parameters.rows(tuned)
-            found.append((judge.error(model, rule, tuned, rows), tuned, rows if with_weights else None))
+                rows = parameters.coefficients(tuned)
+            found.append((judge.error(rule, tuned, rows), tuned, rows if with_weights else None))
         best = min(found, key=lambda f: f[0].mean)
         return Tuning(rule, best[1], best[2], first, best[0], name, spent.samples)
 
 
 @contextmanager
 def _frozen(model: Model) -> Iterator[None]:
-    """The parameters of the model ask for no gradient within the block."""
+    """The parameters of the model require no gradient within the block."""
     parameters = [p for p in model.parameters() if p.requires_grad]
     model.requires_grad_(False)
     try:
@@ -127,17 +150,15 @@ def _frozen(model: Model) -> Iterator[None]:
             p.requires_grad_()
 
 
-def _start(model: Model, pilot: Pilot, steps: int) -> tuple[ExponentialMultistep, str, Tensor]:
+def _start(pilot: Pilot, steps: int) -> tuple[ExponentialMultistep, str, Tensor]:
     """The rule and grid of the smallest error on the pilot, without tuning, and the name of the grid."""
     tried: list[tuple[float, int, ExponentialMultistep, str, Tensor]] = []
+    sde, few = pilot.model.sde, pilot.model.of_samples(pilot.rows[:_FEW])
     for rule in _RULES:
-        grids = {type(grid).__name__: grid(model.sde, steps) for grid in _GRIDS}
-        few = pilot.x[:_FEW]
-        grids["equal error"] = equal_error(pilot.told(model, torch.arange(len(few))), rule, few, steps)
+        grids = {type(grid).__name__: grid(sde, steps) for grid in _GRIDS}
+        grids["equal error"] = equal_error(few, rule, pilot.x[:_FEW], steps)
         for name, times in grids.items():
-            with torch.no_grad():
-                error = pilot.error(model, rule, times, rule.coefficients(model.sde, times)).mean
-            tried.append((error, len(tried), rule, name, times))
+            tried.append((pilot.error(rule, times, rule.coefficients(sde, times)).mean, len(tried), rule, name, times))
     error, _, rule, name, times = min(tried, key=lambda t: t[:2])
     if not math.isfinite(error):
         raise InputError("model: all samples of the pilot are NaN or infinite; give a checkpoint from before that")

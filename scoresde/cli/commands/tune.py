@@ -94,11 +94,8 @@ def _work(settings: TuneSettings, cfg: dict[str, Any]) -> float:
     file = file_for(run.path, steps)
     file.parent.mkdir(exist_ok=True)
     runs.write_text(file, _kept(run, found, seconds, settings).text())
-    before, after = found.before.mean, found.after.mean
-    better = f"{before / after:.1f} times smaller than the" if after < before else "no better than the"
     print(
-        f"{steps} steps  mean endpoint error {after:.3g} on held-out noise, {better} {before:.3g} on {found.start}\n"
-        f"cost     {found.evaluations:,} evaluations, {seconds:.0f} s\n"
+        f"{found}, {seconds:.0f} s\n"
         f"kept in  {file}\n"
         f"next     scoresde sample {runs.setting(run.path)} solver=tuned sampler.steps={steps}",
         flush=True,
