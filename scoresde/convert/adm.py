@@ -77,9 +77,7 @@ class ADM(Layout):
         net = _net(tensors, facts)
         inputs, outputs = tensors["input_blocks.0.0.weight"].shape[1], tensors["out.2.weight"].shape[0]
         if outputs not in (inputs, 2 * inputs):
-            raise InputError(
-                f"file: {inputs} channels go in and {outputs} come out; networks for upsampling are not converted"
-            )
+            raise InputError(f"file: {inputs} channels in and {outputs} out; networks for upsampling are not supported")
         facts.infer("image_channels", inputs, "input_blocks.0.0.weight")
         size = int(facts.need("image_size", "give size= with the height and width of an image, or config="))
         names = _Names(not facts.get("new_attention_order", False))

@@ -106,11 +106,9 @@ def _planned(layout: Layout, source: Source, facts: Facts) -> tuple[Plan, Tensor
     except InputError:
         raise
     except KeyError as error:  # a tensor that is needed to infer the network
-        raise InputError(
-            f"file: {source.path} has no {error.args[0]}, so it is incomplete, or of another layout"
-        ) from None
+        raise InputError(f"file: {source.path} has no {error.args[0]}: incomplete or of another layout") from None
     except (IndexError, ValueError) as error:
-        raise InputError(f"file: {source.path} has tensors of shapes that no such network has ({error})") from None
+        raise InputError(f"file: {source.path} has tensors of impossible shapes ({error})") from None
 
 
 def _network(plan: Plan) -> SkipUNet:

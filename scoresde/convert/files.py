@@ -151,9 +151,7 @@ def _folder(path: Path) -> Source:
     """A folder of diffusers: that of a network, or that of a pipeline with `unet` and `scheduler` in it."""
     unet = path / "unet" if (path / "unet").is_dir() else path
     if not (unet / "config.json").is_file():
-        raise InputError(
-            f"file: the folder {path} has no config.json; give a folder of diffusers, or a checkpoint file"
-        )
+        raise InputError(f"file: the folder {path} has no config.json; give one of diffusers, or a file")
     settings: dict[str, Any] = {"unet": _mapping(unet / "config.json", "file")}
     for schedule in (path / "scheduler" / "scheduler_config.json", path / "scheduler_config.json"):
         if schedule.is_file():

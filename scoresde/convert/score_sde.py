@@ -127,9 +127,7 @@ class ScoreSDE(Layout):
         wanted = {k: tuple(t.shape) for k, t in source.raw.items() if k not in kept}
         given = source.averages
         if len(given) != len(wanted):
-            raise InputError(
-                f"file: ema.shadow_params holds {len(given)} tensors for {len(wanted)} parameters of the model"
-            )
+            raise InputError(f"file: ema.shadow_params holds {len(given)} tensors for {len(wanted)} parameters")
         for (name, shape), average in zip(wanted.items(), given, strict=True):
             found = tuple(average.shape) if isinstance(average, Tensor) else type(average).__name__
             if found != shape:
@@ -168,18 +166,14 @@ def _label(facts: Facts, sde: Config, discrete: bool, noise: str, divided: bool)
         raise InputError("scale_by_sigma: true is made for sde=ve; with vp the original divides by labels, not sigma")
     if noise == "fourier":
         if not ve:
-            raise InputError(
-                "embedding_type: Fourier features of a vp network are of log(999 t), a label that is not supported"
-            )
+            raise InputError("embedding_type: Fourier features of a vp network, log(999 t), are not supported")
         require(not discrete, "continuous", False, "fourier features are for continuous=true")
         return "log_sigma", 1.0, 0.0
     if ve and discrete:  # labels count down from the largest noise
         last = float(int(facts.get("levels", 1000)) - 1)
         return "time", -last, last
     if ve and noise == "positional":
-        raise InputError(
-            "continuous: true with positional features of sigma is not supported; give training.continuous"
-        )
+        raise InputError("continuous: true with positional features is not supported; give training.continuous")
     return "time", float(sde["levels"] - 1) if discrete else 999.0, 0.0
 
 

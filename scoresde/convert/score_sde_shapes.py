@@ -77,9 +77,7 @@ def _ladder(body: list[Shapes], word: str, channels: int) -> Found:
     count, spans = _levels(word)
     widths = [body[start]["Conv_0.weight"][0] for start, _ in spans]
     if any(w % channels for w in widths):
-        raise InputError(
-            f"checkpoint: widths {widths} are no multiples of {channels}, so this is no ncsnpp and no ddpm"
-        )
+        raise InputError(f"checkpoint: widths {widths} are no multiples of {channels}, as in ncsnpp and ddpm")
     heads = word.count("N")
     if heads not in (1, len(widths)):
         raise InputError("checkpoint: progressive=residual cannot be converted; none and output_skip can")
@@ -160,9 +158,7 @@ def _rest(facts: Facts, net: Config) -> Config:
     if net["noise"] == "fourier":
         rest["fourier_scale"] = float(facts.get("fourier_scale", 16.0))
     if rest["fir"] and ddpm and steps and net.get("resample_conv"):
-        raise InputError(
-            "fir: the original cannot run fir=true with resblock_type=ddpm, so such weights are not converted"
-        )
+        raise InputError("fir: fir=true with resblock_type=ddpm does not run in the original")
     return rest
 
 

@@ -70,9 +70,7 @@ def kept(items: Iterator[Item], count: int | None, about: object, folder: str | 
             np.save(classes, np.empty(0, np.int64) if labels is None else labels)
             aside.replace(file)  # last, since its presence says that all is there
         except OSError as error:
-            raise InputError(
-                f"data.cache: decoded images cannot be written to {root} ({error.strerror}); give another folder"
-            ) from None
+            raise InputError(f"data.cache: {root} cannot be written ({error.strerror}); give another folder") from None
         finally:
             with suppress(OSError):
                 aside.unlink(missing_ok=True)

@@ -61,7 +61,7 @@ def _parse(rows: Reader, path: Path) -> tuple[np.ndarray, tuple[str, ...] | None
             continue
         if len(row) != width:
             raise InputError(
-                f"data.path: {path}, line {rows.line_num}: {len(row)} columns, but the first line has {width}"
+                f"data.path: {path}, line {rows.line_num}: {len(row)} columns, but {width} in the first line"
             )
         numbers = _numbers(row)
         if numbers is None:

@@ -174,9 +174,7 @@ def _library() -> Any:
     try:
         import datasets
     except ImportError:
-        raise InputError(
-            "data: the library datasets is missing; install it with: pip install 'scoresde[data]'"
-        ) from None
+        raise InputError("data: the library datasets is missing: pip install 'scoresde[data]'") from None
     if not sys.stderr.isatty():
         datasets.disable_progress_bars()
     return datasets

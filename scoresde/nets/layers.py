@@ -92,9 +92,7 @@ def check_levels(name: str, given: Sequence[int], levels: int) -> set[int]:
 def check_event(event_shape: Sequence[int], ndims: Sequence[int], what: str) -> None:
     """Raise InputError unless an event has channels and one of the numbers of dimensions, all of size >= 1."""
     if len(event_shape) - 1 not in ndims or any(n < 1 for n in event_shape):
-        raise InputError(
-            f"event_shape: {tuple(event_shape)!r} is not allowed; {what}, all >= 1; a ResidualMLP takes any shape"
-        )
+        raise InputError(f"event_shape: {tuple(event_shape)!r} is not allowed; {what}; a ResidualMLP takes any shape")
 
 
 def check_widths(channels: int, multipliers: Sequence[int], blocks: int, dropout: float) -> list[int]:

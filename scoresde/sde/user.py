@@ -230,9 +230,7 @@ class DriftSDE(_UserSDE):
                 return edges, log_alphas, torch.tensor(variances, dtype=torch.float64)
             edges = torch.cat((edges, middle[rough])).sort().values
         where = float(middle[rough][0])
-        raise InputError(
-            f"drift: f or g varies too wildly near t = {where:.6g} to be integrated; give smooth functions"
-        )
+        raise InputError(f"drift: f or g varies too wildly near t = {where:.6g}; give smooth functions")
 
     def _require_finite(self, start: Tensor, end: Tensor) -> None:
         s = start[:, None] + (end - start)[:, None] * _NODES
