@@ -201,7 +201,7 @@ def test_every_new_path_trains(option, tmp_path, monkeypatch):
         small += ["~samplers.predictor_corrector", "~samplers.dopri5"]
     assert main(["train", "debug=tiny", f"sde={option}", *small, "run=run"]) == 0
     summary = json.loads(Path("run/summary.json").read_text())
-    assert not [row["error"] for row in summary["samplers"].values() if "error" in row]
+    assert not [row["error"] for row in summary["results"]["rows"] if row.get("error")]
     assert isinstance(load("run").sde, type(sde_named(option)))
 
 
