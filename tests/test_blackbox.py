@@ -212,8 +212,8 @@ def test_scipy_says_when_it_is_stuck(method):
         (lambda: SciPy(rtol=1e-16), "rtol"),
         (lambda: SciPy(atol=0.0), "atol"),
         (lambda: Sampler(SciPy(), eta=0.5), r"eta: 0\.5 is not possible with SciPy"),
-        (lambda: Sampler(SciPy(), corrector=Langevin()), "corrector: scipy takes its own steps and allows no"),
-        (lambda: Sampler(TorchDiffEq(), corrector=Langevin()), "corrector: torchdiffeq takes its own steps"),
+        (lambda: Sampler(SciPy(), corrector=Langevin()), "corrector: SciPy takes its own steps and allows no"),
+        (lambda: Sampler(TorchDiffEq(), corrector=Langevin()), "corrector: TorchDiffEq takes its own steps"),
         (
             lambda: Sampler(SciPy("Radau")).sample(ScoreModel(Broken(), sde_named("vp")), (3, 64, 64), n=2),
             "12288 x 12288 derivatives for each of 2 samples; use method=RK45",
