@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from scoresde.sde.by_name import sde as sde
     from scoresde.tuning import Tuning as Tuning
     from scoresde.tuning import tune as tune
+    from scoresde.workflows.train import train as train
 
 # the module of each public name; a test compares them with the names that whole packages export
 _NAMES = {
@@ -50,6 +51,7 @@ _NAMES = {
     """,
     "sampling.by_name": "corrector grid solver",
     "tuning": "Tuning tune",
+    "workflows.train": "train",
     "sde": "CosineSDE DriftSDE EDMSDE PathSDE RectifiedSDE SDE SubVPSDE VESDE VPSDE",
 }
 _MODULES = {name: f"scoresde.{module}" for module, names in _NAMES.items() for name in names.split()}

@@ -2,6 +2,7 @@
 
 import os
 import re
+import runpy
 import shlex
 import subprocess
 import sys
@@ -79,19 +80,20 @@ SCRIPTS = [
 @pytest.mark.filterwarnings("default")  # a newcomer's interpreter does not turn warnings into errors
 @pytest.mark.parametrize("page", SCRIPTS, ids=lambda p: p.stem)
 def test_python_of_a_page_runs(page, tmp_path, monkeypatch):
-    """All Python blocks of a page, in order, as one script; a block that begins with # NAME.py is also that file."""
+    """All Python blocks of a page, in order, are one script."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(tmp_path)
-    default, names = torch.get_default_dtype(), {"__name__": "page"}
-    for number, block in enumerate(blocks(page, "python")):
-        if file := re.match(r"# (\w+\.py)\n", block):
-            (tmp_path / file[1]).write_text(block, encoding="utf-8")
-        exec(compile(block, f"{page.name}, Python block {number + 1}", "exec"), names)
+    script = tmp_path / "script.py"
+    script.write_text("\n\n".join(blocks(page, "python")), encoding="utf-8")
+    default = torch.get_default_dtype()
+    runpy.run_path(str(script), run_name="__main__")
     assert torch.get_default_dtype() == default
 
 
 def runnable(page: Path) -> list[tuple[str, str]]:
-    """(command, further settings) of the commands below a comment <!-- run with: key=value ... -->."""
+    """(command, further settings) of the commands below a comment <!-- run with: key=value ... -->.
+
+    A Python block that begins with # NAME.py is a module that they may name.
+    """
     found = re.findall(r"<!-- run with: ?([^\n]*?)-->\n```\n(.*?)```", text(page), re.DOTALL)
     return [(line, extra) for extra, block in found for line in block.splitlines() if line.startswith("scoresde ")]
 
