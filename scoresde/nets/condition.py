@@ -16,6 +16,7 @@ Cond = Tensor | Mapping[str, Tensor] | None
 
 AUGMENT = "augment"  # the condition that says how an image was changed; without one, it was not changed
 _COUNTED = {"class": "the number of classes", "image": "the number of its channels"}
+_WORDS = {"class": "class numbers, integers", "vector": "vectors", "tokens": "tokens", "image": "images"}
 _INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 T = TypeVar("T")
 
@@ -153,18 +154,15 @@ class Condition(Conditions):
         The range of classes is checked on the host only, and not in compiled code: a device would have to be waited
         for. There torch's own check of an index stops the program.
         """
-        if self.kind == "class":
-            fits, wanted = cond.shape == (batch,) and cond.dtype in _INTEGERS, f"class numbers, integers ({batch},)"
-        elif self.kind == "vector":
-            fits, wanted = cond.shape == (batch, self.size), f"vectors ({batch}, {self.size})"
-        elif self.kind == "tokens":
-            fits = cond.ndim == 3 and cond.shape[::2] == (batch, self.size) and cond.shape[1] > 0
-            wanted = f"tokens ({batch}, L, {self.size})"
-        else:
-            fits = cond.shape[:2] == (batch, self.size) and (sizes is None or cond.shape[2:] == sizes)
-            wanted = f"images ({batch}, {self.size}, {'*sizes' if sizes is None else ', '.join(map(str, sizes))})"
-        if not fits:
-            raise InputError(f"cond: {cond.dtype} of shape {tuple(cond.shape)} is not allowed; give {wanted}")
+        n, rest = self.size, cond.shape[2:] if sizes is None else sizes
+        shapes = {"class": (batch,), "vector": (batch, n), "tokens": (batch, *cond.shape[1:2], n)}
+        shape = shapes.get(self.kind, (batch, n, *rest))
+        integers = self.kind != "class" or cond.dtype in _INTEGERS
+        if not (integers and cond.shape == shape and (cond.numel() or not batch)):
+            raise InputError(
+                f"cond: {cond.dtype} of shape {tuple(cond.shape)} is not allowed; give {_WORDS[self.kind]} of shape "
+                f"{shape if self.kind != 'tokens' else f'({batch}, L, {n})'}"
+            )
         on_host = cond.device.type == "cpu" and not torch.compiler.is_compiling()
         if self.kind == "class" and on_host and batch > 0:
             low, high = (int(end) for end in torch.aminmax(cond))

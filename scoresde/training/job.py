@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, Literal, NamedTuple, TypeVar
 
-import torch
 from torch import nn
-
-from scoresde.data.dataset import Dataset
-from scoresde.loggers import Logger
-from scoresde.loss import Loss
-from scoresde.training.checkpoint import Checkpoint
 
 M = TypeVar("M", bound=nn.Module)
 Direction = Literal["lower", "higher"]
@@ -71,20 +65,3 @@ class FitResult(Generic[M]):
     seconds: float
     best: Best | None
     path: Path | None
-
-
-@dataclass(frozen=True)
-class Job(Generic[M]):
-    """The arguments of one call of `Trainer.fit`."""
-
-    model: M
-    dataset: Dataset
-    loss: Loss[M]
-    optimizer: torch.optim.Optimizer
-    run: Path | None
-    seed: int
-    logger: Logger
-    start: Checkpoint | None = None
-    evaluate: Evaluate[M] | None = None
-    direction: Direction = "lower"
-    callbacks: Sequence[tuple[int, Callback[M]]] = ()

@@ -5,22 +5,26 @@ from __future__ import annotations
 import functools
 import math
 import time
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any
 
+import torch
 from torch import nn
 
 from scoresde import progress
 from scoresde._version import __version__
+from scoresde.data.dataset import Dataset
 from scoresde.errors import InputError
+from scoresde.loggers import Logger
+from scoresde.loss import Loss
 from scoresde.training import checkpoint as checkpoints
 from scoresde.training import snapshots
 from scoresde.training.batches import Batches
 from scoresde.training.checkpoint import Checkpoint
 from scoresde.training.heldout import heldout_loss
-from scoresde.training.job import Best, FitResult, Job, Progress
+from scoresde.training.job import Best, Callback, Direction, Evaluate, FitResult, Progress
 from scoresde.training.module import device_of, network_of
 from scoresde.training.precision import gradient_scaler, tf32_allowed
 from scoresde.training.profile import Profile
@@ -30,30 +34,37 @@ from scoresde.training.settings import Settings
 from scoresde.training.step import Step, not_timed
 from scoresde.training.stop import Interrupted, StopSignals, TrainingDiverged
 
-M = TypeVar("M", bound=nn.Module)
 
+@dataclass
+class Loop:
+    """One call of `Trainer.fit`; the fields are its arguments."""
 
-class Loop(Generic[M]):
-    """One call of `Trainer.fit`.
+    settings: Settings
+    model: nn.Module
+    dataset: Dataset
+    loss: Loss[Any]
+    optimizer: torch.optim.Optimizer
+    run: Path | None
+    seed: int
+    logger: Logger
+    start: Checkpoint | None
+    evaluate: Evaluate[Any] | None
+    direction: Direction
+    callbacks: Sequence[tuple[int, Callback[Any]]]
+    extra: dict[str, Any]
 
-    Args:
-        settings: those of the trainer.
-        job: what to train.
-        extra: more to store in the state of checkpoints.
-    """
+    done: int = field(default=0, init=False)  # steps
+    last_loss: float = field(default=math.nan, init=False)
+    best: Best | None = field(default=None, init=False)
+    path: Path | None = field(default=None, init=False)  # the newest checkpoint
+    values: dict[str, float] = field(default_factory=dict, init=False)
 
-    def __init__(self, settings: Settings, job: Job[M], extra: dict[str, Any]) -> None:
-        self.settings, self.job, self.extra = settings, job, extra
-        self.done, self.last_loss = 0, math.nan
-        self.best: Best | None = None
-        self.path: Path | None = None  # the newest checkpoint
-        self.values: dict[str, float] = {}
+    def __post_init__(self) -> None:
         self.step = self._prepared()
         self._restore()
 
-    def _prepared(self) -> Step[M]:
-        s, job, data = self.settings, self.job, self.job.dataset
-        model, loss, device = job.model, job.loss, device_of(job.model)
+    def _prepared(self) -> Step:
+        s, data, model, loss, device = self.settings, self.dataset, self.model, self.loss, device_of(self.model)
         self.conditions = s.conditions(model, data)
         self.acceleration = s.acceleration(device)
         self.acceleration.prepare(network_of(model))
@@ -62,10 +73,9 @@ class Loop(Generic[M]):
         if loss.teacher is not None:
             loss.teacher.to(device).eval().requires_grad_(False)
         scaler = gradient_scaler(self.acceleration.dtype, device)
-        self.resumable = Resumable(model, s.averages(model), job.optimizer, loss, scaler)
+        self.resumable = Resumable(model, s.averages(model), self.optimizer, loss, scaler)
         self.resumable.check()
-        profiled = s.profile and job.run is not None
-        self.profile = Profile(job.run, device, self.acceleration.dtype) if profiled and job.run else None
+        self.profile = Profile(self.run, device, self.acceleration.dtype) if s.profile and self.run else None
         self._mark = not_timed if self.profile is None else self.profile.mark
         self.data = {
             "transform": data.transform.to_dict(),
@@ -75,21 +85,21 @@ class Loop(Generic[M]):
             "heldout": len(data.heldout),
         }
         rate = functools.partial(factor, steps=s.steps, warmup=s.warmup, schedule=s.schedule)
-        batches = Batches(data.items, job.seed, device, data.flip, self.conditions.train)
+        batches = Batches(data.items, self.seed, device, data.flip, self.conditions.train)
         step = Step(
-            model, self.resumable.averages, job.optimizer, loss, batches, s.batch_size, job.seed, s.clip, rate,
+            model, self.resumable.averages, self.optimizer, loss, batches, s.batch_size, self.seed, s.clip, rate,
             0, s.micro_batch, scaler, self._mark, self.conditions.augmentation,
         )  # fmt: skip
         self.resumable.history = step.history
         return step
 
-    def __call__(self, signals: StopSignals) -> FitResult[M]:
+    def __call__(self, signals: StopSignals) -> FitResult[Any]:
         """Train to the last step, or until a signal arrives."""
         begin = time.perf_counter()
-        model, device = self.job.model, device_of(self.job.model)
+        model, device = self.model, device_of(self.model)
         self._check_monitor()
         model.train()
-        self.job.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad(set_to_none=True)
         if self.profile is not None and self.done < self.settings.steps:
             self.profile.count(self.step, self.done)
         self._since = time.perf_counter()
@@ -108,7 +118,7 @@ class Loop(Generic[M]):
         return FitResult(self.done, self.average, self.last_loss, seconds, self.best, self.path)
 
     @property
-    def average(self) -> M:
+    def average(self) -> Any:
         """The averaged model to evaluate and to sample from."""
         return self.resumable.averages.first
 
@@ -124,7 +134,7 @@ class Loop(Generic[M]):
         s, last = self.settings, self.done == self.settings.steps
         evaluate, save = last or self._due(s.evaluate_every), last or self._due(s.checkpoint_every)
         snapshot = bool(s.ema_power) and self._due(s.snapshot_every)
-        called = [callback for every, callback in self.job.callbacks if self._due(every)]
+        called = [callback for every, callback in self.callbacks if self._due(every)]
         if not any((evaluate, save, snapshot, called, self._due(s.log_every), signals.received)):
             return
         self._log(bar)
@@ -146,8 +156,8 @@ class Loop(Generic[M]):
 
     def _snapshot(self) -> None:
         self._require_finite()
-        if self.job.run is not None:
-            snapshots.save(self.job.run, self.done, self.resumable.averages.power)
+        if self.run is not None:
+            snapshots.save(self.run, self.done, self.resumable.averages.power)
 
     def _unless_broken(self, call: Callable[[], Any]) -> Any:
         """The result of a call of the user's code; if it raises, the training is saved first."""
@@ -157,8 +167,8 @@ class Loop(Generic[M]):
             self._save()
             raise
 
-    def _progress(self) -> Progress[M]:
-        return Progress(self.done, self.settings.steps, self.job.model, self.average, dict(self.values), self.best)
+    def _progress(self) -> Progress[Any]:
+        return Progress(self.done, self.settings.steps, self.model, self.average, dict(self.values), self.best)
 
     def _log(self, bar: Any) -> None:
         steps = len(self.step.window)
@@ -173,7 +183,7 @@ class Loop(Generic[M]):
         bar.update(steps)
 
     def _record(self, values: dict[str, float]) -> None:
-        self.job.logger.log(values, self.done)
+        self.logger.log(values, self.done)
         self.values |= values
 
     def _loss_scale(self) -> dict[str, float]:
@@ -188,13 +198,13 @@ class Loop(Generic[M]):
     def _evaluate(self) -> bool:
         """Log the values on held-out data; whether the monitored one is the best so far."""
         model, metric, size = self.average, self.settings.monitor, self.settings.batch_size
-        heldout = self.job.dataset.heldout
-        values = {"heldout_loss": heldout_loss(self.job.loss, model, heldout, size, self.conditions.heldout)}
-        if self.job.evaluate is not None:
-            values |= self.job.evaluate(model, self.done)
+        heldout = self.dataset.heldout
+        values = {"heldout_loss": heldout_loss(self.loss, model, heldout, size, self.conditions.heldout)}
+        if self.evaluate is not None:
+            values |= self.evaluate(model, self.done)
         self._record(values)
         self._require_monitor(values)
-        sign = -1 if self.job.direction == "higher" else 1
+        sign = -1 if self.direction == "higher" else 1
         if not math.isfinite(values[metric]) or (self.best and sign * values[metric] >= sign * self.best.value):
             return False
         self.best = Best(self.done, metric, values[metric])
@@ -202,8 +212,8 @@ class Loop(Generic[M]):
 
     def _check_monitor(self) -> None:
         """Find a misspelt metric before the training, not hours into it."""
-        if self.settings.monitor != "heldout_loss" and self.job.start is None:
-            values = {} if self.job.evaluate is None else self.job.evaluate(self.average, 0)
+        if self.settings.monitor != "heldout_loss" and self.start is None:
+            values = {} if self.evaluate is None else self.evaluate(self.average, 0)
             self._require_monitor(values)
             self._record(values)
 
@@ -215,14 +225,14 @@ class Loop(Generic[M]):
 
     def _save(self) -> None:
         self._require_finite()
-        run, best = self.job.run, None if self.best is None else asdict(self.best)
+        run, best = self.run, None if self.best is None else asdict(self.best)
         if run is None:
             return
         state = {
             "samples_seen": self.step.position,
-            "seed": self.job.seed,
+            "seed": self.seed,
             "code_version": __version__,
-            "run_id": self.job.logger.run_id,
+            "run_id": self.logger.run_id,
             "best": best,
             "data": self.data,
             **self.extra,
@@ -238,7 +248,7 @@ class Loop(Generic[M]):
 
     def _restore(self) -> None:
         """Load the checkpoint to resume from. Nothing on disk is touched unless all of it fits."""
-        run, start = self.job.run, self.job.start
+        run, start = self.run, self.start
         if start is None:
             if run is not None:  # snapshots of a training that was killed before its first checkpoint
                 checkpoints.set_aside(run, 0)
@@ -251,13 +261,13 @@ class Loop(Generic[M]):
             self.path = path
             if state["best"] is not None and state["best"]["metric"] == self.settings.monitor:
                 self.best = Best(**state["best"])
-            self.job.logger.rewind(start.step)
+            self.logger.rewind(start.step)
             checkpoints.set_aside(run, start.step)
             checkpoints.record_best(run, None if self.best is None else asdict(self.best))
 
     def _check_resumed(self, start: Checkpoint, path: Path) -> None:
         """Raise InputError for settings with which the training of a checkpoint cannot be resumed."""
-        state, steps, seed = start.state, self.settings.steps, self.job.seed
+        state, steps, seed = start.state, self.settings.steps, self.seed
         if start.step > steps:
             raise InputError(f"steps: {steps} is fewer than the {start.step} done in {path}; give more")
         if seed != state["seed"]:

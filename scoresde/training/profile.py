@@ -45,11 +45,11 @@ class Profile:
         self._seconds[what] += now - self._last
         self._last = now
 
-    def count(self, step: Step[Any], k: int) -> None:
+    def count(self, step: Step, k: int) -> None:
         """Count the operations of step k; call it while the network is not accelerated."""
         self._flops = flops(step, k)
 
-    def before_step(self, step: Step[Any]) -> None:
+    def before_step(self, step: Step) -> None:
         """Call it before each step; writes the result after enough steps."""
         if self._done:
             return
@@ -60,7 +60,7 @@ class Profile:
         self._steps += 1
         self._last = time.perf_counter()
 
-    def finish(self, step: Step[Any]) -> None:
+    def finish(self, step: Step) -> None:
         """Write the result so far, unless it was written."""
         if self._done or not self._seconds:
             return
@@ -85,7 +85,7 @@ class Profile:
         tqdm.write(table(content))
 
 
-def flops(step: Step[Any], k: int) -> float:
+def flops(step: Step, k: int) -> float:
     """Floating-point operations of the matrix products and convolutions of step k, forward and backward.
 
     Counted on one sample and multiplied by the batch size. The state of the training does not change.

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,11 +14,9 @@ from scoresde.training.averages import Averages, is_average
 from scoresde.training.checkpoint import Checkpoint
 from scoresde.training.state import first_not_finite, load_module, load_optimizer, module_state, optimizer_state
 
-M = TypeVar("M", bound=nn.Module)
-
 
 @dataclass
-class Resumable(Generic[M]):
+class Resumable:
     """The changing parts of a training.
 
     Args:
@@ -27,10 +25,10 @@ class Resumable(Generic[M]):
         history: of the losses, if noise levels are drawn by importance.
     """
 
-    model: M
-    averages: Averages[M]
+    model: nn.Module
+    averages: Averages[Any]
     optimizer: torch.optim.Optimizer
-    loss: Loss[M]
+    loss: Loss[Any]
     scaler: torch.amp.GradScaler
     history: LossHistory | None = None
 

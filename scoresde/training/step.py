@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -16,8 +16,6 @@ from scoresde.noise import Noise, derived_seed, parts, take
 from scoresde.training.batches import Batches
 from scoresde.training.module import device_of
 from scoresde.training.window import Window
-
-M = TypeVar("M", bound=nn.Module)
 
 # Inputs are drawn for several steps at once: after a pass through the network this code and its constants have left
 # the caches of the processor, and loading them again costs more than the numbers. At most so many steps, and values.
@@ -42,7 +40,7 @@ def reseed(device: torch.device, seed: int) -> None:
         torch.cuda.default_generators[device.index or 0].manual_seed(seed)
 
 
-class Step(Generic[M]):
+class Step:
     """Training step number k, a function of (seed, k) and of the state of model, optimizer and average.
 
     Steps are taken in order, from any k on.
@@ -68,10 +66,10 @@ class Step(Generic[M]):
 
     def __init__(
         self,
-        model: M,
+        model: nn.Module,
         average: Averaged,
         optimizer: torch.optim.Optimizer,
-        loss: Loss[M],
+        loss: Loss[Any],
         batches: Batches,
         batch_size: int,
         seed: int,

@@ -14,7 +14,7 @@ from scoresde.loggers import Logger, NoLogger
 from scoresde.loss import DenoisingScoreMatching, Loss
 from scoresde.training import checkpoint as checkpoints
 from scoresde.training.checkpoint import Checkpoint
-from scoresde.training.job import Callback, Direction, Evaluate, FitResult, Job
+from scoresde.training.job import Callback, Direction, Evaluate, FitResult
 from scoresde.training.loop import Loop
 from scoresde.training.module import device_of
 from scoresde.training.settings import Settings
@@ -110,8 +110,10 @@ class Trainer(Settings):
         optimizer = optimizer or torch.optim.Adam(model.parameters(), lr=2e-3, fused=True)
         logger, training = logger or NoLogger(), model.training
         with _borrowed_generators(device), StopSignals() as signals:
-            job = Job(model, dataset, loss, optimizer, folder, seed, logger, checkpoint, evaluate, direction, callbacks)
-            loop = Loop(self, job, state or {})
+            loop = Loop(
+                self, model, dataset, loss, optimizer, folder, seed, logger, checkpoint, evaluate, direction, callbacks,
+                state or {},
+            )  # fmt: skip
             try:
                 return loop(signals)
             finally:
