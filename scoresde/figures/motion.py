@@ -11,22 +11,8 @@ import numpy as np
 from torch import Tensor
 
 from scoresde.errors import InputError
-from scoresde.figures.style import (
-    INK,
-    SAMPLES,
-    SPACE,
-    canvas,
-    dots,
-    finished,
-    middle,
-    name_axes,
-    panels,
-    place,
-    plain,
-    plane,
-    span,
-    tiled,
-)
+from scoresde.figures import style
+from scoresde.figures.style import INK, SAMPLES, SPACE
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -67,7 +53,7 @@ def strip(
         figure = _small_series(shown, labels)
     else:
         figure = _small_histograms(shown, labels, transform.names)
-    return finished(figure, path, title or None)
+    return style.finished(figure, path, title or None)
 
 
 def film(moments: Tensor, labels: Sequence[str], transform: Transform, path: str | Path) -> None:
@@ -100,17 +86,17 @@ def _as_images(shown: np.ndarray, transform: Transform) -> tuple[np.ndarray, flo
         last = shown[-1]
         return shown, float(last.min()) if low is None else low, float(last.max()) if high is None else high
     low, high = np.nanquantile(shown[-1], [0.005, 0.995])
-    return np.stack([middle(x) for x in shown]), float(low), float(high)
+    return np.stack([style.middle(x) for x in shown]), float(low), float(high)
 
 
 def _sheets(images: np.ndarray, low: float, high: float, labels: Sequence[str]) -> Figure:
     """Rows of samples, columns of moments; one pixel of data is a whole number of pixels."""
     rows = images[:, :_ROWS].swapaxes(0, 1)
-    sheet = tiled(rows.reshape(-1, *images.shape[2:]), low, high, across=len(images), pixels=72)
+    sheet = style.tiled(rows.reshape(-1, *images.shape[2:]), low, high, across=len(images), pixels=72)
     margin, header = 18, 82
     height, width = sheet.shape[0] + header + margin, max(sheet.shape[1] + 2 * margin, 500)
-    figure = canvas(width, height)
-    ax = place(figure, sheet, (width - sheet.shape[1]) / 2, header)
+    figure = style.canvas(width, height)
+    ax = style.place(figure, sheet, (width - sheet.shape[1]) / 2, header)
     column = (sheet.shape[1] + SPACE) / len(images)
     for k, label in enumerate(labels):
         ax.text(k * column + (column - SPACE) / 2, -6, label, ha="center", va="bottom", fontsize=8, color=INK)
@@ -121,32 +107,32 @@ def _small_clouds(shown: np.ndarray, labels: Sequence[str], transform: Transform
     points = shown.reshape(*shown.shape[:2], 2)
     x, y, equal = _plane_of(points, transform)
     across = min(len(points), 5)
-    figure, axes = panels(math.ceil(len(points) / across), across, 2.0, 2.1)
+    figure, axes = style.panels(math.ceil(len(points) / across), across, 2.0, 2.1)
     for k, ax in enumerate(axes.ravel()):
         ax.set_visible(k < len(points))
         if k < len(points):
-            dots(ax, points[k], SAMPLES, alpha=0.5)
-            plane(ax, x, y, equal)
+            style.dots(ax, points[k], SAMPLES, alpha=0.5)
+            style.plane(ax, x, y, equal)
             ax.set_title(labels[k], fontsize=9, color=INK)
     return figure
 
 
 def _plane_of(points: np.ndarray, transform: Transform) -> tuple[tuple[float, float], tuple[float, float], bool]:
     """Limits of both axes that hold the first cloud and the last, and whether the axes have one unit."""
-    x, y = (span(column, 0.05) for column in points[[0, -1]].reshape(-1, 2).T)
+    x, y = (style.span(column, 0.05) for column in points[[0, -1]].reshape(-1, 2).T)
     return x, y, transform.kind == "points"
 
 
 def _small_series(shown: np.ndarray, labels: Sequence[str]) -> Figure:
     """The first channel of some series, a row each."""
     rows = min(shown.shape[1], _ROWS)
-    figure, axes = panels(rows, len(shown), 1.5, 1.1)
-    limits = span(shown[[0, -1], :, 0], 0.05)
+    figure, axes = style.panels(rows, len(shown), 1.5, 1.1)
+    limits = style.span(shown[[0, -1], :, 0], 0.05)
     for k, column in enumerate(axes.T):
         for row, ax in enumerate(column):
             ax.plot(shown[k, row, 0], color=SAMPLES, linewidth=0.8)
             ax.set_ylim(*limits)
-            plain(ax)
+            style.plain(ax)
             ax.set_xticks([])
             ax.tick_params(labelleft=k == 0)
         column[0].set_title(labels[k], fontsize=9, color=INK)
@@ -157,12 +143,12 @@ def _small_histograms(shown: np.ndarray, labels: Sequence[str], names: Sequence[
     """The distribution of the first features, a row each."""
     values = shown.reshape(*shown.shape[:2], -1)
     rows = min(values.shape[2], _ROWS)
-    figure, axes = panels(rows, len(shown), 1.5, 1.2)
+    figure, axes = style.panels(rows, len(shown), 1.5, 1.2)
     for row in range(rows):
-        edges = np.linspace(*span(values[[0, -1], :, row], 0.05), 31)
+        edges = np.linspace(*style.span(values[[0, -1], :, row], 0.05), 31)
         for k, ax in enumerate(axes[row]):
             ax.hist(values[k, :, row], edges, color=SAMPLES)
-            plain(ax)
+            style.plain(ax)
             ax.set_yticks([])
             ax.tick_params(labelsize=6)
         axes[row][0].set_ylabel(f"feature {row + 1}" if names is None else names[row], fontsize=8, color=INK)
@@ -178,7 +164,7 @@ def _image_frames(images: np.ndarray, low: float, high: float, labels: Sequence[
     font, margin, header = ImageFont.load_default(13), 12, 34
     frames = []
     for moment, label in zip(images, labels, strict=True):
-        sheet = tiled(moment, low, high)
+        sheet = style.tiled(moment, low, high)
         size = (max(sheet.shape[1] + 2 * margin, 150), sheet.shape[0] + header + margin)
         frame = Image.new("RGB", size, "white")
         frame.paste(Image.fromarray(sheet), (margin, header))
@@ -193,11 +179,11 @@ def _cloud_frames(points: np.ndarray, labels: Sequence[str], transform: Transfor
     from PIL import Image
 
     x, y, equal = _plane_of(points, transform)
-    figure, axes = panels(1, 1, 4.0, 3.8)
+    figure, axes = style.panels(1, 1, 4.0, 3.8)
     figure.dpi, ax, surface = 100, axes[0][0], FigureCanvasAgg(figure)
     drawn = ax.scatter([], [], s=5, color=SAMPLES, alpha=0.6, linewidths=0)
-    plane(ax, x, y, equal)
-    name_axes(ax, transform.names)
+    style.plane(ax, x, y, equal)
+    style.name_axes(ax, transform.names)
     title = ax.set_title("noise", fontsize=11, color=INK, loc="left")
     frames = []
     for cloud, label in zip(points, labels, strict=True):

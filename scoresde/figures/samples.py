@@ -9,24 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import Tensor
 
-from scoresde.figures.style import (
-    DATA,
-    INK,
-    MOST_POINTS,
-    SAMPLES,
-    canvas,
-    dots,
-    finished,
-    legend,
-    middle,
-    name_axes,
-    panels,
-    place,
-    plain,
-    plane,
-    span,
-    tiled,
-)
+from scoresde.figures import style
+from scoresde.figures.style import DATA, INK, MOST_POINTS, SAMPLES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -74,24 +58,24 @@ def picture(
         figure = _series(own, real)
     else:
         low, high = np.nanquantile(own if real is None else real, [0.005, 0.995])
-        figure = _image_grids(middle(own), None if real is None else middle(real), low, high, title)
-    return finished(figure, path, title)
+        figure = _image_grids(style.middle(own), None if real is None else style.middle(real), low, high, title)
+    return style.finished(figure, path, title)
 
 
 def _image_grids(
     own: np.ndarray, real: np.ndarray | None, low: float | None, high: float | None, title: str | None
 ) -> Figure:
     """Grids of images (n, channels, height, width), drawn so that one pixel of data is a whole number of pixels."""
-    grids = {"samples": tiled(own, low, high)}
+    grids = {"samples": style.tiled(own, low, high)}
     if real is not None:
-        grids["real data"] = tiled(real, low, high)
+        grids["real data"] = style.tiled(real, low, high)
     margin = 18
     header = 34 if title is None else 64
     width = sum(grid.shape[1] + margin for grid in grids.values()) + margin
     height = max(grid.shape[0] for grid in grids.values()) + header + margin
-    figure, left = canvas(width, height), margin
+    figure, left = style.canvas(width, height), margin
     for label, grid in grids.items():
-        ax = place(figure, grid, left, header)
+        ax = style.place(figure, grid, left, header)
         ax.set_title(label, fontsize=10, color=INK, loc="left", pad=4)
         left += grid.shape[1] + margin
     return figure
@@ -107,17 +91,17 @@ def _clouds(own: np.ndarray, real: np.ndarray | None, transform: Transform) -> F
     clouds = _beside(own, real)
     ruler = own if real is None else real
     same_unit = transform.kind == "points"
-    x, y = (span(column, 0.12) for column in ruler.reshape(-1, 2).T)
+    x, y = (style.span(column, 0.12) for column in ruler.reshape(-1, 2).T)
     shape = (y[1] - y[0]) / (x[1] - x[0]) if same_unit else 0.8
-    figure, axes = panels(1, len(clouds), 4.4, 4.4 * min(max(shape, 0.5), 1.5))
+    figure, axes = style.panels(1, len(clouds), 4.4, 4.4 * min(max(shape, 0.5), 1.5))
     for ax, (label, (points, color)) in zip(axes[0], clouds.items(), strict=True):
         points = points.reshape(-1, 2)[:MOST_POINTS]
-        dots(ax, points, color, alpha=0.45)
-        plane(ax, x, y, equal=same_unit)
+        style.dots(ax, points, color, alpha=0.45)
+        style.plane(ax, x, y, equal=same_unit)
         inside = (points > (x[0], y[0])).all(1) & (points < (x[1], y[1])).all(1)
         outside = "" if inside.all() else f", {len(points) - inside.sum()} of {len(points)} outside"
         ax.set_title(label + outside, fontsize=11, color=INK)
-        name_axes(ax, transform.names)
+        style.name_axes(ax, transform.names)
     return figure
 
 
@@ -126,7 +110,7 @@ def _histograms(own: np.ndarray, real: np.ndarray | None, names: tuple[str, ...]
     own = own.reshape(len(own), -1)
     shown = min(own.shape[1], _MOST_FEATURES)
     across = min(shown, 3)
-    figure, axes = panels(math.ceil(shown / across), across, 3.4, 2.5)
+    figure, axes = style.panels(math.ceil(shown / across), across, 3.4, 2.5)
     for k, ax in enumerate(axes.ravel()):
         ax.set_visible(k < shown)
         if k < shown:
@@ -134,13 +118,13 @@ def _histograms(own: np.ndarray, real: np.ndarray | None, names: tuple[str, ...]
             ax.set_xlabel(f"feature {k + 1}" if names is None else names[k], color=INK)
     if shown < own.shape[1]:
         figure.supylabel(f"the first {shown} of {own.shape[1]} features", fontsize=9, color=INK)
-    legend(figure, axes[0][0])
+    style.legend(figure, axes[0][0])
     return figure
 
 
 def _histogram(ax: Axes, own: np.ndarray, real: np.ndarray | None) -> None:
     """The distribution of one feature (n,), over that of the data (m,)."""
-    edges = np.linspace(*span(own if real is None else real, 0.06), 41).tolist()
+    edges = np.linspace(*style.span(own if real is None else real, 0.06), 41).tolist()
     if real is not None:
         ax.hist(real, edges, density=True, color=DATA, alpha=0.55, label="real data")
     values = own[np.isfinite(own)]
@@ -148,7 +132,7 @@ def _histogram(ax: Axes, own: np.ndarray, real: np.ndarray | None) -> None:
     weights = np.full(len(values), 1 / max(len(own), 1) / (edges[1] - edges[0]))
     ax.hist(values, edges, weights=weights, histtype="step", color=SAMPLES, linewidth=1.5, label="samples")
     ax.set_yticks([])
-    plain(ax)
+    style.plain(ax)
     ax.spines["left"].set_visible(False)
 
 
@@ -157,13 +141,13 @@ def _series(own: np.ndarray, real: np.ndarray | None) -> Figure:
     clouds = _beside(own, real)
     ruler = own if real is None else real
     rows = min(own.shape[1], 3)
-    figure, axes = panels(rows, len(clouds), 4.6, 2.0)
+    figure, axes = style.panels(rows, len(clouds), 4.6, 2.0)
     for column, (label, (events, color)) in enumerate(clouds.items()):
         for row in range(rows):
             ax = axes[row][column]
             ax.plot(events[:_MOST_LINES, row].T, color=color, linewidth=0.9, alpha=0.7)
-            ax.set_ylim(*span(ruler[:, row], 0.15))
+            ax.set_ylim(*style.span(ruler[:, row], 0.15))
             ax.set_ylabel(f"channel {row + 1}" if rows > 1 and column == 0 else "", color=INK)
-            plain(ax)
+            style.plain(ax)
         axes[0][column].set_title(label, fontsize=11, color=INK)
     return figure
