@@ -28,7 +28,8 @@ class EtaWindow(EtaFunction):
 
     Args:
         eta: noise level within the window.
-        lowest, highest: ends of the window, as sigma / alpha.
+        lowest: lower end of the window, as sigma / alpha.
+        highest: upper end of the window, as sigma / alpha.
 
     Raises:
         InputError: for a negative eta or an empty window.

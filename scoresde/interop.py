@@ -106,9 +106,12 @@ def unwrap(
 
     Args:
         model: the model.
-        kind, levels, time_scale, data_at: see `wrap`; not azula.
+        kind: see `wrap`; not azula.
         sde: the path of the function; that of the model by default, `RectifiedSDE` for `velocity`. Not for `denoiser`,
             which takes any sigma.
+        levels: see `wrap`.
+        time_scale: see `wrap`.
+        data_at: see `wrap`.
 
     Raises:
         InputError: see `wrap`.

@@ -47,7 +47,9 @@ def coefficients(
 
     Args:
         kind: the quantity F.
-        alpha, sigma, lam: the level; floats or (B,) tensors.
+        alpha: of the level; a float or (B,).
+        sigma: of the level; a float or (B,).
+        lam: of the level; a float or (B,).
         sigma_data: standard deviation of the data.
         slopes: (alpha', sigma'), which `velocity` needs.
     """

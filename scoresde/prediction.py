@@ -44,8 +44,10 @@ class Prediction:
     Args:
         x: the noisy samples, (B, *event).
         out: F, of the shape of x.
-        sde, t: the path and the time, a float or (B,).
-        c_skip, c_out: see above; floats or (B,).
+        sde: the path.
+        t: the time, a float or (B,).
+        c_skip: see above; a float or (B,).
+        c_out: see above; a float or (B,).
         variance: of x_0 given x, broadcastable to x; None where the model does not predict it.
         level: `levels(sde, t)`, if already computed.
 
@@ -77,7 +79,10 @@ class Prediction:
             Prediction.of(x, sde, t, eps=net(x, t))
 
         Args:
-            x, sde, t, variance: see the class.
+            x: see the class.
+            sde: see the class.
+            t: see the class.
+            variance: see the class.
             quantity: one of x0, eps, v, velocity and score, of the shape of x.
 
         Raises:

@@ -61,7 +61,8 @@ def compare(
         budgets: network evaluations per sample, the final denoising included.
         tolerances: of adaptive solvers, a row for each.
         sdes: names or objects of the SDEs to sample under; None is that of the model, and VP for an exact problem.
-        grid, corrector: of samplers that name none.
+        grid: of samplers that name none.
+        corrector: of samplers that name none.
         metrics: see `scoresde.results.Metric`; None takes three distances.
         n: samples of each seed.
         seeds: independent repetitions, which give the intervals.

@@ -34,7 +34,8 @@ class DenoisingScoreMatching(Loss[ScoreModel]):
             of the loss without bias; see `scoresde.loss.levels.stratified`.
         importance: draw noise levels more often where the loss was large, with weights that keep its expectation; see
             `scoresde.loss.levels.LossHistory`.
-        mean, std: of the log-normal density; not used by the uniform one.
+        mean: of the log-normal density; not used by the uniform one.
+        std: of the log-normal density; not used by the uniform one.
 
     Raises:
         InputError: if std is not positive.

@@ -178,7 +178,8 @@ def load(
             run keeps, such as `ema-0.9999` or `power-0.1`.
         allow: packages of your own whose classes the configuration may name. What the folder itself says about this
             is ignored.
-        net, sde: for a run that was trained from Python with classes that no configuration can name: equal objects.
+        net: for a run that was trained from Python with a network that no configuration can name: an equal one.
+        sde: likewise, an equal SDE.
 
     Raises:
         InputError: not a run, no such checkpoint, a checkpoint of another architecture, a class that is not allowed.

@@ -77,7 +77,8 @@ class Adaptive(Solver):
     below the first sigma: noise that is smaller than they are is lost.
 
     Args:
-        rtol, atol: relative and absolute tolerance of one step, in units of x.
+        rtol: relative tolerance of one step.
+        atol: absolute tolerance of one step, in units of x.
     """
 
     rtol: float = 1e-3

@@ -39,7 +39,8 @@ class TorchDiffEq(BlackBox):
     Args:
         method: adaptive dopri5, dopri8, bosh3, fehlberg2 or adaptive_heun; or fixed-step euler, midpoint, heun2, heun3,
             rk4, explicit_adams or implicit_adams.
-        rtol, atol: relative and absolute tolerance of one step, in units of x.
+        rtol: relative tolerance of one step.
+        atol: absolute tolerance of one step, in units of x.
 
     Raises:
         InputError: for an unknown method, a tolerance that is not positive, or a corrector.
@@ -113,7 +114,8 @@ class SciPy(BlackBox):
         method: RK23, RK45 or DOP853, which are explicit; or Radau, BDF or LSODA, which are implicit. These
             differentiate the model, sample by sample, by as many further evaluations as an event has values (LSODA
             only where the equation is stiff), and are for small events.
-        rtol, atol: relative and absolute tolerance of one step, in units of u.
+        rtol: relative tolerance of one step.
+        atol: absolute tolerance of one step, in units of u.
 
     Raises:
         InputError: for an unknown method, a tolerance that is out of range, or a corrector; from `integrate` if the

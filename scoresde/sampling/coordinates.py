@@ -103,7 +103,8 @@ class Kernel:
 
     Args:
         quantity: what is interpolated.
-        alpha, lam: of the first (N,) and last (N,) level of each step, as pairs.
+        alpha: of the first (N,) and last (N,) level of each step, as a pair.
+        lam: likewise.
         eta: noise level of each step (N,).
 
     Attributes:

@@ -21,7 +21,8 @@ class AdaptiveRungeKutta(Adaptive):
     """An embedded Runge-Kutta pair for the probability-flow ODE with a PI controller for each sample.
 
     Args:
-        rtol, atol: relative and absolute tolerance of one step, in units of x.
+        rtol: relative tolerance of one step.
+        atol: absolute tolerance of one step, in units of x.
         pair: bosh3 (Bogacki-Shampine, order 3 with 2) or dopri5 (Dormand-Prince, order 5 with 4).
         variable: ratio, noise_share or time, see `RungeKutta`.
 
@@ -77,7 +78,8 @@ class AdaptiveExponential(Adaptive):
     weight in the rule of order 2 and with an error of its own for each sample.
 
     Args:
-        rtol, atol: relative and absolute tolerance of one step, in units of x.
+        rtol: relative tolerance of one step.
+        atol: absolute tolerance of one step, in units of x.
         predict: x0 or eps.
 
     Raises:
@@ -131,7 +133,8 @@ class AdaptiveSDE(Adaptive):
     rejected step again, which biases the samples, here it is split by a Brownian bridge (`Increments`).
 
     Args:
-        rtol, atol: relative and absolute tolerance of one step, in units of x.
+        rtol: relative tolerance of one step.
+        atol: absolute tolerance of one step, in units of x.
         eta: noise level, 1 for the reverse SDE.
 
     Raises:

@@ -21,7 +21,8 @@ class Grid(Rebuildable, ABC):
         Args:
             sde: the path.
             points: number of times, at least 1.
-            start, end: the first and last time, in either order; None for sde.T and sde.t_min.
+            start: the first time; None for sde.T.
+            end: the last time, above or below the first; None for sde.t_min.
 
         Raises:
             InputError: a time outside [t_train, T], or the grid has no such number of distinct times on this path.

@@ -107,7 +107,8 @@ class Sampler(Rebuildable):
             model: what predicts these samples.
             x: (B, *event), the state at time `at`: by default a draw from the prior.
             noise: random numbers of these B samples.
-            at, to: first and last time, see `sample`.
+            at: first time, see `sample`.
+            to: last time, see `sample`.
         """
         times, denoise = self.times(model, at, to), self._ends_clean(to)
         last, before = (float(times[0]), x), None

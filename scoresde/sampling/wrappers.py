@@ -36,7 +36,8 @@ class Churn(GridSolver):
     Args:
         solver: a one-step rule; Heun's unless given.
         churn: S_churn, the amount of noise over the whole trajectory.
-        lowest, highest: S_tmin and S_tmax, the levels where noise is added, as sigma / alpha.
+        lowest: S_tmin, the lowest level at which noise is added, as sigma / alpha.
+        highest: S_tmax, the highest one.
         noise: S_noise, factor of the added noise; 1 keeps the distribution.
 
     Raises:
@@ -104,7 +105,8 @@ class Restart(Solver):
 
     Args:
         solver: any solver; Heun's rule unless given.
-        lowest, highest: the interval, as sigma / alpha; the grid's nearest level takes the place of `lowest`.
+        lowest: lower end of the interval, as sigma / alpha; replaced by the nearest level of the grid.
+        highest: upper end of the interval, as sigma / alpha.
         times: how often.
         steps: steps of each repetition, equal in lam.
 

@@ -27,7 +27,8 @@ class Muon(Described, torch.optim.Optimizer):
         weight_decay: decoupled, of both.
         momentum: of the matrices, in [0, 1).
         ns_steps: iterations; five bring all singular values to between 0.7 and 1.2.
-        betas, eps: of AdamW.
+        betas: of AdamW.
+        eps: of AdamW.
 
     Raises:
         InputError: an argument out of its range.

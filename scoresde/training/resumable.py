@@ -20,7 +20,10 @@ class Resumable:
     """The changing parts of a training.
 
     Args:
-        model, averages, optimizer, loss: see `Trainer`.
+        model: see `Trainer`.
+        averages: see `Trainer`.
+        optimizer: see `Trainer`.
+        loss: see `Trainer`.
         scaler: of the gradients.
         history: of the losses, if noise levels are drawn by importance.
     """

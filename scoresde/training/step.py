@@ -46,7 +46,9 @@ class Step:
     Steps are taken in order, from any k on.
 
     Args:
-        model, average, optimizer: what a step changes. The optimizer's learning rates are the base.
+        model: the network, which a step changes.
+        average: of its weights, which a step changes.
+        optimizer: which a step changes; its learning rates are the base.
         loss: what it minimizes.
         batches: the data.
         batch_size: items in a step.

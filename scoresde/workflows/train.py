@@ -67,7 +67,8 @@ def train(
         model: a network called as net(x, c), a `ScoreModel`, or a name of conf/model. None: a residual MLP for vectors,
             a U-Net for everything else.
         loss: what is minimized, or a name of conf/loss.
-        steps, batch_size: of training; those of `trainer` by default (3500 and 128).
+        steps: of training; that of `trainer` by default, 3500.
+        batch_size: of training; that of `trainer` by default, 128.
         lr: largest learning rate of Adam.
         optimizer: in place of Adam: a function of the parameters, such as `lambda p: torch.optim.SGD(p, lr=0.1)`.
         trainer: all other settings of the training.
