@@ -233,6 +233,20 @@ def test_the_conditions_of_samples_are_the_classes_or_what_held_out_items_have()
         assert {len(value) for value in samples.values()} <= ({3} if settings is EDM else {8})
 
 
+def test_samples_take_several_conditions_in_turn() -> None:
+    """Sample k has those of held-out item k mod M; guidance hides the class and the vector, and keeps the image."""
+    model, _ = conditional((1, 8, 8), **SEVERAL)
+    cond = Trainer(augment=0.1).conditions(model, images()).samples
+    sampler = Sampler(steps=3)
+    x = {scale: sampler.sample(Conditioned(model.eval(), cond, scale), (1, 8, 8), 10).x for scale in (0.0, 1.0, 2.0)}
+    twice = {name: torch.cat([values, values]) for name, values in cond.items()}
+    again = sampler.sample(Conditioned(model, twice), (1, 8, 8), 10).x
+    torch.testing.assert_close(again, x[1.0])
+    alone = sampler.sample(Conditioned(model, {"dark": cond["dark"]}), (1, 8, 8), 10).x
+    torch.testing.assert_close(alone, x[0.0])
+    assert min((x[a] - x[b]).abs().max() for a, b in ((0.0, 1.0), (1.0, 2.0))) > 1e-4
+
+
 def test_conditions_are_one_for_each_item() -> None:
     data = images()
     with pytest.raises(InputError, match=r"^conditions\.class: '7 values' .* there are 40 items"):
