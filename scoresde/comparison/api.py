@@ -4,25 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from scoresde.comparison.entries import Defaults, candidates
-from scoresde.comparison.entries import sdes as sdes_of
-from scoresde.comparison.measure import Comparison
-from scoresde.comparison.output import measured, report
-from scoresde.comparison.plan import Plan, Reference
-from scoresde.comparison.problems import Given, GivenMixture, Problem, Trained, plain_transform
 from scoresde.data import Dataset
 from scoresde.errors import InputError
-from scoresde.metrics import MMD, EnergyDistance, SlicedWasserstein
 from scoresde.mixture import GaussianMixture
 from scoresde.model import Model
-from scoresde.results import Results
 from scoresde.runs import Run
 from scoresde.sampling import Corrector, Grid
+
+if TYPE_CHECKING:  # else `scoresde.compare` would cost more to name than all other names
+    from scoresde.comparison.plan import Reference
+    from scoresde.comparison.problems import Problem
+    from scoresde.results import Results
 
 SOLVERS = ("auto", "ddim", "dpmpp_2m", "unipc_2", "heun", "sde_dpmpp_2m", "ancestral")
 
@@ -76,6 +73,13 @@ def compare(
     Raises:
         InputError: something that cannot be compared.
     """
+    from scoresde.comparison.entries import Defaults, candidates
+    from scoresde.comparison.entries import sdes as sdes_of
+    from scoresde.comparison.measure import Comparison
+    from scoresde.comparison.output import measured, report
+    from scoresde.comparison.plan import Plan, Reference
+    from scoresde.metrics import MMD, EnergyDistance, SlicedWasserstein
+
     problem = problem_of(model, data)
     run = model.path if isinstance(model, Run) else None
     defaults = Defaults(tolerances, grid, corrector, allow, run)
@@ -108,6 +112,8 @@ def compare(
 
 def problem_of(model: Model | Run | Problem, data: Any = None) -> Problem:
     """What is sampled and with what samples are compared, see `compare`."""
+    from scoresde.comparison.problems import Given, GivenMixture, Problem, Trained
+
     if isinstance(model, Problem):
         return model
     if isinstance(model, Run) and data is None:
@@ -127,6 +133,8 @@ def dataset_of(data: Any) -> Dataset:
     if hasattr(data, "load"):
         loaded: Dataset = data.load()
         return loaded
+    from scoresde.comparison.problems import plain_transform
+
     items = torch.as_tensor(data)
     if items.ndim < 2 or len(items) < 4:
         raise InputError(f"data: items of shape {tuple(items.shape)} cannot be compared with; give (N, *event)")
