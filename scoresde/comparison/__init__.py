@@ -1,32 +1,5 @@
 """Comparing samplers: many solvers, budgets and SDEs on one problem, from the same noise."""
 
-from typing import TYPE_CHECKING
-
 from scoresde._lazy import lazy
 
-if TYPE_CHECKING:
-    from scoresde.comparison.api import compare as compare
-    from scoresde.comparison.budget import Candidate as Candidate
-    from scoresde.comparison.budget import fitting as fitting
-    from scoresde.comparison.entries import candidates as candidates
-    from scoresde.comparison.measure import Comparison as Comparison
-    from scoresde.comparison.output import report as report
-    from scoresde.comparison.plan import Plan as Plan
-    from scoresde.comparison.plan import Reference as Reference
-    from scoresde.comparison.problems import Finite as Finite
-    from scoresde.comparison.problems import Mixture as Mixture
-    from scoresde.comparison.problems import Problem as Problem
-    from scoresde.comparison.problems import Trained as Trained
-    from scoresde.comparison.reference import endpoints as endpoints
-
-_NAMES = {
-    "api": "compare",
-    "budget": "Candidate fitting",
-    "entries": "candidates",
-    "measure": "Comparison",
-    "output": "report",
-    "plan": "Plan Reference",
-    "problems": "Finite Mixture Problem Trained",
-    "reference": "endpoints",
-}
-__getattr__, __dir__, __all__ = lazy(__name__, _NAMES)
+__getattr__, __dir__, __all__ = lazy(__name__)

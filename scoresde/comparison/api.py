@@ -73,40 +73,28 @@ def compare(
     Raises:
         InputError: something that cannot be compared.
     """
-    from scoresde.comparison.entries import Defaults, candidates
-    from scoresde.comparison.entries import sdes as sdes_of
-    from scoresde.comparison.measure import Comparison
-    from scoresde.comparison.output import measured, report
-    from scoresde.comparison.plan import Plan, Reference
-    from scoresde.metrics import MMD, EnergyDistance, SlicedWasserstein
+    from scoresde import metrics as measures
+    from scoresde.comparison import entries, measure, output, plan
 
     problem = problem_of(model, data)
     run = model.path if isinstance(model, Run) else None
-    defaults = Defaults(tolerances, grid, corrector, allow, run)
-    found = {} if sdes is None else sdes_of(sdes, lambda: problem.sigma_max, defaults)
+    defaults = entries.Defaults(tolerances, grid, corrector, allow, run)
+    found = {} if sdes is None else entries.sdes(sdes, lambda: problem.sigma_max, defaults)
     own = getattr(model, "sde", None)
-    if not found:
-        found = sdes_of("vp", lambda: problem.sigma_max, defaults) if own is None else {type(own).__name__: None}
-    plan = Plan(
-        problem,
-        candidates(solvers, defaults),
-        found,
-        budgets,
-        n,
-        seed,
-        seeds,
-        [SlicedWasserstein(), EnergyDistance(), MMD()] if metrics is None else metrics,
-        reference or Reference(),
-        batch_size,
-        dtype,
-        str(getattr(getattr(model, "model", model), "device", "cpu")),
-    )
-    place = None if folder is None else Path(folder)
-    if place is not None:
-        place.mkdir(parents=True, exist_ok=True)
-    results = measured(Comparison(plan), place)
-    if place is not None:
-        report(place, results, {})
+    if not found and own is None:
+        found = entries.sdes("vp", lambda: problem.sigma_max, defaults)
+    distances = [measures.SlicedWasserstein(), measures.EnergyDistance(), measures.MMD()]
+    place = str(getattr(getattr(model, "model", model), "device", "cpu"))
+    what = plan.Plan(
+        problem, entries.candidates(solvers, defaults), found or {type(own).__name__: None}, budgets, n, seed, seeds,
+        distances if metrics is None else metrics, reference or plan.Reference(), batch_size, dtype, place,
+    )  # fmt: skip
+    out = None if folder is None else Path(folder)
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+    results = output.measured(measure.Comparison(what), out)
+    if out is not None:
+        output.report(out, results, {})
     return results
 
 

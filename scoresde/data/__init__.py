@@ -1,36 +1,5 @@
 """Data sources: each has simple constructor arguments and `load() -> Dataset`. No SDE, no network."""
 
-from typing import TYPE_CHECKING
-
 from scoresde._lazy import lazy
 
-if TYPE_CHECKING:
-    from scoresde.data.array import ArrayFile as ArrayFile
-    from scoresde.data.augment import Augmentation as Augmentation
-    from scoresde.data.dataset import Dataset as Dataset
-    from scoresde.data.digits import Digits as Digits
-    from scoresde.data.fashion_mnist import FashionMNIST as FashionMNIST
-    from scoresde.data.folder import ImageFolder as ImageFolder
-    from scoresde.data.huggingface import HuggingFace as HuggingFace
-    from scoresde.data.memory import Array as Array
-    from scoresde.data.saved import SavedDataset as SavedDataset
-    from scoresde.data.toys import Checkerboard as Checkerboard
-    from scoresde.data.toys import Moons as Moons
-    from scoresde.data.toys import Rings as Rings
-    from scoresde.data.toys import SwissRoll as SwissRoll
-    from scoresde.data.transform import Transform as Transform
-
-_NAMES = {
-    "array": "ArrayFile",
-    "augment": "Augmentation",
-    "dataset": "Dataset",
-    "digits": "Digits",
-    "fashion_mnist": "FashionMNIST",
-    "folder": "ImageFolder",
-    "huggingface": "HuggingFace",
-    "memory": "Array",
-    "saved": "SavedDataset",
-    "toys": "Checkerboard Moons Rings SwissRoll",
-    "transform": "Transform",
-}
-__getattr__, __dir__, __all__ = lazy(__name__, _NAMES)
+__getattr__, __dir__, __all__ = lazy(__name__)

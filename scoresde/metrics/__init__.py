@@ -1,40 +1,5 @@
 """Metrics, called as `metric(samples, dataset)` with samples in model units; see `scoresde.results.Metric`."""
 
-from typing import TYPE_CHECKING
-
 from scoresde._lazy import lazy
 
-if TYPE_CHECKING:
-    from scoresde.metrics.classes import ClassShares as ClassShares
-    from scoresde.metrics.classes import classify as classify
-    from scoresde.metrics.classifier import Classifier as Classifier
-    from scoresde.metrics.energy import EnergyDistance as EnergyDistance
-    from scoresde.metrics.energy import energy_distance as energy_distance
-    from scoresde.metrics.frechet import FrechetDistance as FrechetDistance
-    from scoresde.metrics.frechet import frechet_distance as frechet_distance
-    from scoresde.metrics.kernel import kernel_distance as kernel_distance
-    from scoresde.metrics.kernel import polynomial_mmd2 as polynomial_mmd2
-    from scoresde.metrics.manifold import precision_recall as precision_recall
-    from scoresde.metrics.mmd import MMD as MMD
-    from scoresde.metrics.mmd import median_distance as median_distance
-    from scoresde.metrics.mmd import mmd2 as mmd2
-    from scoresde.metrics.nearest import NearestNeighbour as NearestNeighbour
-    from scoresde.metrics.nearest import nearest_neighbours as nearest_neighbours
-    from scoresde.metrics.quality import FeatureQuality as FeatureQuality
-    from scoresde.metrics.sliced import SlicedWasserstein as SlicedWasserstein
-    from scoresde.metrics.sliced import sliced_wasserstein as sliced_wasserstein
-    from scoresde.metrics.sliced import wasserstein_1d as wasserstein_1d
-
-_NAMES = {
-    "classes": "ClassShares classify",
-    "classifier": "Classifier",
-    "energy": "EnergyDistance energy_distance",
-    "frechet": "FrechetDistance frechet_distance",
-    "kernel": "kernel_distance polynomial_mmd2",
-    "manifold": "precision_recall",
-    "mmd": "MMD median_distance mmd2",
-    "nearest": "NearestNeighbour nearest_neighbours",
-    "quality": "FeatureQuality",
-    "sliced": "SlicedWasserstein sliced_wasserstein wasserstein_1d",
-}
-__getattr__, __dir__, __all__ = lazy(__name__, _NAMES)
+__getattr__, __dir__, __all__ = lazy(__name__)

@@ -1,0 +1,15 @@
+from scoresde.comparison.api import compare as compare
+from scoresde.comparison.budget import Candidate as Candidate
+from scoresde.comparison.budget import fitting as fitting
+from scoresde.comparison.entries import candidates as candidates
+from scoresde.comparison.measure import Comparison as Comparison
+from scoresde.comparison.output import report as report
+from scoresde.comparison.plan import Plan as Plan
+from scoresde.comparison.plan import Reference as Reference
+from scoresde.comparison.problems import Finite as Finite
+from scoresde.comparison.problems import Mixture as Mixture
+from scoresde.comparison.problems import Problem as Problem
+from scoresde.comparison.problems import Trained as Trained
+from scoresde.comparison.reference import endpoints as endpoints
+
+__all__: list[str]
