@@ -13,7 +13,6 @@ import pytest
 
 from scoresde.cli.main import main
 from scoresde.results import Interval, Quantity, Results, Row
-from scoresde.results.plots import spread
 from scoresde.results.verdict import verdict
 
 SMALL = ["logger=none", "n=40", "seeds=3", "reference.n=20", "metrics.sliced_wasserstein.projections=20"]
@@ -300,12 +299,3 @@ def test_numbers_are_written_with_the_digits_that_count():
     assert str(Interval(math.nan, math.nan)) == ""
     assert str(Interval(-0.001, 0.46)) == "0.00 ± 0.46"
     assert str(Interval(0.5, math.nan)) == "0.5"
-
-
-def test_labels_are_apart_in_their_order_and_not_below_the_axis():
-    given = [0.5, 0.51, 0.49, 0.9, 0.001, 0.0]
-    placed = spread(given, 0.05)
-    assert np.diff(sorted(placed)).min() > 0.05 - 1e-9
-    assert min(placed) >= 0
-    assert np.argsort(placed).tolist() == np.argsort(given).tolist()
-    assert placed[3] == 0.9

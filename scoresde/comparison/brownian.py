@@ -37,7 +37,7 @@ class BrownianPath:
         self._noise, self._shape, self._device = noise, tuple(shape), device
         last = 2**_LEVELS
         zero = torch.zeros(self._shape, dtype=torch.float64, device=device)
-        # intervals within each other, (first tick, last tick, W there); a step mostly needs the inner ones anew
+        # intervals within each other, (first tick, last tick, W there); a step mostly needs the inner ones again
         self._nested = [(0, last, zero, math.sqrt(last) * self._draw(0))]
 
     def _draw(self, node: int) -> Tensor:
@@ -60,7 +60,7 @@ class BrownianPath:
 class SharedNoise:
     """A noise source whose steps of the solver follow one Brownian path; everything else is as in `Noise`.
 
-    Two grid times that lie nearer to each other than the resolution of the path get independent noise.
+    Two grid times that are closer than the resolution of the path get independent noise.
 
     Args:
         noise: of these samples.
@@ -68,7 +68,7 @@ class SharedNoise:
         times: (N + 1,), the grid of the sampler, falling.
 
     Attributes:
-        seconds: what the path has cost so far, which a sampler by itself would not spend.
+        seconds: the cost of the path so far, which a sampler alone would not spend.
         asked: whether a sampler wanted noise besides its start.
     """
 

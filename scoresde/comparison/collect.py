@@ -22,7 +22,7 @@ from scoresde.comparison.output import RESULTS
 from scoresde.errors import InputError
 from scoresde.results import Measurement, Metric, Quantity, Results, Row, Scorer
 
-# keys of a configuration that do not tell results apart, or that the names of rows hold already
+# keys of a configuration that do not distinguish results, or that the names of rows hold already
 _ASIDE = ("seed", "run", "out", "logger", "allow", "device", "samplers", "solvers", "sdes")
 _Part = tuple[dict[str, Any], Results]  # a configuration and its results
 
@@ -68,7 +68,7 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def _flat(cfg: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """(dotted key, value) of a configuration, without what does not tell results apart."""
+    """(dotted key, value) of a configuration, without what does not distinguish results."""
     if isinstance(cfg, Mapping):
         for key, value in cfg.items():
             if path or key not in _ASIDE:

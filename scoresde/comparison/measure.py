@@ -1,4 +1,4 @@
-"""Measuring samplers: same start noise, calls counted at the network, warm clock, peak memory, metrics."""
+"""Measuring samplers: the same start noise, counted evaluations, time after a warm-up, peak memory, metrics."""
 
 from __future__ import annotations
 

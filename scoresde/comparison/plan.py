@@ -19,7 +19,7 @@ class Reference:
     """How the exact endpoints are computed.
 
     Args:
-        n: how many samples of each seed are held against their exact endpoints; 0 for none.
+        n: how many samples of each seed are compared with their exact endpoints; 0 for none.
         tolerance: of one step, relative.
 
     Raises:
@@ -41,12 +41,12 @@ class Plan:
     Args:
         problem: what is sampled.
         candidates: the samplers.
-        sdes: name and SDE of each path; None is the one a run was trained on.
+        sdes: name and SDE of each path; None is that of the model.
         budgets: network evaluations per sample.
         n: samples of each seed.
         seed: of the first repetition; the others follow.
         seeds: independent repetitions.
-        metrics: called as metric(samples, dataset).
+        metrics: by name, or in order; see `scoresde.results.Metric`.
         reference: see `Reference`.
         batch_size: samples computed at once.
         dtype: of the state.

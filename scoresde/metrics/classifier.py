@@ -27,7 +27,7 @@ _BATCH, _RATE = 128, 2e-3
 
 
 class Classifier:
-    """Features of a small convolutional network that was trained to tell the classes of the data set apart.
+    """Features of a small convolutional network that was trained to classify the data set.
 
     Trained once for a data set, on its training items, on the CPU and from a fixed seed; then kept in a cache folder
     under the hash of the data and of the settings. The features are the last hidden layer before its nonlinearity,

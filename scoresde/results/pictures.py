@@ -94,11 +94,7 @@ def _clouds(results: Results, rows: Sequence[Row], path: Path) -> Path:
 def _by_family(results: Results, rows: Sequence[Row]) -> list[tuple[str, list[Row | None]]]:
     """The rows of each sampler under its name: one for each budget, or for each tolerance."""
     budgets = sorted({row.budget for row in rows if row.budget is not None})
-    families: dict[str, list[Row]] = {}
-    for row in rows:
-        label = row.family if len(results.settings) < 2 else f"{row.family}, {row.setting}"
-        families.setdefault(label, []).append(row)
     return [
         (label, [*own] if own[0].budget is None else [{r.budget: r for r in own}.get(budget) for budget in budgets])
-        for label, own in families.items()
+        for label, own in results.families(rows).items()
     ]

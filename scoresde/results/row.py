@@ -7,7 +7,7 @@ import dataclasses
 import io
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -154,6 +154,13 @@ class Results:
     def label(self, row: Row) -> str:
         """The name of a row's sampler, with its setting if there are several."""
         return row.name if len(self.settings) < 2 or not row.setting else f"{row.name}, {row.setting}"
+
+    def families(self, rows: Iterable[Row]) -> dict[str, list[Row]]:
+        """The rows of each sampler in each setting, whatever the budget or the tolerance."""
+        found: dict[str, list[Row]] = {}
+        for row in rows:
+            found.setdefault(row.family if len(self.settings) < 2 else f"{row.family}, {row.setting}", []).append(row)
+        return found
 
     def ordered(self) -> list[Row]:
         """The rows by budget, then in the order of the samplers; adaptive ones last."""
