@@ -1,4 +1,4 @@
-"""One comparison from beginning to end: problem, samplers, rows as they come, and what is made of them."""
+"""One comparison on the command line: its plan from the configuration, its folder, and what is printed and logged."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from hydra.core.hydra_config import HydraConfig
 from scoresde import runs
 from scoresde.build import build, check
 from scoresde.cli.commands.compare import CompareSettings
-from scoresde.cli.compare_report import finish
 from scoresde.cli.jobs import sweeping, varied
 from scoresde.comparison import Comparison, Plan, Problem, Reference, Trained
 from scoresde.comparison.entries import Defaults, candidates, sde_of, sdes
-from scoresde.comparison.output import measured
+from scoresde.comparison.output import RESULTS, TABLE, measured, report
 from scoresde.errors import InputError, require
 from scoresde.loggers import Logger
+from scoresde.results import Results
+from scoresde.results.table import explained
 from scoresde.sampling import Corrector, Grid
 from scoresde.sde import SDE
 
@@ -33,51 +34,49 @@ def compare(settings: CompareSettings, cfg: dict[str, Any]) -> float | None:
     """
     given = [k for k in ("run", "problem", "folder") if cfg[k]]
     if len(given) != 1:
-        raise InputError(
-            f"{' and '.join(given)}: only one is possible; {_GIVE}" if given else f"run: not given; {_GIVE}"
-        )
-    logger: Logger | None = build(cfg["logger"], "logger", settings.packages, Logger) if cfg["logger"] else None
-    if given == ["folder"]:
+        wrong = f"{' and '.join(given)}: only one is possible" if given else "run: not given"
+        raise InputError(f"{wrong}; {_GIVE}")
+    allow = settings.packages
+    logger: Logger | None = build(cfg["logger"], "logger", allow, Logger) if cfg["logger"] else None
+    check(cfg["metrics"], "metrics", allow)
+    if settings.folder is not None:
         from scoresde.comparison.collect import collected
 
-        check(cfg["metrics"], "metrics", settings.packages)
-        metrics = build(cfg["metrics"], "metrics", settings.packages) or {}
-        found = collected(Path(str(settings.folder)), metrics, settings.packages)
-        out = _folder(settings)
-        finish(out, found, cfg, logger)
+        found = collected(Path(settings.folder), build(cfg["metrics"], "metrics", allow) or {}, allow)
+        _finish(_folder(settings), found, cfg, logger)
         return found.best()
     comparison = Comparison(_plan(cfg, settings))
-    out = _folder(settings)
-    _say(comparison, out)
-    _run(comparison, out, cfg, logger)
-    if not comparison.results.succeeded:
+    out, plan, results = _folder(settings), comparison.plan, comparison.results
+    rows = f"{len(comparison.entries)} rows of {plan.seeds} x {plan.n:,} samples"
+    print(f"problem  {results.title}\nrows     {rows}, {comparison.work:,.0f} evaluations\nout      {out}", flush=True)
+    runs.write_config(out, cfg)
+    try:
+        measured(comparison, out, runs.without_secrets(cfg))
+    finally:  # Ctrl-C makes a report of the finished rows, and stops
+        if results.rows:
+            _finish(out, results, cfg, logger)
+    if not results.succeeded:
         raise InputError(f"solvers: none of them has a result, see {out / 'report.html'}")
-    return comparison.results.best()
+    return results.best()
 
 
 def _plan(cfg: Mapping[str, Any], settings: CompareSettings) -> Plan:
     """Everything that is compared, built and checked."""
-    allow, folder = settings.packages, None if settings.run is None else Path(settings.run)
+    allow, run = settings.packages, None if settings.run is None else Path(settings.run)
     reference = build(cfg["reference"], "reference", allow, Reference)
-    check(cfg["metrics"], "metrics", allow)
-    defaults = _defaults(cfg, settings, folder)
-    samplers = candidates(cfg["solvers"], defaults)
-    device = runs.pick_device(settings.device)
+    grid, corrector = (
+        build(cfg["sampler"][key], key, allow, kind, run=run) if cfg["sampler"].get(key) else None
+        for key, kind in (("grid", Grid), ("corrector", Corrector))
+    )
+    folders = [Path(source.path) for source in HydraConfig.get().runtime.config_sources if source.path]
+    defaults = Defaults(settings.all_tolerances, grid, corrector, allow, run, folders[::-1])
+    samplers, device = candidates(cfg["solvers"], defaults), runs.pick_device(settings.device)
     problem = _problem(cfg, settings)
     return Plan(
-        problem,
-        samplers,
-        _sdes(cfg, problem, defaults),
-        settings.all_budgets,
-        settings.n,
-        settings.seed,
-        settings.seeds,
-        build(cfg["metrics"], "metrics", allow) or {},
-        reference,
-        settings.batch_size,
-        getattr(torch, settings.dtype),
-        device,
-    )
+        problem, samplers, _sdes(cfg, problem, defaults), settings.all_budgets, settings.n, settings.seed,
+        settings.seeds, build(cfg["metrics"], "metrics", allow) or {}, reference, settings.batch_size,
+        getattr(torch, settings.dtype), device,
+    )  # fmt: skip
 
 
 def _problem(cfg: Mapping[str, Any], settings: CompareSettings) -> Problem:
@@ -88,17 +87,6 @@ def _problem(cfg: Mapping[str, Any], settings: CompareSettings) -> Problem:
         return problem
     run = runs.load(settings.run, settings.checkpoint, settings.device, settings.weights, settings.packages)
     return Trained(run, settings.label, settings.guidance)
-
-
-def _defaults(cfg: Mapping[str, Any], settings: CompareSettings, run: Path | None) -> Defaults:
-    """What the entries of `solvers` leave open."""
-    parts = {"grid": Grid, "corrector": Corrector}
-    built = {
-        key: build(cfg["sampler"].get(key), key, settings.packages, kind, run=run) if cfg["sampler"].get(key) else None
-        for key, kind in parts.items()
-    }
-    folders = [Path(source.path) for source in HydraConfig.get().runtime.config_sources if source.path]
-    return Defaults(settings.all_tolerances, **built, allow=settings.packages, run=run, folders=folders[::-1])
 
 
 def _sdes(cfg: Mapping[str, Any], problem: Problem, defaults: Defaults) -> dict[str, SDE | None]:
@@ -117,30 +105,30 @@ def _sdes(cfg: Mapping[str, Any], problem: Problem, defaults: Defaults) -> dict[
 def _folder(settings: CompareSettings) -> Path:
     """A new folder in runs/ (in a sweep: in that of the sweep), or the one that was asked for."""
     try:
-        if settings.out is not None and not sweeping():
-            out = Path(settings.out)
-            out.mkdir(parents=True, exist_ok=True)
-            return out
         if sweeping():
             parent = Path(settings.out or HydraConfig.get().sweep.dir)
             return runs.new_folder(parent, "-".join([str(HydraConfig.get().job.num), *varied()]))
-        return runs.new_folder(Path("runs"), f"compare-{runs.timestamp()}")
+        if settings.out is None:
+            return runs.new_folder(Path("runs"), f"compare-{runs.timestamp()}")
+        Path(settings.out).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"out: no folder can be made here ({error}); give another place") from None
+    return Path(settings.out)
 
 
-def _say(comparison: Comparison, out: Path) -> None:
-    plan = comparison.plan
-    rows = f"{len(comparison.entries)} rows of {plan.seeds} x {plan.n:,} samples"
-    work = f"{comparison.work:,.0f} evaluations"
-    print(f"problem  {plan.problem.name}\nrows     {rows}, {work}\nout      {out}", flush=True)
-
-
-def _run(comparison: Comparison, out: Path, cfg: Mapping[str, Any], logger: Logger | None) -> None:
-    """Measure all rows and report; Ctrl-C makes a report of the finished ones, and stops."""
-    runs.write_config(out, cfg)
+def _finish(out: Path, results: Results, cfg: Mapping[str, Any], logger: Logger | None) -> None:
+    """Print the table and the verdict, write every file of the results, and log them."""
+    config = runs.without_secrets(cfg)
+    found = report(out, results, config)
+    verdict = "\n".join(found.verdict)
+    print(f"\n{explained(results)}\n\n{verdict}\n\nreport   {found.path}")
+    print(f"tables   {out / TABLE}, {out / RESULTS}", flush=True)
+    if logger is None:
+        return
+    logger.start(out, config, out.name)
     try:
-        measured(comparison, out, runs.without_secrets(cfg))
+        logger.table("comparison", results.header(), results.flat(), 0)
+        for file in found.images:
+            logger.picture(file.stem, file, 0)
     finally:
-        if comparison.results.rows:
-            finish(out, comparison.results, cfg, logger)
+        logger.finish()
