@@ -79,9 +79,7 @@ def _in_words(annotation: Any) -> tuple[str, tuple[str, ...]]:
     if origin is typing.Literal:
         return "one of " + ", ".join(map(str, arguments)), tuple(map(str, arguments))
     if origin in (typing.Union, types.UnionType):
-        plain = [a for a in arguments if a in _WORDS or not isinstance(a, type)]
-        described = [_in_words(a) for a in (arguments if plain in ([], [type(None)]) else plain)]
-        return " or ".join(words for words, _ in described), tuple(text for _, texts in described for text in texts)
+        return _any_of(arguments)
     if origin is tuple and ... not in arguments:
         return f"a list of {len(arguments)}: " + ", ".join(_in_words(a)[0] for a in arguments), ()
     if origin in (list, tuple, Sequence) and arguments:
@@ -90,3 +88,10 @@ def _in_words(annotation: Any) -> tuple[str, tuple[str, ...]]:
     if isinstance(annotation, type) and origin is None:
         return f"a {annotation.__name__}; give a mapping with {TARGET}", ()
     return f"of type {annotation}", ()
+
+
+def _any_of(arguments: tuple[Any, ...]) -> tuple[str, tuple[str, ...]]:
+    """A union in words; its classes are left out where a plain value is possible."""
+    plain = [a for a in arguments if a in _WORDS or not isinstance(a, type)]
+    described = [_in_words(a) for a in (arguments if plain in ([], [type(None)]) else plain)]
+    return " or ".join(words for words, _ in described), tuple(text for _, texts in described for text in texts)

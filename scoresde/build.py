@@ -168,22 +168,29 @@ def _plan_object(
     if inspect.isabstract(cls):
         raise InputError(f"{_join(path, TARGET)}: {cfg[TARGET]} is abstract; name one of its subclasses")
     parameters, hints = _parameters(cls)
-    named = {k for k, p in parameters.items() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
-    open_ended = any(p.kind == p.VAR_KEYWORD for p in parameters.values())
-    for key in cfg:
-        if key != TARGET and key not in named and not open_ended:
-            near = did_you_mean(key, named, path + "." if path else "")
-            hint = near or f"; it has {', '.join(sorted(named)) or 'none'}"
-            raise InputError(f"{_join(path, key)}: {cfg[TARGET]} has no such argument{hint}")
-    for key in named:
-        if parameters[key].default is inspect.Parameter.empty and key not in cfg and key not in runtime:
-            raise InputError(f"{_join(path, key)}: not given, and {cfg[TARGET]} needs it")
-    arguments = {
-        key: _plan(value, _join(path, key), allow, hints.get(key, Any), runtime)
-        for key, value in cfg.items()
-        if key != TARGET
-    }
+    own = {key: value for key, value in cfg.items() if key != TARGET}
+    _check_names(cfg[TARGET], own, parameters, path, runtime)
+    arguments = {key: _plan(v, _join(path, key), allow, hints.get(key, Any), runtime) for key, v in own.items()}
     return _Plan(cls, path, arguments)
+
+
+def _check_names(
+    target: str,
+    given: Mapping[str, Any],
+    parameters: Mapping[str, inspect.Parameter],
+    path: str,
+    runtime: Iterable[str],
+) -> None:
+    """Raise InputError unless the constructor has every given argument, and every one that it needs is there."""
+    named = {k: p for k, p in parameters.items() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
+    unknown = [] if any(p.kind == p.VAR_KEYWORD for p in parameters.values()) else [k for k in given if k not in named]
+    for key in unknown[:1]:
+        near = did_you_mean(key, named, path + "." if path else "")
+        hint = near or f"; it has {', '.join(sorted(named)) or 'none'}"
+        raise InputError(f"{_join(path, key)}: {target} has no such argument{hint}")
+    needed = {k for k, p in named.items() if p.default is inspect.Parameter.empty}
+    for key in sorted(needed - given.keys() - set(runtime))[:1]:
+        raise InputError(f"{_join(path, key)}: not given, and {target} needs it")
 
 
 @functools.cache

@@ -1,4 +1,4 @@
-"""Where the figures of a run go: a file of lines in the run folder, and Weights & Biases as its mirror."""
+"""Loggers: every logged value goes to a file of lines in the run folder, and to Weights & Biases if wanted."""
 
 import json
 import math
@@ -33,11 +33,11 @@ def redacted(config: Any) -> Any:
 
 
 class Logger(ABC):
-    """What training, sampling and evaluation report to. Each method does nothing unless a subclass has a use for it."""
+    """What training, sampling and evaluation report to. Methods do nothing unless a subclass overrides them."""
 
     @property
     def run_id(self) -> str | None:
-        """What a resumed run must be given to go on in the same place; None if it needs nothing."""
+        """What a resumed run needs to continue in the same place; None if nothing."""
         return None
 
     def start(self, run: Path, config: Config, name: str, group: str | None = None, run_id: str | None = None) -> None:  # noqa: B027
@@ -52,11 +52,11 @@ class Logger(ABC):
         """
 
     def rewind(self, step: int) -> None:  # noqa: B027
-        """Forget the figures of later steps: the training goes on from `step`."""
+        """Forget the values of later steps: the training resumes at `step`."""
 
     @abstractmethod
     def log(self, scalars: Mapping[str, float], step: int) -> None:
-        """Figures at a step."""
+        """Values at a step."""
 
     def picture(self, name: str, path: Path, step: int) -> None:  # noqa: B027
         """An image file."""
@@ -151,9 +151,7 @@ class MetricsFile(Logger):
             raise self._unwritable(error) from error
 
     def _unwritable(self, error: OSError) -> InputError:
-        return InputError(
-            f"metrics: {self.path} cannot be written ({error.strerror}); mend that and go on with the run"
-        )
+        return InputError(f"metrics: {self.path} cannot be written ({error.strerror}); fix that and resume the run")
 
 
 def _row(line: str) -> dict[str, Any] | None:
@@ -172,10 +170,10 @@ def _number(value: float) -> float | str:
 
 
 class WandbLogger(Logger):
-    """Weights & Biases, offline unless asked otherwise, so that no account is needed and nothing sent.
+    """Weights & Biases, offline by default, so that no account is needed and nothing is sent.
 
     Its files lie in <run>/wandb; `wandb sync` uploads them later. It never stops a training: if it does not start
-    online it goes on offline, and if that fails too, or anything later, without it; each is said in one line on stderr.
+    online it continues offline, and if that fails too, or anything later, without it; one line on stderr reports each.
 
     Args:
         project: where the runs are collected.
@@ -217,7 +215,7 @@ class WandbLogger(Logger):
             if mode == "offline":
                 self._give_up(error)
                 return
-            _say(f"W&B did not start in mode {mode} ({_line(error)}); it goes on offline in {run}/wandb")
+            _say(f"W&B did not start in mode {mode} ({_line(error)}); it continues offline in {run}/wandb")
             try:
                 self._begin("offline", **begin)
             except Exception as second:
@@ -240,7 +238,7 @@ class WandbLogger(Logger):
         place: dict[str, Any] = {"project": self.project, "entity": self.entity, "mode": mode}
         self._run = wandb.init(**place, **begin, resume="allow", reinit="finish_previous", settings=settings)
         if mode == "online" and self._run.disabled:
-            raise TimeoutError("nobody answered the question for an account")
+            raise TimeoutError("the question for an account was not answered")
         self._run.define_metric("*", step_metric="step")  # its own step refuses to go back, as a resumed training does
         self._id = self._run.id
 
@@ -279,7 +277,7 @@ class WandbLogger(Logger):
 
     def _give_up(self, error: Exception) -> None:
         self._run = None
-        _say(f"W&B is not used from here on ({_line(error)}); every figure is in metrics.jsonl")
+        _say(f"W&B is not used from here on ({_line(error)}); every value is in metrics.jsonl")
 
 
 def _say(line: str) -> None:

@@ -269,7 +269,7 @@ def test_training_goes_on_when_it_does_not_start(
         assert out == ""
         assert said.count("\n") == sentences
         assert said.count("RuntimeError: no luck in mode") == sentences
-        assert said.endswith("every figure is in metrics.jsonl\n")
+        assert said.endswith("every value is in metrics.jsonl\n")
         assert logger.run_id == "kept"
 
 
@@ -302,6 +302,6 @@ logger.finish()
     assert time.perf_counter() - begin < 25
     assert done.returncode == 0
     assert done.stderr.count("W&B did not start in mode online (") == 1
-    assert "it goes on offline in " in done.stderr
+    assert "it continues offline in " in done.stderr
     (file,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
     assert [(row["step"], row["loss"]) for row in history(finished(file))] == [(7, 2.5)]

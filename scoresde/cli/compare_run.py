@@ -103,7 +103,7 @@ def _sdes(cfg: Mapping[str, Any], problem: Problem, defaults: Defaults) -> dict[
 
 
 def _folder(settings: CompareSettings) -> Path:
-    """A new folder in runs/ (in a sweep: in that of the sweep), or the one that was asked for."""
+    """A new folder in runs/ (in a sweep: in that of the sweep), or the given one."""
     try:
         if sweeping():
             parent = Path(settings.out or HydraConfig.get().sweep.dir)

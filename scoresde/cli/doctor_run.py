@@ -1,4 +1,4 @@
-"""Checks of an SDE and data from a configuration or a run: a table in the terminal, and a file if asked for."""
+"""Checks of an SDE and data from a configuration or a run: a table in the terminal, and optionally a file."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def doctor(settings: DoctorSettings, cfg: dict[str, Any]) -> int:
 
 
 def _free(out: Path) -> Path:
-    """The file that was asked for; in a sweep one for each job."""
+    """The output file; in a sweep one for each job."""
     if sweeping():
         out = out.with_stem(f"{out.stem}-{HydraConfig.get().job.num}")
     if out.is_dir() or not out.parent.is_dir():

@@ -1,4 +1,4 @@
-"""Pictures of the way from noise to data: `sampler.path=true` of `scoresde sample`."""
+"""Pictures of the path from noise to data: `sampler.path=true` of `scoresde sample`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _IMAGES, _POINTS, _LINES = 36, 2000, 100
 
 @dataclass(frozen=True)
 class Moments:
-    """Some moments of the way of a few samples, made visible.
+    """Some moments of the trajectories of a few samples, rescaled to be visible.
 
     Attributes:
         x: (m, n, *event), x_t / sqrt(alpha^2 + (sigma / sigma_data)^2), which at every level is as wide as the data:
@@ -79,7 +79,7 @@ def _has_film(transform: Transform) -> bool:
 
 
 def follow(sampler: Sampler, model: Model, event_shape: Sequence[int], n: int, seed: int) -> Moments:
-    """The way of samples 0 ... n - 1; memory is bounded however many steps the solver takes."""
+    """The trajectories of samples 0 ... n - 1; memory is bounded however many steps the solver takes."""
     sigma_data = model.sigma_data
     most = max(min(_MOST_MOMENTS, _MOST_VALUES // (n * math.prod(event_shape))), _STRIP)
     kept: list[tuple[float, Tensor]] = []

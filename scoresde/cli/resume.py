@@ -1,4 +1,4 @@
-"""Going on with a run: what its stored configuration fixes, and what may be changed on the command line."""
+"""Resuming a run: what its stored configuration fixes, and what may be changed on the command line."""
 
 from __future__ import annotations
 

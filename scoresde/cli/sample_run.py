@@ -40,7 +40,7 @@ def sample(settings: SampleSettings, arguments: Any, path: bool) -> None:
     check(arguments, "sampler", settings.packages, Sampler)
     sampler: Sampler = build(arguments, "sampler", settings.packages, Sampler, run=Path(settings.run))
     run = runs.load(settings.run, settings.checkpoint, settings.device, settings.weights, settings.packages)
-    model = run.told(run.model, settings.label, settings.guidance)
+    model = run.conditioned(run.model, settings.label, settings.guidance)
     out = _folder(settings, run.path, sampler)
     try:
         _write(out, run, model, sampler, settings, arguments)
@@ -59,7 +59,7 @@ def _label(sampler: Sampler) -> str:
 
 
 def _folder(settings: SampleSettings, run: Path, sampler: Sampler) -> Path:
-    """Where the samples go: a new folder in the run, or the one that was asked for (in a sweep, a new one in that)."""
+    """Where the samples go: a new folder in the run, or the given one (in a sweep, a new one in that)."""
     name = f"{_label(sampler)}-{sampler.steps}-{settings.seed}"
     try:
         if settings.out is None:

@@ -116,8 +116,6 @@ def problem_of(model: Model | Run | Problem, data: Any = None) -> Problem:
 
 def dataset_of(data: Any) -> Dataset:
     """Real data as a data set; of plain items every other one is held out."""
-    if isinstance(data, Dataset):
-        return data
     if hasattr(data, "load"):
         loaded: Dataset = data.load()
         return loaded

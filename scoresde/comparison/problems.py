@@ -225,7 +225,7 @@ class Trained(Given):
 
     def __init__(self, run: Run, label: Label = None, guidance: float = 1.0) -> None:
         self.run, self.label, self.guidance = run, label, guidance
-        model = run.told(run.model, label, guidance)  # refuses a label before the data are read
+        model = run.conditioned(run.model, label, guidance)  # refuses a label before the data are read
         name = f"run {run.path}, step {run.step}" + ("" if label is None else f", label {label}, guidance {guidance:g}")
         dataset = run.dataset()
         if label is not None:
@@ -233,7 +233,9 @@ class Trained(Given):
         super().__init__(model, dataset, name)
 
     def model(self, sde: SDE | None, device: str) -> Model:
-        return self._model if sde is None else self.run.told(self.run.model.under(sde), self.label, self.guidance)
+        return (
+            self._model if sde is None else self.run.conditioned(self.run.model.under(sde), self.label, self.guidance)
+        )
 
 
 def _title(model: Model) -> str:

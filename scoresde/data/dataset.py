@@ -53,6 +53,10 @@ class Dataset:
                 wanted = f"there are {len(items)} items; give one for each"
                 require(len(values) == len(items), f"{what}.{name}", f"{len(values)} values", wanted)
 
+    def load(self) -> Dataset:
+        """Itself: a data set can stand where a source of data can."""
+        return self
+
     @property
     def train(self) -> Tensor:
         """The training items as a tensor; of those on disk as many, evenly spaced, as 2 GiB hold."""

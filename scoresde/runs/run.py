@@ -51,10 +51,10 @@ class Run:
     @property
     def plain(self) -> Model:
         """The model to sample from without a label."""
-        return self.told(self.model)
+        return self.conditioned(self.model)
 
-    def told(self, model: ScoreModel, label: Label = None, guidance: float = 1.0) -> Model:
-        """A model with the network of this one, told a class, or with several sample k the k-th in turn.
+    def conditioned(self, model: ScoreModel, label: Label = None, guidance: float = 1.0) -> Model:
+        """A model with the network of this one, conditioned on a class, or on several that the samples take in turn.
 
         Args:
             model: `model`, or that under another SDE.
@@ -124,7 +124,7 @@ class Run:
             rule = named("solver", solver, **place) if isinstance(solver, str) else solver
             times = named("grid", grid, **place) if isinstance(grid, str) else grid
             sampler = Sampler(rule, times, steps=steps, eta=eta)
-        model = self.told(self.model, label, guidance)
+        model = self.conditioned(self.model, label, guidance)
         parts = list(draw(sampler, model, self.event_shape, n, seed, batch_size))
         nfe = sum(p.nfe * len(p.x) for p in parts) / n
         x = torch.cat([p.x.cpu() for p in parts])

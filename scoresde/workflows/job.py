@@ -154,41 +154,45 @@ def prepare(
         allow: packages whose classes it may name.
         checkpoint: where the training resumes, if it does.
         folder: of the run that is resumed.
-        given: objects in place of those that parts of the configuration describe: dataset, net, model, sde, loss,
+        given: objects in place of those that parts of the configuration describe: data, net, model, sde, loss,
             trainer, metrics, samplers or logger; optimizer as a function of the parameters.
 
     Raises:
         InputError: one line that begins with the dotted path of what cannot be used.
     """
     device = runs.pick_device(cfg["device"])
-    own_net = {"net": given["net"]} if "net" in given else {}
-
-    def described() -> dict[str, Any]:
-        """What is to be built; it leaves out the objects that are given."""
-        parts = {k: v for k, v in cfg.items() if k not in given and (k != "data" or "dataset" not in given)}
-        return {**parts, "model": {k: v for k, v in parts["model"].items() if k != "net"}} if own_net else parts
+    check_types(_described(cfg, given), allow)
 
     def part(key: str, **runtime: Any) -> Any:
-        return given[key] if key in given else build(described()[key], key, allow, _KINDS[key], **runtime)
-
-    check_types(described(), allow)
+        return given[key] if key in given else build(_described(cfg, given)[key], key, allow, _KINDS[key], **runtime)
 
     own = {key: part(key) for key in ("loss", "trainer", "metrics", "samplers", "logger")}
     origin = Initial.of(cfg, checkpoint, allow)
-    dataset: Dataset = given["dataset"] if "dataset" in given else part("data", run=folder).load()
+    dataset: Dataset = part("data", run=folder).load()
     dataset = dataset if origin is None else origin.in_its_units(dataset)
     scorer = Scorer(own.pop("metrics"), dataset).prepare()
     cfg = resolved(cfg, dataset)
     with fresh_weights(cfg["seed"]):
-        model = part("model", sde=part("sde"), event_shape=dataset.event_shape, **own_net)
+        model = part("model", sde=part("sde"), event_shape=dataset.event_shape, **_only("net", given))
     model = tried(model, dataset)
     if origin is not None and origin.weights is not None:
         model.load_state_dict(origin.weights)
     model.to(device)
-    params = list(model.parameters())
-    optimizer = given["optimizer"](params) if "optimizer" in given else part("optimizer", params=params)
+    optimizer = part("optimizer", params=list(model.parameters()))
+    if "optimizer" in given:
+        optimizer = optimizer(list(model.parameters()))
     stored = {k: v for k, v in cfg.items() if k != "run"}
     return Job(stored, dataset, model, optimizer=optimizer, scorer=scorer, n=cfg["n"], seed=cfg["seed"], **own)
+
+
+def _described(cfg: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration without the objects that are given."""
+    parts = {k: v for k, v in cfg.items() if k not in given}
+    return {**parts, "model": {k: v for k, v in parts["model"].items() if k != "net"}} if "net" in given else parts
+
+
+def _only(key: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in given.items() if k == key}
 
 
 def check_types(cfg: Mapping[str, Any], allow: Sequence[str]) -> None:

@@ -7,8 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Optimizer
 
 from scoresde import runs
@@ -87,16 +86,12 @@ def train(
         InputError: one line that names what cannot be used.
         TrainingDiverged: a loss, gradient or weight is not finite.
     """
-    settings: dict[str, Any] = {"steps": steps, "batch_size": batch_size}
-    changes = {key: value for key, value in settings.items() if value is not None}
-    for key, value, kind in (("sde", sde, SDE), ("loss", loss, Loss), ("trainer", trainer or Trainer(), Trainer)):
-        if not isinstance(value, str | kind):
-            raise InputError(f"{key}: {value!r} is not a {kind.__name__}")
-    trainer = build({**describe(trainer or Trainer()), **changes})
+    trainer = _trainer(trainer or Trainer(), steps, batch_size)
+    _check_kinds(sde=(sde, SDE), loss=(loss, Loss))
     require(n >= 1, "n", n, "give an integer >= 1")
     source = source_of(data, labels)
-    dataset = source if isinstance(source, Dataset) else source.load()
-    given: dict[str, Any] = {"dataset": dataset, "trainer": trainer, "logger": logger or NoLogger()}
+    dataset: Dataset = source.load()
+    given: dict[str, Any] = {"data": dataset, "trainer": trainer, "logger": logger or NoLogger()}
     given["samplers"] = {"auto": Sampler(steps=20)} if samplers is None else dict(samplers)
     cfg: dict[str, Any] = {"seed": seed, "device": device, "init": None, "allow": [], "n": n}
     keep = isinstance(source, Dataset | Array)
@@ -111,6 +106,20 @@ def train(
     for key in ("trainer", "logger", "samplers"):
         cfg[key] = _described(given[key], key)
     return _run(cfg, given, run, keep and dataset.items.nbytes <= _MOST_KEPT, callbacks)
+
+
+def _trainer(trainer: Trainer, steps: int | None, batch_size: int | None) -> Trainer:
+    """The trainer with some of its settings changed."""
+    _check_kinds(trainer=(trainer, Trainer))
+    changes = {"steps": steps, "batch_size": batch_size}
+    changed: Trainer = build({**describe(trainer), **{k: v for k, v in changes.items() if v is not None}})
+    return changed
+
+
+def _check_kinds(**given: tuple[Any, type]) -> None:
+    for key, (value, kind) in given.items():
+        if not isinstance(value, str | kind):
+            raise InputError(f"{key}: {value!r} is not a {kind.__name__}")
 
 
 def _run(cfg: dict[str, Any], given: dict[str, Any], run: str | Path | None, keep: bool, callbacks: Any) -> Run:
@@ -142,8 +151,8 @@ def _check_same(folder: Path, cfg: Mapping[str, Any]) -> None:
 
 
 def source_of(data: Any, labels: Any = None) -> Any:
-    """The source of data that `train` was given: an object with a method `load`, or a `Dataset`."""
-    if isinstance(data, Dataset) or (hasattr(data, "load") and not isinstance(data, np.ndarray | Tensor)):
+    """The source of data that `train` was given: an object with a method `load`."""
+    if hasattr(data, "load"):
         if labels is not None:
             raise InputError("labels: these data bring their own; leave it out")
         return data

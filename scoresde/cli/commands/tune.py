@@ -80,7 +80,7 @@ def _work(settings: TuneSettings, cfg: dict[str, Any]) -> float:
     from scoresde.tuning import tune
 
     run = runs.load(settings.run, settings.checkpoint, settings.device, settings.weights, settings.packages)
-    model = run.told(run.model, settings.label, settings.guidance)
+    model = run.conditioned(run.model, settings.label, settings.guidance)
     began, rounds = time.perf_counter(), arguments.iterations * (2 if arguments.coefficients else 1)
     with progress.bar(rounds, f"tune {steps} steps", unit="it", leave=False) as bar:
 
