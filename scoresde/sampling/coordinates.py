@@ -19,6 +19,7 @@ So v and velocity here are those of the variance-preserving and of the rectified
 ratios, whatever the SDE.
 """
 
+from collections.abc import Callable
 from functools import cache
 from typing import Literal, get_args
 
@@ -51,28 +52,19 @@ def parts(quantity: Quantity, alpha: Coefficient, sigma: Coefficient) -> tuple[C
             return -1.0, 1.0
 
 
-def _log_n(quantity: Quantity, lam: Tensor) -> Tensor:
-    match quantity:
-        case "x0":
-            return -lam
-        case "eps":
-            return torch.zeros_like(lam)
-        case "v":
-            return 0.5 * softplus(-2 * lam)
-        case "velocity":
-            return softplus(-lam)
-
-
-def _q(quantity: Quantity, lam: Tensor) -> Tensor:
-    match quantity:
-        case "x0":
-            return torch.ones_like(lam)
-        case "eps":
-            return -torch.exp(-lam)
-        case "v":
-            return -torch.rsqrt(1 + torch.exp(2 * lam))
-        case "velocity":
-            return -torch.sigmoid(-lam)
+# log n and q of the table above, at lam
+_LOG_N: dict[Quantity, Callable[[Tensor], Tensor]] = {
+    "x0": torch.neg,
+    "eps": torch.zeros_like,
+    "v": lambda lam: 0.5 * softplus(-2 * lam),
+    "velocity": lambda lam: softplus(-lam),
+}
+_Q: dict[Quantity, Callable[[Tensor], Tensor]] = {
+    "x0": torch.ones_like,
+    "eps": lambda lam: -torch.exp(-lam),
+    "v": lambda lam: -torch.rsqrt(1 + torch.exp(2 * lam)),
+    "velocity": lambda lam: -torch.sigmoid(-lam),
+}
 
 
 def variable(name: Variable, sde: SDE, lam: Tensor) -> Tensor:
@@ -123,11 +115,12 @@ class Kernel:
         steepest = float((k * h).detach().abs().amax()) if len(h) else 0.0
         self.u, du = (v.to(h.device) for v in _gauss_legendre(1 + int(steepest / _SMOOTH)))
         self.lam = lam[0][:, None] + h[:, None] * self.u
-        log_n, last = _log_n(quantity, self.lam), _log_n(quantity, lam[1])
-        kernel = torch.exp(k[:, None] * (last[:, None] - log_n))
+        log_n = _LOG_N[quantity]
+        last = log_n(lam[1])[:, None]
+        kernel = torch.exp(k[:, None] * (last - log_n(self.lam)))
         width = h[:, None] * du
-        self.weights = (k * alpha[1])[:, None] * kernel * _q(quantity, self.lam) * width
-        self.decay = alpha[1] / alpha[0] * torch.exp(k * (last - _log_n(quantity, lam[0])))
+        self.weights = (k * alpha[1])[:, None] * kernel * _Q[quantity](self.lam) * width
+        self.decay = alpha[1] / alpha[0] * torch.exp(k * (last[:, 0] - log_n(lam[0])))
         variance = (kernel**2 * torch.exp(-2 * self.lam) * width).sum(1)
         self.std = eta * alpha[1] * (2 * variance.clamp(min=0)).sqrt()  # rising steps have none
 

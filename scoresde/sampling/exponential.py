@@ -90,7 +90,10 @@ class ExponentialMultistep(GridSolver):
 
     @property
     def order(self) -> int:
-        """The number of values in a prediction, and with a corrector one more, as far as it goes; see `published`."""
+        """That of the predictor, plus one with a corrector of enough values; at most 2 with some published weights.
+
+        constant_step has it on grids of equal steps in lam.
+        """
         order = min(self.corrector, self.predictor + 1) if self.corrector else self.predictor
         return min(order, 2) if self.ramp_down or self.weights in ("dpmpp", "constant_step") else order
 
