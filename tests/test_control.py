@@ -5,6 +5,7 @@ import io
 import pickle
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
+from itertools import product
 
 import pytest
 import torch
@@ -65,8 +66,8 @@ def network(**settings: object) -> ScoreModel:
     return ScoreModel(net, sde_named("vp"), sigma_data=0.7)
 
 
-def drawn(model: Model, solver: str = "dpmpp_2m", n: int = 9, seed: int = 0) -> tuple[Tensor, float]:
-    result = Sampler(solver_named(solver), steps=6).sample(model, (2,), n, seed=seed, batch_size=4)
+def drawn(model: Model, solver: str = "dpmpp_2m", n: int = 9, seed: int = 0, batch: int = 4) -> tuple[Tensor, float]:
+    result = Sampler(solver_named(solver), steps=6).sample(model, (2,), n, seed=seed, batch_size=batch)
     return result.x, result.nfe
 
 
@@ -165,7 +166,7 @@ def test_conditions_are_checked_behind_a_wrapper() -> None:
         Conditioned(Same(network(condition="class", condition_size=3, condition_dropout=0.0)), 1, 2.0)
 
 
-@pytest.mark.parametrize("solver", [s for s in SOLVERS if s != "adaptive_sde"])
+@pytest.mark.parametrize("solver", ["dpmpp_2m", "unipc_3", "heun_churn", "adaptive_bosh3", "ancestral", "auto"])
 def test_wrapping_twice_changes_neither_samples_nor_counts(solver: str) -> None:
     model = network(condition="class", condition_size=3)
     labels = [0, 2, 1, 1]
@@ -200,8 +201,7 @@ def test_wrappers_can_be_copied(copied: object) -> None:
     assert drawn(again)[1] == drawn(model)[1]
 
 
-@pytest.mark.parametrize("sde", PATHS)
-@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize(("sde", "solver"), [*product(["vp"], SOLVERS), *product(PATHS, ["euler_maruyama"])])
 def test_sampling_in_inference_mode_is_the_same(sde: str, solver: str) -> None:
     torch.manual_seed(0)
     rule = solver_named(solver, **({"rtol": 0.05, "atol": 0.05} if solver == "adaptive_sde" else {}))
@@ -216,13 +216,13 @@ def test_sampling_in_inference_mode_is_the_same(sde: str, solver: str) -> None:
     assert results[0].nfe == results[1].nfe
 
 
-@pytest.mark.parametrize("solver", ["dpmpp_2m", "heun", "unipc_3", "adaptive_exponential", "euler_maruyama"])
+@pytest.mark.parametrize("solver", ["dpmpp_2m", "adaptive_bosh3", "euler_maruyama"])
 def test_threads_draw_what_each_draws_alone(solver: str) -> None:
     model = Conditioned(network(condition="class", condition_size=3, dropout=0.5).train(), [0, 2, 1], 1.5)
-    alone = {k: drawn(model, solver, 300, k) for k in range(4)}
+    alone = {k: drawn(model, solver, 200, k, 100) for k in range(4)}
     with ThreadPoolExecutor(4) as pool:
         for _ in range(3):
-            jobs = {k: pool.submit(drawn, model, solver, 300, k) for k in range(4)}
+            jobs = {k: pool.submit(drawn, model, solver, 200, k, 100) for k in range(4)}
             for k, job in jobs.items():
                 x, nfe = job.result()
                 torch.testing.assert_close(x, alone[k][0], rtol=0, atol=1e-5)
