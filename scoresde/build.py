@@ -179,7 +179,7 @@ def _check_names(
     given: Mapping[str, Any],
     parameters: Mapping[str, inspect.Parameter],
     path: str,
-    runtime: Iterable[str],
+    runtime: frozenset[str],
 ) -> None:
     """Raise InputError unless the constructor has every given argument, and every one that it needs is there."""
     named = {k: p for k, p in parameters.items() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
@@ -189,7 +189,7 @@ def _check_names(
         hint = near or f"; it has {', '.join(sorted(named)) or 'none'}"
         raise InputError(f"{_join(path, key)}: {target} has no such argument{hint}")
     needed = {k for k, p in named.items() if p.default is inspect.Parameter.empty}
-    for key in sorted(needed - given.keys() - set(runtime))[:1]:
+    for key in sorted(needed - given.keys() - runtime)[:1]:
         raise InputError(f"{_join(path, key)}: not given, and {target} needs it")
 
 
