@@ -11,8 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from scoresde._shapes import expand
-from scoresde.convert.levels import LevelsVPSDE
-from scoresde.convert.model import LabelledModel
+from scoresde.convert.levels import LabelledModel, LevelsVPSDE
 from scoresde.errors import InputError, require
 from scoresde.model import Model
 from scoresde.nets.condition import Cond

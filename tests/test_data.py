@@ -379,4 +379,4 @@ SOURCES = [Moons(n=7, noise=0.3), Digits(split_seed=2), ImageFolder("x", size=4)
 
 @pytest.mark.parametrize("source", SOURCES)
 def test_the_repr_of_a_source_constructs_an_equal_one(source):
-    assert eval(repr(source), vars(scoresde.data)) == source
+    assert eval(repr(source), {name: getattr(scoresde.data, name) for name in scoresde.data.__all__}) == source

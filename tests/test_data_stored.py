@@ -11,8 +11,7 @@ from torch import Tensor
 
 from scoresde.data import Dataset, ImageFolder, Transform
 from scoresde.data.cache import Item, kept
-from scoresde.data.dataset import assemble
-from scoresde.data.stored import Stored
+from scoresde.data.dataset import Stored, assemble
 from scoresde.errors import InputError
 from scoresde.training.batches import Batches
 

@@ -1,4 +1,4 @@
-"""Metrics: equality with optimal transport and nearest neighbours of scipy and scikit-learn, and the laws of a metric."""
+"""Metrics against optimal transport and nearest neighbours of scipy and scikit-learn, and the laws of a metric."""
 
 import math
 

@@ -8,9 +8,8 @@ import torch
 from nets_support import perturbed
 from torch import nn
 
-from scoresde.nets.blocks import ResidualBlock
+from scoresde.nets.blocks import FIR, Down, ResidualBlock, Up
 from scoresde.nets.layers import group_norm, scaled
-from scoresde.nets.resample import FIR, Down, Up
 
 NORM = partial(group_norm, groups=2)
 

@@ -10,8 +10,7 @@ from scipy.signal import upfirdn
 from torch import nn
 
 from scoresde.nets import NCSNpp
-from scoresde.nets.blocks import ResidualBlock
-from scoresde.nets.resample import BOX, FIR, Down, FilteredConv, Up
+from scoresde.nets.blocks import BOX, FIR, Down, FilteredConv, ResidualBlock, Up
 
 
 def copied(ours: nn.Module, theirs: Any) -> None:

@@ -11,11 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scoresde.convert.facts import Facts, Given
 from scoresde.convert.files import Source
 from scoresde.convert.names import CLASSES, FREQUENCIES, NULL, Names, Spot
 from scoresde.convert.parts import SAME, SCALE_AND_SHIFT, Form, Tensors, frequencies, table
-from scoresde.convert.plan import Config, Layout, Plan, discrete_vp, labelled
+from scoresde.convert.plan import Config, Facts, Given, Layout, Plan, discrete_vp, labelled
 from scoresde.errors import InputError
 from scoresde.nets.attention import ImageAttention
 

@@ -12,13 +12,11 @@ from scoresde.build import TARGET, build
 from scoresde.convert.adm import ADM
 from scoresde.convert.diffusers import Diffusers
 from scoresde.convert.edm import EDM
-from scoresde.convert.facts import Facts, Given
 from scoresde.convert.files import Source, read_file, read_settings
 from scoresde.convert.parts import Tensors, read
-from scoresde.convert.plan import Layout, Plan
-from scoresde.convert.report import Report
+from scoresde.convert.plan import Facts, Given, Layout, Plan
 from scoresde.convert.score_sde import ScoreSDE
-from scoresde.convert.writer import free_folder, write_run
+from scoresde.convert.writer import Report, free_folder, write_run
 from scoresde.errors import InputError, require
 from scoresde.nets.skip_unet import SkipUNet
 

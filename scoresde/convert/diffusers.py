@@ -11,11 +11,10 @@ from typing import Any
 
 import torch
 
-from scoresde.convert.facts import Facts, Given
 from scoresde.convert.files import Source
 from scoresde.convert.names import CLASSES, FREQUENCIES, NULL, Names, Spot
 from scoresde.convert.parts import NEGATED, SAME, SINES_FIRST, Form, Tensors, frequencies, table
-from scoresde.convert.plan import Allowed, Config, Layout, Plan, check_allowed, discrete_vp, labelled
+from scoresde.convert.plan import Allowed, Config, Facts, Given, Layout, Plan, check_allowed, discrete_vp, labelled
 from scoresde.errors import InputError
 
 _FILE = "file: config.json"

@@ -11,11 +11,10 @@ from typing import Any
 
 import torch
 
-from scoresde.convert.facts import Facts, Given
 from scoresde.convert.files import Source
 from scoresde.convert.names import CLASSES, FREQUENCIES, NULL, Names, Spot
 from scoresde.convert.parts import NEGATED, SAME, SCALE_AND_SHIFT, SINES_FIRST, Form, Tensors, table
-from scoresde.convert.plan import Config, Layout, Plan, labelled
+from scoresde.convert.plan import Config, Facts, Given, Layout, Plan, labelled
 from scoresde.errors import InputError, require
 from scoresde.nets.attention import ImageAttention
 

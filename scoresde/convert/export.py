@@ -11,8 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from scoresde.convert.diffusers import SCHEDULES, TARGETS, UNetNames
-from scoresde.convert.levels import DiscreteVPSDE
-from scoresde.convert.model import LabelledModel
+from scoresde.convert.levels import DiscreteVPSDE, LabelledModel
 from scoresde.convert.parts import SAME, Form, frequencies, write
 from scoresde.convert.writer import free_folder, whole
 from scoresde.described import describe

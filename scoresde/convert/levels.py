@@ -1,14 +1,77 @@
-"""The path of networks that were trained at N numbered noise levels, such as DDPM's."""
+"""The model and the path of networks that take a label of the noise level, such as the number of one of N levels."""
 
 import math
 from typing import Literal
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from scoresde._shapes import Coefficient, expand
 from scoresde.errors import InputError, require
-from scoresde.sde import PathSDE
+from scoresde.model import ScoreModel
+from scoresde.nets.condition import Cond
+from scoresde.precond import Precond, Preconditioning, coefficients
+from scoresde.sde import SDE, PathSDE
+
+
+class LabelledModel(ScoreModel):
+    """A network that takes x itself, in its own units, and a label of the noise level.
+
+        net( gain (x - centre), label ),    label = label_scale y + label_shift,    y = t or ln(sigma/alpha)
+
+    On another path than its own (see `ScoreModel.under`), x and t are those of the level with the same sigma/alpha on
+    the path that the network was trained on.
+
+    Args:
+        net: see `ScoreModel`.
+        sde: see `ScoreModel`.
+        precond: see `ScoreModel`.
+        sigma_data: standard deviation of the data; the network does not depend on it unless precond=edm.
+        label: which y.
+        label_scale: see above; labels 999 t are those of the VP networks of Song et al. 2021 (arXiv
+            2011.13456), ln(sigma) that of their VE networks.
+        label_shift: see above.
+        gain: see above; 2 for data in [0, 1] and a network that takes [-1, 1].
+        centre: see above; 1/2 for such data.
+
+    Raises:
+        InputError: an unknown label or a gain of zero.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        sde: SDE,
+        precond: Precond = "eps",
+        sigma_data: float = 0.5,
+        *,
+        label: Literal["time", "log_sigma"] = "time",
+        label_scale: float = 999.0,
+        label_shift: float = 0.0,
+        gain: float = 1.0,
+        centre: float = 0.0,
+    ) -> None:
+        super().__init__(net, sde, precond, sigma_data)
+        require(label in ("time", "log_sigma"), "label", label, "give time or log_sigma")
+        require(gain != 0, "gain", gain, "give a factor other than 0")
+        self.label, self.label_scale, self.label_shift = label, label_scale, label_shift
+        self.gain, self.centre = gain, centre
+
+    def preconditioning(self, alpha: Coefficient, sigma: Coefficient, lam: Coefficient) -> Preconditioning:
+        """The four coefficients at a level; c_noise is the label."""
+        there = self._where_trained(lam)
+        c = coefficients(self.precond, there.alpha, there.sigma, lam, self.sigma_data, there.slopes)
+        number = self.label_scale * (there.t if self.label == "time" else -lam) + self.label_shift
+        ratio = there.alpha / alpha
+        return Preconditioning(self.gain * ratio, c.c_skip * ratio, c.c_out, number)
+
+    def raw(self, x: Tensor, c: Preconditioning, cond: Cond = None) -> Tensor:
+        """The output of the network at the preconditioning `c`, in the dtype of x."""
+        if self.centre:
+            x = x - expand(self.gain * self.centre / c.c_in, x)
+        return super().raw(x, c, cond)
+
 
 Schedule = Literal["linear", "scaled_linear", "cosine"]
 

@@ -13,14 +13,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scoresde.convert.facts import Facts, Given
 from scoresde.convert.files import Source
 from scoresde.convert.names import FREQUENCIES, Names, Spot
 from scoresde.convert.parts import NEGATED, SAME, SINES_FIRST, TRANSPOSED, Form, Part, Tensors, table
-from scoresde.convert.plan import Allowed, Config, Layout, Plan, check_allowed, discrete_vp, labelled, lookup
+from scoresde.convert.plan import (
+    Allowed,
+    Config,
+    Facts,
+    Given,
+    Layout,
+    Plan,
+    check_allowed,
+    discrete_vp,
+    labelled,
+    lookup,
+)
 from scoresde.convert.score_sde_shapes import infer
 from scoresde.errors import InputError, require
-from scoresde.nets.resample import FilteredConv
+from scoresde.nets.blocks import FilteredConv
 
 _FREQUENCIES = "all_modules.0.W"
 _ALLOWED: Allowed = {"model.normalization": ("groupnorm",), "model.nonlinearity": ("swish", "silu")}

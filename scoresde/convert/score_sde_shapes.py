@@ -12,8 +12,7 @@ from typing import Any
 
 from torch import Size, Tensor
 
-from scoresde.convert.facts import Facts
-from scoresde.convert.plan import Config
+from scoresde.convert.plan import Config, Facts
 from scoresde.errors import InputError
 
 _REST = "give config= with the original's configuration, or the nearest of model=ncsnpp, ddpmpp, ddpm"

@@ -7,8 +7,7 @@ from pathlib import Path
 
 from scoresde.data.cache import Item, kept, signature
 from scoresde.data.dataset import Dataset, assemble, existing, split
-from scoresde.data.images import levels, sides
-from scoresde.data.source import ImageSource
+from scoresde.data.source import ImageSource, levels, sides
 from scoresde.data.transform import Transform
 from scoresde.errors import InputError
 

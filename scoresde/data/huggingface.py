@@ -14,8 +14,7 @@ import numpy as np
 
 from scoresde.data.cache import Item, kept, signature
 from scoresde.data.dataset import Dataset, assemble, joined, split
-from scoresde.data.images import levels, sides
-from scoresde.data.source import ImageSource
+from scoresde.data.source import ImageSource, levels, sides
 from scoresde.data.transform import Transform
 from scoresde.errors import InputError, require
 

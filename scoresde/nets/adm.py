@@ -7,7 +7,7 @@ from scoresde.nets.blocks import Head
 from scoresde.nets.condition import Kinds, Shares, Sizes, conditions
 from scoresde.nets.embedding import FourierEmbedding, Modulation, begin_at_one
 from scoresde.nets.layers import check_event, check_levels, check_widths, convolution, group_norm
-from scoresde.nets.residual_unet import ResidualUNet
+from scoresde.nets.skip_unet import ResidualUNet
 
 
 class ADM(ResidualUNet):

@@ -9,13 +9,11 @@ from torch import Tensor, nn
 
 from scoresde.errors import require
 from scoresde.nets.attention import ImageAttention, join
-from scoresde.nets.blocks import Head, ResidualBlock, StridedConv
+from scoresde.nets.blocks import BOX, FIR, Down, FilteredConv, Head, ResidualBlock, StridedConv, Up
 from scoresde.nets.condition import Kinds, Shares, Sizes, conditions
 from scoresde.nets.embedding import FourierEmbedding, Modulation, RandomFourierEmbedding, Waves
 from scoresde.nets.layers import check_event, check_levels, check_widths, convolution, group_norm, zero
-from scoresde.nets.resample import BOX, FIR, Down, FilteredConv, Up
-from scoresde.nets.residual_unet import ResidualUNet
-from scoresde.nets.skip_unet import SkipUNet
+from scoresde.nets.skip_unet import ResidualUNet, SkipUNet
 
 
 class NCSNpp(ResidualUNet):

@@ -10,11 +10,10 @@ from torch import Tensor, nn
 from scoresde.described import Described
 from scoresde.errors import require
 from scoresde.nets.attention import ImageAttention
-from scoresde.nets.blocks import Head, ResidualBlock, StridedConv
+from scoresde.nets.blocks import Head, ResidualBlock, StridedConv, Up
 from scoresde.nets.condition import Cond, Kinds, Shares, Sizes, conditions
 from scoresde.nets.embedding import NoiseModulation
 from scoresde.nets.layers import check_event, check_levels, check_widths, convolution, quick
-from scoresde.nets.resample import Up
 from scoresde.nets.skip_unet import Level
 
 

@@ -8,10 +8,7 @@ import types
 
 from scoresde.sde import by_name
 from scoresde.sde.base import SDE, Level, half_log_snr
-from scoresde.sde.cosine import CosineSDE
-from scoresde.sde.exploding import EDMSDE, VESDE
-from scoresde.sde.linear import VPSDE, SubVPSDE
-from scoresde.sde.rectified import RectifiedSDE
+from scoresde.sde.closed_form import EDMSDE, VESDE, VPSDE, CosineSDE, RectifiedSDE, SubVPSDE
 from scoresde.sde.user import DriftSDE, PathSDE
 
 __all__ = [

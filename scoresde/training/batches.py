@@ -7,7 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import torch
 from torch import Tensor
 
-from scoresde.data.stored import Stored
+from scoresde.data.dataset import Stored
 from scoresde.noise import Noise, permutation
 
 _IMAGES = 4  # dimensions of a batch of images
