@@ -227,6 +227,30 @@ def test_mistakes_are_one_line_and_leave_nothing(here, capsys, arguments, line):
 # ---- put together ----
 
 
+def test_a_metric_of_the_users_own_shows_everywhere(here, capsys, no_plots):
+    (here / "hits.py").write_text(
+        "from scoresde.results import Metric, Quantity\n"
+        "class HitRatio(Metric):\n"
+        "    quantities = (Quantity('hit_ratio', 'hits', 'share in the unit ball', '', '', 'higher', 'train'),)\n"
+        "    def __call__(self, samples, dataset):\n"
+        "        return {'hit_ratio': float((samples.norm(dim=1) < 1).double().mean())}\n"
+    )
+    np.save("t.npy", np.random.default_rng(0).normal(size=(80, 2)))
+    own = ["+metrics.hits._target_=hits.HitRatio", "allow=[hits]"]
+    assert main(["train", *TRAIN, *own, "data.path=t.npy", "run=run"]) == 0
+    assert re.search(r"^hits +share in the unit ball; higher is better$", capsys.readouterr().out, re.MULTILINE)
+    assert main(["compare", "problem=mixture_2d", *SMALL, *FEW, *own, "out=compared"]) == 0
+    assert " hits" in capsys.readouterr().out
+    assert "hit_ratio_half" in (here / "compared" / "results.csv").read_text()
+    assert ">hits</th>" in (here / "compared" / "report.html").read_text()
+    assert main(["compare", "folder=run", "logger=none", "out=collected"]) == 0
+    (row,) = results(here / "collected")["rows"]
+    floors = results(here / "collected")["floors"]
+    (drawn,) = json.loads((here / "run" / "summary.json").read_text())["results"]["rows"]
+    assert row["values"] == drawn["values"]
+    assert floors["hit_ratio"][0] > 0
+
+
 def test_a_sweep_of_comparisons_in_one_table(here, no_plots):
     sweep = ["problem=mixture_2d", *SMALL, "solvers=[ddim]", "budgets=[4]", "sde=vp,edm", "reference.n=0", "-m"]
     assert main(["compare", *sweep]) == 0

@@ -75,3 +75,23 @@ def test_results_are_collected(folder: str, rows: int, old: Path) -> None:
     results = json.loads((old / "new" / "results.json").read_text())
     assert len(results["rows"]) == rows
     assert all(row["error"] is None for row in results["rows"])
+
+
+def test_values_and_floors_are_collected_as_they_were_written(old: Path) -> None:
+    written = json.loads((OLD / "run" / "summary.json").read_text())["samplers"]
+    assert main(["compare", "folder=run", "logger=none", "out=new"]) == 0
+    results = json.loads((old / "new" / "results.json").read_text())
+    for row in results["rows"]:
+        own = written[row["name"]]
+        assert row["nfe"] == own["nfe"]
+        assert all(values == [own[key]] for key, values in row["values"].items())
+        assert {f"{key}_floor": floor for key, (floor,) in results["floors"].items()}.items() <= own.items()
+        assert {"sliced_wasserstein", "nearest_train"} <= set(row["values"])
+        assert not any(key.endswith(("_floor", "_ratio")) for key in row["values"])
+    compared = json.loads((OLD / "compare" / "results.json").read_text())
+    assert main(["compare", "folder=compare", "logger=none", "out=again"]) == 0
+    results = json.loads((old / "again" / "results.json").read_text())
+    assert [row["values"] for row in results["rows"]] == [row["figures"] for row in compared["rows"]]
+    assert [row["setting"] for row in results["rows"]] == [row["sde"] for row in compared["rows"]]
+    assert results["floors"] == compared["floors"]
+    assert results["title"] == compared["problem"]

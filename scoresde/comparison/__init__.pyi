@@ -7,6 +7,8 @@ from scoresde.comparison.output import report as report
 from scoresde.comparison.plan import Plan as Plan
 from scoresde.comparison.plan import Reference as Reference
 from scoresde.comparison.problems import Finite as Finite
+from scoresde.comparison.problems import Given as Given
+from scoresde.comparison.problems import GivenMixture as GivenMixture
 from scoresde.comparison.problems import Mixture as Mixture
 from scoresde.comparison.problems import Problem as Problem
 from scoresde.comparison.problems import Trained as Trained
