@@ -51,7 +51,7 @@ class Moments:
 
 
 def draw_path(out: Path, run: Run, model: Model, sampler: Sampler, n: int, seed: int, label: str) -> list[str]:
-    """Follow the first samples once more and draw how they come about; returns the names of the pictures.
+    """Follow the first samples again and draw how they form; returns the names of the images.
 
     These are the samples of the same number and seed (a black-box solver repeats them within its tolerance only).
     """

@@ -20,7 +20,7 @@ CONFIG, SUMMARY = "config.yaml", "summary.json"
 
 def new_folder(parent: Path, name: str) -> Path:
     """Make `parent/<name>-<random>`, a folder that no other program has."""
-    # nothing that a shell or Hydra would take amiss
+    # no character with a meaning to a shell or to Hydra
     short = re.sub(r"[^\w.-]+", "_", name, flags=re.ASCII)[:80].strip("_")
     while True:
         path = parent / f"{short}-{secrets.token_hex(3)}"

@@ -36,6 +36,7 @@ from scoresde.sampling.solver import EulerMaruyama as EulerMaruyama
 from scoresde.sampling.solver import GridSolver as GridSolver
 from scoresde.sampling.solver import ReverseDiffusion as ReverseDiffusion
 from scoresde.sampling.solver import Solver as Solver
+from scoresde.sampling.solver import Step as Step
 from scoresde.sampling.tuned import Tuned as Tuned
 from scoresde.sampling.tuned import TunedGrid as TunedGrid
 from scoresde.sampling.wrappers import Churn as Churn
