@@ -27,8 +27,8 @@ from scoresde.sampling import (
     LambdaUniform,
     Langevin,
     Sampler,
-    Step,
 )
+from scoresde.sampling.solver import Step
 
 GRID_SOLVERS = [name for name in SOLVERS if isinstance(solver_named(name), GridSolver)]
 
@@ -39,13 +39,13 @@ GRID_SOLVERS = [name for name in SOLVERS if isinstance(solver_named(name), GridS
 @pytest.mark.parametrize("r", [3.0, 80.0])
 def test_endpoints_of_a_gaussian_are_the_closed_form(r):
     """The flow of a Gaussian scales each axis of its covariance by sqrt(v / (v + r²))."""
-    law = gaussian()
+    distribution = gaussian()
     y = r * torch.randn(40, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    mean, axes, variances = law.means[0], law.axes[0], law.variances[0]
+    mean, axes, variances = distribution.means[0], distribution.axes[0], distribution.variances[0]
     expected = mean + ((y - mean) @ axes * (variances / (variances + r**2)).sqrt()) @ axes.T
-    torch.testing.assert_close(endpoints(law, y, r), expected, rtol=0, atol=1e-7)
-    rough = (endpoints(law, y, r, 1e-4) - expected).abs().max()
-    assert rough > 10 * (endpoints(law, y, r, 1e-7) - expected).abs().max()
+    torch.testing.assert_close(endpoints(distribution, y, r), expected, rtol=0, atol=1e-7)
+    rough = (endpoints(distribution, y, r, 1e-4) - expected).abs().max()
+    assert rough > 10 * (endpoints(distribution, y, r, 1e-7) - expected).abs().max()
 
 
 def test_endpoints_of_points_are_points_and_scale_with_them():
@@ -60,12 +60,12 @@ def test_endpoints_of_points_are_points_and_scale_with_them():
 
 def test_endpoints_of_one_flow_from_two_levels_agree():
     """What a sampler reaches on the way, to 1e-6, has the same endpoint."""
-    law, sde = mixture(), sde_named("edm")
-    model = ExactModel(law, sde)
+    distribution, sde = mixture(), sde_named("edm")
+    model = ExactModel(distribution, sde)
     x = 80 * torch.randn(20, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     path = Sampler(Heun(), LambdaUniform(), 3000).path(model, x, Noise(0))
     t, middle = next((t, x) for t, x in path if t < 1)
-    torch.testing.assert_close(endpoints(law, middle, t), endpoints(law, x, 80.0), rtol=0, atol=1e-5)
+    torch.testing.assert_close(endpoints(distribution, middle, t), endpoints(distribution, x, 80.0), rtol=0, atol=1e-5)
 
 
 # ---- one Brownian path ----

@@ -14,9 +14,11 @@ from scoresde.results.row import Results, Row
 FLOOR = "floor: real data"
 STYLE = """
 table.results{border-collapse:collapse;font-size:13px;font-variant-numeric:tabular-nums}
-table.results th,table.results td{padding:.25em .7em;text-align:right;white-space:nowrap;border-bottom:1px solid rgba(128,128,128,.2)}
-table.results th:first-child,table.results td:first-child{text-align:left}table.results th{background:rgba(128,128,128,.1)}
-table.results td.best{font-weight:600;background:rgba(0,114,178,.13)}table.results tr.floor td{opacity:.7;font-style:italic}
+table.results th,table.results td{padding:.25em .7em;text-align:right;white-space:nowrap}
+table.results th,table.results td{border-bottom:1px solid rgba(128,128,128,.2)}
+table.results th:first-child,table.results td:first-child{text-align:left}
+table.results th{background:rgba(128,128,128,.1)}table.results tr.floor td{opacity:.7;font-style:italic}
+table.results td.best{font-weight:600;background:rgba(0,114,178,.13)}
 table.results tr.first td{border-top:2px solid rgba(128,128,128,.4)}
 table.results tr.failed td{color:#c2410c;text-align:left;white-space:normal}
 """
