@@ -90,7 +90,9 @@ def test_the_stored_configuration_has_the_keys_of_the_command_line(here):
     assert isinstance(python["sde"]["sigma_max"], float)
 
 
-@pytest.mark.parametrize("data", [torch.from_numpy(IMAGES), Pairs(), IMAGES[:, 0], list(IMAGES)], ids=["tensor", "pairs", "grey", "list"])
+@pytest.mark.parametrize(
+    "data", [torch.from_numpy(IMAGES), Pairs(), IMAGES[:, 0], list(IMAGES)], ids=["tensor", "pairs", "grey", "list"]
+)
 def test_images(data, here):
     run = train(data, **TINY)
     assert run.path.parent == Path("runs")
