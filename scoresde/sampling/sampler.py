@@ -135,33 +135,39 @@ class Sampler(Rebuildable):
 
     @torch.no_grad()
     def trajectory(
+        self, model: Model, event_shape: Sequence[int] | None = None, *, rows: range, seed: int = 0, **request: Any
+    ) -> Path:
+        """Yield (t, x) of the samples number `rows` of a seed, all at once, in evaluation mode and without gradients.
+
+        Args:
+            model: what predicts.
+            event_shape: shape of one sample; by default that of the model.
+            rows: the samples, such as range(500, 1000).
+            seed: with the index of a sample, decides everything random about it.
+            request: start, at, to and dtype as for `sample`; noise: random numbers in place of those of the seed.
+        """
+        yield from self._trajectory(model, event_shape, rows=rows, seed=seed, **request)
+
+    def _trajectory(
         self,
         model: Model,
-        event_shape: Sequence[int] | None = None,
+        event_shape: Sequence[int] | None,
         *,
         rows: range,
-        seed: int = 0,
+        seed: int,
         start: Tensor | None = None,
         at: float | None = None,
         to: float | None = None,
         dtype: torch.dtype | None = None,
         noise: NoiseSource | None = None,
     ) -> Path:
-        """Yield (t, x) of the samples number `rows` of a seed, all at once, in evaluation mode and without gradients.
-
-        Args:
-            rows: the samples, such as range(500, 1000).
-            noise: random numbers of these samples, in place of those of the seed.
-
-        The other arguments are those of `sample`.
-        """
         noise = Noise(seed, rows) if noise is None else noise
         if start is None:
             require(at is None, "at", at, "give the state at that time, start=")
             start = self.prior(model, _shape(model, event_shape), len(rows), noise, dtype or torch.float32)
         start = start.to(model.device, dtype or start.dtype)
         with evaluating(model):
-            yield from self.path(model.of_samples(torch.tensor(rows)), start, noise, at, to)
+            yield from self.path(model.of_samples(torch.arange(rows.start, rows.stop, rows.step)), start, noise, at, to)
 
     def batches(
         self,
@@ -169,6 +175,7 @@ class Sampler(Rebuildable):
         event_shape: Sequence[int] | None = None,
         n: int | None = None,
         *,
+        seed: int = 0,
         rows: range | None = None,
         start: Tensor | None = None,
         batch_size: int = 500,
@@ -180,9 +187,11 @@ class Sampler(Rebuildable):
         rows = _rows(n, rows, start)
         for mine in chunks(range(len(rows)), batch_size):
             x = None if start is None else take(start, mine)
-            walk = partial(self.trajectory, model, event_shape, rows=rows[mine.start : mine.stop], start=x, **request)
+            own = rows[mine.start : mine.stop]
+            walk = partial(self._trajectory, model, event_shape, rows=own, seed=seed, start=x, **request)
             yield self._batch(len(mine), walk, on_step)
 
+    @torch.no_grad()
     def _batch(self, n: int, walk: Callable[[], Path], on_step: Callable[[int], None] | None) -> Samples:
         began = time.perf_counter()
         with count_evaluations() as spent:
