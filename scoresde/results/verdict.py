@@ -38,12 +38,14 @@ class _Ranking:
 
     def lines(self) -> list[str]:
         """A heading, then a line for each budget and each adaptive solver."""
-        fixed = [row for row in self.rows if row.budget is not None]
-        budgets = sorted({row.budget for row in fixed if row.budget is not None})
-        lines = [self._of_budget([row for row in fixed if row.budget == budget]) for budget in budgets]
+        budgets: dict[int, list[Row]] = {}
         for row in self.rows:
-            if row.budget is None and (rivals := [r for r in fixed if r.budget and r.budget <= row.nfe]):
-                lines.append(self._of_adaptive(row, rivals))
+            if row.budget is not None:
+                budgets.setdefault(row.budget, []).append(row)
+        lines = [self._of_budget(budgets[budget]) for budget in sorted(budgets)]
+        for row in self.rows:
+            rivals = [r for budget, own in budgets.items() if budget <= row.nfe for r in own]
+            lines += [self._of_adaptive(row, rivals)] if row.budget is None and rivals else []
         return [f"By the {self.quantity.words or self.key}:", *(f"  {line}" for line in lines)]
 
     def _ranked(self, rows: Sequence[Row]) -> list[Row]:
