@@ -407,6 +407,10 @@ def test_the_recipe_of_edm_on_the_command_line(tmp_path: Path, monkeypatch: pyte
     recipe += ["trainer.schedule=constant"]
     assert main(["train", *SMALL, *recipe, "run=whole", "trainer.steps=8"]) == 0
     assert main(["train", *SMALL, *recipe, "run=parts", "trainer.steps=5"]) == 0
+    sizes = "model.net.condition_size"  # 0 in conf/: that of the data
+    assert main(["train", *SMALL, *recipe, "run=parts", "trainer.steps=6"]) == 0
+    assert main(["train", "run=parts", f"{sizes}={{class:0}}", "trainer.steps=6"]) == 0
+    assert main(["train", "run=parts", f"{sizes}={{class:9}}", "trainer.steps=7"]) == 2
     assert main(["train", "run=parts", "trainer.steps=8"]) == 0
     assert_same(last(Path("whole"), 8), last(Path("parts"), 8))
     run = load("whole")

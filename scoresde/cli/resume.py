@@ -53,12 +53,12 @@ def merge(stored: Mapping[str, Any], typed: Mapping[str, Any], overrides: Sequen
     for path in _touched(overrides):
         old, new = get(stored, path), get(typed, path)
         if _within(path, MAY_CHANGE):
-            put(merged, path, new)
+            _take(merged, typed, path)
             continue
         flat_old, flat_new = dict(leaves(old, path)), dict(leaves(new, path))
         for key in [*flat_new, *flat_old]:
             before, now = flat_old.get(key), flat_new.get(key)
-            if before in (now, REMOVED) or now == MEASURED:
+            if before in (now, REMOVED) or _left_to_data(key, now):
                 continue
             if _within(key, MAY_CHANGE):
                 put(merged, key, now)
@@ -68,6 +68,20 @@ def merge(stored: Mapping[str, Any], typed: Mapping[str, Any], overrides: Sequen
                 "run, or leave out run= to train another one"
             )
     return merged
+
+
+def _take(merged: dict[str, Any], typed: Mapping[str, Any], path: str) -> None:
+    """Set the value at a path to the typed one, or remove it where `~` has removed it."""
+    parent, _, last = path.rpartition(".")
+    if not parent or last in (get(typed, parent) or {}):
+        put(merged, path, get(typed, path))
+    else:
+        (get(merged, parent) or {}).pop(last, None)
+
+
+def _left_to_data(key: str, value: Any) -> bool:
+    """Whether a typed value stands for a number that the run has from its data."""
+    return value == MEASURED or ("condition_size" in key.split(".") and not value)
 
 
 def _within(path: str, prefixes: Sequence[str]) -> bool:
