@@ -72,15 +72,8 @@ def wrap(
         InputError: an unknown kind, or arguments that do not belong to it.
     """
     call = _interface(kind, sde, levels, time_scale, data_at, getattr(model, "schedule", None))
-    wrapped = LabelledModel(
-        _Foreign(model, call.sign, device),
-        call.sde,
-        call.quantity,
-        sigma_data=sigma_data,
-        label="time",
-        label_scale=call.scale,
-        label_shift=call.shift,
-    )
+    net, label = _Foreign(model, call.sign, device), {"label_scale": call.scale, "label_shift": call.shift}
+    wrapped = LabelledModel(net, call.sde, call.quantity, sigma_data, label="time", **label)
     wrapped.event_shape = event_shape
     return wrapped.under(sde) if kind == "denoiser" and sde is not None else wrapped
 
@@ -147,7 +140,8 @@ def _interface(
     if kind == "azula":
         require(schedule is not None, "model", None, "an azula denoiser has a schedule")
         require(sde is None, "sde", sde, "an azula denoiser knows its own path; use .under(sde) of the result")
-        return _Interface(_azula_path(schedule), "x0")
+        parts = (functools.partial(_part, schedule, i) for i in (0, 1))
+        return _Interface(PathSDE(*parts, T=1.0, t_min=1e-3, t_train=1e-3), "x0")
     if kind == "velocity":
         wanted = "give 0 if its path has data at t = 0 (dx/dt = eps - x0), 1 if at t = 1 (dx/dt = x0 - eps)"
         require(data_at in (0, 1), "data_at", data_at, wanted)
@@ -158,11 +152,6 @@ def _interface(
         raise InputError(f"sde: {kind} needs the path of the network; give sde=, or levels= if its times are numbered")
     scale = float(path.last_level) if isinstance(path, LevelsVPSDE) else time_scale
     return _Interface(path, kind, scale)
-
-
-def _azula_path(schedule: Callable[[Tensor], tuple[Tensor, Tensor]]) -> PathSDE:
-    parts = (functools.partial(_part, schedule, i) for i in (0, 1))
-    return PathSDE(*parts, T=1.0, t_min=1e-3, t_train=1e-3)
 
 
 def _part(schedule: Callable[[Tensor], tuple[Tensor, Tensor]], i: int, t: Tensor) -> Tensor:

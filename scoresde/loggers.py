@@ -1,5 +1,7 @@
 """Loggers: every logged value goes to a file of lines in the run folder, and to Weights & Biases if wanted."""
 
+from __future__ import annotations
+
 import json
 import math
 import os
@@ -9,6 +11,7 @@ import textwrap
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -75,6 +78,14 @@ class NoLogger(Logger):
         pass
 
 
+def _to_each(method: str) -> Callable[..., None]:
+    def call(self: Loggers, *args: Any, **kwargs: Any) -> None:
+        for logger in self.loggers:
+            getattr(logger, method)(*args, **kwargs)
+
+    return call
+
+
 class Loggers(Logger):
     """Reports to several loggers, in their order."""
 
@@ -85,29 +96,8 @@ class Loggers(Logger):
     def run_id(self) -> str | None:
         return next((logger.run_id for logger in self.loggers if logger.run_id is not None), None)
 
-    def start(self, run: Path, config: Config, name: str, group: str | None = None, run_id: str | None = None) -> None:
-        for logger in self.loggers:
-            logger.start(run, config, name, group, run_id)
-
-    def rewind(self, step: int) -> None:
-        for logger in self.loggers:
-            logger.rewind(step)
-
-    def log(self, scalars: Mapping[str, float], step: int) -> None:
-        for logger in self.loggers:
-            logger.log(scalars, step)
-
-    def picture(self, name: str, path: Path, step: int) -> None:
-        for logger in self.loggers:
-            logger.picture(name, path, step)
-
-    def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], step: int) -> None:
-        for logger in self.loggers:
-            logger.table(name, columns, rows, step)
-
-    def finish(self, failed: bool = False) -> None:
-        for logger in self.loggers:
-            logger.finish(failed)
+    start, rewind, log = _to_each("start"), _to_each("rewind"), _to_each("log")
+    picture, table, finish = _to_each("picture"), _to_each("table"), _to_each("finish")
 
 
 class MetricsFile(Logger):
@@ -169,6 +159,7 @@ def _number(value: float) -> float | str:
     return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
 
 
+@dataclass(eq=False)
 class WandbLogger(Logger):
     """Weights & Biases, offline by default, so that no account is needed and nothing is sent.
 
@@ -185,41 +176,37 @@ class WandbLogger(Logger):
         InputError: an unknown mode, an empty project or a timeout that is not positive.
     """
 
-    def __init__(
-        self,
-        project: str = "scoresde",
-        mode: Literal["online", "offline", "disabled"] | None = None,
-        entity: str | None = None,
-        timeout: float = 60.0,
-    ) -> None:
+    project: str = "scoresde"
+    mode: Literal["online", "offline", "disabled"] | None = None
+    entity: str | None = None
+    timeout: float = 60.0
+    _id: str | None = field(default=None, init=False, repr=False)
+    _run: Any = field(default=None, init=False, repr=False)
+    _variables: list[str] = field(default_factory=list, init=False, repr=False)  # set from start to finish
+
+    def __post_init__(self) -> None:
+        project, mode, timeout = self.project, self.mode, self.timeout
         require(bool(project), "project", project, "give a name")
         require(mode in (None, "online", "offline", "disabled"), "mode", mode, "give online, offline or disabled")
         require(timeout > 0, "timeout", timeout, "give seconds > 0")
-        self.project, self.mode, self.entity, self.timeout = project, mode, entity, timeout
-        self._run: Any = None
-        self._id: str | None = None
-        self._variables: list[str] = []  # of the environment, set from start to finish
 
     @property
     def run_id(self) -> str | None:
         return self._id
 
     def start(self, run: Path, config: Config, name: str, group: str | None = None, run_id: str | None = None) -> None:
-        mode = self.mode or os.environ.get("WANDB_MODE") or "offline"
         self._id = run_id
         self._keep_inside(run / "wandb")
         begin = {"dir": str(run), "config": redacted(config), "name": name, "group": group, "id": run_id}
-        try:
-            self._begin(mode, **begin)
-        except Exception as error:
-            if mode == "offline":
-                self._give_up(error)
-                return
-            _say(f"W&B did not start in mode {mode} ({_line(error)}); it continues offline in {run}/wandb")
+        for mode in dict.fromkeys([self.mode or os.environ.get("WANDB_MODE") or "offline", "offline"]):
             try:
-                self._begin("offline", **begin)
-            except Exception as second:
-                self._give_up(second)
+                self._begin(mode, **begin)
+                break
+            except Exception as error:
+                if mode == "offline":
+                    self._give_up(error)
+                else:
+                    _say(f"W&B did not start in mode {mode} ({_line(error)}); it continues offline in {run}/wandb")
 
     def _keep_inside(self, folder: Path) -> None:
         """Have what W&B would put into the home folder, which may be full or read-only, below the run folder too."""
@@ -230,9 +217,7 @@ class WandbLogger(Logger):
                 self._variables.append(variable)
 
     def _begin(self, mode: str, **begin: Any) -> None:
-        import wandb
-
-        wait = self.timeout
+        wandb, wait = _wandb(), self.timeout
         wandb.setup(wandb.Settings(login_timeout=wait))  # the question for an account looks for it only there
         settings = wandb.Settings(silent=True, console="off", init_timeout=wait, finish_timeout=wait)
         place: dict[str, Any] = {"project": self.project, "entity": self.entity, "mode": mode}
@@ -246,21 +231,11 @@ class WandbLogger(Logger):
         self._do(lambda run: run.log({**scalars, "step": step}))
 
     def picture(self, name: str, path: Path, step: int) -> None:
-        def act(run: Any) -> None:
-            import wandb
-
-            run.log({name: wandb.Image(str(path)), "step": step})
-
-        self._do(act)
+        self._do(lambda run: run.log({name: _wandb().Image(str(path)), "step": step}))
 
     def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], step: int) -> None:
-        def act(run: Any) -> None:
-            import wandb
-
-            content = [list(row) for row in rows]
-            run.log({name: wandb.Table(columns=list(columns), data=content), "step": step})
-
-        self._do(act)
+        content = [list(row) for row in rows]
+        self._do(lambda run: run.log({name: _wandb().Table(columns=list(columns), data=content), "step": step}))
 
     def finish(self, failed: bool = False) -> None:
         self._do(lambda run: run.finish(exit_code=int(failed)))
@@ -278,6 +253,12 @@ class WandbLogger(Logger):
     def _give_up(self, error: Exception) -> None:
         self._run = None
         _say(f"W&B is not used from here on ({_line(error)}); every value is in metrics.jsonl")
+
+
+def _wandb() -> Any:
+    import wandb  # takes seconds
+
+    return wandb
 
 
 def _say(line: str) -> None:

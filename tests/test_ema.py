@@ -15,8 +15,8 @@ from training_job import fit, last, model_and_optimizer, resume
 from scoresde import InputError, runs
 from scoresde.cli.main import main
 from scoresde.training import checkpoint as checkpoints
-from scoresde.training.averages import Averages
-from scoresde.training.power_ema import PowerAverage, Profile, combination, exponent, product
+from scoresde.training.ema import Averages, PowerAverage
+from scoresde.training.power_ema import Profile, combination, exponent, product
 from scoresde.training.snapshots import reconstruct
 
 LENGTHS = [0.01, 0.05, 0.1, 0.2, 0.28]
@@ -70,7 +70,7 @@ def test_a_power_average_weighs_each_step_by_its_share_of_the_profile() -> None:
         module.w.data.copy_(torch.tensor([1.0, step, float(step == 30)]))
         module.calls += 1
         average.update(module)
-    shares = [quad(lambda tau: value(Profile(average.gamma, n), tau), i, i + 1)[0] for i in range(n)]
+    shares = [quad(lambda tau: value(Profile(exponent(0.1), n), tau), i, i + 1)[0] for i in range(n)]
     expected = torch.tensor([1.0, np.dot(shares, range(n)), shares[30]], dtype=torch.float64)
     torch.testing.assert_close(average.module.w.data, expected, rtol=1e-6, atol=0)
     assert (average.updates, int(average.module.calls)) == (n, n)

@@ -220,7 +220,7 @@ class _Tiny(DenoisingScoreMatching):
         return LossTerms(loss * self.factor, lam)
 
 
-def _moved(scaler: torch.amp.GradScaler | None, factor: float, steps: int = 1) -> tuple[Tensor, Step]:
+def _moved(scaler: torch.amp.GradScaler, factor: float, steps: int = 1) -> tuple[Tensor, Step]:
     model, _ = unet(dropout=0.0)
     before = nn.utils.parameters_to_vector(model.parameters()).detach()
     optimizer = torch.optim.SGD(model.parameters(), lr=1 / factor)
@@ -232,9 +232,9 @@ def _moved(scaler: torch.amp.GradScaler | None, factor: float, steps: int = 1) -
 
 
 def test_the_loss_scale_keeps_small_gradients_of_float16() -> None:
-    reference, _ = _moved(None, 1.0)
+    reference, _ = _moved(gradient_scaler(None, CPU), 1.0)
     scaled, step = _moved(gradient_scaler(torch.float16, CPU), 1e-6)
-    lost, _ = _moved(None, 1e-6)
+    lost, _ = _moved(gradient_scaler(None, CPU), 1e-6)
     assert (scaled - reference).norm() < 0.03 * reference.norm()
     assert (lost - reference).norm() > 0.3 * reference.norm()
     assert step.window.summary()[0]["skipped_steps"] == 0

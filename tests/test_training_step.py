@@ -15,9 +15,8 @@ from training_job import STEPS, Net, fit, model_and_optimizer, moons, rows
 
 from scoresde import InputError, ScoreModel
 from scoresde.loss import DenoisingScoreMatching
-from scoresde.training import Ema, Muon
+from scoresde.training import Ema, Muon, Trainer
 from scoresde.training.batches import Batches
-from scoresde.training.schedule import factor
 from scoresde.training.step import Step
 
 # ---- data ----
@@ -99,22 +98,22 @@ def test_ema_is_a_module_of_its_own() -> None:
 
 
 def test_learning_rate_rises_then_falls_to_zero() -> None:
-    rates = [factor(k, 1000, 100, "cosine") for k in range(1000)]
+    rates = [Trainer(steps=1000, warmup=100, schedule="cosine").rate(k) for k in range(1000)]
     peak = int(np.argmax(rates))
     assert 90 <= peak <= 100
     assert all(np.diff(rates[: peak + 1]) > 0)
     assert all(np.diff(rates[peak:]) < 0)
     assert 0 < rates[0] <= 0.01
     assert 0 < rates[-1] < 1e-5
-    assert factor(500, 1000, 0, "cosine") == pytest.approx(0.5)
-    assert {factor(k, 1000, 0, "constant") for k in range(1000)} == {1.0}
+    assert Trainer(steps=1000, warmup=0, schedule="cosine").rate(500) == pytest.approx(0.5)
+    assert {Trainer(steps=1000, warmup=0, schedule="constant").rate(k) for k in range(1000)} == {1.0}
 
 
 def test_learning_rate_is_applied_and_given_back(tmp_path: Path) -> None:
     model, optimizer = model_and_optimizer()
     fit(tmp_path, model=model, optimizer=optimizer, log_every=1)
     logged = {row["step"]: row["lr"] for row in rows(tmp_path) if "lr" in row}
-    assert logged == {k + 1: 1e-2 * factor(k, STEPS, 5, "cosine") for k in range(STEPS)}
+    assert logged == {k + 1: 1e-2 * Trainer(steps=STEPS, warmup=5, schedule="cosine").rate(k) for k in range(STEPS)}
     assert [group["lr"] for group in optimizer.param_groups] == [1e-2]
 
 

@@ -1,6 +1,7 @@
 """Denoising score matching."""
 
-from typing import Literal
+from dataclasses import dataclass
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -11,7 +12,11 @@ from scoresde.loss.base import Batch, Loss, LossTerms
 from scoresde.model import ScoreModel
 from scoresde.sde import SDE
 
+Weight = Literal["noise", "likelihood", "velocity", "edm"]
+Times = Literal["uniform", "log_normal"]
 
+
+@dataclass(eq=False)
 class DenoisingScoreMatching(Loss[ScoreModel]):
     """Weighted denoising score matching, E_t [ w(t) |eps_hat - eps|^2 ], as a mean over dimensions.
 
@@ -41,21 +46,18 @@ class DenoisingScoreMatching(Loss[ScoreModel]):
         InputError: if std is not positive.
     """
 
-    def __init__(
-        self,
-        weight: Literal["noise", "likelihood", "velocity", "edm"] = "noise",
-        times: Literal["uniform", "log_normal"] = "uniform",
-        stratified: bool = True,
-        importance: bool = False,
-        mean: float = -1.2,
-        std: float = 1.2,
-    ) -> None:
-        allowed = ("noise", "likelihood", "velocity", "edm")
-        require(weight in allowed, "weight", weight, "give noise, likelihood, velocity or edm")
-        require(times in ("uniform", "log_normal"), "times", times, "give uniform or log_normal")
-        require(std > 0, "std", std, "give a standard deviation > 0")
-        self.weight, self.times, self.mean, self.std = weight, times, mean, std
-        self.stratified, self.importance = stratified, importance
+    weight: Weight = "noise"
+    times: Times = "uniform"
+    stratified: bool = True
+    importance: bool = False
+    mean: float = -1.2
+    std: float = 1.2
+
+    def __post_init__(self) -> None:
+        for name, allowed in (("weight", get_args(Weight)), ("times", get_args(Times))):
+            value = getattr(self, name)
+            require(value in allowed, name, value, f"give {', '.join(allowed[:-1])} or {allowed[-1]}")
+        require(self.std > 0, "std", self.std, "give a standard deviation > 0")
 
     def sample_times(self, sde: SDE, u: Tensor) -> Tensor:
         """Times (B,) from uniform numbers u (B,) in [0, 1), by the inverse of the distribution function, float64."""
@@ -70,8 +72,7 @@ class DenoisingScoreMatching(Loss[ScoreModel]):
         return sde.t_of_lam(-log_ratio).clamp(sde.t_train, sde.T)
 
     def range_of_lam(self, model: ScoreModel) -> tuple[float, float]:
-        ends = torch.tensor([model.sde.T, model.sde.t_train], dtype=torch.float64)
-        low, high = model.sde.lam(ends).tolist()
+        low, high = model.sde.lam(torch.tensor([model.sde.T, model.sde.t_train], dtype=torch.float64)).tolist()
         return low, high
 
     def __call__(self, model: ScoreModel, batch: Batch) -> LossTerms:
@@ -87,10 +88,11 @@ class DenoisingScoreMatching(Loss[ScoreModel]):
         return LossTerms(weight.to(error.dtype) * error, lam)
 
     def _weight(self, model: ScoreModel, t: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor | float:
-        if self.weight == "noise":
-            return 1.0
-        if self.weight == "likelihood":
-            return model.sde.g2(t) / sigma**2
-        if self.weight == "velocity":
-            return (model.sde.g2(t) / (2 * sigma)) ** 2
+        match self.weight:
+            case "noise":
+                return 1.0
+            case "likelihood":
+                return model.sde.g2(t) / sigma**2
+            case "velocity":
+                return (model.sde.g2(t) / (2 * sigma)) ** 2
         return 1 + (sigma / (alpha * model.sigma_data)) ** 2

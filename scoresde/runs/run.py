@@ -188,15 +188,13 @@ def load(
     from scoresde.model import ScoreModel
     from scoresde.sde import SDE
     from scoresde.training import checkpoint as checkpoints
-    from scoresde.training.averages import is_average
     from scoresde.training.state import load_module
 
     path = Path(run)
     cfg = read_config(path)
     place = pick_device(device)
     found = checkpoints.read(checkpoints.find(path, str(checkpoint)))
-    kept = {name: tensors for name, tensors in found.modules.items() if is_average(name)}
-    kept |= {"raw": found.modules["model"]} if "model" in found.modules else {}
+    kept = found.averages | ({"raw": found.modules["model"]} if "model" in found.modules else {})
     if weights not in kept:
         raise InputError(
             f"weights: {weights!r} is not one of {', '.join(kept)}, which {path}, step {found.step}, holds"

@@ -17,9 +17,7 @@ _WORKERS = min(4, os.cpu_count() or 1)  # threads: reading and encoding hold no 
 
 
 def _fits(data: Tensor, device: torch.device) -> bool:
-    if device.type != "cuda":
-        return True
-    return data.nbytes <= _SHARE_OF_DEVICE * torch.cuda.mem_get_info(device)[0]
+    return device.type != "cuda" or data.nbytes <= _SHARE_OF_DEVICE * torch.cuda.mem_get_info(device)[0]
 
 
 class Batches:
@@ -85,9 +83,8 @@ class Batches:
         parts: list[Tensor] = []
         while size > 0:
             epoch, offset = divmod(position, self._size)
-            part = self._permutation(epoch)[offset : offset + size]
-            parts.append(part)
-            position, size = position + len(part), size - len(part)
+            parts.append(self._permutation(epoch)[offset : offset + size])
+            position, size = position + len(parts[-1]), size - len(parts[-1])
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def _permutation(self, epoch: int) -> Tensor:

@@ -22,6 +22,7 @@ from typing import Any
 from torch import Tensor
 
 from scoresde.errors import InputError
+from scoresde.training.power_ema import POWER
 
 _SCHEMA = 1
 _MANIFEST = "manifest.json"
@@ -45,6 +46,11 @@ class Checkpoint:
     modules: dict[str, dict[str, Tensor]]
     optimizer: dict[str, Tensor]
     state: dict[str, Any]
+
+    @property
+    def averages(self) -> dict[str, dict[str, Tensor]]:
+        """The modules that are averages of the weights."""
+        return {k: m for k, m in self.modules.items() if k == "ema" or k.startswith(("ema-", POWER))}
 
 
 def folder(run: Path) -> Path:
@@ -124,20 +130,17 @@ def _write(place: Path, checkpoint: Checkpoint) -> None:
 def damage(path: Path) -> str | None:
     """What is wrong with the checkpoint in a folder, in a few words; None if every file matches the manifest."""
     try:
-        manifest = {
-            str(name): (int(entry["size"]), str(entry["sha256"]))
-            for name, entry in json.loads((path / _MANIFEST).read_text(encoding="utf-8")).items()
-        }
+        manifest = json.loads((path / _MANIFEST).read_text(encoding="utf-8"))
         present = {file.name for file in path.iterdir()} - {_MANIFEST}
         for name in sorted({*manifest, *present, *_NEEDED}):
             if name not in manifest:
                 return f"{name} is not in its manifest"
             if name not in present:
                 return f"{name} is missing"
-            size, digest = manifest[name]
-            if (path / name).stat().st_size != size:
-                return f"{name} has {(path / name).stat().st_size} bytes instead of {size}"
-            if _digest(path / name) != digest:
+            size, wanted = (path / name).stat().st_size, manifest[name]
+            if size != wanted["size"]:
+                return f"{name} has {size} bytes instead of {wanted['size']}"
+            if _digest(path / name) != wanted["sha256"]:
                 return f"{name} has another SHA-256 than when it was written"
     except FileNotFoundError:
         return f"{_MANIFEST} is missing"
@@ -240,15 +243,12 @@ def set_aside(run: Path, after: int) -> None:
 
     They are damaged, or belong to a continuation that was abandoned. Later snapshots are deleted.
     """
-    for step, path in snapshots(run).items():
-        if step > after:
-            path.rename(folder(run) / f".tmp-old-{path.name}")
+    for path in (path for step, path in snapshots(run).items() if step > after):
+        path.rename(folder(run) / f".tmp-old-{path.name}")
     _clear_leftovers(run)
-    for step in saved_steps(run):
-        if step > after:
-            path = at_step(run, step)
-            number = 1 + sum(1 for _ in folder(run).glob(f"aside-*-{path.name}"))
-            path.rename(path.with_name(f"aside-{number}-{path.name}"))
+    for path in (at_step(run, step) for step in saved_steps(run) if step > after):
+        number = 1 + sum(1 for _ in folder(run).glob(f"aside-*-{path.name}"))
+        path.rename(path.with_name(f"aside-{number}-{path.name}"))
 
 
 def _best_step(run: Path) -> int | None:

@@ -78,8 +78,8 @@ def condition_sizes(condition: Kinds, given: Any, dataset: Dataset) -> Any:
 
 def _of_all(dataset: Dataset, name: str) -> tuple[Tensor, Tensor]:
     known = dataset.conditions.keys() & dataset.heldout_conditions.keys()
-    has = f"this data has {', '.join(sorted(known)) or 'no conditions'}"
-    require(name in known, _WHERE, name, f"{has}; give null, or other data")
+    wanted = f"this data has {', '.join(sorted(known)) or 'no conditions'}; give null, or other data"
+    require(name in known, _WHERE, name, wanted)
     return dataset.conditions[name], dataset.heldout_conditions[name]
 
 
@@ -92,21 +92,18 @@ def _size(kind: Kind, values: tuple[Tensor, Tensor]) -> int:
 
 def _check(member: Condition, values: tuple[Tensor, Tensor]) -> None:
     size = _size(member.kind, values)
-    if member.kind != "class":
-        require(size == member.size, f"{_WHERE}_size", member.size, f"the {member.name} of this data has size {size}")
-        return
-    low = min(int(part.min()) for part in values)
-    require(low >= 0, "data", low, "classes are counted from 0; give each item one")
-    wanted = f"this data has {size} classes; give {size} or more"
-    require(size <= member.size, f"{_WHERE}_size", member.size, wanted)
+    fits, wanted = size == member.size, f"the {member.name} of this data has size {size}"
+    if member.kind == "class":
+        low = min(int(part.min()) for part in values)
+        require(low >= 0, "data", low, "classes are counted from 0; give each item one")
+        fits, wanted = size <= member.size, f"this data has {size} classes; give {size} or more"
+    require(fits, f"{_WHERE}_size", member.size, wanted)
 
 
 def _check_augmented(member: Condition | None, dataset: Dataset, augment: float) -> None:
-    shape = dataset.event_shape
-    images = dataset.transform.kind == "image" and len(shape) == 3
-    require(
-        images, "trainer.augment", augment, f"items of shape {shape} are no images (channels, height, width); give 0"
-    )
+    images = dataset.transform.kind == "image" and len(dataset.event_shape) == 3
+    wanted = f"items of shape {dataset.event_shape} are no images (channels, height, width); give 0"
+    require(images, "trainer.augment", augment, wanted)
     found = "no such condition" if member is None else f"{member.kind} {member.size}, dropout {member.dropout:g}"
     if member is None or (member.kind, member.size, member.dropout) != ("vector", Augmentation.size, 0):
         raise InputError(

@@ -59,19 +59,19 @@ class Muon(Described, torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update all parameters that have a gradient; returns the value of `closure` if one is given."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+        with torch.enable_grad():
+            loss = None if closure is None else closure()
         for group in self.param_groups:
             moving = [p for p in group["params"] if p.grad is not None]
-            self._step_matrices([p for p in moving if p.ndim >= 2], group)
-            self._step_rest([p for p in moving if p.ndim < 2], group)
+            settings = {key: group[key] for key in ("lr", "weight_decay")}
+            self._step_matrices([p for p in moving if p.ndim >= 2], settings)
+            self._adamw.state = self.state  # it looks for its own parameters only
+            self._adamw.param_groups[0] |= settings | {"params": [p for p in moving if p.ndim < 2]}
+            self._adamw.step()
         return loss
 
-    def _step_matrices(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
+    def _step_matrices(self, parameters: list[Tensor], settings: dict[str, Any]) -> None:
         states: defaultdict[Tensor, dict[str, Tensor]] = defaultdict(dict)
-        views = []
         for p in parameters:
             state = self.state[p]
             if not state:
@@ -79,19 +79,9 @@ class Muon(Described, torch.optim.Optimizer):
             view = nn.Parameter(_matrix(p.detach(), p), requires_grad=False)
             view.grad = None if p.grad is None else _matrix(p.grad, p)
             states[view]["momentum_buffer"] = _matrix(state["momentum_buffer"], p)
-            views.append(view)
         self._muon.state = states
-        self._muon.param_groups[0] |= _settings(group) | {"params": views}
+        self._muon.param_groups[0] |= settings | {"params": list(states)}
         self._muon.step()  # type: ignore[no-untyped-call]
-
-    def _step_rest(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
-        self._adamw.state = self.state  # it looks for its own parameters only
-        self._adamw.param_groups[0] |= _settings(group) | {"params": parameters}
-        self._adamw.step()
-
-
-def _settings(group: dict[str, Any]) -> dict[str, Any]:
-    return {key: group[key] for key in ("lr", "weight_decay")}
 
 
 def _matrix(t: Tensor, parameter: Tensor) -> Tensor:

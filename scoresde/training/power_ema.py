@@ -12,16 +12,14 @@ whose standard deviation, as a share of t, is called its length here (sigma_rel 
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
-from torch import nn
 
 from scoresde.errors import require
-from scoresde.training.ema import Average
 
-M = TypeVar("M", bound=nn.Module)
 LONGEST = 1 / math.sqrt(12)
+POWER = "power-"  # with a length, the name of an average in a checkpoint
 
 
 def exponent(length: float) -> float:
@@ -34,30 +32,6 @@ def exponent(length: float) -> float:
     require(0 < length < LONGEST, "length", length, wanted)
     s = length**-2  # (gamma + 2)^2 (gamma + 3) = s (gamma + 1)
     return float(np.roots([1, 7, 16 - s, 12 - s]).real.max())
-
-
-class PowerAverage(Average[M]):
-    """The power-function average of a module's parameters from the first step on, always of the same relative length.
-
-        avg <- d_n avg + (1 - d_n) weights,   d_n = (1 - 1 / (n + 1))^(gamma + 1),   n = updates so far
-
-    After n updates step i has had the weight (i/n)^(gamma+1) - ((i-1)/n)^(gamma+1), the integral of its profile over
-    that step (arXiv 2312.02696, section 3.1).
-
-    Args:
-        module: what is averaged; it is copied.
-        length: relative width of the average, in (0, 0.288).
-
-    Raises:
-        InputError: length out of range.
-    """
-
-    def __init__(self, module: M, length: float) -> None:
-        self.gamma = exponent(length)
-        super().__init__(module)
-
-    def factor(self, n: int) -> float:
-        return float((1 - 1 / (n + 1)) ** (self.gamma + 1))
 
 
 class Profile(NamedTuple):

@@ -31,11 +31,8 @@ def gradient_scaler(dtype: torch.dtype | None, device: torch.device) -> torch.am
 @contextmanager
 def tf32_allowed(device: torch.device) -> Iterator[None]:
     """A context in which float32 matrix products run in TF32 on CUDA (10 bits of mantissa), as convolutions do."""
-    if device.type != "cuda":
-        yield
-        return
     before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("high")
+    torch.set_float32_matmul_precision("high" if device.type == "cuda" else before)
     try:
         yield
     finally:

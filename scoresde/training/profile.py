@@ -25,19 +25,19 @@ class Profile:
     On CUDA it synchronizes at every mark, so that each part gets its own time; that costs a little.
 
     Args:
-        run: the folder.
+        run: the folder; None for a training that is not profiled, where nothing happens.
         device: of the model.
         dtype: half precision of the network's arithmetic; None for float32.
     """
 
-    def __init__(self, run: Path, device: torch.device, dtype: torch.dtype | None) -> None:
+    def __init__(self, run: Path | None, device: torch.device, dtype: torch.dtype | None) -> None:
         self._run, self._device, self._dtype = run, device, dtype or torch.float32
         self._seconds: defaultdict[str, float] = defaultdict(float)
-        self._steps, self._flops, self._last, self._done = -_WARM_UP, 0.0, time.perf_counter(), False
+        self._steps, self._flops, self._last = -_WARM_UP, 0.0, 0.0
 
     def mark(self, what: str) -> None:
         """Add the time since the last mark to `what`, one of data, forward, ..., checkpoint."""
-        if self._done:
+        if self._run is None:
             return
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
@@ -47,11 +47,12 @@ class Profile:
 
     def count(self, step: Step, k: int) -> None:
         """Count the operations of step k; call it while the network is not accelerated."""
-        self._flops = flops(step, k)
+        if self._run is not None:
+            self._flops = flops(step, k)
 
     def before_step(self, step: Step) -> None:
         """Call it before each step; writes the result after enough steps."""
-        if self._done:
+        if self._run is None:
             return
         if self._steps == 0:
             self._seconds.clear()
@@ -62,9 +63,8 @@ class Profile:
 
     def finish(self, step: Step) -> None:
         """Write the result so far, unless it was written."""
-        if self._done or not self._seconds:
+        if self._run is None or not self._seconds:
             return
-        self._done = True
         steps = self._steps if self._steps > 0 else self._steps + _WARM_UP  # the warm-up, if there was nothing else
         seconds = {name: self._seconds[name] / steps for name in _ORDER if name in self._seconds}
         rate = self._flops / (seconds.get("forward", 0.0) + seconds.get("backward", 0.0))
@@ -83,6 +83,7 @@ class Profile:
         }
         (self._run / FILE).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
         tqdm.write(table(content))
+        self._run = None
 
 
 def flops(step: Step, k: int) -> float:

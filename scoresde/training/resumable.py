@@ -4,55 +4,52 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor, nn
-
 from scoresde.errors import InputError
-from scoresde.loss import Loss
-from scoresde.loss.levels import LossHistory
-from scoresde.training.averages import Averages, is_average
 from scoresde.training.checkpoint import Checkpoint
+from scoresde.training.ema import Averages
+from scoresde.training.power_ema import POWER
 from scoresde.training.state import first_not_finite, load_module, load_optimizer, module_state, optimizer_state
+from scoresde.training.step import Step
 
 
-@dataclass
+@dataclass(frozen=True)
 class Resumable:
     """The changing parts of a training.
 
     Args:
-        model: see `Trainer`.
-        averages: see `Trainer`.
-        optimizer: see `Trainer`.
-        loss: see `Trainer`.
-        scaler: of the gradients.
-        history: of the losses, if noise levels are drawn by importance.
+        step: has the model, the optimizer, the loss and the scaler of the gradients.
+        averages: of the weights.
+
+    Raises:
+        InputError: something cannot be saved.
     """
 
-    model: nn.Module
+    step: Step
     averages: Averages[Any]
-    optimizer: torch.optim.Optimizer
-    loss: Loss[Any]
-    scaler: torch.amp.GradScaler
-    history: LossHistory | None = None
 
-    def check(self) -> None:
-        """Raise InputError for what cannot be saved."""
-        module_state(self.model), optimizer_state(self.optimizer, self.model)
+    def __post_init__(self) -> None:
+        module_state(self.step.model), optimizer_state(self.step.optimizer, self.step.model)
 
     def not_finite(self) -> str | None:
         """The name of a tensor with NaN or infinity; None if all are finite."""
-        tensors, _ = optimizer_state(self.optimizer, self.model)
-        return first_not_finite({**dict(self.model.named_parameters()), **tensors})
+        tensors, _ = optimizer_state(self.step.optimizer, self.step.model)
+        return first_not_finite({**dict(self.step.model.named_parameters()), **tensors})
 
-    def checkpoint(self, step: int, state: dict[str, Any]) -> Checkpoint:
-        """The checkpoint of a step, with the values `state` besides."""
-        tensors, rest = optimizer_state(self.optimizer, self.model)
+    def checkpoint(self, done: int, state: dict[str, Any]) -> Checkpoint:
+        """The checkpoint after `done` steps, with the values `state` besides."""
+        step = self.step
+        tensors, rest = optimizer_state(step.optimizer, step.model)
         averages = {name: module_state(average.module) for name, average in self.averages.members.items()}
-        modules: dict[str, dict[str, Tensor]] = {"model": module_state(self.model), **averages}
-        others = {"history": {} if self.history is None else self.history.state(), "loss": self.loss.state()}
-        modules |= {name: kept for name, kept in others.items() if kept}
-        own = {"ema_updates": self.averages.updates, "scaler": self.scaler.state_dict(), "optimizer": rest}
-        return Checkpoint(step, modules, tensors, {**state, **own})
+        others = {"history": {} if step.history is None else step.history.state(), "loss": step.loss.state()}
+        kept = {name: found for name, found in others.items() if found}
+        own = {"ema_updates": self.averages.members["ema"].updates, "scaler": step.scaler.state_dict()}
+        own |= {"samples_seen": step.position, "optimizer": rest}
+        return Checkpoint(done, {"model": module_state(step.model), **averages, **kept}, tensors, {**state, **own})
+
+    def snapshot(self, done: int) -> Checkpoint:
+        """The power-function averages after `done` steps."""
+        powers = {name: average for name, average in self.averages.members.items() if name.startswith(POWER)}
+        return Checkpoint(done, {name: module_state(average.module) for name, average in powers.items()}, {}, {})
 
     def load(self, start: Checkpoint, origin: Path) -> None:
         """The inverse of `checkpoint`; `origin` is the place of the checkpoint, for messages.
@@ -60,20 +57,20 @@ class Resumable:
         Raises:
             InputError: the checkpoint is that of another model, optimizer, loss or of other averages.
         """
-        state, members = start.state, self.averages.members
-        stored = sorted(filter(is_average, start.modules))
-        if stored != sorted(members):
+        step, state, members = self.step, start.state, self.averages.members
+        if start.averages.keys() != members.keys():
+            asked, held = ", ".join(members), ", ".join(sorted(start.averages))
             raise InputError(
-                f"ema: the averages asked for are {', '.join(members)}, but {origin} holds {', '.join(stored)}; "
-                "resume with the same"
+                f"ema: the averages asked for are {asked}, but {origin} holds {held}; resume with the same"
             )
-        load_module(self.model, start.modules["model"], origin)
+        load_module(step.model, start.modules["model"], origin)
         for name, average in members.items():
             load_module(average.module, start.modules[name], origin)
-        load_optimizer(self.optimizer, self.model, start.optimizer, state["optimizer"], origin)
-        self.loss.load(start.modules.get("loss", {}))
-        self.averages.updates = state["ema_updates"]
-        if self.history is not None and "history" in start.modules:
-            self.history.load(start.modules["history"])
-        if self.scaler.is_enabled() and state.get("scaler"):  # else it was trained in another arithmetic
-            self.scaler.load_state_dict(state["scaler"])
+            average.updates = state["ema_updates"]
+        load_optimizer(step.optimizer, step.model, start.optimizer, state["optimizer"], origin)
+        step.loss.load(start.modules.get("loss", {}))
+        step.position = int(state["samples_seen"])
+        if step.history is not None and "history" in start.modules:
+            step.history.load(start.modules["history"])
+        if step.scaler.is_enabled() and state.get("scaler"):  # else it was trained in another arithmetic
+            step.scaler.load_state_dict(state["scaler"])

@@ -3,20 +3,18 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Literal, get_args
 
-import torch
 from torch import nn
 
 from scoresde.data.dataset import Dataset
 from scoresde.errors import require
-from scoresde.training.acceleration import Acceleration
-from scoresde.training.averages import Averages
 from scoresde.training.conditions import TrainingConditions, conditions
 from scoresde.training.power_ema import LONGEST
-from scoresde.training.precision import Precision, half_type
-from scoresde.training.schedule import Schedule
+from scoresde.training.precision import Precision
 
+Schedule = Literal["cosine", "constant"]
+HELDOUT_LOSS = "heldout_loss"
 _POSITIVE = ("steps", "batch_size", "log_every", "keep_last")
 _EVERY = ("warmup", "evaluate_every", "checkpoint_every", "snapshot_every")
 
@@ -35,7 +33,7 @@ class Settings:
     evaluate_every: int = 500
     checkpoint_every: int = 500
     keep_last: int = 2
-    monitor: str = "heldout_loss"
+    monitor: str = HELDOUT_LOSS
     ema_power: tuple[float, ...] = ()
     snapshot_every: int = 500
     precision: Precision = "auto"
@@ -70,14 +68,16 @@ class Settings:
         """Those of the exponential averages."""
         return self.ema if isinstance(self.ema, tuple) else (self.ema,)
 
-    def acceleration(self, device: torch.device) -> Acceleration:
-        """How the network is called on a device."""
-        dtype = half_type(self.precision, device)
-        return Acceleration(dtype, self.compile, self.channels_last, self.checkpoint_activations)
+    def rate(self, step: int) -> float:
+        """The factor of the base learning rate in step 0, 1, ..., steps - 1; a resumed training needs no scheduler.
 
-    def averages(self, model: nn.Module) -> Averages[Any]:
-        """Fresh averages of the weights of `model`."""
-        return Averages(model, self.decays, self.ema_power)
+            cosine      min(1, (step + 1) / warmup) (1 + cos(pi step / steps)) / 2
+            constant    min(1, (step + 1) / warmup)
+
+        The cosine is that of Loshchilov and Hutter 2017 (arXiv 1608.03983), eq. 5, without restarts.
+        """
+        ramp = min(1.0, (step + 1) / max(self.warmup, 1))
+        return ramp * (0.5 * (1 + math.cos(math.pi * step / self.steps)) if self.schedule == "cosine" else 1.0)
 
     def conditions(self, model: nn.Module, dataset: Dataset) -> TrainingConditions:
         """The conditions of this training; raises InputError if network and data do not fit together."""

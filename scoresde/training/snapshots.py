@@ -3,28 +3,14 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from scoresde.errors import InputError
 from scoresde.training import checkpoint as checkpoints
 from scoresde.training.checkpoint import Checkpoint
-from scoresde.training.power_ema import PowerAverage, Profile, combination, exponent
-from scoresde.training.state import module_state
-
-_PREFIX = "power-"
-
-
-def save(run: Path, step: int, averages: dict[str, PowerAverage[Any]]) -> Path:
-    """Write the power-function averages at this step.
-
-    Raises:
-        InputError: the snapshot cannot be written.
-    """
-    modules = {name: module_state(average.module) for name, average in averages.items()}
-    return checkpoints.save(run, Checkpoint(step, modules, {}, {}), f"snapshot-{step:08d}")
+from scoresde.training.power_ema import POWER, Profile, combination, exponent
 
 
 @dataclass(frozen=True)
@@ -61,16 +47,18 @@ def reconstruct(run: Path, module: nn.Module, length: float, which: str = "last"
     gamma = exponent(length)
     place = checkpoints.find(run, which)
     end = checkpoints.read(place)
-    start = next((t for name, t in end.modules.items() if name.startswith(_PREFIX)), None)
+    start = next((t for name, t in end.modules.items() if name.startswith(POWER)), None)
     if start is None:
         raise InputError(f"run: {place} has no power-function averages; train with trainer.ema_power=[0.05,0.1]")
     sources = list(_sources(run, place, end.step))
     factors, error = combination([profile for profile, _, _ in sources], Profile(gamma, end.step))
-    weights = {name for name, _ in module.named_parameters(remove_duplicate=False)}
-    result = {k: torch.zeros_like(t, dtype=torch.float64) if k in weights else t for k, t in start.items()}
-    for factor, (_, path, name) in zip(factors, sources, strict=True):
-        _add(result, factor, checkpoints.tensors(path, name), weights)
-    ema = {k: t.to(start[k].dtype) for k, t in result.items()}
+    weights = [name for name, _ in module.named_parameters(remove_duplicate=False)]
+    sums = {name: torch.zeros_like(start[name], dtype=torch.float64) for name in weights}
+    for factor, (_, path, stem) in zip(factors, sources, strict=True):
+        tensors = checkpoints.tensors(path, stem)
+        for name, total in sums.items():
+            total.add_(tensors[name].to(torch.float64), alpha=factor)
+    ema = {**start, **{name: total.to(start[name].dtype) for name, total in sums.items()}}
     state = {**end.state, "length": length, "profile_error": error}
     path = checkpoints.save(run, Checkpoint(end.step, {"ema": ema}, {}, state), f"length-{length}")
     return Reconstruction(path, end.step, len(sources), error)
@@ -83,11 +71,5 @@ def _sources(run: Path, end: Path, last: int) -> Iterator[tuple[Profile, Path, s
         wrong = checkpoints.damage(path)
         if wrong is not None:
             raise InputError(f"snapshot: {path} is damaged: {wrong}; delete the folder to use the others")
-        for file in sorted(path.glob(f"{_PREFIX}*.safetensors")):
-            yield Profile(exponent(float(file.stem.removeprefix(_PREFIX))), step), path, file.stem
-
-
-@torch.no_grad()
-def _add(result: dict[str, Tensor], factor: float, tensors: dict[str, Tensor], weights: set[str]) -> None:
-    for name in weights:
-        result[name].add_(tensors[name].to(torch.float64), alpha=factor)
+        for file in sorted(path.glob(f"{POWER}*.safetensors")):
+            yield Profile(exponent(float(file.stem.removeprefix(POWER))), step), path, file.stem

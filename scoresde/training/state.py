@@ -39,15 +39,13 @@ def load_module(module: nn.Module, tensors: Mapping[str, Tensor], origin: object
         InputError: names or shapes differ; names the first few, with both shapes.
     """
     own = module_state(module)
-    missing = [name for name in own if name not in tensors]
-    surplus = [name for name in tensors if name not in own]
-    shapes = [
-        f"{name} {tuple(tensors[name].shape)} in the checkpoint but {tuple(own[name].shape)} in the model"
-        for name in own
-        if name in tensors and own[name].shape != tensors[name].shape
-    ]
-    kinds = (("of another shape", shapes), ("missing from the checkpoint", missing), ("unknown to the model", surplus))
-    faults = [f"{len(names)} {kind} ({_some(names)})" for kind, names in kinds if names]
+    shapes = [(name, tuple(tensors[name].shape), tuple(t.shape)) for name, t in own.items() if name in tensors]
+    kinds = {
+        "of another shape": [f"{n} {a} in the checkpoint but {b} in the model" for n, a, b in shapes if a != b],
+        "missing from the checkpoint": [name for name in own if name not in tensors],
+        "unknown to the model": [name for name in tensors if name not in own],
+    }
+    faults = [f"{len(names)} {kind} ({_some(names)})" for kind, names in kinds.items() if names]
     if faults:
         raise InputError(
             f"checkpoint: {origin} is of another architecture: {'; '.join(faults)}; use the model settings of its run"
@@ -64,13 +62,9 @@ def optimizer_state(optimizer: torch.optim.Optimizer, module: nn.Module) -> tupl
         InputError: a parameter of the optimizer is not one of the module.
     """
     names = _parameter_names(optimizer, module)
-    tensors: dict[str, Tensor] = {}
-    values: dict[str, Any] = {}
-    for group in optimizer.param_groups:
-        for parameter in group["params"]:
-            for key, value in optimizer.state.get(parameter, {}).items():
-                target: dict[str, Any] = tensors if isinstance(value, Tensor) else values
-                target[f"{key}/{names[parameter]}"] = value
+    state = {f"{key}/{name}": v for p, name in names.items() for key, v in optimizer.state.get(p, {}).items()}
+    tensors = {key: value for key, value in state.items() if isinstance(value, Tensor)}
+    values = {key: value for key, value in state.items() if key not in tensors}
     return tensors, {"class": type(optimizer).__name__, "values": values}
 
 
@@ -91,8 +85,7 @@ def load_optimizer(
             f"optimizer: {type(optimizer).__name__} cannot resume from the state of {rest['class']} in {origin}; "
             f"use {rest['class']}"
         )
-    names = _parameter_names(optimizer, module)
-    parameters = {name: parameter for parameter, name in names.items()}
+    parameters = {name: p for p, name in _parameter_names(optimizer, module).items()}
     states: dict[str, dict[str, Any]] = {name: {} for name in parameters}
     for key, value in {**tensors, **rest["values"]}.items():
         slot, _, name = key.partition("/")
@@ -100,21 +93,21 @@ def load_optimizer(
             raise InputError(
                 f"optimizer: {origin} trained {name}, which is not trained now; use the settings of its run"
             )
-        states[name][slot] = _laid_out_as(parameters[name], value) if isinstance(value, Tensor) else value
+        states[name][slot] = _laid_out_as(parameters[name], value)
     state = optimizer.state_dict()
-    order = [names[p] for group in optimizer.param_groups for p in group["params"]]
-    state["state"] = {index: states[name] for index, name in enumerate(order) if states[name]}
+    state["state"] = {index: own for index, own in enumerate(states.values()) if own}
     optimizer.load_state_dict(state)
 
 
-def _laid_out_as(parameter: Tensor, value: Tensor) -> Tensor:
-    """The value in the memory layout of the parameter, since fused optimizers traverse both at once."""
-    if value.shape != parameter.shape or value.stride() == parameter.stride():
+def _laid_out_as(parameter: Tensor, value: Any) -> Any:
+    """A tensor in the memory layout of the parameter, since fused optimizers traverse both at once."""
+    if not isinstance(value, Tensor) or value.shape != parameter.shape or value.stride() == parameter.stride():
         return value
     return torch.empty_like(parameter.detach(), dtype=value.dtype, device=value.device).copy_(value)
 
 
 def _parameter_names(optimizer: torch.optim.Optimizer, module: nn.Module) -> dict[Tensor, str]:
+    """The names of the parameters of an optimizer, in its order."""
     known = {parameter: name for name, parameter in module.named_parameters()}
     params = [p for group in optimizer.param_groups for p in group["params"]]
     strangers = sum(p not in known for p in params)

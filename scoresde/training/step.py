@@ -1,8 +1,8 @@
 """One training step: data, noise, loss, gradient, update, average. Nothing here waits for the device."""
 
-import dataclasses
 from collections.abc import Callable
-from typing import Any, Protocol
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,19 +14,13 @@ from scoresde.loss.levels import LossHistory, stratified
 from scoresde.nets.condition import AUGMENT
 from scoresde.noise import Noise, derived_seed, parts, take
 from scoresde.training.batches import Batches
+from scoresde.training.ema import Average, Averages
 from scoresde.training.module import device_of
 from scoresde.training.window import Window
 
 # Inputs are drawn for several steps at once: after a pass through the network this code and its constants have left
 # the caches of the processor, and loading them again costs more than the numbers. At most so many steps, and values.
 _STEPS_AHEAD, _VALUES_AHEAD = 16, 2**17
-
-
-class Averaged(Protocol):
-    """One average of the weights, or several."""
-
-    def update(self, module: Any) -> None:
-        """Add the weights of `module` to the average."""
 
 
 def not_timed(what: str) -> None:
@@ -40,6 +34,7 @@ def reseed(device: torch.device, seed: int) -> None:
         torch.cuda.default_generators[device.index or 0].manual_seed(seed)
 
 
+@dataclass(eq=False)
 class Step:
     """Training step number k, a function of (seed, k) and of the state of model, optimizer and average.
 
@@ -66,43 +61,38 @@ class Step:
         InputError: micro_batch does not divide batch_size.
     """
 
-    def __init__(
-        self,
-        model: nn.Module,
-        average: Averaged,
-        optimizer: torch.optim.Optimizer,
-        loss: Loss[Any],
-        batches: Batches,
-        batch_size: int,
-        seed: int,
-        clip: float,
-        rate: Callable[[int], float],
-        position: int = 0,
-        micro_batch: int | None = None,
-        scaler: torch.amp.GradScaler | None = None,
-        mark: Callable[[str], None] = not_timed,
-        augmentation: Augmentation | None = None,
-    ) -> None:
-        self.model, self.average, self.optimizer, self.loss, self.batches = model, average, optimizer, loss, batches
-        self.batch_size, self.seed, self.clip, self.rate, self.position = batch_size, seed, clip, rate, position
-        self.mark, self.augmentation = mark, augmentation
-        self._device = device_of(model)
+    model: nn.Module
+    average: Averages[Any] | Average[Any]
+    optimizer: torch.optim.Optimizer
+    loss: Loss[Any]
+    batches: Batches
+    batch_size: int
+    seed: int
+    clip: float
+    rate: Callable[[int], float]
+    position: int = 0
+    micro_batch: int | None = None
+    scaler: torch.amp.GradScaler = field(default_factory=lambda: torch.amp.GradScaler(enabled=False))
+    mark: Callable[[str], None] = not_timed
+    augmentation: Augmentation | None = None
+
+    def __post_init__(self) -> None:
+        size, micro = self.batch_size, self.micro_batch or self.batch_size
+        require(size % micro == 0, "micro_batch", micro, f"it must divide the {size} items of trainer.batch_size")
+        self._parts = size // micro
+        self._device = device_of(self.model)
         self._on_host = self._device.type == "cpu"
-        self.scaler = scaler or torch.amp.GradScaler(self._device.type, enabled=False)
-        wanted = f"it must divide the {batch_size} items of trainer.batch_size"
-        require(batch_size % (micro_batch or batch_size) == 0, "micro_batch", micro_batch, wanted)
-        self._parts = batch_size // (micro_batch or batch_size)
-        self.window = Window(loss.range_of_lam(model), skipping=self.scaler.is_enabled())
-        self.history = LossHistory(self._device) if loss.importance else None
-        self._noise = Noise(seed, range(batch_size))
-        self._ahead = max(1, min(_STEPS_AHEAD, _VALUES_AHEAD // batches.at(0, batch_size).numel()))
+        self.window = Window(self.loss.range_of_lam(self.model), skipping=self.scaler.is_enabled())
+        self.history = LossHistory(self._device) if self.loss.importance else None
+        self._noise = Noise(self.seed, range(size))
+        self._ahead = max(1, min(_STEPS_AHEAD, _VALUES_AHEAD // self.batches.at(0, size).numel()))
         self._drawn: list[tuple[Batch, list[int]]] = []  # inputs of the next steps, the last one first
-        self._limit = torch.tensor(clip, device=self._device)
-        self._base = [group["lr"] for group in optimizer.param_groups]
-        self._params = [p for group in optimizer.param_groups for p in group["params"]]
+        self._limit = torch.tensor(self.clip, device=self._device)
+        self._base = [group["lr"] for group in self.optimizer.param_groups]
+        self._params = [p for group in self.optimizer.param_groups for p in group["params"]]
 
     def __call__(self, k: int) -> None:
-        self._set_rate(self.rate(k))
+        self.set_rate(self.rate(k))
         if not self._drawn:
             self._drawn = [self.draw(k + i, self.position + i * self.batch_size) for i in range(self._ahead)][::-1]
         self.mark("data")
@@ -110,7 +100,7 @@ class Step:
         weight = None
         if self.history is not None:
             u, weight = self.history.draw(batch.u)
-            batch = dataclasses.replace(batch, u=u)
+            batch = replace(batch, u=u)
         terms = self._gradient(batch, weight, seeds)
         self.scaler.unscale_(self.optimizer)
         norm = self._clip()
@@ -134,13 +124,13 @@ class Step:
         eps = self._noise.normal("train", k, x0.shape, self._device)
         cond = self.batches.conditions(position, self.batch_size)
         if self.augmentation is not None:
-            x0, cond = self._augmented(x0, cond, k, self.augmentation)
+            x0, cond = self._augmented(self.augmentation, x0, cond, k)
         purposes = ("dropout" if part == 0 else f"dropout {part}" for part in range(self._parts))
         seeds = [derived_seed(self.seed, purpose, k) for purpose in purposes]
         return Batch(x0, u, eps, cond or None, self._noise, k), seeds
 
     def _augmented(
-        self, x0: Tensor, cond: dict[str, Tensor], k: int, augmentation: Augmentation
+        self, augmentation: Augmentation, x0: Tensor, cond: dict[str, Tensor], k: int
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The images x0, and those of their conditions, changed in the same way, and how, as a further condition."""
         chances = self._noise.uniform("augment", k, (self.batch_size, augmentation.uniforms))
@@ -173,16 +163,8 @@ class Step:
         self.mark("backward")
         return LossTerms(loss.detach(), lam)
 
-    @property
-    def lr(self) -> float:
-        """Learning rate of the last step, of the first group of parameters."""
-        return float(self.optimizer.param_groups[0]["lr"])
-
-    def restore_rate(self) -> None:
-        """Reset the learning rates to the base ones, so that the optimizer can be used again."""
-        self._set_rate(1.0)
-
-    def _set_rate(self, rate: float) -> None:
+    def set_rate(self, rate: float) -> None:
+        """Set the learning rates to those of the optimizer times `rate`."""
         for group, base in zip(self.optimizer.param_groups, self._base, strict=True):
             group["lr"] = base * rate
 

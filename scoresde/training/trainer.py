@@ -1,7 +1,6 @@
 """The one call that runs a training."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -109,7 +108,8 @@ class Trainer(Settings):
         loss = cast(Loss[M], DenoisingScoreMatching("edm", "log_normal")) if loss is None else loss
         optimizer = optimizer or torch.optim.Adam(model.parameters(), lr=2e-3, fused=True)
         logger, training = logger or NoLogger(), model.training
-        with _borrowed_generators(device), StopSignals() as signals:
+        # the global generators of torch belong to the caller
+        with torch.random.fork_rng([device] if device.type == "cuda" else []), StopSignals() as signals:
             loop = Loop(
                 self, model, dataset, loss, optimizer, folder, seed, logger, checkpoint, evaluate, direction, callbacks,
                 state or {},
@@ -117,12 +117,5 @@ class Trainer(Settings):
             try:
                 return loop(signals)
             finally:
-                loop.step.restore_rate()
+                loop.step.set_rate(1.0)  # so that the optimizer can be used again
                 model.train(training)
-
-
-@contextmanager
-def _borrowed_generators(device: torch.device) -> Iterator[None]:
-    """Restore the global generators of torch at the end: they belong to the caller."""
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        yield

@@ -35,58 +35,41 @@ class Window:
         self._leveled = range_of_lam is not None
         self._low, high = range_of_lam or (0.0, 1.0)
         self._width = (high - self._low) / _BINS
-        self._names = self._bin_names()
-        self._losses: list[Tensor] = []
-        self._lams: list[Tensor] = []
-        self._norms: list[Tensor] = []
-        self._weights: list[Tensor] = []
+        centres = [self._low + (i + 0.5) * self._width for i in range(_BINS)]
+        digits = max(1, math.ceil(-math.log10(self._width)))  # enough to tell the bins apart
+        self._names = [f"loss_at/lam_{round(c, digits) + 0.0:.{digits}f}" for c in centres]  # + 0.0: no minus zero
+        self._steps: list[tuple[LossTerms, Tensor, Tensor | None]] = []
 
     def __len__(self) -> int:
-        return len(self._norms)
+        return len(self._steps)
 
     def add(self, terms: LossTerms, norm: Tensor, weight: Tensor | None = None) -> None:
         """Add one step: its loss terms, detached, the norm of its gradient before clipping, and weights (B,)."""
-        self._losses.append(terms.loss)
-        if terms.lam is not None and self._leveled:
-            self._lams.append(terms.lam)
-        self._norms.append(norm)
-        if weight is not None:
-            self._weights.append(weight)
+        self._steps.append((terms, norm, weight))
 
     def summary(self) -> tuple[dict[str, float], BadStep | None]:
         """Mean `loss` and `gradient_norm`, and `loss_at/lam_...` of each bin with samples; the window is then empty.
 
         Where steps are skipped, `gradient_norm` is the mean of those that were not.
         """
-        losses, norms = torch.stack(self._losses), torch.stack(self._norms)
-        lams = torch.stack(self._lams) if self._lams else None
+        terms, all_norms, all_weights = zip(*self._steps, strict=True)
+        self._steps = []
+        losses, norms = torch.stack([one.loss for one in terms]), torch.stack(all_norms)
+        lams = torch.stack([one.lam for one in terms]) if self._leveled and terms[0].lam is not None else None
         wide = losses.to(torch.float64)
-        weights = torch.stack(self._weights) if self._weights else torch.ones_like(wide)
-        self._losses, self._lams, self._norms, self._weights = [], [], [], []
-        wide, members = weights * wide, self._members(lams)
-        sound = torch.isfinite(norms)
+        weights = torch.ones_like(wide) if all_weights[0] is None else torch.stack(all_weights)
+        wide, sound = weights * wide, torch.isfinite(norms)
         taken = norms[sound] if self._skipping else norms
-        numbers = [wide.mean(), taken.mean(dtype=torch.float64), (~sound).sum()]
-        numbers += [torch.where(m, wide, 0.0).sum() for m in members]
-        numbers += [torch.where(m, weights, 0.0).sum() for m in members]
         finite = torch.isfinite(losses).all(1) & (sound | self._skipping)
-        numbers.append(finite.all())
-        bins = len(members)
-        mean, norm, skipped, *rest, fine = torch.stack([n.to(torch.float64) for n in numbers]).tolist()
+        numbers = [wide.mean(), taken.mean(dtype=torch.float64), (~sound).sum(), finite.all()]
+        if lams is not None:
+            bins = ((lams - self._low) / self._width).long().clamp(0, _BINS - 1)
+            numbers += [torch.where(bins == i, part, 0.0).sum() for i in range(_BINS) for part in (wide, weights)]
+        mean, norm, skipped, fine, *sums = torch.stack([n.to(torch.float64) for n in numbers]).tolist()
         scalars = {"loss": mean, "gradient_norm": norm} | ({"skipped_steps": skipped} if self._skipping else {})
-        scalars |= {
-            name: total / count
-            for name, total, count in zip(self._names[:bins], rest[:bins], rest[bins:], strict=True)
-            if count > 0
-        }
+        in_bins = zip(self._names, sums[::2], sums[1::2], strict=False)  # none without levels
+        scalars |= {name: total / count for name, total, count in in_bins if count > 0}
         return scalars, None if fine else self._first_bad(losses, lams, finite)
-
-    def _members(self, lams: Tensor | None) -> list[Tensor]:
-        """Which samples are in each bin."""
-        if lams is None:
-            return []
-        bins = ((lams - self._low) / self._width).long().clamp(0, _BINS - 1)
-        return [bins == i for i in range(_BINS)]
 
     @staticmethod
     def _first_bad(losses: Tensor, lams: Tensor | None, finite: Tensor) -> BadStep:
@@ -100,8 +83,3 @@ class Window:
             return BadStep(row, what)
         lam = float(lams[row][sample])
         return BadStep(row, f"{what} at noise level lam={lam:.3g} (sigma/alpha={math.exp(-lam):.3g})")
-
-    def _bin_names(self) -> list[str]:
-        centres = [self._low + (i + 0.5) * self._width for i in range(_BINS)]
-        digits = max(1, math.ceil(-math.log10(self._width)))  # enough to tell the bins apart
-        return [f"loss_at/lam_{round(c, digits) + 0.0:.{digits}f}" for c in centres]  # + 0.0: no minus zero

@@ -41,9 +41,8 @@ def equal_error(model: Model, rule: ExponentialMultistep, x: Tensor, points: int
     for k in range(1, rule.predictor + 1):  # divided differences of order p, up to a factor
         difference = difference.diff(dim=0) / (w[k:] - w[:-k]).abs()[:, None].to(difference.device)
     size = difference.square().mean(1).sqrt().cpu()
-    middle = torch.nn.functional.pad(
-        size[None, None], (rule.predictor // 2, rule.predictor - rule.predictor // 2), mode="replicate"
-    )
+    lost = rule.predictor // 2, rule.predictor - rule.predictor // 2  # at each end
+    middle = torch.nn.functional.pad(size[None, None], lost, mode="replicate")
     smooth = torch.nn.functional.avg_pool1d(middle, 9, 1, 4, count_include_pad=False)[0, 0]
     density = smooth[1:] ** (1 / (rule.predictor + 1))
     length = w.diff().abs()

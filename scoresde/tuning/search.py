@@ -4,8 +4,8 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from scoresde.tuning.parameters import Parameters
 from scoresde.tuning.pilot import Pilot
@@ -23,13 +23,11 @@ def descend(
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(iterations, 1))
     for k in range(iterations):
         which = (torch.arange(batch_size) + k * batch_size) % len(pilot.x)
-        times = parameters.grid()
-        loss = pilot.distances(parameters.rule, times, parameters.coefficients(times), which).mean()
+        loss = pilot.distances(parameters.rule, *parameters(), which).mean()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        for p in free:
-            if p.grad is None or not bool(torch.isfinite(p.grad).all()):
-                return  # what was found so far is judged like the rest
+        if not all(p.grad is not None and bool(torch.isfinite(p.grad).all()) for p in free):
+            return  # what was found so far is judged like the rest
         optimizer.step()
         schedule.step()
         if on_step is not None:
@@ -44,25 +42,21 @@ def search(parameters: Parameters, pilot: Pilot, iterations: int, on_step: OnSte
     from scipy.optimize import minimize  # takes a while to import
 
     free = parameters.free
-    best, found, count = [p.detach().clone() for p in free], math.inf, 0
+    start: Any = parameters_to_vector(free).detach().numpy().copy()
+    best, found, count = start, math.inf, 0
 
     def error(values: Any) -> float:
         nonlocal best, found, count
+        vector_to_parameters(torch.tensor(values), free)
         with torch.no_grad():
-            for p, part in zip(free, np.split(values, np.cumsum([p.numel() for p in free])[:-1]), strict=True):
-                p.copy_(torch.from_numpy(part).reshape(p.shape))
-            times = parameters.grid()
-            mean = pilot.error(parameters.rule, times, parameters.coefficients(times)).mean
-            count += 1
+            mean = pilot.error(parameters.rule, *parameters()).mean
+        count += 1
         if mean < found:
-            best, found = [p.detach().clone() for p in free], mean
+            best, found = values.copy(), mean
         if on_step is not None and count <= iterations:
             on_step(count, mean)
         return mean if math.isfinite(mean) else 1e30
 
-    start: Any = np.concatenate([p.detach().numpy().ravel() for p in free])
     options: Any = {"maxfev": iterations, "initial_tr_radius": _RADIUS, "final_tr_radius": 1e-3 * _RADIUS}
     minimize(error, start, method="COBYQA", options=options)
-    with torch.no_grad():
-        for p, value in zip(free, best, strict=True):
-            p.copy_(value)
+    vector_to_parameters(torch.tensor(best), free)

@@ -131,8 +131,7 @@ def tune(
             elif iterations:
                 search(parameters, pilot, iterations, on_step)
             with torch.no_grad():
-                tuned = parameters.grid()
-                rows = parameters.coefficients(tuned)
+                tuned, rows = parameters()
             found.append((judge.error(rule, tuned, rows), tuned, rows if with_weights else None))
         best = min(found, key=lambda f: f[0].mean)
         return Tuning(rule, best[1], best[2], first, best[0], name, spent.samples)
@@ -152,14 +151,14 @@ def _frozen(model: Model) -> Iterator[None]:
 
 def _start(pilot: Pilot, steps: int) -> tuple[ExponentialMultistep, str, Tensor]:
     """The rule and grid of the smallest error on the pilot, without tuning, and the name of the grid."""
-    tried: list[tuple[float, int, ExponentialMultistep, str, Tensor]] = []
+    tried: list[tuple[float, ExponentialMultistep, str, Tensor]] = []
     sde, few = pilot.model.sde, pilot.model.of_samples(pilot.rows[:_FEW])
     for rule in _RULES:
         grids = {type(grid).__name__: grid(sde, steps) for grid in _GRIDS}
         grids["equal error"] = equal_error(few, rule, pilot.x[:_FEW], steps)
         for name, times in grids.items():
-            tried.append((pilot.error(rule, times, rule.coefficients(sde, times)).mean, len(tried), rule, name, times))
-    error, _, rule, name, times = min(tried, key=lambda t: t[:2])
+            tried.append((pilot.error(rule, times, rule.coefficients(sde, times)).mean, rule, name, times))
+    error, rule, name, times = min(tried, key=lambda t: t[0])
     if not math.isfinite(error):
         raise InputError("model: all samples of the pilot are NaN or infinite; give a checkpoint from before that")
     return rule, name, times
