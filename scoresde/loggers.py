@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import re
 import sys
 import textwrap
 import time
@@ -15,24 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from scoresde._secrets import without_secrets
 from scoresde.errors import InputError, require
 
 Config = Mapping[str, Any]
-
-_SECRET = re.compile(r"token|secret|passw|api[_-]?key|credential", re.IGNORECASE)
-
-
-def redacted(config: Any) -> Any:
-    """A copy of a configuration without secrets: whatever is set under a key that contains token, secret, password,
-    api_key or credential becomes "[redacted]", at any depth."""
-    if isinstance(config, Mapping):
-        return {
-            key: "[redacted]" if _SECRET.search(str(key)) and value is not None else redacted(value)
-            for key, value in config.items()
-        }
-    if isinstance(config, Sequence) and not isinstance(config, str | bytes):
-        return [redacted(value) for value in config]
-    return config
 
 
 class Logger(ABC):
@@ -197,7 +182,7 @@ class WandbLogger(Logger):
     def start(self, run: Path, config: Config, name: str, group: str | None = None, run_id: str | None = None) -> None:
         self._id = run_id
         self._keep_inside(run / "wandb")
-        begin = {"dir": str(run), "config": redacted(config), "name": name, "group": group, "id": run_id}
+        begin = {"dir": str(run), "config": without_secrets(config), "name": name, "group": group, "id": run_id}
         for mode in dict.fromkeys([self.mode or os.environ.get("WANDB_MODE") or "offline", "offline"]):
             try:
                 self._begin(mode, **begin)

@@ -15,7 +15,8 @@ import pytest
 from PIL import Image
 
 from scoresde import InputError
-from scoresde.loggers import Logger, Loggers, MetricsFile, NoLogger, WandbLogger, redacted
+from scoresde._secrets import without_secrets
+from scoresde.loggers import Logger, Loggers, MetricsFile, NoLogger, WandbLogger
 
 # ---- metrics.jsonl ----
 
@@ -112,9 +113,9 @@ def test_secrets_are_removed_at_any_depth() -> None:
         "data": {"path": "/x", "client_secret": "s2", "list": [{"Password": "s3"}, 4, "text"], "none_token": None},
         "logger": {"api_key": {"nested": "s4"}, "apiKey": "s5", "project": "p"},
     }
-    clean = redacted(config)
+    clean = without_secrets(config)
     assert not any(f"s{i}" in json.dumps(clean) for i in range(1, 6))
-    assert clean["data"]["list"] == [{"Password": "[redacted]"}, 4, "text"]
+    assert clean["data"]["list"] == [{"Password": "(removed)"}, 4, "text"]
     assert (clean["seed"], clean["data"]["path"], clean["logger"]["project"]) == (3, "/x", "p")
     assert clean["data"]["none_token"] is None
     assert config["hf_token"] == "s1"
@@ -212,7 +213,7 @@ def test_what_is_logged_offline_is_in_the_file(tmp_path: Path, home: Path, capfd
         logger.run_id, "somewhere", "a sweep", "a name",
     )  # fmt: skip
     settings = {u.key: json.loads(u.value_json) for u in begun.config.update}
-    assert (settings["seed"], settings["model"], settings["hf_token"]) == (3, {"net": {"width": 32}}, "[redacted]")
+    assert (settings["seed"], settings["model"], settings["hf_token"]) == (3, {"net": {"width": 32}}, "(removed)")
     axes = [r.metric for r in found if kind(r) == "metric"]
     assert any(m.step_metric == "step" and "*" in (m.glob_name, m.name) for m in axes)
 
@@ -288,6 +289,7 @@ def test_training_goes_on_when_it_breaks_later(tmp_path: Path, home: Path, capfd
 def test_a_server_that_does_not_answer_costs_a_bounded_time(tmp_path: Path, home: Path) -> None:
     code = f"""
 from pathlib import Path
+from scoresde._secrets import without_secrets
 from scoresde.loggers import WandbLogger
 logger = WandbLogger(timeout=2.0)
 logger.start(Path({str(tmp_path)!r}), {{}}, "n")

@@ -9,10 +9,11 @@ import torch
 import yaml
 
 from scoresde import VPSDE, InputError, Sampler, ScoreModel, runs
+from scoresde._secrets import REMOVED
 from scoresde.data import ArrayFile, Moons
 from scoresde.loss import DenoisingScoreMatching
 from scoresde.nets import ResidualMLP
-from scoresde.runs import REMOVED, load
+from scoresde.runs import load
 from scoresde.sampling import Heun
 from scoresde.training import Trainer
 

@@ -11,9 +11,10 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
+from scoresde._secrets import REMOVED
 from scoresde.build import MEASURED
 from scoresde.errors import InputError
-from scoresde.runs.config import REMOVED, get, leaves, put
+from scoresde.runs.config import get, leaves, put
 
 MAY_CHANGE = (
     "device",

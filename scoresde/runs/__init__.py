@@ -8,14 +8,8 @@
 A folder may come from somebody else: reading it constructs no class that its reader has not allowed.
 """
 
-from scoresde.runs.config import (
-    CONVERTED,
-    REMOVED,
-    read_config,
-    section,
-    without_secrets,
-    write_config,
-)
+from scoresde._secrets import without_secrets
+from scoresde.runs.config import CONVERTED, read_config, section, write_config
 from scoresde.runs.folder import (
     CONFIG,
     SUMMARY,
@@ -35,7 +29,6 @@ from scoresde.runs.upgrade import upgraded
 __all__ = [
     "CONFIG",
     "CONVERTED",
-    "REMOVED",
     "SUMMARY",
     "Run",
     "holds_run",

@@ -2,36 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from scoresde._secrets import without_secrets
 from scoresde.errors import InputError
 from scoresde.runs.folder import CONFIG, write_text
 from scoresde.runs.upgrade import upgraded
 
 CONVERTED = "convert.json"
-REMOVED = "(removed)"
-_SECRET_KEY = re.compile(r"(^|_)(api_?key|password|passwd|secret|token|credentials?)$", re.IGNORECASE)
-_SECRET_VARIABLE = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD|PASSWD)$")
-
-
-def without_secrets(cfg: Any) -> Any:
-    """A copy of plain values in which passwords and keys are replaced, by their name or because they are the value of
-    an environment variable with such a name."""
-    known = [v for k, v in os.environ.items() if _SECRET_VARIABLE.search(k.upper()) and len(v) >= 8]
-
-    def clean(value: Any, key: str = "") -> Any:
-        if isinstance(value, Mapping):
-            return {k: clean(v, str(k)) for k, v in value.items()}
-        if isinstance(value, list | tuple):
-            return [clean(v, key) for v in value]
-        secret = isinstance(value, str) and value and (_SECRET_KEY.search(key) or any(k in value for k in known))
-        return REMOVED if secret else value
-
-    return clean(cfg)
 
 
 def write_config(run: Path, cfg: Mapping[str, Any]) -> None:
