@@ -17,9 +17,9 @@ from scoresde.data import Dataset, Transform
 from scoresde.loss import Batch, DenoisingScoreMatching, LossTerms
 from scoresde.training import Muon, TrainingDiverged, acceleration, heldout
 from scoresde.training import checkpoint as checkpoints
+from scoresde.training.acceleration import gradient_scaler, half_type
 from scoresde.training.batches import Batches
 from scoresde.training.ema import Ema
-from scoresde.training.precision import gradient_scaler, half_type
 from scoresde.training.step import Step
 
 CPU = torch.device("cpu")

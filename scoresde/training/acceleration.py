@@ -1,24 +1,46 @@
 """Acceleration of the network in training: half precision, compilation, channels last, recomputed activations.
 
-Each option replaces the `forward` of a module while a training runs. Modules, parameters and the names in their state
-do not change, so checkpoints do not depend on the options.
+Weights, averages, optimizer state and loss stay in float32. Each option replaces the `forward` of a module while a
+training runs. Modules, parameters and the names in their state do not change, so checkpoints do not depend on the
+options.
 """
 
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from scoresde.errors import InputError
+from scoresde.training.module import device_of
+
+Precision = Literal["auto", "float32", "bf16", "fp16"]
 
 _BACKEND = "inductor"
+_AMPERE = 8  # the first CUDA generation with fast bfloat16
 
 _Forward = Callable[..., Any]
+
+
+def half_type(precision: Precision, device: torch.device) -> torch.dtype | None:
+    """The half precision type on a device; None for float32.
+
+    `auto` is bf16 on CUDA devices of compute capability 8 or higher, where it is fast, and float32 elsewhere.
+    """
+    if precision == "auto":
+        good = device.type == "cuda" and torch.cuda.get_device_capability(device)[0] >= _AMPERE
+        return torch.bfloat16 if good else None
+    return {"bf16": torch.bfloat16, "fp16": torch.float16, "float32": None}[precision]
+
+
+def gradient_scaler(dtype: torch.dtype | None, device: torch.device) -> torch.amp.GradScaler:
+    """Scales the loss so that small gradients of float16 do not vanish (Micikevicius et al. 2018, arXiv 1710.03740,
+    section 3.2). Disabled in other types: bfloat16 has the range of float32."""
+    return torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
 
 
 @dataclass(frozen=True)
@@ -56,8 +78,12 @@ class Acceleration:
 
     @contextmanager
     def applied(self, net: nn.Module) -> Iterator[None]:
-        """A context in which calls of `net` are accelerated."""
+        """A context in which calls of `net` are accelerated, and float32 matrix products run in TF32 on CUDA (10 bits
+        of mantissa), as convolutions do."""
         with ExitStack() as stack:
+            if device_of(net).type == "cuda":
+                stack.callback(torch.set_float32_matmul_precision, torch.get_float32_matmul_precision())
+                torch.set_float32_matmul_precision("high")
             if self.checkpoint_activations:
                 for block in _checkpointable(net):
                     stack.enter_context(_forward_of(block, _recomputed(block.forward)))

@@ -20,14 +20,13 @@ from scoresde.errors import InputError
 from scoresde.loggers import Logger
 from scoresde.loss import Loss
 from scoresde.training import checkpoint as checkpoints
-from scoresde.training.acceleration import Acceleration
+from scoresde.training.acceleration import Acceleration, gradient_scaler, half_type
 from scoresde.training.batches import Batches
 from scoresde.training.checkpoint import Checkpoint
 from scoresde.training.ema import Averages
 from scoresde.training.heldout import heldout_loss
 from scoresde.training.job import Best, Callback, Direction, Evaluate, FitResult, Progress
 from scoresde.training.module import device_of, network_of
-from scoresde.training.precision import gradient_scaler, half_type, tf32_allowed
 from scoresde.training.profile import Profile
 from scoresde.training.resumable import Resumable
 from scoresde.training.settings import HELDOUT_LOSS, Settings
@@ -103,7 +102,7 @@ class Loop:
         # the bar moves at logs only, since a loss to show costs a wait
         shown = {"unit": "step", "miniters": 1, "mininterval": 0, "dynamic_ncols": True}
         bar = progress.bar(steps, "training", initial=self.done, **shown)
-        with self.acceleration.applied(net), tf32_allowed(self.device), bar:
+        with self.acceleration.applied(net), bar:
             while self.done < steps:
                 self.profile.before_step(self.step)
                 self.step(self.done)

@@ -9,9 +9,9 @@ from torch import nn
 
 from scoresde.data.dataset import Dataset
 from scoresde.errors import require
+from scoresde.training.acceleration import Precision
 from scoresde.training.conditions import TrainingConditions, conditions
 from scoresde.training.power_ema import LONGEST
-from scoresde.training.precision import Precision
 
 Schedule = Literal["cosine", "constant"]
 HELDOUT_LOSS = "heldout_loss"
