@@ -17,8 +17,8 @@ from scoresde.data import Dataset, Moons, Transform
 from scoresde.loss import Batch, DenoisingScoreMatching, LossTerms
 from scoresde.metrics.classes import classify
 from scoresde.nets import ResidualMLP
-from scoresde.training import Trainer
 from scoresde.training.batches import Batches
+from scoresde.training.conditions import conditions
 
 
 def conditional(event: tuple[int, ...], width: int = 32, **settings: Any) -> tuple[ScoreModel, torch.optim.Optimizer]:
@@ -215,20 +215,20 @@ def test_an_image_condition_is_learned_as_an_upsampling(tmp_path: Path) -> None:
 def test_the_trainer_refuses_conditions_that_the_data_does_not_have(condition: Any, size: int, says: str) -> None:
     model, _ = conditional((1, 8, 8), condition=condition, condition_size=size)
     with pytest.raises(InputError, match=says):
-        Trainer().conditions(model, images())
+        conditions(model, images(), 0.0)
 
 
 def test_augmentation_is_of_images() -> None:
     model, _ = conditional((2,), **AUGMENTED)
     with pytest.raises(InputError, match=r"augment: 0.3 .* items of shape \(2,\) are no images"):
-        Trainer(augment=0.3).conditions(model, Moons(n=60).load())
+        conditions(model, Moons(n=60).load(), 0.3)
 
 
 def test_the_conditions_of_samples_are_the_classes_or_what_held_out_items_have() -> None:
     data = images()
     for settings, names in ((EDM, {"class"}), (SEVERAL, {"class", "dark", "mean"}), (AUGMENTED, set())):
         model, _ = conditional((1, 8, 8), **settings)
-        samples = Trainer(augment=0.1).conditions(model, data).samples
+        samples = conditions(model, data, 0.1).samples
         assert samples.keys() == names
         assert {len(value) for value in samples.values()} <= ({3} if settings is EDM else {8})
 
@@ -236,7 +236,7 @@ def test_the_conditions_of_samples_are_the_classes_or_what_held_out_items_have()
 def test_samples_take_several_conditions_in_turn() -> None:
     """Sample k has those of held-out item k mod M; guidance hides the class and the vector, and keeps the image."""
     model, _ = conditional((1, 8, 8), **SEVERAL)
-    cond = Trainer(augment=0.1).conditions(model, images()).samples
+    cond = conditions(model, images(), 0.1).samples
     sampler = Sampler(steps=3)
     x = {scale: sampler.sample(Conditioned(model.eval(), cond, scale), (1, 8, 8), 10).x for scale in (0.0, 1.0, 2.0)}
     twice = {name: torch.cat([values, values]) for name, values in cond.items()}

@@ -23,6 +23,7 @@ from scoresde.training import checkpoint as checkpoints
 from scoresde.training.acceleration import Acceleration, gradient_scaler, half_type
 from scoresde.training.batches import Batches
 from scoresde.training.checkpoint import Checkpoint
+from scoresde.training.conditions import conditions
 from scoresde.training.ema import Averages
 from scoresde.training.heldout import heldout_loss
 from scoresde.training.job import Best, Callback, Direction, Evaluate, FitResult, Progress
@@ -61,7 +62,7 @@ class Loop:
     def __post_init__(self) -> None:
         s, data, model, loss = self.settings, self.dataset, self.model, self.loss
         self.device = device_of(model)
-        self.conditions = s.conditions(model, data)
+        self.conditions = conditions(model, data, s.augment)
         dtype = half_type(s.precision, self.device)
         self.acceleration = Acceleration(dtype, s.compile, s.channels_last, s.checkpoint_activations)
         self.acceleration.prepare(network_of(model))

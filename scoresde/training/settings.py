@@ -5,12 +5,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from torch import nn
-
-from scoresde.data.dataset import Dataset
 from scoresde.errors import require
 from scoresde.training.acceleration import Precision
-from scoresde.training.conditions import TrainingConditions, conditions
 from scoresde.training.power_ema import LONGEST
 
 Schedule = Literal["cosine", "constant"]
@@ -78,10 +74,6 @@ class Settings:
         """
         ramp = min(1.0, (step + 1) / max(self.warmup, 1))
         return ramp * (0.5 * (1 + math.cos(math.pi * step / self.steps)) if self.schedule == "cosine" else 1.0)
-
-    def conditions(self, model: nn.Module, dataset: Dataset) -> TrainingConditions:
-        """The conditions of this training; raises InputError if network and data do not fit together."""
-        return conditions(model, dataset, self.augment)
 
 
 def _different(values: Sequence[float], valid: Callable[[float], bool]) -> bool:

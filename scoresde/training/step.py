@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from scoresde.data.augment import Augmentation
-from scoresde.errors import require
 from scoresde.loss import Batch, Loss, LossTerms
 from scoresde.loss.levels import LossHistory, stratified
 from scoresde.nets.condition import AUGMENT
@@ -51,14 +50,12 @@ class Step:
         clip: largest norm of the whole gradient; 0 turns clipping off.
         rate: factor of the learning rate in step k.
         position: number of items used by earlier steps.
-        micro_batch: items in one pass through the network; their gradients add up to that of the whole batch. Data,
-            noise and noise levels are those of the whole batch; dropout is a function of (seed, k, micro-batch).
+        micro_batch: items in one pass through the network, a divisor of `batch_size`; their gradients add up to that of
+            the whole batch. Data, noise and noise levels are those of the whole batch; dropout is a function of (seed,
+            k, micro-batch).
         scaler: scales the gradients of float16; it skips steps in which one overflows.
         mark: called with the name of what the time since its last call was spent on.
         augmentation: changes the data by random numbers of (seed, k); the condition `augment` says how.
-
-    Raises:
-        InputError: micro_batch does not divide batch_size.
     """
 
     model: nn.Module
@@ -77,9 +74,8 @@ class Step:
     augmentation: Augmentation | None = None
 
     def __post_init__(self) -> None:
-        size, micro = self.batch_size, self.micro_batch or self.batch_size
-        require(size % micro == 0, "micro_batch", micro, f"it must divide the {size} items of trainer.batch_size")
-        self._parts = size // micro
+        size = self.batch_size
+        self._parts = size // (self.micro_batch or size)
         self._device = device_of(self.model)
         self._on_host = self._device.type == "cpu"
         self.window = Window(self.loss.range_of_lam(self.model), skipping=self.scaler.is_enabled())

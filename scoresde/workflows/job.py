@@ -27,7 +27,7 @@ from scoresde.sampling import Sampler
 from scoresde.sde import SDE
 from scoresde.training import FitResult, Trainer
 from scoresde.training.checkpoint import Checkpoint
-from scoresde.training.conditions import condition_sizes
+from scoresde.training.conditions import condition_sizes, conditions
 from scoresde.training.job import Evaluate
 from scoresde.workflows.final import final_samples
 from scoresde.workflows.initial import Initial
@@ -73,7 +73,7 @@ class Job:
     _evaluate: Evaluate[ScoreModel] | None = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        self.cond = self.trainer.conditions(self.model, self.dataset).samples
+        self.cond = conditions(self.model, self.dataset, self.trainer.augment).samples
         self._evaluate = self._evaluation()
 
     def run(
