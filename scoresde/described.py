@@ -29,6 +29,15 @@ class Described:
         return self
 
 
+class Rebuildable:
+    """An object whose constructor stores each argument under its name; `eval(repr(x))` makes an equal one."""
+
+    def __repr__(self) -> str:
+        values = {name: _argument(self, name, name) for name in signature(type(self)).parameters}
+        shown = (f"{k}={(str(v) if isinstance(v, PurePath) else v)!r}" for k, v in values.items())
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+
 def signature(cls: Any) -> inspect.Signature:
     """The parameters of the constructor of a class."""
     return _signature(cls)

@@ -1,6 +1,8 @@
 """The one exception that means: the user can fix this. Imports nothing heavy."""
 
+import math
 from collections.abc import Iterable
+from typing import Any, get_args
 
 TARGET = "_target_"  # the key of a configuration that names a class
 
@@ -16,6 +18,30 @@ def require(ok: bool, name: str, value: object, wanted: str) -> None:
     """Raise `InputError("name: value is not allowed; wanted")` unless `ok`."""
     if not ok:
         raise InputError(f"{name}: {value!r} is not allowed; {wanted}")
+
+
+def at_least(least: int, **values: int) -> None:
+    """Require integers of at least `least`, by the names of their parameters."""
+    for name, value in values.items():
+        require(value >= least, name, value, f"give an integer >= {least}")
+
+
+def positive(**values: float) -> None:
+    """Require finite numbers above zero, by the names of their parameters."""
+    for name, value in values.items():
+        require(0 < value < math.inf, name, value, "give a number > 0")
+
+
+def probability(**values: float) -> None:
+    """Require probabilities below one, by the names of their parameters."""
+    for name, value in values.items():
+        require(0 <= value < 1, name, value, "give a probability in [0, 1)")
+
+
+def one_of(kinds: Any, **values: object) -> None:
+    """Require values that a `Literal` lists, by the names of their parameters."""
+    for name, value in values.items():
+        require(value in get_args(kinds), name, value, f"give one of {', '.join(map(str, get_args(kinds)))}")
 
 
 def did_you_mean(name: str, known: Iterable[str], prefix: str = "") -> str:

@@ -134,7 +134,7 @@ def test_an_allowed_package_opens_its_own_classes_only(tmp_path, monkeypatch):
         ({"beta_min": None}, "sde.beta_min: None is not a number (float expected)"),
         ({"beta_min": [0.1]}, "sde.beta_min: [0.1] is not a number (float expected)"),
         ({"betamin": 1}, "sde.betamin: scoresde.VPSDE has no such argument; did you mean sde.beta_min?"),
-        ({"beta_min": -1}, "sde.beta_min: -1.0 is not allowed; give a rate > 0"),
+        ({"beta_min": -1}, "sde.beta_min: -1.0 is not allowed; give a number > 0"),
     ],
 )
 def test_names_the_value_that_is_wrong(cfg, line):

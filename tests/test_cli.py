@@ -313,7 +313,7 @@ def test_the_other_jobs_of_a_sweep_finish(here, capsys):
     assert main(["train", "-m", "sde.beta_min=-1,0.1,x", *FAST]) == 2
     lines = capsys.readouterr().err.splitlines()
     assert lines == [
-        "error: job 0 (sde.beta_min=-1): sde.beta_min: -1.0 is not allowed; give a rate > 0",
+        "error: job 0 (sde.beta_min=-1): sde.beta_min: -1.0 is not allowed; give a number > 0",
         "error: job 2 (sde.beta_min=x): sde.beta_min: 'x' is not a number (float expected)",
     ]
     (sweep,) = (here / "runs").iterdir()

@@ -245,7 +245,7 @@ def test_a_run_brings_its_own(here, capsys):
         ("sde.betamax=3", "sde.betamax: no such key; did you mean sde.beta_max?"),
         ("run=nowhere", "run: there is no folder nowhere"),
         ("out=nowhere/f.json", "out: nowhere/f.json cannot be written"),
-        ("sde.beta_min=-1", "sde.beta_min: -1.0 is not allowed; give a rate > 0"),
+        ("sde.beta_min=-1", "sde.beta_min: -1.0 is not allowed; give a number > 0"),
         ("data._target_=scoresde.VPSDE", "data.held_out: scoresde.VPSDE has no such argument"),
         ("sde._target_=os.system", "sde._target_: os.system is not allowed"),
     ],

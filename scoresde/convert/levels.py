@@ -8,11 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from scoresde._shapes import Coefficient, expand
-from scoresde.errors import InputError, require
+from scoresde.errors import at_least, one_of, require
 from scoresde.model import ScoreModel
 from scoresde.nets.condition import Cond
 from scoresde.precond import Precond, Preconditioning, coefficients
 from scoresde.sde import SDE, PathSDE
+
+Label = Literal["time", "log_sigma"]
+Schedule = Literal["linear", "scaled_linear", "cosine"]
 
 
 class LabelledModel(ScoreModel):
@@ -46,14 +49,14 @@ class LabelledModel(ScoreModel):
         precond: Precond = "eps",
         sigma_data: float = 0.5,
         *,
-        label: Literal["time", "log_sigma"] = "time",
+        label: Label = "time",
         label_scale: float = 999.0,
         label_shift: float = 0.0,
         gain: float = 1.0,
         centre: float = 0.0,
     ) -> None:
         super().__init__(net, sde, precond, sigma_data)
-        require(label in ("time", "log_sigma"), "label", label, "give time or log_sigma")
+        one_of(Label, label=label)
         require(gain != 0, "gain", gain, "give a factor other than 0")
         self.label, self.label_scale, self.label_shift = label, label_scale, label_shift
         self.gain, self.centre = gain, centre
@@ -71,9 +74,6 @@ class LabelledModel(ScoreModel):
         if self.centre:
             x = x - expand(self.gain * self.centre / c.c_in, x)
         return super().raw(x, c, cond)
-
-
-Schedule = Literal["linear", "scaled_linear", "cosine"]
 
 
 class LevelsVPSDE(PathSDE):
@@ -115,10 +115,7 @@ class LevelsVPSDE(PathSDE):
         """N - 1, the number of the level at T."""
         return self._last
 
-    @property
-    def prior_std(self) -> float:
-        """1: the path preserves unit variance."""
-        return 1.0
+    prior_std = 1.0  # the path preserves unit variance
 
     def _lam_at(self, t: Tensor) -> Tensor:
         k = t * self._last
@@ -170,7 +167,8 @@ class DiscreteVPSDE(LevelsVPSDE):
         t_min: float = 1e-8,
         t_train: float = 1e-8,
     ) -> None:
-        require(levels >= 3, "levels", levels, "give an integer >= 3")
+        one_of(Schedule, schedule=schedule)
+        at_least(3, levels=levels)
         require(0 < first <= last < 1, "first", first, f"give rates with 0 < first <= last = {last} < 1")
         betas = _betas(schedule, levels, first, last)
         self._pass_through(np.cumsum(np.log1p(-betas)), t_min, t_train)
@@ -182,7 +180,5 @@ def _betas(schedule: str, levels: int, first: float, last: float) -> np.ndarray:
         return np.linspace(first, last, levels)
     if schedule == "scaled_linear":
         return np.linspace(math.sqrt(first), math.sqrt(last), levels) ** 2
-    if schedule == "cosine":
-        a = np.cos(0.5 * np.pi * (np.arange(levels + 1) / levels + 0.008) / 1.008) ** 2
-        return np.asarray(np.minimum(1 - a[1:] / a[:-1], 0.999))
-    raise InputError(f"schedule: {schedule!r} is not allowed; give linear, scaled_linear or cosine")
+    a = np.cos(0.5 * np.pi * (np.arange(levels + 1) / levels + 0.008) / 1.008) ** 2
+    return np.asarray(np.minimum(1 - a[1:] / a[:-1], 0.999))

@@ -154,15 +154,12 @@ def read_csv(path: Path) -> tuple[np.ndarray, tuple[str, ...] | None]:
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = csv.reader(file, delimiter=_delimiter(file.readline()))
+            first = file.readline()
+            rows = csv.reader(file, delimiter=next((mark for mark in ";\t" if mark in first), ","))
             file.seek(0)
             return _parse(rows, path)
     except (UnicodeDecodeError, csv.Error, OSError) as error:
         raise InputError(f"data.path: {path} is not a csv of UTF-8 text ({error})") from None
-
-
-def _delimiter(line: str) -> str:
-    return ";" if ";" in line else "\t" if "\t" in line else ","
 
 
 def _is_number(cell: str) -> bool:

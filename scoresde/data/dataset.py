@@ -80,12 +80,9 @@ class Dataset:
     flip: bool = False
 
     def __post_init__(self) -> None:
-        for what, known, items in (
-            ("conditions", self.conditions, self.items),
-            ("heldout_conditions", self.heldout_conditions, self.heldout),
-        ):
-            for name, values in known.items():
-                wanted = f"there are {len(items)} items; give one for each"
+        for what, items in (("conditions", self.items), ("heldout_conditions", self.heldout)):
+            wanted = f"there are {len(items)} items; give one for each"
+            for name, values in getattr(self, what).items():
                 require(len(values) == len(items), f"{what}.{name}", f"{len(values)} values", wanted)
 
     def load(self) -> Dataset:
@@ -160,7 +157,8 @@ class Dataset:
     @property
     def sigma_data(self) -> float:
         """Standard deviation of all training values, in model units; of items on disk, of some 10,000 of them."""
-        return float(self._some(_MOST_READ).std(correction=0))
+        all_or_some = 1 if isinstance(self.items, Tensor) else -(-len(self.items) // _MOST_READ)
+        return float(self.items[::all_or_some].std(correction=0))
 
     @property
     def sigma_max(self) -> float:
@@ -172,10 +170,6 @@ class Dataset:
         points = self.items[:: -(-len(self.items) // _MOST_POINTS)].flatten(1)
         return float(torch.cdist(points, points).max())
 
-    def _some(self, most: int) -> Tensor:
-        """All items; of items on disk at most `most`, evenly spaced."""
-        return self.items if isinstance(self.items, Tensor) else self.items[:: -(-len(self.items) // most)]
-
 
 def existing(path: str | None, example: str) -> Path:
     """The path that the user gave; raises InputError if it does not exist."""
@@ -185,14 +179,6 @@ def existing(path: str | None, example: str) -> Path:
     if not found.exists():
         raise InputError(f"data.path: {path} does not exist (from {Path.cwd()}); e.g. data.path={example}")
     return found
-
-
-def check_split(held_out: float, split_seed: int) -> None:
-    """Raises InputError unless `held_out` lies between 0 and 1 and the seed is not negative."""
-    if not 0 < held_out < 1:
-        raise InputError(f"held_out: {held_out} is not allowed; give a fraction between 0 and 1, such as 0.1")
-    if split_seed < 0:
-        raise InputError(f"split_seed: {split_seed} is not allowed; give an integer >= 0")
 
 
 def split(n: int, held_out: float, split_seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -106,27 +105,25 @@ def _check_labels(labels: np.ndarray, count: int) -> None:
 
 def _collected(values: Any) -> tuple[np.ndarray, np.ndarray | None]:
     """The items as one array, and their classes if they come with one."""
-    if isinstance(values, np.ndarray):
-        return values, None
-    if isinstance(values, torch.Tensor):
-        return values.detach().cpu().numpy(), None
+    if isinstance(values, np.ndarray | torch.Tensor):
+        return (values if isinstance(values, np.ndarray) else values.detach().cpu().numpy()), None
     if not hasattr(values, "__getitem__") or not hasattr(values, "__len__") or isinstance(values, str | bytes | dict):
         what = type(values).__name__
         raise InputError(f"data: {what} has no items by number; give an array, a tensor, a data set or a folder")
     items = [values[i] for i in range(len(values))]
     require(len(items) > 0, "data", f"{type(values).__name__} of length 0", "give at least 2 items")
-    pairs = all(isinstance(item, tuple | list) and len(item) == 2 and np.ndim(item[1]) == 0 for item in items)
-    paired = pairs and np.ndim(items[0][0]) > 0
-    labels = np.asarray([int(item[1]) for item in items]) if paired else None
-    return _stacked([item[0] for item in items] if paired else items), labels
-
-
-def _stacked(items: Sequence[Any]) -> np.ndarray:
+    labels = None
+    if all(map(_is_pair, items)) and np.ndim(items[0][0]) > 0:
+        labels, items = np.asarray([int(label) for _, label in items]), [item for item, _ in items]
     arrays = [_array(item) for item in items]
     shapes = sorted({array.shape for array in arrays})
     if len(shapes) > 1:
         raise InputError(f"data: items of shapes {shapes[0]} and {shapes[1]}; give all of one shape")
-    return np.stack(arrays)
+    return np.stack(arrays), labels
+
+
+def _is_pair(item: Any) -> bool:
+    return isinstance(item, tuple | list) and len(item) == 2 and np.ndim(item[1]) == 0
 
 
 def _array(item: Any) -> np.ndarray:

@@ -9,19 +9,13 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from scoresde.data.dataset import Dataset, check_split
-from scoresde.errors import InputError
+from scoresde.data.dataset import Dataset
+from scoresde.errors import InputError, at_least, one_of, require
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 Mode = Literal["rgb", "grey"]
-
-
-def check_mode(mode: str) -> None:
-    """Raises InputError for a mode that is neither rgb nor grey."""
-    if mode not in ("rgb", "grey"):
-        raise InputError(f"mode: {mode} is not allowed; give rgb or grey")
 
 
 def sides(size: int | Sequence[int] | None) -> tuple[int, int] | None:
@@ -83,7 +77,8 @@ class Source(ABC):
     split_seed: int = 0
 
     def __post_init__(self) -> None:
-        check_split(self.held_out, self.split_seed)
+        require(0 < self.held_out < 1, "held_out", self.held_out, "give a fraction between 0 and 1, such as 0.1")
+        at_least(0, split_seed=self.split_seed)
 
     @abstractmethod
     def load(self) -> Dataset:
@@ -117,5 +112,5 @@ class ImageSource(Source):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_mode(self.mode)
+        one_of(Mode, mode=self.mode)
         self.size = sides(self.size)

@@ -8,7 +8,7 @@ import numpy as np
 from scoresde.data.dataset import Dataset, assemble, split
 from scoresde.data.source import Source
 from scoresde.data.transform import Transform
-from scoresde.errors import require
+from scoresde.errors import at_least, require
 
 
 @dataclass(kw_only=True)
@@ -36,9 +36,9 @@ class Toy(Source):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.n >= 2, "n", self.n, "give an integer >= 2")
+        at_least(2, n=self.n)
+        at_least(0, seed=self.seed)
         require(0 <= self.noise < float("inf"), "noise", self.noise, "give a number >= 0")
-        require(self.seed >= 0, "seed", self.seed, "give an integer >= 0")
 
     @abstractmethod
     def draw(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray | None]:

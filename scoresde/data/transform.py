@@ -86,11 +86,10 @@ class Transform:
         constant = flat.max(axis=0) == flat.min(axis=0)
         mean = np.where(constant, flat[0], flat.mean(axis=0, dtype=np.float64))
         deviation = flat.std(axis=0, dtype=np.float64)
-        if per_feature:
-            scale = tuple(np.where(constant, 1.0, deviation).tolist())
-            return cls(kind, train.shape[1:], tuple(mean.tolist()), scale, names=names, dtype=dtype)
-        common = 1.0 if constant.all() else float(np.sqrt(np.mean(deviation**2)))
-        return cls(kind, train.shape[1:], tuple(mean.tolist()), common, names=names, dtype=dtype)
+        scale: Any = tuple(np.where(constant, 1.0, deviation).tolist())
+        if not per_feature:
+            scale = 1.0 if constant.all() else float(np.sqrt(np.mean(deviation**2)))
+        return cls(kind, train.shape[1:], tuple(mean.tolist()), scale, names=names, dtype=dtype)
 
     def encode(self, x: Tensor | np.ndarray) -> Tensor:
         """Data units (B, *event) to model units; float32 unless x is float64."""
@@ -139,10 +138,6 @@ class Transform:
             raise ValueError(f"shape {tuple(x.shape)} is not (batch, *{self.event_shape})")
         # Levels are exact in float32; that halves the memory for a large folder of images.
         work = torch.float32 if self.levels is not None and x.dtype != torch.float64 else torch.float64
-        mean = torch.tensor(self.mean, dtype=work, device=x.device)
-        scale = torch.tensor(self.scale, dtype=work, device=x.device)
-        if mean.ndim:
-            mean = mean.reshape(self.event_shape)
-        if scale.ndim:
-            scale = scale.reshape(self.event_shape)
+        both = (torch.tensor(value, dtype=work, device=x.device) for value in (self.mean, self.scale))
+        mean, scale = (value.reshape(self.event_shape) if value.ndim else value for value in both)
         return mean, scale, work

@@ -7,7 +7,7 @@ from scoresde.nets.blocks import Head
 from scoresde.nets.condition import Kinds, Shares, Sizes, conditions
 from scoresde.nets.embedding import FourierEmbedding, Modulation, begin_at_one
 from scoresde.nets.layers import check_event, check_levels, check_widths, convolution, group_norm
-from scoresde.nets.skip_unet import ResidualUNet
+from scoresde.nets.skip_unet import ResidualUNet, step_between
 
 
 class ADM(ResidualUNet):
@@ -69,10 +69,11 @@ class ADM(ResidualUNet):
         require(width >= 16 and width % 8 == 0, name, embedding or channels, wanted)
         given = conditions(condition, condition_size, condition_dropout, width)
         super().__init__(event_shape, len(widths), given)
-        self._norm = partial(group_norm, groups=groups, least=group_width, eps=1e-5)
-        self._pieces, self._inside, self._head_width, self._dropout = 2, resample_blocks, head_width, dropout
+        norm = partial(group_norm, groups=groups, least=group_width, eps=1e-5)
+        self.options, self.head_width = {"norm": norm, "pieces": 2, "dropout": dropout}, head_width
+        self.between = None if resample_blocks else step_between
         self.stem = convolution(event_shape[0] + given.channels, widths[0], 3)
         self.assemble(widths, blocks, attended, False)
-        self.head = Head(widths[0], event_shape[0], self._norm)
+        self.head = Head(widths[0], event_shape[0], norm)
         embed = FourierEmbedding(width // 4, 1e-4, 1.0, noise_scale)
         self.modulation = begin_at_one(Modulation(embed, width // 4, [width] * 2, self.pieces(), 2))

@@ -7,7 +7,7 @@ from functools import partial
 from torch import Tensor, nn
 from torch.nn import functional
 
-from scoresde.errors import require
+from scoresde.errors import at_least, require
 from scoresde.nets.layers import Norm, zero
 
 
@@ -28,7 +28,7 @@ def heads_of(width: int, head_width: int) -> int:
     Raises:
         InputError: if the heads cannot be equal.
     """
-    require(head_width >= 0, "head_width", head_width, "give the channels of a head, or 0 for one head")
+    at_least(0, head_width=head_width)
     require(not head_width or width % head_width == 0, "head_width", head_width, f"it must divide {width} channels")
     return width // head_width if head_width else 1
 
@@ -71,7 +71,7 @@ class Attention(Heads):
     """
 
     def __init__(self, width: int, heads: int, bias: bool = True, context: int = 0) -> None:
-        require(heads >= 1, "heads", heads, "give an integer >= 1")
+        at_least(1, heads=heads)
         require(width % heads == 0, "heads", heads, f"it must divide the {width} channels that it attends to")
         super().__init__(width, heads, context, partial(nn.Linear, bias=bias))
         self.out = zero(nn.Linear(width, width))

@@ -1,12 +1,12 @@
 """The conditions of a network besides the noise level. Imports torch and the errors of this package only."""
 
 from collections.abc import Collection, Mapping
-from typing import Literal, NamedTuple, TypeVar, get_args
+from typing import Any, Literal, NamedTuple, TypeVar, get_args
 
 import torch
 from torch import Tensor, nn
 
-from scoresde.errors import InputError, require
+from scoresde.errors import InputError, probability, require
 
 Kind = Literal["class", "vector", "tokens", "image"]
 Kinds = Kind | Mapping[str, Kind] | None
@@ -81,20 +81,13 @@ class Conditions(nn.Module):
         Raises:
             InputError: unknown names, and conditions that do not fit.
         """
-        members = self.members
-        if not members and cond is None:
-            return Embedded(x)
-        given = named(members, cond)
-        hides = self.training and any(members[name].dropout for name in given)
+        given = named(self.members, cond)
+        hides = self.training and any(self.members[name].dropout for name in given)
         chances = torch.rand(len(x), device=x.device) if hides else None
-        found = [(m.kind, m.embedded(given.get(name), x, chances)) for name, m in members.items()]
-        images, tokens = ([y for kind, y in found if kind == wanted] for wanted in ("image", "tokens"))
-        vectors = [y for kind, y in found if kind in ("class", "vector")]
-        return Embedded(
-            torch.cat((x, *images), 1) if images else x,
-            sum(vectors[1:], vectors[0]) * self.scale if vectors else None,
-            torch.cat([y.expand(max(map(len, tokens)), *y.shape[1:]) for y in tokens], 1) if tokens else None,
-        )
+        out = Embedded(x)
+        for name, member in self.members.items():
+            out = member.join(out, member.embedded(given.get(name), x, chances))
+        return out if out.vector is None else out._replace(vector=out.vector * self.scale)
 
 
 class Condition(Conditions):
@@ -117,7 +110,7 @@ class Condition(Conditions):
         require(name.isidentifier(), "condition", name, "give names of letters and digits")
         wanted = _COUNTED.get(kind, f"how many numbers there are in the {kind}")
         require(size >= 1, "condition_size", size, f"condition={kind} needs {wanted}, >= 1")
-        require(0 <= dropout < 1, "condition_dropout", dropout, "give a probability in [0, 1)")
+        probability(condition_dropout=dropout)
         self.name, self.kind, self.size, self.dropout = name, kind, size, dropout
         self.embed: nn.Module | None = None
         if kind != "image":
@@ -140,6 +133,18 @@ class Condition(Conditions):
             y = torch.where((chances < self.dropout).reshape(-1, *(1,) * (y.ndim - 1)), null, y)
         return y
 
+    def join(self, known: Embedded, y: Tensor) -> Embedded:
+        """The conditions with this one, embedded, added to those of its kind."""
+        x, vector, tokens = known
+        if self.kind == "image":
+            return Embedded(torch.cat((x, y), 1), vector, tokens)
+        if self.kind != "tokens":
+            return Embedded(x, y if vector is None else vector + y, tokens)
+        if tokens is None:
+            return Embedded(x, vector, y)
+        batch = max(len(tokens), len(y))
+        return Embedded(x, vector, torch.cat([t.expand(batch, *t.shape[1:]) for t in (tokens, y)], 1))
+
     def _missing(self, x: Tensor) -> Tensor:
         if self.embed is None:
             return x.new_zeros(len(x), self.size, *x.shape[2:])
@@ -156,18 +161,17 @@ class Condition(Conditions):
         """
         n, rest = self.size, cond.shape[2:] if sizes is None else sizes
         shapes = {"class": (batch,), "vector": (batch, n), "tokens": (batch, *cond.shape[1:2], n)}
-        shape = shapes.get(self.kind, (batch, n, *rest))
-        integers = self.kind != "class" or cond.dtype in _INTEGERS
-        if not (integers and cond.shape == shape and (cond.numel() or not batch)):
-            raise InputError(
-                f"cond: {cond.dtype} of shape {tuple(cond.shape)} is not allowed; give {_WORDS[self.kind]} of shape "
-                f"{shape if self.kind != 'tokens' else f'({batch}, L, {n})'}"
-            )
-        on_host = cond.device.type == "cpu" and not torch.compiler.is_compiling()
-        if self.kind == "class" and on_host and batch > 0:
+        shape: Any = shapes.get(self.kind, (batch, n, *rest))
+        fits = cond.shape == shape and (cond.numel() > 0 or not batch)
+        if self.kind == "tokens":
+            shape = f"({batch}, L, {n})"
+        if not fits or (self.kind == "class" and cond.dtype not in _INTEGERS):
+            found = f"{cond.dtype} of shape {tuple(cond.shape)}"
+            raise InputError(f"cond: {found} is not allowed; give {_WORDS[self.kind]} of shape {shape}")
+        if self.kind == "class" and batch > 0 and cond.device.type == "cpu" and not torch.compiler.is_compiling():
             low, high = (int(end) for end in torch.aminmax(cond))
-            wrong = low if low < 0 else high
-            require(low >= 0 and high < self.size, "cond", wrong, f"give classes from 0 to {self.size - 1}")
+            for end in (low, high):
+                require(0 <= end < n, "cond", end, f"give classes from 0 to {n - 1}")
 
 
 class _Several(Conditions):

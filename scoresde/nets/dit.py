@@ -7,11 +7,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from scoresde.described import Described
-from scoresde.errors import require
+from scoresde.errors import at_least, probability, require
 from scoresde.nets.attention import Attention
 from scoresde.nets.condition import Cond, Kinds, Shares, Sizes, conditions
 from scoresde.nets.embedding import FourierEmbedding, Modulation
-from scoresde.nets.layers import check_divides, check_dropout, check_event, zero
+from scoresde.nets.layers import check_divides, check_event, zero
 
 _FEATURES = 256  # of the noise level
 
@@ -65,11 +65,10 @@ class DiT(Described, nn.Module):
     ) -> None:
         super().__init__()
         check_event(event_shape, (2,), "a DiT takes images, (channels, height, width)")
-        require(patch >= 1, "patch", patch, "give an integer >= 1")
-        require(width >= 4 and width % 4 == 0, "width", width, "give a multiple of 4")
-        require(depth >= 1, "depth", depth, "give an integer >= 1")
+        at_least(1, patch=patch, depth=depth, width=width)
+        require(width % 4 == 0, "width", width, "give a multiple of 4")
         require(ratio > 0 and int(ratio * width) >= 1, "ratio", ratio, "give a number > 0")
-        check_dropout(dropout)
+        probability(dropout=dropout)
         check_divides(event_shape[1:], patch)
         self.patch, pixels = patch, event_shape[0] * patch**2
         self.condition = conditions(condition, condition_size, condition_dropout, width)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from scoresde.errors import require
+from scoresde.errors import positive, require
 from scoresde.nets.attention import heads_of
 from scoresde.nets.blocks import Down, Up
 from scoresde.nets.condition import Kinds, Shares, Sizes, conditions
@@ -72,7 +72,7 @@ class EDM2(SkipUNet):
         shares = {"balance": balance, "skip_balance": skip_balance, "condition_balance": condition_balance}
         for name, share in shares.items():
             require(0 < share < 1, name, share, "give a share between 0 and 1")
-        require(largest > 0, "largest", largest, "give a bound > 0")
+        positive(largest=largest)
         width = max(widths)
         given = conditions(condition, condition_size, condition_dropout, width)
         for member in given.members.values():

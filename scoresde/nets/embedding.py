@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from scoresde.errors import require
+from scoresde.errors import positive, require
 
 
 class Waves(nn.Module):
@@ -68,7 +68,7 @@ class FourierEmbedding(Waves):
         self, size: int = 64, lowest: float = 0.5, highest: float = 8.0, factor: float = 1.0, offset: float = 0.0
     ) -> None:
         require(size >= 4 and size % 2 == 0, "size", size, "give an even integer >= 4")
-        require(lowest > 0, "lowest", lowest, "give a frequency > 0")
+        positive(lowest=lowest)
         require(highest > lowest, "highest", highest, f"give a frequency above the lowest, {lowest}")
         exponents = torch.linspace(0, 1, size // 2, dtype=torch.float64)
         super().__init__(lowest * (highest / lowest) ** exponents, factor, offset)
@@ -91,7 +91,7 @@ class RandomFourierEmbedding(Waves):
 
     def __init__(self, size: int, scale: float = 16.0, factor: float = 1.0, offset: float = 0.0) -> None:
         require(size >= 4 and size % 2 == 0, "size", size, "give an even integer >= 4")
-        require(scale > 0, "scale", scale, "give a standard deviation > 0")
+        positive(scale=scale)
         super().__init__(scale * torch.randn(size // 2), factor, offset, 2 * math.pi)
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from scoresde.errors import InputError, require
+from scoresde.errors import InputError, at_least, probability, require
 
 Norm = Callable[[int], nn.Module]
 M = TypeVar("M", bound=nn.Module)
@@ -24,17 +24,16 @@ def convolution(
     return _CONV[event_ndim - 1](inputs, outputs, kernel, stride=stride, padding=pad)
 
 
-def group_norm(width: int, groups: int = 32, least: int = 4, eps: float = 1e-6) -> nn.GroupNorm:
+def group_norm(width: int, groups: int = 32, least: int = 4, eps: float = 1e-6, affine: bool = True) -> nn.GroupNorm:
     """A group norm of at most `groups` groups of at least `least` channels.
 
     Raises:
         InputError: an argument out of its range, or if the number of groups does not divide the width.
     """
-    require(groups >= 1, "groups", groups, "give an integer >= 1")
-    require(least >= 1, "group_width", least, "give an integer >= 1")
+    at_least(1, groups=groups, group_width=least)
     number = max(1, min(groups, width // least))
     require(width % number == 0, "groups", groups, f"{width} channels cannot be in {number} equal groups")
-    return nn.GroupNorm(number, width, eps=eps)
+    return nn.GroupNorm(number, width, eps, affine)
 
 
 def scaled(conv: nn.Module, x: Tensor, weight: float, bias: float) -> Tensor:
@@ -101,17 +100,11 @@ def check_widths(channels: int, multipliers: Sequence[int], blocks: int, dropout
     Raises:
         InputError: an argument out of its range.
     """
-    require(channels >= 1, "channels", channels, "give an integer >= 1")
+    at_least(1, channels=channels, blocks=blocks)
+    probability(dropout=dropout)
     wanted = "give one integer >= 1 for each level, such as [1, 2, 2]"
     require(len(multipliers) > 0 and all(m >= 1 for m in multipliers), "multipliers", list(multipliers), wanted)
-    require(blocks >= 1, "blocks", blocks, "give an integer >= 1")
-    check_dropout(dropout)
     return [channels * m for m in multipliers]
-
-
-def check_dropout(dropout: float) -> None:
-    """Raise InputError unless it is a probability below one."""
-    require(0 <= dropout < 1, "dropout", dropout, "give a probability in [0, 1)")
 
 
 def check_divides(sizes: Sequence[int], factor: int, name: str = "event_shape") -> None:

@@ -8,11 +8,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from scoresde.described import Described
-from scoresde.errors import require
+from scoresde.errors import at_least, probability, require
 from scoresde.nets.attention import Attention
 from scoresde.nets.condition import Cond, Kinds, Shares, Sizes, conditions
 from scoresde.nets.embedding import NoiseModulation
-from scoresde.nets.layers import check_dropout, zero
+from scoresde.nets.layers import zero
 
 
 class _Block(nn.Module):
@@ -70,9 +70,8 @@ class ResidualMLP(Described, nn.Module):
     ) -> None:
         super().__init__()
         require(all(n >= 1 for n in event_shape), "event_shape", tuple(event_shape), "give sizes >= 1")
-        require(width >= 1, "width", width, "give an integer >= 1")
-        require(blocks >= 1, "blocks", blocks, "give an integer >= 1")
-        check_dropout(dropout)
+        at_least(1, width=width, blocks=blocks)
+        probability(dropout=dropout)
         size = math.prod(event_shape)
         self.condition = conditions(condition, condition_size, condition_dropout, embedding)
         self.modulation = NoiseModulation([width] * blocks, embedding)

@@ -7,13 +7,13 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from scoresde.errors import require
+from scoresde.errors import positive, require
 from scoresde.nets.attention import ImageAttention, join
 from scoresde.nets.blocks import BOX, FIR, Down, FilteredConv, Head, ResidualBlock, StridedConv, Up
 from scoresde.nets.condition import Kinds, Shares, Sizes, conditions
 from scoresde.nets.embedding import FourierEmbedding, Modulation, RandomFourierEmbedding, Waves
 from scoresde.nets.layers import check_event, check_levels, check_widths, convolution, group_norm, zero
-from scoresde.nets.skip_unet import ResidualUNet, SkipUNet
+from scoresde.nets.skip_unet import ResidualUNet, SkipUNet, step_between
 
 
 class NCSNpp(ResidualUNet):
@@ -101,23 +101,23 @@ class NCSNpp(ResidualUNet):
         widths = check_widths(channels, multipliers, blocks, dropout)
         attended = check_levels("attention", attention, len(widths))
         require(channels % 4 == 0, "channels", channels, "give a multiple of 4")
-        require(norm_eps > 0, "norm_eps", norm_eps, "give a number > 0")
+        positive(norm_eps=norm_eps)
         wanted = "a condition needs noise=positional or fourier"
         require(noise != "none" or condition is None, "condition", condition, wanted)
         given = conditions(condition, condition_size, condition_dropout, 4 * channels)
         super().__init__(event_shape, len(widths), given)
-        self._norm = partial(group_norm, groups=groups, least=group_width, eps=norm_eps)
-        self._inside, self._project = block == "biggan", True
-        self._taps, self._resample_conv, self._pad = FIR if fir else BOX, resample_conv, resample_pad
-        self._pieces = 0 if noise == "none" else 1
-        self._dropout, self._rescale, self._head_width = dropout, rescale, head_width
+        norm = partial(group_norm, groups=groups, least=group_width, eps=norm_eps)
+        self.options = {"norm": norm, "pieces": int(noise != "none"), "dropout": dropout, "rescale": rescale}
+        self.head_width, self.taps, self.project = head_width, FIR if fir else BOX, True
+        if block == "ddpm":
+            self.between = partial(step_between, conv=resample_conv, pad=resample_pad)
         outputs = event_shape[0]
         inputs = outputs + given.channels
 
         def enter(level: int) -> tuple[nn.Module, int] | None:
             width = widths[level]
             if progressive_input == "input_skip":
-                sides = InputSkip(inputs, width, Down(self._taps), progressive_combine == "cat")
+                sides = InputSkip(inputs, width, Down(self.taps), progressive_combine == "cat")
                 return sides, sides.outputs
             if progressive_input == "residual":
                 return ResidualInput(widths[level - 1] if level else inputs, width, fir, rescale), width
@@ -126,24 +126,20 @@ class NCSNpp(ResidualUNet):
         def leave(level: int) -> tuple[nn.Module, int] | None:
             if progressive_output == "none":
                 return None
-            up = Up(self._taps) if level < len(widths) - 1 else None
-            return OutputSkip(Head(widths[level], outputs, self._norm), up), widths[level]
+            up = Up(self.taps) if level < len(widths) - 1 else None
+            return OutputSkip(Head(widths[level], outputs, norm), up), widths[level]
 
         self.stem = convolution(inputs, channels, 3)
         self.assemble(widths, blocks, attended, attention_up == "last", enter, leave, channels)
-        self.head = Head(widths[0], outputs, self._norm) if progressive_output == "none" else None
+        self.head = Head(widths[0], outputs, norm) if progressive_output == "none" else None
         if noise != "none":
             listens = 0 if condition_layer == "first" else -1
-            features = channels if noise == "positional" else 2 * channels
-            embed = self._embedding(noise, features, noise_scale, noise_shift, fourier_scale)
+            embed: Waves = FourierEmbedding(channels, 1e-4, 1.0, noise_scale, noise_shift)
+            if noise == "fourier":
+                embed = RandomFourierEmbedding(2 * channels, fourier_scale, noise_scale, noise_shift)
+            features = 2 * len(embed.frequencies)
             self.modulation = Modulation(embed, features, [4 * channels] * 2, self.pieces(), 2, listens)
         _initialise(self)
-
-    @staticmethod
-    def _embedding(noise: str, features: int, factor: float, offset: float, scale: float) -> Waves:
-        if noise == "positional":
-            return FourierEmbedding(features, 1e-4, 1.0, factor, offset)
-        return RandomFourierEmbedding(features, scale, factor, offset)
 
 
 class ResidualInput(nn.Module):
@@ -194,17 +190,19 @@ def _initialise(net: SkipUNet) -> None:
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
         if isinstance(module, ImageAttention):
-            for name in ("q.weight", "kv.weight") if module.context else ("qkv.weight",):
-                weight = module.get_parameter(name)
+            for layer in (module.q, module.kv) if module.context else (module.qkv,):
+                weight = layer.get_parameter("weight")
                 _xavier(weight.chunk(len(weight) // module.out.in_features), 0.1**0.5)
     if isinstance(net.modulation, Modulation):
         _xavier(net.modulation.parts(net.modulation.out.weight))
     for module in net.modules():
-        for last in ("conv2", "out"):
-            if isinstance(module, ResidualBlock | ImageAttention) and hasattr(module, last):
-                zero(getattr(module, last))
-        if isinstance(module, Head):
-            zero(module.conv)
+        match module:
+            case ResidualBlock():
+                zero(module.conv2)
+            case ImageAttention():
+                zero(module.out)
+            case Head():
+                zero(module.conv)
 
 
 def _xavier(weights: Sequence[Tensor], gain: float = 1.0) -> None:

@@ -3,16 +3,16 @@
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from typing import Literal, NamedTuple, cast
+from typing import Any, Literal, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
 from scoresde.described import Described
 from scoresde.nets.attention import ImageAttention, heads_of
-from scoresde.nets.blocks import BOX, FIR, Down, FilteredConv, ResampledConv, ResidualBlock, StridedConv, Up
+from scoresde.nets.blocks import BOX, Down, FilteredConv, ResampledConv, ResidualBlock, StridedConv, Up
 from scoresde.nets.condition import Cond, Conditions
-from scoresde.nets.layers import Norm, check_divides, quick
+from scoresde.nets.layers import check_divides, quick
 
 
 class Place(NamedTuple):
@@ -182,44 +182,42 @@ class SkipUNet(Described, nn.Module):
 
 
 class ResidualUNet(SkipUNet):
-    """A `SkipUNet` of residual blocks; a subclass sets the attributes that differ from these before `assemble`."""
+    """A `SkipUNet` of residual blocks; a subclass sets these attributes before `assemble`.
 
-    _norm: Norm
-    _pieces: Literal[0, 1, 2] = 1  # of the modulation for each block
-    _dropout: float = 0.0
-    _rescale = False  # divide the sums by sqrt(2)
-    _head_width = 0
-    _taps: tuple[float, ...] = BOX  # of the filter where the resolution changes
-    _inside = True  # the resolution changes inside residual blocks; else between them
-    _project = False  # blocks that change the resolution have a projection though they keep the width
-    _resample_conv = True  # a convolution between blocks where the resolution changes
-    _pad: Literal["both", "end"] = "both"
+    Attributes:
+        options: arguments of every `ResidualBlock`.
+        head_width: channels of each attention head; 0 for one head.
+        taps: of the filter where the resolution changes.
+        between: makes the step between two levels; None changes the resolution inside of residual blocks.
+        project: blocks that change the resolution have a projection though they keep the width.
+    """
+
+    options: dict[str, Any]
+    head_width: int = 0
+    taps: tuple[float, ...] = BOX
+    between: Callable[[int, int, nn.Module], nn.Module] | None = None
+    project = False
 
     def block(self, inputs: int, outputs: int, place: Place) -> nn.Module:
-        changes = {"keep": None, "down": Down(self._taps), "up": Up(self._taps)}[place.resample]
-        if changes is not None and not self._inside:
-            return self._between(inputs, outputs, changes)
-        attend = partial(ImageAttention, outputs, norm=self._norm, rescale=self._rescale)
+        changes = {"keep": None, "down": Down(self.taps), "up": Up(self.taps)}[place.resample]
+        if changes is not None and self.between is not None:
+            return self.between(inputs, outputs, changes)
+        norm, rescale = self.options["norm"], self.options.get("rescale", False)
+        attend = partial(ImageAttention, outputs, norm=norm, rescale=rescale)
         attention, cross = self.attentions(
-            place, lambda context: attend(heads_of(outputs, self._head_width), context=context)
+            place, lambda context: attend(heads_of(outputs, self.head_width), context=context)
         )
-        return ResidualBlock(
-            inputs,
-            outputs,
-            norm=self._norm,
-            pieces=self._pieces,
-            dropout=self._dropout,
-            rescale=self._rescale,
-            resample=changes,
-            project=self._project and changes is not None,
-            attention=attention,
-            cross=cross,
-        )
+        project = self.project and changes is not None
+        parts: dict[str, Any] = {"resample": changes, "project": project, "attention": attention, "cross": cross}
+        return ResidualBlock(inputs, outputs, **self.options, **parts)
 
-    def _between(self, inputs: int, outputs: int, changes: nn.Module) -> nn.Module:
-        """The step between two levels, without a residual block."""
-        if isinstance(changes, Up) or not self._resample_conv:
-            return ResampledConv(inputs, outputs, changes, self._resample_conv)
-        if self._taps == FIR:
-            return FilteredConv(inputs, outputs)
-        return StridedConv(inputs, outputs, pad=self._pad)
+
+def step_between(
+    inputs: int, outputs: int, changes: nn.Module, conv: bool = True, pad: Literal["both", "end"] = "both"
+) -> nn.Module:
+    """A step between two levels without a residual block: a convolution of stride 2 or of doubled pixels, if `conv`."""
+    if isinstance(changes, Up) or not conv:
+        return ResampledConv(inputs, outputs, changes, conv)
+    if isinstance(changes, Down) and changes.padding:  # a filter wider than two
+        return FilteredConv(inputs, outputs)
+    return StridedConv(inputs, outputs, pad=pad)

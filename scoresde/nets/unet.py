@@ -1,6 +1,6 @@
 """A U-Net for series, images and volumes of any size, light enough for a plain processor."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import partial
 from itertools import pairwise
 from typing import cast
@@ -8,12 +8,12 @@ from typing import cast
 from torch import Tensor, nn
 
 from scoresde.described import Described
-from scoresde.errors import require
+from scoresde.errors import at_least
 from scoresde.nets.attention import ImageAttention
 from scoresde.nets.blocks import Head, ResidualBlock, StridedConv, Up
 from scoresde.nets.condition import Cond, Kinds, Shares, Sizes, conditions
 from scoresde.nets.embedding import NoiseModulation
-from scoresde.nets.layers import check_event, check_levels, check_widths, convolution, quick
+from scoresde.nets.layers import check_event, check_levels, check_widths, convolution, group_norm, quick
 from scoresde.nets.skip_unet import Level
 
 
@@ -40,7 +40,7 @@ class UNet(Described, nn.Module):
         attention: levels with a self-attention layer, counted from 0, the finest, or from -1, the coarsest. Its cost
             grows with the square of the number of pixels of the level.
         heads: attention heads; must divide the width of the levels with attention.
-        groups: groups of the group norms; must divide the width of every level.
+        groups: groups of the group norms, at most one for each channel; must divide the width of every level.
         embedding: number of features of the noise level; even.
         dropout: probability in [0, 1) of dropping a value inside the residual blocks while training.
         condition: class, vector, tokens or image, or several by name, see `scoresde.nets.condition`; null for none.
@@ -74,13 +74,12 @@ class UNet(Described, nn.Module):
         what = "a U-Net takes series, images or volumes, such as (channels, height, width)"
         check_event(event_shape, (1, 2, 3), what)
         widths = check_widths(channels, multipliers, blocks, dropout)
-        attended = _attended(attention, heads, widths)
-        _check_groups(groups, widths)
+        attended = check_levels("attention", attention, len(widths))
+        at_least(1, heads=heads)
         self.condition = conditions(condition, condition_size, condition_dropout, embedding)
         crossed = attended | {len(widths) - 1} if self.condition.context else set()
-        _check_heads(heads, crossed, widths)
         ndim = len(event_shape) - 1
-        norm = partial(nn.GroupNorm, groups)
+        norm = partial(group_norm, groups=groups, least=1, eps=1e-5)
 
         def stage(width: int, level: int | None = None) -> Level:
             attend = partial(ImageAttention, width, heads, norm, bias=False)  # softmax sees no constant in every key
@@ -137,23 +136,3 @@ class UNet(Described, nn.Module):
                 h = block(h, pieces)
         out: Tensor = self.head(h)
         return out.contiguous()
-
-
-def _attended(attention: Sequence[int], heads: int, widths: Sequence[int]) -> set[int]:
-    """The levels with attention, counted from 0."""
-    require(heads >= 1, "heads", heads, "give an integer >= 1")
-    levels = check_levels("attention", attention, len(widths))
-    _check_heads(heads, levels, widths)
-    return levels
-
-
-def _check_heads(heads: int, levels: set[int], widths: Sequence[int]) -> None:
-    for level in sorted(levels):
-        wanted = f"it must divide the {widths[level]} channels of level {level}"
-        require(widths[level] % heads == 0, "heads", heads, wanted)
-
-
-def _check_groups(groups: int, widths: Sequence[int]) -> None:
-    require(groups >= 1, "groups", groups, "give an integer >= 1")
-    for level, width in enumerate(widths):
-        require(width % groups == 0, "groups", groups, f"it must divide the {width} channels of level {level}")

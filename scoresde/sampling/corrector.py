@@ -8,7 +8,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from scoresde._repr import Rebuildable
+from scoresde.described import Rebuildable
 from scoresde.errors import InputError, require
 from scoresde.model import Model
 

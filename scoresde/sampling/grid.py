@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from scoresde._repr import Rebuildable
+from scoresde.described import Rebuildable
 from scoresde.errors import InputError, require
 from scoresde.sde import SDE
 

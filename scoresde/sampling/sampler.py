@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scoresde._repr import Rebuildable
+from scoresde.described import Rebuildable
 from scoresde.errors import InputError, require
 from scoresde.evaluations import count_evaluations, evaluating
 from scoresde.model import Model

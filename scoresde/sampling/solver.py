@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 import torch
 from torch import Tensor
 
-from scoresde._repr import Rebuildable
+from scoresde.described import Rebuildable
 from scoresde.dynamics import Eta, eta_at, require_eta, reverse_drift
 from scoresde.errors import InputError, require
 from scoresde.model import Model

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple, final
 import torch
 from torch import Tensor
 
-from scoresde._repr import Rebuildable
 from scoresde._shapes import expand
-from scoresde.errors import require
+from scoresde.described import Rebuildable
+from scoresde.errors import InputError, require
 
 
 class Level(NamedTuple):
@@ -160,7 +160,7 @@ class SDE(Rebuildable, ABC):
     def __repr__(self) -> str:
         try:
             return super().__repr__()
-        except AttributeError:  # a class that does not keep its arguments
+        except InputError:  # a class that does not keep its arguments
             return self.attributes_text()
 
     @final

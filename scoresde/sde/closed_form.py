@@ -5,8 +5,19 @@ import math
 import torch
 from torch import Tensor
 
-from scoresde.errors import require
+from scoresde.errors import positive, require
 from scoresde.sde.base import SDE
+
+
+def _check_rising(**values: float) -> None:
+    """Require two finite numbers, 0 < first < second."""
+    positive(**values)
+    (low, first), (high, second) = values.items()
+    require(second > first, high, second, f"give a value > {low} = {first}")
+
+
+def _check_end(T: float, such: float) -> None:
+    require(T < 1, "T", T, f"give a time below 1, such as {such}: at 1 nothing is left of the data and g is infinite")
 
 
 class _LinearBeta(SDE):
@@ -22,15 +33,10 @@ class _LinearBeta(SDE):
         t_train: float = 1e-5,
     ) -> None:
         super().__init__(T, t_min, t_train)
-        require(beta_min > 0, "beta_min", beta_min, "give a rate > 0")
-        wanted = f"give a rate > beta_min = {beta_min}"
-        require(math.isfinite(beta_max) and beta_max > beta_min, "beta_max", beta_max, wanted)
+        _check_rising(beta_min=beta_min, beta_max=beta_max)
         self.beta_min, self.beta_max = beta_min, beta_max
 
-    @property
-    def prior_std(self) -> float:
-        """1: the path preserves unit variance, so N(0, I) is closer to p_T than N(0, sigma(T)^2 I)."""
-        return 1.0
+    prior_std = 1.0  # the path preserves unit variance, so N(0, I) is closer to p_T than N(0, sigma(T)^2 I)
 
     def _B(self, t: Tensor) -> Tensor:
         u = t / self.T
@@ -117,14 +123,11 @@ class CosineSDE(SDE):
     def __init__(self, offset: float = 0.008, *, T: float = 0.996, t_min: float = 1e-3, t_train: float = 1e-5) -> None:
         super().__init__(T, t_min, t_train)
         require(math.isfinite(offset) and offset >= 0, "offset", offset, "give a time >= 0, such as 0.008")
-        require(T < 1, "T", T, "give a time below 1, such as 0.996: at 1 nothing is left of the data and g is infinite")
+        _check_end(T, 0.996)
         self.offset = offset
         self._speed = math.pi / 2 / (1 + offset)
 
-    @property
-    def prior_std(self) -> float:
-        """1: the path preserves unit variance."""
-        return 1.0
+    prior_std = 1.0  # the path preserves unit variance
 
     @property
     def _sin_cos_0(self) -> tuple[float, float]:
@@ -144,12 +147,6 @@ class CosineSDE(SDE):
         alpha2, sigma2 = torch.sigmoid(2 * lam), torch.sigmoid(-2 * lam)
         tangent = cos_0 * sigma2 / (sin_0 + torch.sqrt(alpha2 * (sin_0**2 + cos_0**2 * sigma2)))
         return torch.atan(tangent) / self._speed
-
-
-def _check_sigmas(sigma_min: float, sigma_max: float) -> None:
-    require(sigma_min > 0, "sigma_min", sigma_min, "give a standard deviation > 0")
-    wanted = f"give a value > sigma_min = {sigma_min}"
-    require(math.isfinite(sigma_max) and sigma_max > sigma_min, "sigma_max", sigma_max, wanted)
 
 
 class VESDE(SDE):
@@ -179,7 +176,7 @@ class VESDE(SDE):
         t_train: float = 1e-5,
     ) -> None:
         super().__init__(T, t_min, t_train)
-        _check_sigmas(sigma_min, sigma_max)
+        _check_rising(sigma_min=sigma_min, sigma_max=sigma_max)
         self.sigma_min, self.sigma_max = sigma_min, sigma_max
 
     def alpha(self, t: Tensor) -> Tensor:
@@ -204,7 +201,7 @@ class EDMSDE(SDE):
     """
 
     def __init__(self, sigma_min: float = 0.002, sigma_max: float = 80.0) -> None:
-        _check_sigmas(sigma_min, sigma_max)
+        _check_rising(sigma_min=sigma_min, sigma_max=sigma_max)
         super().__init__(T=sigma_max, t_min=sigma_min, t_train=sigma_min)
         self.sigma_min, self.sigma_max = sigma_min, sigma_max
 
@@ -238,7 +235,7 @@ class RectifiedSDE(SDE):
 
     def __init__(self, T: float = 0.999, t_min: float = 1e-3, t_train: float = 1e-5) -> None:
         super().__init__(T, t_min, t_train)
-        require(T < 1, "T", T, "give a time below 1, such as 0.999: at 1 nothing is left of the data and g is infinite")
+        _check_end(T, 0.999)
 
     def alpha(self, t: Tensor) -> Tensor:
         return 1 - t

@@ -1,7 +1,6 @@
 """Custom paths: from alpha(t) and sigma(t), or from drift f(t) and diffusion g(t)."""
 
 import functools
-from abc import abstractmethod
 from collections.abc import Callable
 
 import numpy as np
@@ -32,13 +31,11 @@ class _UserSDE(SDE):
     _times: Tensor
     _lams: Tensor
 
-    @property
-    @abstractmethod
-    def _names(self) -> tuple[str, str]:
-        """The arguments that determine alpha and sigma."""
-
-    def _settle(self) -> None:
+    def _settle(self, *names: str) -> None:
         """Make the table of lam, to be called at the end of a constructor.
+
+        Args:
+            names: of the arguments that determine alpha and sigma.
 
         Raises:
             InputError: alpha or sigma is not finite and positive, or lam does not decrease; says where.
@@ -51,7 +48,7 @@ class _UserSDE(SDE):
         times = torch.cat((times.clamp(min=first), torch.tensor([self.T], dtype=torch.float64)))
         with torch.no_grad():
             alpha, sigma = self.alpha(times), self.sigma(times)
-        for name, symbol, values in zip(self._names, ("alpha", "sigma"), (alpha, sigma), strict=True):
+        for name, symbol, values in zip(names, ("alpha", "sigma"), (alpha, sigma), strict=True):
             if (bad := ~(torch.isfinite(values) & (values > 0))).any():
                 t, value = float(times[bad][0]), float(values[bad][0])
                 raise InputError(
@@ -62,7 +59,7 @@ class _UserSDE(SDE):
         if (rises := ~(lams.diff() < 0)).any():
             t, s = float(times[:-1][rises][0]), float(times[1:][rises][-1])
             raise InputError(
-                f"{self._names[1]}: alpha / sigma does not fall everywhere between t = {t:.6g} and {s:.6g}; "
+                f"{names[1]}: alpha / sigma does not fall everywhere between t = {t:.6g} and {s:.6g}; "
                 f"it must, at all times from t_train = {self.t_train:g} to T = {self.T:g}"
             )
         self._times, self._lams = times, lams
@@ -116,11 +113,7 @@ class PathSDE(_UserSDE):
         super().__init__(T, t_min, t_train)
         self.alpha_of_t, self.sigma_of_t = alpha_of_t, sigma_of_t
         self._alpha, self._sigma = _function(alpha_of_t, "alpha_of_t"), _function(sigma_of_t, "sigma_of_t")
-        self._settle()
-
-    @property
-    def _names(self) -> tuple[str, str]:
-        return "alpha_of_t", "sigma_of_t"
+        self._settle("alpha_of_t", "sigma_of_t")
 
     def alpha(self, t: Tensor) -> Tensor:
         return self._alpha(t)
@@ -171,11 +164,7 @@ class DriftSDE(_UserSDE):
         self._f, self._g = _function(drift, "drift"), _function(diffusion, "diffusion")
         with torch.no_grad():
             self._edges, self._log_alphas, self._variances = self._panels()
-        self._settle()
-
-    @property
-    def _names(self) -> tuple[str, str]:
-        return "drift", "diffusion"
+        self._settle("drift", "diffusion")
 
     def alpha(self, t: Tensor) -> Tensor:
         now = t.detach()
