@@ -4,6 +4,7 @@ import functools
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, NamedTuple, final
 
 import torch
@@ -168,3 +169,15 @@ class SDE(Rebuildable, ABC):
         """The repr of earlier versions, by which tuned grids name their SDE."""
         values = ", ".join(f"{k}={v}" for k, v in self.__dict__.items() if not k.startswith("_"))
         return f"{type(self).__name__}({values})"
+
+
+@dataclass(eq=False, repr=False, kw_only=True)
+class TimedSDE(SDE):
+    """Base of SDEs that are dataclasses: the three times as fields, with the usual values; see `SDE`."""
+
+    T: float = 1.0
+    t_min: float = 1e-3
+    t_train: float = 1e-5
+
+    def __post_init__(self) -> None:
+        SDE.__init__(self, self.T, self.t_min, self.t_train)

@@ -1,12 +1,13 @@
 """Paths in closed form: variance preserving, sub-VP, cosine, variance exploding, EDM, and straight lines."""
 
 import math
+from dataclasses import KW_ONLY, dataclass
 
 import torch
 from torch import Tensor
 
 from scoresde.errors import positive, require
-from scoresde.sde.base import SDE
+from scoresde.sde.base import SDE, TimedSDE
 
 
 def _check_rising(**values: float) -> None:
@@ -20,21 +21,16 @@ def _check_end(T: float, such: float) -> None:
     require(T < 1, "T", T, f"give a time below 1, such as {such}: at 1 nothing is left of the data and g is infinite")
 
 
-class _LinearBeta(SDE):
+@dataclass(eq=False, repr=False)
+class _LinearBeta(TimedSDE):
     """beta(t) increases linearly from beta_min to beta_max over [0, T]; B(t) is its integral in units of T = 1."""
 
-    def __init__(
-        self,
-        beta_min: float = 0.1,
-        beta_max: float = 20.0,
-        *,
-        T: float = 1.0,
-        t_min: float = 1e-3,
-        t_train: float = 1e-5,
-    ) -> None:
-        super().__init__(T, t_min, t_train)
-        _check_rising(beta_min=beta_min, beta_max=beta_max)
-        self.beta_min, self.beta_max = beta_min, beta_max
+    beta_min: float = 0.1
+    beta_max: float = 20.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_rising(beta_min=self.beta_min, beta_max=self.beta_max)
 
     prior_std = 1.0  # the path preserves unit variance, so N(0, I) is closer to p_T than N(0, sigma(T)^2 I)
 
@@ -96,7 +92,8 @@ class SubVPSDE(_LinearBeta):
         return self._t_of_B(2 * torch.asinh(torch.exp(-lam) / 2))
 
 
-class CosineSDE(SDE):
+@dataclass(eq=False, repr=False)
+class CosineSDE(TimedSDE):
     """Variance-preserving path whose alpha is a cosine of time.
 
         alpha = cos(theta) / cos(theta_0)
@@ -120,12 +117,15 @@ class CosineSDE(SDE):
         InputError: if T is not below 1, or the offset is negative.
     """
 
-    def __init__(self, offset: float = 0.008, *, T: float = 0.996, t_min: float = 1e-3, t_train: float = 1e-5) -> None:
-        super().__init__(T, t_min, t_train)
-        require(math.isfinite(offset) and offset >= 0, "offset", offset, "give a time >= 0, such as 0.008")
-        _check_end(T, 0.996)
-        self.offset = offset
-        self._speed = math.pi / 2 / (1 + offset)
+    offset: float = 0.008
+    _: KW_ONLY
+    T: float = 0.996
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(0 <= self.offset < math.inf, "offset", self.offset, "give a time >= 0, such as 0.008")
+        _check_end(self.T, 0.996)
+        self._speed = math.pi / 2 / (1 + self.offset)
 
     prior_std = 1.0  # the path preserves unit variance
 
@@ -149,7 +149,8 @@ class CosineSDE(SDE):
         return torch.atan(tangent) / self._speed
 
 
-class VESDE(SDE):
+@dataclass(eq=False, repr=False)
+class VESDE(TimedSDE):
     """Variance-exploding SDE, a geometric sequence of noise levels.
 
         alpha = 1,  sigma = sigma_min (sigma_max / sigma_min)^(t/T)
@@ -166,18 +167,14 @@ class VESDE(SDE):
         t_train: see `SDE`.
     """
 
-    def __init__(
-        self,
-        sigma_min: float = 0.01,
-        sigma_max: float = 50.0,
-        *,
-        T: float = 1.0,
-        t_min: float = 1e-5,
-        t_train: float = 1e-5,
-    ) -> None:
-        super().__init__(T, t_min, t_train)
-        _check_rising(sigma_min=sigma_min, sigma_max=sigma_max)
-        self.sigma_min, self.sigma_max = sigma_min, sigma_max
+    sigma_min: float = 0.01
+    sigma_max: float = 50.0
+    _: KW_ONLY
+    t_min: float = 1e-5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_rising(sigma_min=self.sigma_min, sigma_max=self.sigma_max)
 
     def alpha(self, t: Tensor) -> Tensor:
         return torch.ones_like(t)

@@ -2,13 +2,14 @@
 
 import functools
 from collections.abc import Callable
+from dataclasses import KW_ONLY, dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from scoresde.errors import InputError
-from scoresde.sde.base import SDE
+from scoresde.sde.base import TimedSDE
 from scoresde.sde.expression import parse
 
 Function = str | Callable[[Tensor], Tensor]
@@ -25,7 +26,7 @@ def _called(function: Callable[[Tensor], Tensor], t: Tensor) -> Tensor:
     return torch.as_tensor(function(t), dtype=torch.float64, device=t.device).expand(t.shape)
 
 
-class _UserSDE(SDE):
+class _UserSDE(TimedSDE):
     """Checks the path at all times in use, and inverts lam by a table and Newton's method."""
 
     _times: Tensor
@@ -82,6 +83,7 @@ class _UserSDE(SDE):
         return self._with_slope(t, wanted)
 
 
+@dataclass(eq=False, repr=False)
 class PathSDE(_UserSDE):
     """The path x_t = alpha(t) x_0 + sigma(t) eps with two custom functions.
 
@@ -101,18 +103,14 @@ class PathSDE(_UserSDE):
             alpha / sigma does not decrease.
     """
 
-    def __init__(
-        self,
-        alpha_of_t: Function = "1 - t",
-        sigma_of_t: Function = "t",
-        *,
-        T: float = 0.999,
-        t_min: float = 1e-3,
-        t_train: float = 1e-5,
-    ) -> None:
-        super().__init__(T, t_min, t_train)
-        self.alpha_of_t, self.sigma_of_t = alpha_of_t, sigma_of_t
-        self._alpha, self._sigma = _function(alpha_of_t, "alpha_of_t"), _function(sigma_of_t, "sigma_of_t")
+    alpha_of_t: Function = "1 - t"
+    sigma_of_t: Function = "t"
+    _: KW_ONLY
+    T: float = 0.999
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._alpha, self._sigma = _function(self.alpha_of_t, "alpha_of_t"), _function(self.sigma_of_t, "sigma_of_t")
         self._settle("alpha_of_t", "sigma_of_t")
 
     def alpha(self, t: Tensor) -> Tensor:
@@ -128,6 +126,7 @@ _TOLERANCE = 1e-12  # of one panel, relative
 _MOST_PANELS = 2000
 
 
+@dataclass(eq=False, repr=False)
 class DriftSDE(_UserSDE):
     """The diffusion dx = f(t) x dt + g(t) dw with a custom drift and diffusion coefficient.
 
@@ -150,18 +149,12 @@ class DriftSDE(_UserSDE):
         InputError: an expression cannot be read, f or g is not finite or not integrable within [0, T], or g is zero.
     """
 
-    def __init__(
-        self,
-        drift: Function = "-0.5*(0.1 + 19.9*t)",
-        diffusion: Function = "sqrt(0.1 + 19.9*t)",
-        *,
-        T: float = 1.0,
-        t_min: float = 1e-3,
-        t_train: float = 1e-5,
-    ) -> None:
-        super().__init__(T, t_min, t_train)
-        self.drift, self.diffusion = drift, diffusion
-        self._f, self._g = _function(drift, "drift"), _function(diffusion, "diffusion")
+    drift: Function = "-0.5*(0.1 + 19.9*t)"
+    diffusion: Function = "sqrt(0.1 + 19.9*t)"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._f, self._g = _function(self.drift, "drift"), _function(self.diffusion, "diffusion")
         with torch.no_grad():
             self._edges, self._log_alphas, self._variances = self._panels()
         self._settle("drift", "diffusion")
