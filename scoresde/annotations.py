@@ -1,7 +1,5 @@
 """Values of a configuration against the annotation of the parameter that they are for."""
 
-from __future__ import annotations
-
 import functools
 import json
 import types

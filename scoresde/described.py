@@ -1,7 +1,5 @@
 """The inverse of `build`: the configuration of an object, `{_target_: scoresde.VPSDE, beta_min: 0.1, ...}`."""
 
-from __future__ import annotations
-
 import functools
 import importlib
 import inspect

@@ -1,7 +1,5 @@
 """Objects by the name of their YAML file: `named("sde", "vp", beta_max=15)`."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Progress bars: in a terminal and in a notebook; none where the output goes to a file."""
 
-from __future__ import annotations
-
 import sys
 from importlib import import_module
 from importlib.util import find_spec

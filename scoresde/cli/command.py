@@ -1,7 +1,5 @@
 """What a command is: one row, from which its help, its keys, its checks and its place in the overview follow."""
 
-from __future__ import annotations
-
 import dataclasses
 import importlib
 import pkgutil

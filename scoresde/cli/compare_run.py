@@ -1,7 +1,5 @@
 """One comparison on the command line: its plan from the configuration, its folder, and what is printed and logged."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any

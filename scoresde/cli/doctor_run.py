@@ -1,7 +1,5 @@
 """Checks of an SDE and data from a configuration or a run: a table in the terminal, and optionally a file."""
 
-from __future__ import annotations
-
 import dataclasses
 import shutil
 import textwrap

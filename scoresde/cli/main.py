@@ -3,8 +3,6 @@
 What takes time is imported when it is needed: `--help` and mistakes in the configuration are answered without torch.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import secrets

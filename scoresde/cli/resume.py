@@ -1,7 +1,5 @@
 """Resuming a run: what its stored configuration fixes, and what may be changed on the command line."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any

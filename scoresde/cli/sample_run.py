@@ -1,7 +1,5 @@
 """Samples from a trained run, written as they are drawn, so that any number of them fits into memory."""
 
-from __future__ import annotations
-
 import math
 from contextlib import ExitStack
 from pathlib import Path

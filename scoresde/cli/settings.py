@@ -1,7 +1,5 @@
 """The single values at the top of each command's configuration, checked like the arguments of any other class."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 import sys

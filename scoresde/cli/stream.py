@@ -1,7 +1,5 @@
 """Arrays written piece by piece, so that they need not fit into memory; a file gets its name when it is whole."""
 
-from __future__ import annotations
-
 import csv
 import os
 import zipfile

@@ -1,7 +1,5 @@
 """The work of `scoresde train`: where the training begins, its folder, and what is printed."""
 
-from __future__ import annotations
-
 import json
 import sys
 from collections.abc import Iterator

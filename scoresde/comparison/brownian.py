@@ -9,8 +9,6 @@ W is a function of (seed, sample): values at the middle of an interval follow fr
 down to 2^16 parts of the range of lam, so that every grid sees the same path to that resolution.
 """
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Sequence

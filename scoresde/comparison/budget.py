@@ -1,7 +1,5 @@
 """How many steps a budget of network evaluations allows, by counting what a sampler really calls."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -3,8 +3,6 @@
 Results that differ in their seed alone make one row, whose interval is over these seeds.
 """
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,7 +1,5 @@
 """The samplers and SDEs that a comparison names, from the YAML files of their groups or as objects."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path

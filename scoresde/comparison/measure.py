@@ -1,7 +1,5 @@
 """Measuring samplers: the same start noise, counted evaluations, time after a warm-up, peak memory, metrics."""
 
-from __future__ import annotations
-
 import math
 import time
 from collections import deque

@@ -1,7 +1,5 @@
 """The peak memory of a piece of work."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """What a reader of a comparison must know, a sentence each."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 from scoresde.comparison.measure import Comparison

@@ -1,7 +1,5 @@
 """A comparison from its first row to its report: progress, files, plots and pictures."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path

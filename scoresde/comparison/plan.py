@@ -1,7 +1,5 @@
 """What a comparison is of: the problem, the samplers, the budgets, and how often."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any

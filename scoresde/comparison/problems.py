@@ -1,7 +1,5 @@
 """What samplers are compared on: a distribution with an exact score, a model with data, or a trained run."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Protocol, runtime_checkable

@@ -1,7 +1,5 @@
 """From a foreign file to a folder that `scoresde.load` reads."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal

@@ -1,7 +1,5 @@
 """A model of this project as a folder of diffusers, where that layout can hold it."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Foreign files, read without running anything that they hold."""
 
-from __future__ import annotations
-
 import json
 import pickle
 import re

@@ -1,7 +1,5 @@
 """A converted model as a run on disk, and the report of what was done."""
 
-from __future__ import annotations
-
 import inspect
 import os
 import shutil

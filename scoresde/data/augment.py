@@ -1,7 +1,5 @@
 """Augmentation that does not leak: the network is conditioned on how an image was changed; samples are unchanged."""
 
-from __future__ import annotations
-
 import math
 
 import torch

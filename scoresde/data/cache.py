@@ -1,7 +1,5 @@
 """Decoded images kept on disk, so that a data set is read from its files once."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

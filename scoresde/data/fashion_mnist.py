@@ -1,7 +1,5 @@
 """Fashion-MNIST from its four IDX files: small real images in ten classes."""
 
-from __future__ import annotations
-
 import gzip
 import math
 import os

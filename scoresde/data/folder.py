@@ -1,7 +1,5 @@
 """The user's own images: a folder of image files."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Images from any set of the Hugging Face `datasets` library: of the hub, of a folder, or of files on this machine."""
 
-from __future__ import annotations
-
 import re
 import sys
 from collections.abc import Iterator, Mapping

@@ -1,7 +1,5 @@
 """Data that are in memory: arrays, tensors, lists, and data sets of torch with a length."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import Any
 

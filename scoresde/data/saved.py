@@ -1,7 +1,5 @@
 """A data set kept in the folder of a run, for trainings on data that no configuration can name."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import dataclass
 from pathlib import Path

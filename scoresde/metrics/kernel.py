@@ -1,7 +1,5 @@
 """The kernel distance (KID): a maximum mean discrepancy with a polynomial kernel, for features of a network."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

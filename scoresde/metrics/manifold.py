@@ -1,7 +1,5 @@
 """Precision and recall: how many samples lie where real items lie, and how many real items lie where samples do."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import NamedTuple
 

@@ -4,8 +4,6 @@ A bootstrap of the points of one sample would be easier and wrong here: a distan
 size, so a resampled one is biased twice and its interval misses the truth.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import NamedTuple

@@ -1,7 +1,5 @@
 """One self-contained HTML report: verdict, table, plots, pictures, how it was measured; opens without a network."""
 
-from __future__ import annotations
-
 import base64
 from collections.abc import Mapping, Sequence
 from html import escape

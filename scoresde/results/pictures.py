@@ -1,7 +1,5 @@
 """Samples side by side: a row for each sampler, in each column the same noise, or in the plane a cloud a budget."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from itertools import zip_longest

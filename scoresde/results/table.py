@@ -1,7 +1,5 @@
 """The table of results, as text and as HTML."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from html import escape

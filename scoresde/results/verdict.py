@@ -1,7 +1,5 @@
 """The verdict in words: which solver for which budget, and whether the difference is larger than its interval."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from scoresde.results.interval import Interval, paired

@@ -8,43 +8,6 @@
 A folder may come from somebody else: reading it constructs no class that its reader has not allowed.
 """
 
-from scoresde._secrets import without_secrets
-from scoresde.runs.config import CONVERTED, read_config, section, write_config
-from scoresde.runs.folder import (
-    CONFIG,
-    SUMMARY,
-    holds_run,
-    locked,
-    new_folder,
-    setting,
-    timestamp,
-    versions,
-    write_json,
-    write_text,
-)
-from scoresde.runs.measured import measured
-from scoresde.runs.run import Run, load, pick_device
-from scoresde.runs.upgrade import upgraded
+from scoresde._lazy import lazy
 
-__all__ = [
-    "CONFIG",
-    "CONVERTED",
-    "SUMMARY",
-    "Run",
-    "holds_run",
-    "load",
-    "locked",
-    "measured",
-    "new_folder",
-    "pick_device",
-    "read_config",
-    "section",
-    "setting",
-    "timestamp",
-    "upgraded",
-    "versions",
-    "without_secrets",
-    "write_config",
-    "write_json",
-    "write_text",
-]
+__getattr__, __dir__, __all__ = lazy(__name__)

@@ -1,7 +1,5 @@
 """The stored configuration of a run: plain values, without secrets, in today's names."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any

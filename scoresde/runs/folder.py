@@ -1,7 +1,5 @@
 """The folder of a run or of a result: its name, its lock, and files that are written whole or not at all."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

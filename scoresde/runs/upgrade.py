@@ -1,7 +1,5 @@
 """Configurations written by earlier versions, in today's names: the one table of renamed classes and arguments."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

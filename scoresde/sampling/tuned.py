@@ -1,7 +1,5 @@
 """Grids and coefficients that `scoresde tune` has found for a model, read from where it keeps them."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 from collections.abc import Iterator, Sequence

@@ -6,24 +6,10 @@ The package can be called: `scoresde.sde("vp", beta_max=15.0)` is the SDE of tha
 import sys
 import types
 
+from scoresde._lazy import lazy
 from scoresde.sde import by_name
-from scoresde.sde.base import SDE, Level, half_log_snr
-from scoresde.sde.closed_form import EDMSDE, VESDE, VPSDE, CosineSDE, RectifiedSDE, SubVPSDE
-from scoresde.sde.user import DriftSDE, PathSDE
 
-__all__ = [
-    "EDMSDE",
-    "SDE",
-    "VESDE",
-    "VPSDE",
-    "CosineSDE",
-    "DriftSDE",
-    "Level",
-    "PathSDE",
-    "RectifiedSDE",
-    "SubVPSDE",
-    "half_log_snr",
-]
+__getattr__, __dir__, __all__ = lazy(__name__)
 
 
 class _Package(types.ModuleType):

@@ -1,7 +1,5 @@
 """What a training is given and what it returns."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path

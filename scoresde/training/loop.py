@@ -1,7 +1,5 @@
 """The training loop: steps, and what happens between them."""
 
-from __future__ import annotations
-
 import functools
 import math
 import time

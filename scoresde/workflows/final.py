@@ -1,7 +1,5 @@
 """The final samples of a training: drawn, measured, shown, and written into the run."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from collections.abc import Callable, Mapping

@@ -1,7 +1,5 @@
 """One training from beginning to end: everything that it needs, built and checked, then the training itself."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """`scoresde.train`: a run from an array, a tensor, a data set or a folder."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path

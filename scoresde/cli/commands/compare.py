@@ -18,8 +18,6 @@ examples, where RUN is a folder made by scoresde train:
   scoresde compare folder=runs/SWEEP                               the results of a sweep in one table
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any, Literal
 

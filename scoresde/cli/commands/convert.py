@@ -23,8 +23,6 @@ then:
   scoresde sample run=runs/ncsnpp solver=reverse_diffusion corrector=langevin sampler.steps=1000
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any, Literal
 

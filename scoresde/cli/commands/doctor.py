@@ -17,8 +17,6 @@ examples:
   scoresde doctor sde=edm out=findings.json              for a program to read
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

@@ -19,8 +19,6 @@ examples, where RUN is a folder made by scoresde train:
   scoresde ema run=runs/RUN length=0.1 --cfg job                 what would be done
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

@@ -15,8 +15,6 @@ examples, where RUN is a folder made by scoresde train:
   scoresde sample run=runs/RUN seed=1,2,3 -m                          other samples
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any

@@ -18,8 +18,6 @@ The samplers used at the end are set by solver@samplers.NAME.solver=heun and sam
 predictor_corrector, dpmpp_2m or dopri5.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 
