@@ -16,7 +16,7 @@ from scoresde.convert.names import CLASSES, FREQUENCIES, NULL, Names, Spot
 from scoresde.convert.parts import SAME, SCALE_AND_SHIFT, Form, Tensors, frequencies, table
 from scoresde.convert.plan import Config, Facts, Given, Layout, Plan, discrete_vp, labelled
 from scoresde.errors import InputError
-from scoresde.nets.attention import ImageAttention
+from scoresde.nets.layers import ImageAttention
 
 _NAMED = "the names of modules"
 

@@ -16,7 +16,7 @@ from scoresde.convert.names import CLASSES, FREQUENCIES, NULL, Names, Spot
 from scoresde.convert.parts import NEGATED, SAME, SCALE_AND_SHIFT, SINES_FIRST, Form, Tensors, table
 from scoresde.convert.plan import Config, Facts, Given, Layout, Plan, labelled
 from scoresde.errors import InputError, require
-from scoresde.nets.attention import ImageAttention
+from scoresde.nets.layers import ImageAttention
 
 # rows (channel, q k v) become rows (q k v, channel); the heads are the same
 _QKV = Form(

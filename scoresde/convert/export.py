@@ -8,10 +8,10 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from scoresde.convert.conversion import free_folder, whole
 from scoresde.convert.diffusers import SCHEDULES, TARGETS, UNetNames
 from scoresde.convert.levels import DiscreteVPSDE, LabelledModel
 from scoresde.convert.parts import SAME, Form, frequencies, write
-from scoresde.convert.writer import free_folder, whole
 from scoresde.described import describe
 from scoresde.errors import InputError
 from scoresde.model import ScoreModel

@@ -7,9 +7,9 @@ from typing import Literal, NamedTuple, cast
 from torch import nn
 
 from scoresde.convert.parts import SAME, Form, Part
-from scoresde.nets.attention import ImageAttention
 from scoresde.nets.blocks import ResidualBlock
 from scoresde.nets.embedding import Modulation
+from scoresde.nets.layers import ImageAttention
 from scoresde.nets.skip_unet import Level, SkipUNet
 
 FREQUENCIES, CLASSES, NULL = "modulation.embed.frequencies", "condition.embed.weight", "condition.null"

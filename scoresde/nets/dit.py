@@ -8,10 +8,9 @@ from torch.nn import functional
 
 from scoresde.described import Described
 from scoresde.errors import at_least, probability, require
-from scoresde.nets.attention import Attention
 from scoresde.nets.condition import Cond, Kinds, Shares, Sizes, conditions
 from scoresde.nets.embedding import FourierEmbedding, Modulation
-from scoresde.nets.layers import check_divides, check_event, zero
+from scoresde.nets.layers import Attention, check_divides, check_event, zero
 
 _FEATURES = 256  # of the noise level
 

@@ -8,10 +8,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from scoresde.errors import positive, require
-from scoresde.nets.attention import heads_of
 from scoresde.nets.blocks import Down, Up
 from scoresde.nets.condition import Kinds, Shares, Sizes, conditions
-from scoresde.nets.layers import check_event, check_levels, check_widths
+from scoresde.nets.layers import check_event, check_levels, check_widths, heads_of
 from scoresde.nets.magnitude import MPAttention, MPFourier, MPLayer, OneHot, blend, concatenate, silu, unit
 from scoresde.nets.skip_unet import Place, SkipUNet
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from scoresde.nets.attention import Heads, attend
+from scoresde.nets.layers import Heads, attend
 
 _SILU = 0.596  # magnitude of silu(x) for x ~ N(0, 1)
 _TINY = 1e-4

@@ -9,10 +9,9 @@ from torch.nn import functional
 
 from scoresde.described import Described
 from scoresde.errors import at_least, probability, require
-from scoresde.nets.attention import Attention
 from scoresde.nets.condition import Cond, Kinds, Shares, Sizes, conditions
 from scoresde.nets.embedding import NoiseModulation
-from scoresde.nets.layers import zero
+from scoresde.nets.layers import Attention, zero
 
 
 class _Block(nn.Module):

@@ -8,11 +8,19 @@ import torch
 from torch import Tensor, nn
 
 from scoresde.errors import positive, require
-from scoresde.nets.attention import ImageAttention, join
 from scoresde.nets.blocks import BOX, FIR, Down, FilteredConv, Head, ResidualBlock, StridedConv, Up
 from scoresde.nets.condition import Kinds, Shares, Sizes, conditions
 from scoresde.nets.embedding import FourierEmbedding, Modulation, RandomFourierEmbedding, Waves
-from scoresde.nets.layers import check_event, check_levels, check_widths, convolution, group_norm, zero
+from scoresde.nets.layers import (
+    ImageAttention,
+    check_event,
+    check_levels,
+    check_widths,
+    convolution,
+    group_norm,
+    join,
+    zero,
+)
 from scoresde.nets.skip_unet import ResidualUNet, SkipUNet, step_between
 
 

@@ -9,10 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from scoresde.described import Described
-from scoresde.nets.attention import ImageAttention, heads_of
 from scoresde.nets.blocks import BOX, Down, FilteredConv, ResampledConv, ResidualBlock, StridedConv, Up
 from scoresde.nets.condition import Cond, Conditions
-from scoresde.nets.layers import check_divides, quick
+from scoresde.nets.layers import ImageAttention, check_divides, heads_of, quick
 
 
 class Place(NamedTuple):

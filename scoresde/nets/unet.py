@@ -9,11 +9,10 @@ from torch import Tensor, nn
 
 from scoresde.described import Described
 from scoresde.errors import at_least
-from scoresde.nets.attention import ImageAttention
 from scoresde.nets.blocks import Head, ResidualBlock, StridedConv, Up
 from scoresde.nets.condition import Cond, Kinds, Shares, Sizes, conditions
 from scoresde.nets.embedding import NoiseModulation
-from scoresde.nets.layers import check_event, check_levels, check_widths, convolution, group_norm, quick
+from scoresde.nets.layers import ImageAttention, check_event, check_levels, check_widths, convolution, group_norm, quick
 from scoresde.nets.skip_unet import Level
 
 
