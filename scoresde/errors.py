@@ -20,6 +20,12 @@ def require(ok: bool, name: str, value: object, wanted: str) -> None:
         raise InputError(f"{name}: {value!r} is not allowed; {wanted}")
 
 
+def refuse(bad: bool, message: str) -> None:
+    """Raise `InputError(message)` if `bad`."""
+    if bad:
+        raise InputError(message)
+
+
 def at_least(least: int, **values: int) -> None:
     """Require integers of at least `least`, by the names of their parameters."""
     for name, value in values.items():

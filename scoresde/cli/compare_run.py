@@ -14,7 +14,7 @@ from scoresde.cli.jobs import sweeping, varied
 from scoresde.comparison import Comparison, Plan, Problem, Reference, Trained
 from scoresde.comparison.entries import Defaults, candidates, sde_of, sdes
 from scoresde.comparison.output import RESULTS, TABLE, measured, report
-from scoresde.errors import InputError, require
+from scoresde.errors import InputError, refuse, require
 from scoresde.loggers import Logger
 from scoresde.results import Results
 from scoresde.results.table import explained
@@ -53,8 +53,7 @@ def compare(settings: CompareSettings, cfg: dict[str, Any]) -> float | None:
     finally:  # Ctrl-C makes a report of the finished rows, and stops
         if results.rows:
             _finish(out, results, cfg, logger)
-    if not results.succeeded:
-        raise InputError(f"solvers: none of them has a result, see {out / 'report.html'}")
+    refuse(not results.succeeded, f"solvers: none of them has a result, see {out / 'report.html'}")
     return results.best()
 
 
@@ -90,8 +89,7 @@ def _problem(cfg: Mapping[str, Any], settings: CompareSettings) -> Problem:
 def _sdes(cfg: Mapping[str, Any], problem: Problem, defaults: Defaults) -> dict[str, SDE | None]:
     """The SDEs of `sdes`, or that of `sde`, or that of the run, or VP."""
     names, chosen = cfg["sdes"], cfg["sde"]
-    if names and chosen:
-        raise InputError("sdes: given together with sde; give one of them")
+    refuse(names and chosen, "sdes: given together with sde; give one of them")
     if chosen:
         label = str(HydraConfig.get().runtime.choices.get("sde") or "sde")
         return {label: sde_of(chosen, "sde", lambda: problem.sigma_max, defaults.allow)}

@@ -15,7 +15,7 @@ from scoresde.cli.commands.doctor import DoctorSettings
 from scoresde.cli.jobs import overrides, sweeping
 from scoresde.data import Dataset
 from scoresde.doctor import Finding, examine
-from scoresde.errors import InputError
+from scoresde.errors import InputError, refuse
 from scoresde.sde import SDE
 
 _NARROWEST = 60  # columns of text below which wrapping would be worse than long lines
@@ -55,8 +55,7 @@ def _of_run(run: Path) -> dict[str, Any]:
     """The SDE and data of a run, which its configuration fixes."""
     for override in overrides():
         key = override.lstrip("+~").split("=")[0]
-        if key.split(".")[0] in ("sde", "data"):
-            raise InputError(f"{key}: the run has its own; leave it out, or leave out run=")
+        refuse(key.split(".")[0] in ("sde", "data"), f"{key}: the run has its own; leave it out, or leave out run=")
     stored = runs.read_config(run)
     return {key: runs.section(stored, key, run) for key in ("sde", "data")}
 

@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from scoresde.build import did_you_mean
 from scoresde.cli.failures import VARIABLE, TaskFailed
-from scoresde.errors import InputError
+from scoresde.errors import InputError, refuse
 
 if TYPE_CHECKING:
     from scoresde.cli.command import Command
@@ -79,8 +79,7 @@ def plain(cfg: DictConfig, keys: Sequence[str]) -> dict[str, Any]:
         if key not in keys:
             raise InputError(f"{key}: no such key{did_you_mean(key, keys)} (keys: {', '.join(keys)})")
     for key in keys:
-        if key not in values:
-            raise InputError(f"{key}: it was deleted, and this command needs it")
+        refuse(key not in values, f"{key}: it was deleted, and this command needs it")
     return values
 
 

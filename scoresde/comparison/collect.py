@@ -17,7 +17,7 @@ from scoresde import runs
 from scoresde.build import TARGET, build
 from scoresde.comparison.measure import ENDPOINT
 from scoresde.comparison.output import RESULTS
-from scoresde.errors import InputError
+from scoresde.errors import InputError, refuse
 from scoresde.results import Measurement, Metric, Quantity, Results, Row, Scorer
 
 # keys of a configuration that do not distinguish results, or that the names of rows hold already
@@ -36,8 +36,7 @@ def collected(folder: Path, metrics: Mapping[str, Any], allow: Sequence[str]) ->
     Raises:
         InputError: there is no folder, or no result in it.
     """
-    if not folder.is_dir():
-        raise InputError(f"folder: there is no folder {folder} (seen from {Path.cwd()})")
+    refuse(not folder.is_dir(), f"folder: there is no folder {folder} (seen from {Path.cwd()})")
     files = sorted(folder.rglob(RESULTS))
     summaries = [] if files else [(path.parent, _json(path)) for path in sorted(folder.rglob(runs.SUMMARY))]
     parts = [_of_comparison(path) for path in files]

@@ -21,7 +21,7 @@ from scoresde.convert.parts import Tensors, read
 from scoresde.convert.plan import Config, Facts, Given, Layout, Plan
 from scoresde.convert.score_sde import ScoreSDE
 from scoresde.data import Transform
-from scoresde.errors import InputError, require
+from scoresde.errors import InputError, refuse, require
 from scoresde.nets.skip_unet import SkipUNet
 from scoresde.training import checkpoint
 
@@ -82,8 +82,7 @@ def _short(value: Any) -> str:
 def free_folder(out: str | Path) -> Path:
     """The path of a folder that does not exist yet; raises InputError otherwise."""
     target = Path(out).expanduser()
-    if target.exists():
-        raise InputError(f"out: {target} already exists; give the name of a new folder")
+    refuse(target.exists(), f"out: {target} already exists; give the name of a new folder")
     return target
 
 

@@ -15,7 +15,7 @@ from scoresde.convert.files import Source
 from scoresde.convert.names import CLASSES, FREQUENCIES, NULL, Names, Spot
 from scoresde.convert.parts import NEGATED, SAME, SINES_FIRST, Form, Tensors, frequencies, table
 from scoresde.convert.plan import Allowed, Config, Facts, Given, Layout, Plan, check_allowed, discrete_vp, labelled
-from scoresde.errors import InputError
+from scoresde.errors import InputError, refuse
 
 _FILE = "file: config.json"
 _ALLOWED: Allowed = {"mid_block_type": ("UNetMidBlock2D",), "downsample_type": ("conv",), "upsample_type": ("conv",)}
@@ -75,8 +75,7 @@ class Diffusers(Layout):
 
     def given(self, config: Mapping[str, Any]) -> dict[str, Given]:
         """Nothing: the folder has its own configuration."""
-        if config:
-            raise InputError("config: a folder of diffusers has its own; leave config= out")
+        refuse(bool(config), "config: a folder of diffusers has its own; leave config= out")
         return {}
 
     def plan(self, source: Source, facts: Facts) -> Plan:
@@ -148,8 +147,7 @@ def _attention(unet: Mapping[str, Any], kind: str) -> list[int]:
         InputError: channels, widths or blocks are not those of our network.
     """
     inputs, outputs = unet.get("in_channels", 3), unet.get("out_channels", 3)
-    if inputs != outputs:
-        raise InputError(f"{_FILE} has in_channels {inputs} and out_channels {outputs}, which must be the same")
+    refuse(inputs != outputs, f"{_FILE} has in_channels {inputs} and out_channels {outputs}, which must be the same")
     widths = unet["block_out_channels"]
     down, up = _attended(unet["down_block_types"], f"{kind}Down"), _attended(unet["up_block_types"], f"{kind}Up")
     if down != up[::-1] or any(w % widths[0] for w in widths):

@@ -13,7 +13,7 @@ import torch
 import yaml
 from torch import Tensor
 
-from scoresde.errors import InputError
+from scoresde.errors import InputError, refuse
 
 _SAFE = (
     "ask its author for a file of safetensors, or write one where you trust the file: save_file(net.state_dict(), ...)"
@@ -44,8 +44,7 @@ def read_file(path: str | Path) -> Source:
         InputError: it is not there, cannot be read, or would have to run code to be read; then nothing was run.
     """
     place = Path(path).expanduser()
-    if not place.exists():
-        raise InputError(f"file: {place} does not exist (seen from {Path.cwd()})")
+    refuse(not place.exists(), f"file: {place} does not exist (seen from {Path.cwd()})")
     if place.is_dir():
         return _folder(place)
     content = _numpy(place) if place.suffix == ".npz" else _tensors(place)
@@ -59,8 +58,7 @@ def read_settings(path: str | Path) -> dict[str, Any]:
         InputError: it is not there or cannot be read.
     """
     place = Path(path).expanduser()
-    if not place.is_file():
-        raise InputError(f"config: there is no file {place} (seen from {Path.cwd()})")
+    refuse(not place.is_file(), f"config: there is no file {place} (seen from {Path.cwd()})")
     return _mapping(place, "config")
 
 

@@ -35,8 +35,8 @@ class Spot(NamedTuple):
     direction: Direction
     level: int
     role: Role
-    number: int
-    rows: slice | None
+    number: int = 0
+    rows: slice | None = None
 
     @property
     def attends(self) -> bool:
@@ -46,32 +46,30 @@ class Spot(NamedTuple):
 def spots(net: SkipUNet) -> list[Spot]:
     """All blocks, steps between levels and sides, in the order of computation."""
     done, row = [], 0
-    for path, module, direction, level, role, number in _modules(net):
-        size = sum(getattr(module, "sizes", ()))
-        done.append(Spot(path, module, direction, level, role, number, slice(row, row + size) if size else None))
+    for spot in _modules(net):
+        size = sum(getattr(spot.module, "sizes", ()))
+        done.append(spot._replace(rows=slice(row, row + size)) if size else spot)
         row += size
     return done
 
 
-def _modules(net: SkipUNet) -> Iterator[tuple[str, nn.Module, Direction, int, Role, int]]:
+def _modules(net: SkipUNet) -> Iterator[Spot]:
     last = len(net.down) - 1
     for k, level in enumerate(net.down):
         yield from _level(cast(Level, level), f"down.{k}", "down", k)
     for i, block in enumerate(net.middle):
-        yield f"middle.{i}", block, "middle", last, "block", i
+        yield Spot(f"middle.{i}", block, "middle", last, "block", i)
     for k, level in enumerate(net.up):
         yield from _level(cast(Level, level), f"up.{k}", "up", last - k)
 
 
-def _level(
-    level: Level, path: str, direction: Direction, k: int
-) -> Iterator[tuple[str, nn.Module, Direction, int, Role, int]]:
+def _level(level: Level, path: str, direction: Direction, k: int) -> Iterator[Spot]:
     for i, block in enumerate(level.blocks):
-        yield f"{path}.blocks.{i}", block, direction, k, "block", i
+        yield Spot(f"{path}.blocks.{i}", block, direction, k, "block", i)
     roles: tuple[Role, ...] = ("resample", "side") if direction == "down" else ("side", "resample")
     for role in roles:
         if (module := getattr(level, role)) is not None:
-            yield f"{path}.{role}", module, direction, k, role, 0
+            yield Spot(f"{path}.{role}", module, direction, k, role)
 
 
 class Names(ABC):

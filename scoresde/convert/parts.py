@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from scoresde.errors import InputError
+from scoresde.errors import InputError, refuse
 
 _SHOWN = 10  # names in a message
 Tensors = dict[str, Tensor]
@@ -102,8 +102,7 @@ def check_names(wanted: Iterable[str], tensors: Iterable[str]) -> None:
         for kind, names in (("missing", missing), ("left over", surplus))
         if names
     ]
-    if faults:
-        raise InputError(f"checkpoint: not the tensors that these settings need: {'; '.join(faults)}")
+    refuse(bool(faults), f"checkpoint: not the tensors that these settings need: {'; '.join(faults)}")
 
 
 def _squeezed(t: Tensor) -> list[int]:

@@ -29,7 +29,7 @@ from scoresde.convert.plan import (
     lookup,
 )
 from scoresde.convert.score_sde_shapes import infer
-from scoresde.errors import InputError, require
+from scoresde.errors import InputError, refuse, require
 from scoresde.nets.blocks import FilteredConv
 
 _FREQUENCIES = "all_modules.0.W"
@@ -140,8 +140,7 @@ class ScoreSDE(Layout):
             raise InputError(f"file: ema.shadow_params holds {len(given)} tensors for {len(wanted)} parameters")
         for (name, shape), average in zip(wanted.items(), given, strict=True):
             found = tuple(average.shape) if isinstance(average, Tensor) else type(average).__name__
-            if found != shape:
-                raise InputError(f"file: ema.shadow_params has {found} where the model has {name} of shape {shape}")
+            refuse(found != shape, f"file: ema.shadow_params has {found} where the model has {name} of shape {shape}")
         return {**kept, **dict(zip(wanted, given, strict=True))}
 
 
@@ -175,8 +174,7 @@ def _label(facts: Facts, sde: Config, discrete: bool, noise: str, divided: bool)
     if divided and not ve:
         raise InputError("scale_by_sigma: true is made for sde=ve; with vp the original divides by labels, not sigma")
     if noise == "fourier":
-        if not ve:
-            raise InputError("embedding_type: Fourier features of a vp network, log(999 t), are not supported")
+        refuse(not ve, "embedding_type: Fourier features of a vp network, log(999 t), are not supported")
         require(not discrete, "continuous", False, "fourier features are for continuous=true")
         return "log_sigma", 1.0, 0.0
     if ve and discrete:  # labels count down from the largest noise

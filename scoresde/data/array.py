@@ -16,7 +16,7 @@ import numpy as np
 from scoresde.data.dataset import Dataset, assemble, existing, split
 from scoresde.data.source import Source
 from scoresde.data.transform import Transform
-from scoresde.errors import InputError
+from scoresde.errors import InputError, refuse
 
 if TYPE_CHECKING:
     from _csv import Reader
@@ -57,8 +57,7 @@ class ArrayFile(Source):
 
     def _read(self, path: Path) -> tuple[np.ndarray, tuple[str, ...] | None]:
         """The array, and the names of its columns if the file has them."""
-        if path.is_dir():
-            raise InputError(f"data.path: {path} is a folder; give one file, or data=folder for a folder of images")
+        refuse(path.is_dir(), f"data.path: {path} is a folder; give one file, or data=folder for a folder of images")
         kind = path.suffix.lower()
         if kind not in (".npy", ".npz", ".csv"):
             raise InputError(f"data.path: {path} ends in {kind or 'nothing'}; give a .npy, .npz or .csv file")
@@ -93,8 +92,7 @@ def _read_npz(path: Path, key: str | None) -> np.ndarray:
 
 def _key(keys: Sequence[str], key: str | None, path: Path) -> str:
     """The key of the array to read."""
-    if not keys:
-        raise InputError(f"data.path: {path} holds no array")
+    refuse(not keys, f"data.path: {path} holds no array")
     hint = f"{path}, which holds {', '.join(keys)}; e.g. data.key={keys[0]}"
     if key is None and len(keys) > 1:
         raise InputError(f"data.key: not given for {hint}")
@@ -138,8 +136,7 @@ def _check_finite(values: np.ndarray, where: str) -> None:
             f"{where} holds NaN or infinite values ({int(bad.sum())} of {values.size}, the first at index "
             f"{first}); remove or fill them"
         )
-    if float(np.abs(values).max()) > 1e150:
-        raise InputError(f"{where} holds values beyond 1e150; give them in a larger unit")
+    refuse(float(np.abs(values).max()) > 1e150, f"{where} holds values beyond 1e150; give them in a larger unit")
 
 
 def read_csv(path: Path) -> tuple[np.ndarray, tuple[str, ...] | None]:
@@ -190,8 +187,7 @@ def _parse(rows: Reader, path: Path) -> tuple[np.ndarray, tuple[str, ...] | None
         if numbers is None:
             raise _bad_cell(path, rows.line_num, row, names)
         values.extend(numbers)
-    if not values:
-        raise InputError(f"data.path: {path} holds no rows of numbers")
+    refuse(not values, f"data.path: {path} holds no rows of numbers")
     return np.array(values).reshape(-1, width), names
 
 

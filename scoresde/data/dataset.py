@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from scoresde.data.transform import Transform
-from scoresde.errors import InputError, require
+from scoresde.errors import InputError, refuse, require
 
 
 class Stored:
@@ -176,8 +176,7 @@ def existing(path: str | None, example: str) -> Path:
     if path is None or not path.strip():
         raise InputError(f"data.path: not given; e.g. data.path={example}")
     found = Path(path).expanduser()
-    if not found.exists():
-        raise InputError(f"data.path: {path} does not exist (from {Path.cwd()}); e.g. data.path={example}")
+    refuse(not found.exists(), f"data.path: {path} does not exist (from {Path.cwd()}); e.g. data.path={example}")
     return found
 
 
@@ -189,8 +188,7 @@ def split(n: int, held_out: float, split_seed: int) -> tuple[np.ndarray, np.ndar
     Raises:
         InputError: fewer than two items.
     """
-    if n < 2:
-        raise InputError(f"data: {n} item{'' if n == 1 else 's'}; give at least 2, one to train on and one held out")
+    refuse(n < 2, f"data: {n} item{'' if n == 1 else 's'}; give at least 2, one to train on and one held out")
     # The raw words of Philox are the same in every version of numpy, which its shuffles do not promise: a run
     # that is resumed after an update must not train on what it had held out.
     order = np.argsort(np.random.Philox(key=split_seed).random_raw(n), kind="stable")

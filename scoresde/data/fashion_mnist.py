@@ -12,7 +12,7 @@ import numpy as np
 
 from scoresde.data.dataset import Dataset, assemble
 from scoresde.data.transform import Transform
-from scoresde.errors import InputError
+from scoresde.errors import InputError, refuse
 
 _GZIP = b"\x1f\x8b"
 _BYTES = 8  # the code of unsigned bytes among the types that the format knows
@@ -79,8 +79,7 @@ class FashionMNIST:
     def load(self) -> Dataset:
         """Read the files."""
         folder = _installed() if self.folder is None else Path(self.folder).expanduser()
-        if not folder.is_dir():
-            raise InputError(f"data.folder: {folder} is not a folder (seen from {Path.cwd()}); {_REMEDY}")
+        refuse(not folder.is_dir(), f"data.folder: {folder} is not a folder (seen from {Path.cwd()}); {_REMEDY}")
         (images, classes), (tests, test_classes) = _part(folder, "train"), _part(folder, "t10k")
         if images.shape[1:] != tests.shape[1:]:
             raise InputError(
@@ -115,8 +114,7 @@ def _part(folder: Path, name: str) -> tuple[np.ndarray, np.ndarray]:
             f"data.folder: {folder} holds {len(images):,} {name} images and {len(classes):,} {name} labels; give the "
             "files of one set"
         )
-    if images.size == 0:
-        raise InputError(f"data.folder: {folder} holds no pixels in its {name} images ({images.shape}); {_REMEDY}")
+    refuse(images.size == 0, f"data.folder: {folder} holds no pixels in its {name} images ({images.shape}); {_REMEDY}")
     return images, classes
 
 

@@ -14,7 +14,7 @@ from scoresde.data.cache import Item, kept, signature
 from scoresde.data.dataset import Dataset, assemble, joined, split
 from scoresde.data.source import ImageSource, levels, sides
 from scoresde.data.transform import Transform
-from scoresde.errors import InputError, require
+from scoresde.errors import InputError, refuse, require
 
 # By the ending of a file; of the others of the library some hold pickles.
 _FORMATS = {".parquet": "parquet", ".arrow": "arrow", ".csv": "csv", ".json": "json", ".jsonl": "json"}
@@ -102,8 +102,7 @@ class HuggingFace(ImageSource):
             return None
         found = _library().load_from_disk(str(path))
         if isinstance(found, dict):
-            if part not in found:
-                raise InputError(f"data.split: {part} is not in {self.path}, which holds {', '.join(found)}")
+            refuse(part not in found, f"data.split: {part} is not in {self.path}, which holds {', '.join(found)}")
             found = found[part]
         return found.to_iterable_dataset() if self.streaming else found
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from scoresde.errors import InputError
+from scoresde.errors import refuse
 
 Kind = Literal["image", "points", "table"]
 
@@ -117,8 +117,7 @@ class Transform:
             out = np.clip(out, self.low, self.high)
         if self.levels is not None:
             bad = np.isnan(out).reshape(len(out), -1).any(axis=1).sum()
-            if bad:
-                raise InputError(f"samples: {bad} of {len(out)} hold NaN; try more sampler.steps or another solver")
+            refuse(bad, f"samples: {bad} of {len(out)} hold NaN; try more sampler.steps or another solver")
             out = np.rint(out)
         return out.astype(self.dtype)
 

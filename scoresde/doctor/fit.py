@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from scoresde.doctor.finding import Finding, Verdict
-from scoresde.errors import InputError
+from scoresde.errors import refuse
 from scoresde.sde import SDE
 
 _MOST_ITEMS = 2000  # of data, where all pairs of items or a large covariance would be needed
@@ -42,10 +42,8 @@ def measure(items: Tensor) -> Moments:
         InputError: the items are not finite, or all the same.
     """
     x = items.detach().to("cpu").flatten(1)
-    if not torch.isfinite(x).all():
-        raise InputError("data: there are NaN or infinite values; give finite items")
-    if len(x) < 2 or bool((x == x[:1]).all()):
-        raise InputError("data: the items are all the same; give at least two that differ")
+    refuse(not torch.isfinite(x).all(), "data: there are NaN or infinite values; give finite items")
+    refuse(len(x) < 2 or bool((x == x[:1]).all()), "data: the items are all the same; give at least two that differ")
     some = x[:: -(-len(x) // _MOST_ITEMS)].to(torch.float64)
     x = x.to(torch.float64) if x.shape[1] <= _MOST_ITEMS else some
     mean = x.mean(0)

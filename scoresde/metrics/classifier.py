@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from scoresde import progress
 from scoresde.data.cache import cache_folder
-from scoresde.errors import InputError, require
+from scoresde.errors import InputError, refuse, require
 
 if TYPE_CHECKING:
     from scoresde.data.dataset import Dataset
@@ -65,8 +65,7 @@ class Classifier:
                 f"features: a Classifier takes images (channels, height, width), not items of shape {shape}"
             )
         classes, targets = torch.unique(labels, return_inverse=True)
-        if len(classes) < 2:
-            raise InputError("features: all items are of one class; name a network of your own")
+        refuse(len(classes) < 2, "features: all items are of one class; name a network of your own")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             network = _Network(shape, self.features, len(classes)).eval()

@@ -6,7 +6,7 @@ from typing import Any, Literal, NamedTuple, TypeVar, get_args
 import torch
 from torch import Tensor, nn
 
-from scoresde.errors import InputError, probability, require
+from scoresde.errors import InputError, probability, refuse, require
 
 Kind = Literal["class", "vector", "tokens", "image"]
 Kinds = Kind | Mapping[str, Kind] | None
@@ -230,8 +230,7 @@ def named(conditions: Mapping[str, Condition], cond: Cond) -> Mapping[str, Tenso
     names = ", ".join(conditions)
     if isinstance(cond, Tensor):
         own = [name for name in conditions if name != AUGMENT] or [AUGMENT]
-        if len(own) > 1:
-            raise InputError(f"cond: a tensor could be any of {names}; give a mapping of names to tensors")
+        refuse(len(own) > 1, f"cond: a tensor could be any of {names}; give a mapping of names to tensors")
         return {own[0]: cond}
     for name in cond:
         require(name in conditions, "cond", name, f"give some of {names}")

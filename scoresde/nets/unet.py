@@ -82,22 +82,12 @@ class UNet(Described, nn.Module):
 
         def stage(width: int, level: int | None = None) -> Level:
             attend = partial(ImageAttention, width, heads, norm, bias=False)  # softmax sees no constant in every key
-            made = []
-            for i in range(blocks):
-                last = i == blocks - 1  # attention follows the last block in the down path
-                block = ResidualBlock(
-                    width,
-                    width,
-                    norm=norm,
-                    norm2=partial(norm, affine=False),  # scale and shift come from the noise level
-                    pieces=2,
-                    dropout=dropout,
-                    attention=attend() if last and level in attended else None,
-                    cross=attend(context=self.condition.context) if last and level in crossed else None,
-                    event_ndim=ndim,
-                )
-                made.append(block)
-            return Level(made)
+            norm2 = partial(norm, affine=False)  # scale and shift come from the noise level
+            block = partial(ResidualBlock, width, width, norm=norm, norm2=norm2, pieces=2, dropout=dropout)
+            made = [block(event_ndim=ndim) for _ in range(blocks - 1)]
+            attention = attend() if level in attended else None  # which follows the last block in the down path
+            cross = attend(context=self.condition.context) if level in crossed else None
+            return Level([*made, block(attention=attention, cross=cross, event_ndim=ndim)])
 
         pairs = list(pairwise(widths))  # (finer, coarser)
         order = [*widths, *widths[::-1]]  # all levels downwards, then all levels upwards

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from math import nan
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from scoresde.errors import InputError
+from scoresde.errors import refuse
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -122,8 +122,7 @@ class Scorer:
         self.quantities: dict[str, Quantity] = {q.key: q for q in declared}
         keys = [q.key for q in declared]
         for key in keys:
-            if keys.count(key) > 1:
-                raise InputError(f"metrics: {key} is measured by two metrics; leave one of them out")
+            refuse(keys.count(key) > 1, f"metrics: {key} is measured by two metrics; leave one of them out")
 
     def prepare(self) -> Scorer:
         """Prepare every metric; returns itself."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from scoresde._version import __version__
-from scoresde.errors import InputError
+from scoresde.errors import InputError, refuse
 
 CONFIG, SUMMARY = "config.yaml", "summary.json"
 
@@ -35,8 +35,7 @@ def holds_run(run: Path) -> bool:
     Raises:
         InputError: it is a file, or has other files in it.
     """
-    if run.exists() and not run.is_dir():
-        raise InputError(f"run: {run} is a file; give a folder")
+    refuse(run.exists() and not run.is_dir(), f"run: {run} is a file; give a folder")
     if not run.is_dir() or not any(p.name != ".lock" for p in run.iterdir()):
         return False
     if not (run / CONFIG).is_file():

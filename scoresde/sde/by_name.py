@@ -3,7 +3,7 @@
 from typing import Any
 
 from scoresde.build import MEASURED
-from scoresde.errors import InputError
+from scoresde.errors import refuse
 from scoresde.named import named, option
 from scoresde.sde.base import SDE
 
@@ -15,7 +15,6 @@ def sde(name: str, /, **changes: Any) -> SDE:
         InputError: an unknown name or argument, a value out of range, or none for one that is measured from data.
     """
     for key, value in {**option("sde", name), **changes}.items():
-        if value == MEASURED:
-            raise InputError(f"sde.{key}: {name} measures it from data; give a number, such as {key}=50.0")
+        refuse(value == MEASURED, f"sde.{key}: {name} measures it from data; give a number, such as {key}=50.0")
     made: SDE = named("sde", name, **changes)
     return made

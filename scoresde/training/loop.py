@@ -14,7 +14,7 @@ from torch import nn
 from scoresde import progress
 from scoresde._version import __version__
 from scoresde.data.dataset import Dataset
-from scoresde.errors import InputError
+from scoresde.errors import InputError, refuse
 from scoresde.loggers import Logger
 from scoresde.loss import Loss
 from scoresde.training import checkpoint as checkpoints
@@ -240,8 +240,7 @@ class Loop:
     def _check_resumed(self, start: Checkpoint, path: Path) -> None:
         """Raise InputError for settings with which the training of a checkpoint cannot be resumed."""
         state, steps, seed = start.state, self.settings.steps, self.seed
-        if start.step > steps:
-            raise InputError(f"steps: {steps} is fewer than the {start.step} done in {path}; give more")
+        refuse(start.step > steps, f"steps: {steps} is fewer than the {start.step} done in {path}; give more")
         if seed != state["seed"]:
             raise InputError(f"seed: {seed} is not the {state['seed']} of {path}; resume with that one")
         for part in ("train", "heldout"):
