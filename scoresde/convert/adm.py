@@ -14,7 +14,7 @@ from torch import Tensor
 from scoresde.convert.files import Source
 from scoresde.convert.names import CLASSES, FREQUENCIES, NULL, Names, Spot
 from scoresde.convert.parts import SAME, SCALE_AND_SHIFT, Form, Tensors, frequencies, table
-from scoresde.convert.plan import Config, Facts, Given, Layout, Plan, discrete_vp, labelled
+from scoresde.convert.plan import Config, Facts, Given, Layout, Plan, arguments, discrete_vp, labelled
 from scoresde.errors import InputError
 from scoresde.nets.layers import ImageAttention
 
@@ -103,7 +103,7 @@ def _numbers(names: Iterable[str], pattern: str) -> list[int]:
 
 
 def _net(tensors: Tensors, facts: Facts) -> Config:
-    channels = facts.infer("channels", tensors["time_embed.0.weight"].shape[1], "time_embed.0.weight")
+    channels = tensors["time_embed.0.weight"].shape[1]
     last = _numbers(tensors, r"output_blocks\.(\d+)\.")[-1]
     ups = _numbers(tensors, r"output_blocks\.(\d+)\.[12]\.(in_layers|conv)\.")
     blocks = ups[0] if ups else last
@@ -113,20 +113,12 @@ def _net(tensors: Tensors, facts: Facts) -> Config:
     if tensors["middle_block.0.emb_layers.1.weight"].shape[0] != 2 * widths[-1]:
         raise InputError("file: a network with use_scale_shift_norm=False is not supported")
     within = bool(_numbers(tensors, r"output_blocks\.(\d+)\.[12]\.in_layers"))
-    net: Config = {
-        "_target_": "scoresde.nets.ADM",
-        "channels": channels,
-        "multipliers": facts.infer("multipliers", [w // channels for w in widths], "output_blocks.N.0.in_layers.2"),
-        "blocks": facts.infer("blocks", blocks, _NAMED),
-        "attention": facts.infer("attention", attention, "qkv"),
-        "noise_scale": 1.0,
-        "head_width": _head_width(facts, {*(widths[k] for k in attention), widths[-1]}),
-        "resample_blocks": facts.infer("resample_blocks", within, _NAMED) if ups else True,
-        "dropout": float(facts.get("dropout", 0.0)),
-    }
-    if "label_emb.weight" in tensors:
-        size = facts.infer("condition_size", len(tensors["label_emb.weight"]), "label_emb.weight")
-        net |= {"condition": "class", "condition_size": size}
+    classes = len(tensors["label_emb.weight"]) if "label_emb.weight" in tensors else None
+    dropout = float(facts.get("dropout", 0.0))
+    net = arguments(facts, "names and shapes of weights", channels, widths, blocks, attention, classes, dropout)
+    net["_target_"] = "scoresde.nets.ADM"
+    net["head_width"] = _head_width(facts, {*(widths[k] for k in attention), widths[-1]})
+    net["resample_blocks"] = facts.infer("resample_blocks", within, _NAMED) if ups else True
     return net
 
 

@@ -14,7 +14,18 @@ import torch
 from scoresde.convert.files import Source
 from scoresde.convert.names import CLASSES, FREQUENCIES, NULL, Names, Spot
 from scoresde.convert.parts import NEGATED, SAME, SINES_FIRST, Form, Tensors, frequencies, table
-from scoresde.convert.plan import Allowed, Config, Facts, Given, Layout, Plan, check_allowed, discrete_vp, labelled
+from scoresde.convert.plan import (
+    Allowed,
+    Config,
+    Facts,
+    Given,
+    Layout,
+    Plan,
+    arguments,
+    check_allowed,
+    discrete_vp,
+    labelled,
+)
 from scoresde.errors import InputError, refuse
 
 _FILE = "file: config.json"
@@ -119,20 +130,10 @@ def _size(unet: Mapping[str, Any], facts: Facts) -> tuple[int, int]:
 def _net(unet: Mapping[str, Any], facts: Facts, ve: bool) -> Config:
     check_allowed(unet, _ALLOWED if ve else _ALLOWED | _ALLOWED_DDPM, _FILE)
     widths, attention = unet["block_out_channels"], _attention(unet, "Skip" if ve else "")
-    net: Config = {
-        "_target_": "scoresde.nets.NCSNpp",
-        "channels": facts.infer("channels", widths[0], "config.json"),
-        "multipliers": facts.infer("multipliers", [w // widths[0] for w in widths], "config.json"),
-        "blocks": facts.infer("blocks", unet.get("layers_per_block", 2), "config.json"),
-        "attention": facts.infer("attention", attention, "config.json"),
-        "head_width": unet.get("attention_head_dim", 8) or 0,
-        "noise_scale": 1.0,
-        "norm_eps": unet.get("norm_eps", 1e-5),
-        "dropout": float(unet.get("dropout", 0.0)),
-    }
-    if unet.get("num_class_embeds") is not None:
-        size = facts.infer("condition_size", unet["num_class_embeds"], "config.json")
-        net |= {"condition": "class", "condition_size": size}
+    dropout = float(unet.get("dropout", 0.0))
+    found = (widths[0], widths, unet.get("layers_per_block", 2), attention, unet.get("num_class_embeds"), dropout)
+    net = arguments(facts, "config.json", *found) | {"_target_": "scoresde.nets.NCSNpp"}
+    net |= {"head_width": unet.get("attention_head_dim", 8) or 0, "norm_eps": unet.get("norm_eps", 1e-5)}
     if ve:
         _check_ve(unet, [widths[k] for k in net["attention"]])
         return net | _VE

@@ -14,7 +14,7 @@ import torch
 from scoresde.convert.files import Source
 from scoresde.convert.names import CLASSES, FREQUENCIES, NULL, Names, Spot
 from scoresde.convert.parts import NEGATED, SAME, SCALE_AND_SHIFT, SINES_FIRST, Form, Tensors, table
-from scoresde.convert.plan import Config, Facts, Given, Layout, Plan, labelled
+from scoresde.convert.plan import Config, Facts, Given, Layout, Plan, arguments, labelled
 from scoresde.errors import InputError, require
 from scoresde.nets.layers import ImageAttention
 
@@ -123,26 +123,19 @@ def _net(tensors: Tensors, facts: Facts, adm: bool) -> tuple[int, Config]:
     sizes = sorted({int(m[1]) for name in tensors if (m := re.match(r"enc\.(\d+)x\1_", name))}, reverse=True)
     size = facts.infer("image_size", sizes[0], _NAMED)
     blocks = [name for name in tensors if re.match(rf"enc\.{size}x{size}_block\d+\.conv0\.weight", name)]
-    channels = facts.infer("channels", tensors["map_layer0.weight"].shape[0] // 4, "map_layer0.weight")
+    channels = tensors["map_layer0.weight"].shape[0] // 4
     facts.infer("image_channels", tensors[f"enc.{size}x{size}_conv.weight"].shape[1], f"enc.{size}x{size}_conv.weight")
     widths = [tensors[f"enc.{n}x{n}_block0.conv0.weight"].shape[0] for n in sizes]
     attention = [k for k, n in enumerate(sizes) if f"enc.{n}x{n}_block0.qkv.weight" in tensors]
-    net: Config = {
-        "channels": channels,
-        "multipliers": facts.infer("multipliers", [w // channels for w in widths], "blockN.conv0.weight"),
-        "blocks": facts.infer("blocks", len(blocks), _NAMED),
-        "attention": facts.infer("attention", attention, _NAMED),
-        "noise_scale": 1.0,
-        "dropout": float(facts.get("dropout", 0.1)),
-    }
-    if "map_label.weight" in tensors:
-        classes = facts.infer("condition_size", tensors["map_label.weight"].shape[1], "map_label.weight")
-        net |= {"condition": "class", "condition_size": classes, **({} if adm else {"condition_layer": "first"})}
+    classes = tensors["map_label.weight"].shape[1] if "map_label.weight" in tensors else None
+    dropout = float(facts.get("dropout", 0.1))
+    net = arguments(facts, "names and shapes of weights", channels, widths, len(blocks), attention, classes, dropout)
     if adm:
         wide = [*(widths[k] for k in attention), widths[-1]]
         require(not any(w % 64 for w in wide), "channels", channels, "attention here has heads of 64 channels")
         return size, {**net, **_ADM_NET}
-    return size, {**net, **_SONG_NET, **_song(tensors, facts)}
+    listens = {} if classes is None else {"condition_layer": "first"}
+    return size, {**net, **listens, **_SONG_NET, **_song(tensors, facts)}
 
 
 def _song(tensors: Tensors, facts: Facts) -> Config:

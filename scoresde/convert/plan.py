@@ -1,7 +1,7 @@
 """What every foreign layout makes: what is known of a network and from where, and settings of ours."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -167,6 +167,23 @@ def check_allowed(config: Mapping[str, Any], allowed: Allowed, where: str) -> No
         value = lookup(config, key, values[0])
         if value not in values and str(value).lower() not in values:
             raise InputError(f"{where} {key}: {value!r} cannot be converted; only {' or '.join(map(repr, values))} can")
+
+
+def arguments(
+    facts: Facts,
+    source: str,
+    channels: int,
+    widths: Sequence[int],
+    blocks: int,
+    attention: Sequence[int],
+    classes: int | None,
+    dropout: float,
+) -> Config:
+    """What every layout says of a network, as arguments of ours; `source` is what it was read from."""
+    found: Config = {"channels": channels, "multipliers": [w // channels for w in widths], "blocks": blocks}
+    found |= {"attention": list(attention)} | ({} if classes is None else {"condition_size": classes})
+    net = {key: facts.infer(key, value, source) for key, value in found.items()}
+    return {**net, **({} if classes is None else {"condition": "class"}), "noise_scale": 1.0, "dropout": dropout}
 
 
 def labelled(label: str, scale: float, shift: float = 0.0, centered: bool = True, precond: str = "eps") -> Config:
