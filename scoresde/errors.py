@@ -46,8 +46,9 @@ def probability(**values: float) -> None:
 
 def one_of(kinds: Any, **values: object) -> None:
     """Require values that a `Literal` lists, by the names of their parameters."""
+    *others, last = map(str, get_args(kinds))
     for name, value in values.items():
-        require(value in get_args(kinds), name, value, f"give one of {', '.join(map(str, get_args(kinds)))}")
+        require(value in get_args(kinds), name, value, f"give {', '.join(others)} or {last}")
 
 
 def did_you_mean(name: str, known: Iterable[str], prefix: str = "") -> str:

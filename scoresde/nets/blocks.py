@@ -89,8 +89,7 @@ class FilteredConv(_Filter):
 
     def forward(self, h: Tensor, modulation: Iterator[Tensor] | None = None, tokens: Tensor | None = None) -> Tensor:
         h = functional.conv2d(h, self.weight(h), padding=self.padding, groups=h.shape[1])
-        out: Tensor = self.conv(h)
-        return out
+        return cast(Tensor, self.conv(h))
 
 
 class ResidualBlock(nn.Module):
@@ -192,8 +191,7 @@ class Head(nn.Module):
         self.conv = zero(convolution(inputs, outputs, 3, event_ndim))
 
     def forward(self, h: Tensor) -> Tensor:
-        out: Tensor = self.conv(functional.silu(self.norm(h)))
-        return out
+        return cast(Tensor, self.conv(functional.silu(self.norm(h))))
 
 
 class StridedConv(nn.Module):
@@ -212,8 +210,7 @@ class StridedConv(nn.Module):
         self.conv = convolution(inputs, outputs, 3, event_ndim, stride=2, padding=0 if self.ends else 1)
 
     def forward(self, h: Tensor, modulation: Iterator[Tensor] | None = None, tokens: Tensor | None = None) -> Tensor:
-        out: Tensor = self.conv(functional.pad(h, self.ends) if self.ends else h)
-        return out
+        return cast(Tensor, self.conv(functional.pad(h, self.ends) if self.ends else h))
 
 
 class ResampledConv(nn.Module):
