@@ -10,8 +10,8 @@ from PIL import Image
 from torch import Tensor
 
 from scoresde.data import Dataset, ImageFolder, Transform
-from scoresde.data.cache import Item, kept
 from scoresde.data.dataset import Stored, assemble
+from scoresde.data.source import Item, kept
 from scoresde.errors import InputError
 from scoresde.training.batches import Batches
 

@@ -13,7 +13,7 @@ from torch import nn
 from scoresde import VPSDE, InputError, Sampler, load
 from scoresde.cli.main import main
 from scoresde.data import Dataset, Moons, SavedDataset
-from scoresde.data.saved import save
+from scoresde.data.memory import save
 from scoresde.loggers import NoLogger
 from scoresde.runs import read_config
 from scoresde.training import Trainer

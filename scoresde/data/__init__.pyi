@@ -1,12 +1,12 @@
 from scoresde.data.array import ArrayFile as ArrayFile
 from scoresde.data.augment import Augmentation as Augmentation
 from scoresde.data.dataset import Dataset as Dataset
-from scoresde.data.digits import Digits as Digits
-from scoresde.data.fashion_mnist import FashionMNIST as FashionMNIST
 from scoresde.data.folder import ImageFolder as ImageFolder
 from scoresde.data.huggingface import HuggingFace as HuggingFace
 from scoresde.data.memory import Array as Array
-from scoresde.data.saved import SavedDataset as SavedDataset
+from scoresde.data.memory import SavedDataset as SavedDataset
+from scoresde.data.small_images import Digits as Digits
+from scoresde.data.small_images import FashionMNIST as FashionMNIST
 from scoresde.data.toys import Checkerboard as Checkerboard
 from scoresde.data.toys import Moons as Moons
 from scoresde.data.toys import Rings as Rings

@@ -3,9 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from scoresde.data.cache import Item, kept, signature
 from scoresde.data.dataset import Dataset, assemble, existing, split
-from scoresde.data.source import ImageSource, levels, sides
+from scoresde.data.source import ImageSource, Item, kept, levels, sides, signature
 from scoresde.data.transform import Transform
 from scoresde.errors import InputError
 

@@ -10,9 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from scoresde.data.cache import Item, kept, signature
 from scoresde.data.dataset import Dataset, assemble, joined, split
-from scoresde.data.source import ImageSource, levels, sides
+from scoresde.data.source import ImageSource, Item, kept, levels, sides, signature
 from scoresde.data.transform import Transform
 from scoresde.errors import InputError, refuse, require
 

@@ -1,11 +1,17 @@
-"""What data sources share: a split by a seed; images of any size and kind brought to levels of one size."""
+"""What data sources share: a split by a seed; images of any size brought to one, and kept decoded on disk."""
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
+import struct
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 
@@ -14,6 +20,114 @@ from scoresde.errors import InputError, at_least, one_of, require
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+_HEADER = 128  # bytes, with room for any number of items
+
+
+class Item(NamedTuple):
+    """One image: what to call it in a message, its levels (channels, height, width) and its class or None."""
+
+    name: str
+    levels: np.ndarray
+    label: int | None = None
+
+
+class Images(NamedTuple):
+    """All images of a set: levels (N, channels, height, width) uint8, mapped from disk, and classes (N,) or None."""
+
+    levels: np.ndarray
+    labels: np.ndarray | None
+
+
+def cache_folder(folder: str | None) -> Path:
+    """The folder for what can be made again: the given one, or that of SCORESDE_CACHE, or scoresde in the user's."""
+    if folder or os.environ.get("SCORESDE_CACHE"):
+        return Path(folder or os.environ["SCORESDE_CACHE"]).expanduser()
+    # the XDG base directory specification
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "scoresde"
+
+
+def signature(files: Sequence[Path]) -> list[tuple[str, int, int]]:
+    """Name, size and time of change of each file: another one where a file may have changed."""
+    return [(str(file.resolve()), (stat := file.stat()).st_size, stat.st_mtime_ns) for file in files]
+
+
+def kept(items: Iterator[Item], count: int | None, about: object, folder: str | None) -> Images:
+    """The images of `items`, decoded at the first call and mapped from a .npy file of the cache folder afterwards.
+
+    Args:
+        items: not begun where the file is there.
+        count: how many there are, for the progress bar; None if nobody knows.
+        about: all that decides what they are, as plain values; the name of the file is its hash.
+        folder: see `cache_folder`.
+
+    Raises:
+        InputError: fewer than two images, several sizes, or no place to write.
+    """
+    key = hashlib.sha256(json.dumps(about, default=str).encode()).hexdigest()[:16]
+    root = cache_folder(folder)
+    file, classes = root / f"images-{key}.npy", root / f"images-{key}-classes.npy"
+    found = _mapped(file, classes)
+    if found is None:
+        aside = file.with_name(f".{file.name}.{os.getpid()}")
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            labels = _decode(items, count, aside)
+            np.save(classes, np.empty(0, np.int64) if labels is None else labels)
+            aside.replace(file)  # last, since its presence says that all is there
+        except OSError as error:
+            raise InputError(f"data.cache: {root} cannot be written ({error.strerror}); give another folder") from None
+        finally:
+            with suppress(OSError):
+                aside.unlink(missing_ok=True)
+        found = _mapped(file, classes)
+    assert found is not None
+    return found
+
+
+def _mapped(file: Path, classes: Path) -> Images | None:
+    """What lies in the cache, if it is whole."""
+    try:
+        levels, labels = np.load(file, mmap_mode="c"), np.load(classes)  # "c": torch wants memory it could write to
+    except (OSError, ValueError, EOFError):
+        return None
+    return Images(levels, labels if len(labels) == len(levels) else None)
+
+
+def _decode(items: Iterator[Item], count: int | None, file: Path) -> np.ndarray | None:
+    """Write the levels of all items as one .npy file, as they come; returns their classes."""
+    from tqdm import tqdm
+
+    labels: list[int | None] = []
+    first: Item | None = None
+    with file.open("wb") as out:
+        out.seek(_HEADER)
+        for item in tqdm(items, desc="reading images", total=count, unit="image", disable=None, leave=False):
+            first = first or item
+            if item.levels.shape != first.levels.shape:
+                raise InputError(
+                    f"data.size: not given, but {first.name} is {_shown(first.levels)} pixels and {item.name} is "
+                    f"{_shown(item.levels)}; e.g. data.size=64 resizes and crops all"
+                )
+            out.write(item.levels.astype(np.uint8).tobytes())
+            labels.append(item.label)
+        if first is None or len(labels) < 2:
+            raise InputError(f"data: {len(labels)} images; give at least 2, one to train on and one held out")
+        out.seek(0)
+        out.write(_header((len(labels), *first.levels.shape)))
+    known = [label for label in labels if label is not None]
+    return np.array(known, np.int64) if len(known) == len(labels) else None
+
+
+def _header(shape: tuple[int, ...]) -> bytes:
+    """The first bytes of a .npy file of unsigned bytes, always as many."""
+    words = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {tuple(map(int, shape))}, }}".encode()
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", _HEADER - 10) + words.ljust(_HEADER - 11) + b"\n"
+
+
+def _shown(levels: np.ndarray) -> str:
+    return f"{levels.shape[2]} x {levels.shape[1]}"
+
 
 Mode = Literal["rgb", "grey"]
 

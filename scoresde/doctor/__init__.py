@@ -5,8 +5,8 @@ from typing import Protocol
 from torch import Tensor
 
 from scoresde.doctor import path
-from scoresde.doctor.finding import Finding, Verdict
 from scoresde.doctor.fit import Moments, ends, measure, prior_divergence
+from scoresde.doctor.path import Finding, Verdict
 from scoresde.sde import SDE
 
 __all__ = ["Finding", "Moments", "Verdict", "examine", "measure", "prior_divergence"]

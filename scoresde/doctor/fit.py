@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from scoresde.doctor.finding import Finding, Verdict
+from scoresde.doctor.path import Finding, Verdict
 from scoresde.errors import refuse
 from scoresde.sde import SDE
 

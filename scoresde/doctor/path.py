@@ -1,10 +1,34 @@
-"""Checks of an SDE by itself: what must hold whatever the data."""
+"""The result of one check, and checks of an SDE by itself: what must hold whatever the data."""
+
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from scoresde.doctor.finding import Finding
 from scoresde.sde import SDE
+
+Verdict = Literal["ok", "warning", "wrong"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The result of one check.
+
+    Attributes:
+        check: what was looked at.
+        verdict: ok, warning (it works, but could be better) or wrong.
+        message: what was found, in words.
+        remedy: what to change; empty if the verdict is ok.
+        value: the quantity behind the verdict, if there is one.
+    """
+
+    check: str
+    verdict: Verdict
+    message: str
+    remedy: str = ""
+    value: float | None = None
+
 
 _TIMES = 400  # at which the identities are checked
 _BY_TORCH = "write alpha and sigma with torch operations on t, without detaching it"

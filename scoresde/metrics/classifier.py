@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from scoresde import progress
-from scoresde.data.cache import cache_folder
+from scoresde.data.source import cache_folder
 from scoresde.errors import InputError, refuse, require
 
 if TYPE_CHECKING:

@@ -1,7 +1,7 @@
-from scoresde.nets.adm import ADM as ADM
 from scoresde.nets.dit import DiT as DiT
 from scoresde.nets.edm2 import EDM2 as EDM2
 from scoresde.nets.mlp import ResidualMLP as ResidualMLP
+from scoresde.nets.ncsnpp import ADM as ADM
 from scoresde.nets.ncsnpp import NCSNpp as NCSNpp
 from scoresde.nets.unet import UNet as UNet
 

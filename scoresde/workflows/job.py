@@ -14,7 +14,7 @@ from scoresde import runs
 from scoresde.build import MEASURED, RUNTIME, TARGET, build, check, resolve
 from scoresde.control.guidance import conditioned
 from scoresde.data import Dataset
-from scoresde.data.saved import save
+from scoresde.data.memory import save
 from scoresde.errors import InputError
 from scoresde.loggers import Logger, Loggers, MetricsFile
 from scoresde.loss import Loss
