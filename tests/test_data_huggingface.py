@@ -102,7 +102,7 @@ def test_images_are_decoded_once(root: Path, tmp_path: Path, monkeypatch) -> Non
         ({"path": "notes.pkl"}, ["notes.pkl", ".pkl", ".parquet"]),
         ({"path": "table.csv"}, ["data.image", "no column of images among a, b"]),
         ({"limit": 1}, ["limit: 1", ">= 2"]),
-        ({"mode": "hsv"}, ["mode: hsv"]),
+        ({"mode": "hsv"}, ["mode: 'hsv'"]),
     ],
 )
 def test_bad_input_is_one_line_that_says_what_to_do(root: Path, settings: dict, parts: list[str]) -> None:
