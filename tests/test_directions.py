@@ -17,7 +17,7 @@ def on_ode(name):
     return solver_named(name).with_eta(0.0)
 
 
-RULES = [name for name in SOLVERS if on_ode(name).order and name not in NO_ODE]
+RULES = [name for name in SOLVERS if on_ode(name).order and not on_ode(name).adaptive and name not in NO_ODE]
 ADAPTIVE = {
     "bosh3": lambda tol: AdaptiveRungeKutta(tol, tol),
     "bosh3 time": lambda tol: AdaptiveRungeKutta(tol, tol, variable="time"),
