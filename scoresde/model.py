@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from scoresde._shapes import Coefficient, expand
-from scoresde.errors import require
+from scoresde.errors import InputError, require
 from scoresde.evaluations import counted
 from scoresde.nets.condition import Cond, Condition, Conditions
 from scoresde.precond import Precond, Preconditioning, coefficients
@@ -63,6 +63,14 @@ class Model(nn.Module):
     def of_samples(self, rows: Tensor) -> "Model":
         """The model for a batch of samples with the numbers `rows` (B,); itself unless samples differ by number."""
         return self
+
+    def under(self, sde: SDE) -> "Model":
+        """The same model on another path, for those that can change it.
+
+        Raises:
+            InputError: it works on its own path only.
+        """
+        raise InputError(f"sdes: {type(self).__name__} works under its own SDE only; leave sdes out")
 
     def levels(self, t: float | Tensor) -> Level:
         """(alpha, sigma, lam) at t: floats for one time, float64 tensors (B,) for a time per sample."""

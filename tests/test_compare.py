@@ -118,7 +118,7 @@ def test_a_budget_is_used_and_not_exceeded(name, corrector):
     candidate = Candidate(name, solver_named(name), corrector=mending)
     for budget in (8, 24):
         steps = fitting(candidate, budget, sde, (3,))
-        assert spent(candidate, steps, sde, (3,))[0] <= budget < spent(candidate, steps + 1, sde, (3,))[0]
+        assert spent(candidate, steps, sde, (3,)) <= budget < spent(candidate, steps + 1, sde, (3,))
 
 
 def test_a_budget_that_is_too_small_names_what_is_needed():
@@ -284,7 +284,7 @@ class Hits(Metric):
         ({"data": torch.zeros(3)}, "data: items of shape"),
         ({"solvers": [3]}, "solvers: 3 is not a sampler; give a name"),
         ({"solvers": ["hein"]}, "solvers: there is no solver hein; did you mean heun"),
-        ({"sdes": ["ve"]}, "sdes: Foreign works under its own SDE only"),
+        ({"sdes": ["ve"]}, "sdes: ExactModel works under its own SDE only"),
         ({"sdes": ["vvp"]}, "sdes: there is no sde vvp"),
         ({"n": 1000}, "n: 1000 is more than the 30 training items"),
     ],

@@ -79,19 +79,16 @@ def compare(
     problem = problem_of(model, data)
     run = model.path if isinstance(model, Run) else None
     defaults = entries.Defaults(tolerances, grid, corrector, allow, run)
-    found = {} if sdes is None else entries.sdes(sdes, lambda: problem.sigma_max, defaults)
     own = getattr(model, "sde", None)
-    if not found and own is None:
-        found = entries.sdes("vp", lambda: problem.sigma_max, defaults)
+    names = sdes or ("vp" if own is None else {type(own).__name__: None})
+    paths = entries.sdes(names, lambda: problem.sigma_max, defaults)
     distances = [measures.SlicedWasserstein(), measures.EnergyDistance(), measures.MMD()]
     place = str(getattr(getattr(model, "model", model), "device", "cpu"))
     what = plan.Plan(
-        problem, entries.candidates(solvers, defaults), found or {type(own).__name__: None}, budgets, n, seed, seeds,
+        problem, entries.candidates(solvers, defaults), paths, budgets, n, seed, seeds,
         distances if metrics is None else metrics, reference or plan.Reference(), batch_size, dtype, place,
     )  # fmt: skip
     out = None if folder is None else Path(folder)
-    if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
     results = output.measured(measure.Comparison(what), out)
     if out is not None:
         output.report(out, results, {})

@@ -43,6 +43,7 @@ def measured(comparison: Comparison, folder: Path | None = None, config: Mapping
 
 def write(folder: Path, results: Results, extra: Mapping[str, Any] | None = None) -> None:
     """Write results.json and results.csv; a reader sees the old ones or the new ones, whole."""
+    folder.mkdir(parents=True, exist_ok=True)
     runs.write_json(folder / RESULTS, {**results.content(), **(extra or {})})
     runs.write_text(folder / TABLE, results.csv())
 

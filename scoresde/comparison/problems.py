@@ -1,7 +1,7 @@
 """What samplers are compared on: a distribution with an exact score, a model with data, or a trained run."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -163,7 +163,16 @@ def _some(dataset: Dataset, rows: Tensor, heldout: Tensor) -> Dataset:
     return Dataset(dataset.train[rows], heldout, dataset.transform, {} if labels is None else {CLASS: labels[rows]})
 
 
-class Given(Problem):
+class _OfModel(Problem):
+    """A problem of which there is a model."""
+
+    _model: Model
+
+    def model(self, sde: SDE | None, device: str) -> Model:
+        return self._model if sde is None else self._model.under(sde)
+
+
+class Given(_OfModel):
     """Any model with real data: samples are compared with held-out items, and training items make the floor.
 
     Args:
@@ -176,9 +185,6 @@ class Given(Problem):
         self._model, self.dataset, self.transform = model, dataset, dataset.transform
         self.name = name or f"{_title(model)} and {len(dataset.heldout):,} held-out items"
         self.largest_n = len(dataset.train)
-
-    def model(self, sde: SDE | None, device: str) -> Model:
-        return _under(self._model, sde)
 
     def real(self, n: int, seeds: Sequence[int]) -> list[Dataset]:
         total = len(self.dataset.train)
@@ -194,7 +200,7 @@ class Given(Problem):
         return self.dataset.sigma_max
 
 
-class GivenMixture(_FromMixture):
+class GivenMixture(_OfModel, _FromMixture):
     """Any model with a Gaussian mixture from which the real data are drawn.
 
     Exact endpoints are those of the mixture: the distance to them is an error of the sampler and of the model.
@@ -208,9 +214,6 @@ class GivenMixture(_FromMixture):
         self._model, self.distribution = model, distribution
         self.transform, self.name = plain_transform(distribution.event_shape), f"{_title(model)} and a Gaussian mixture"
 
-    def model(self, sde: SDE | None, device: str) -> Model:
-        return _under(self._model, sde)
-
 
 class Trained(Given):
     """A trained run with the data of its training.
@@ -222,7 +225,7 @@ class Trained(Given):
     """
 
     def __init__(self, run: Run, label: Label = None, guidance: float = 1.0) -> None:
-        self.run, self.label, self.guidance = run, label, guidance
+        self.run = run
         model = run.conditioned(run.model, label, guidance)  # refuses a label before the data are read
         name = f"run {run.path}, step {run.step}" + ("" if label is None else f", label {label}, guidance {guidance:g}")
         dataset = run.dataset()
@@ -230,24 +233,9 @@ class Trained(Given):
             dataset = dataset.of_classes(label if isinstance(label, list) else [label])
         super().__init__(model, dataset, name)
 
-    def model(self, sde: SDE | None, device: str) -> Model:
-        return (
-            self._model if sde is None else self.run.conditioned(self.run.model.under(sde), self.label, self.guidance)
-        )
-
 
 def _title(model: Model) -> str:
     return f"{type(model).__name__} under {type(model.sde).__name__}"
-
-
-def _under(model: Model, sde: SDE | None) -> Model:
-    """The model under another SDE, if it can be."""
-    if sde is None:
-        return model
-    moved: Callable[[SDE], Model] | None = getattr(model, "under", None)
-    if moved is None:
-        raise InputError(f"sdes: {type(model).__name__} works under its own SDE only; leave sdes out")
-    return moved(sde)
 
 
 def plain_transform(event_shape: tuple[int, ...]) -> Transform:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from scoresde._shapes import expand
 from scoresde.analytic import FiniteData
 from scoresde.errors import InputError, require
 from scoresde.mixture import GaussianMixture
@@ -36,47 +37,34 @@ def smallest_scale(distribution: Distribution) -> float:
     return float(finite.min()) if len(finite) else 1.0
 
 
-@dataclass(frozen=True)
-class Tableau:
-    """The coefficients of DOP853 as tensors; scipy owns the numbers."""
+def _dop853(device: torch.device) -> dict[str, Tensor]:
+    """The coefficients of Dormand and Prince's rule of order 8; scipy owns the numbers."""
+    from scipy.integrate import DOP853  # costs 0.4 s, so only when used
 
-    a: Tensor
-    b: Tensor
-    c: Tensor
-    e3: Tensor
-    e5: Tensor
-
-    @classmethod
-    def on(cls, device: torch.device) -> Tableau:
-        """From scipy, on a device."""
-        from scipy.integrate import DOP853  # costs 0.4 s, so only when used
-
-        arrays = (DOP853.A, DOP853.B, DOP853.C, DOP853.E3, DOP853.E5)
-        return cls(*(torch.tensor(a, dtype=torch.float64, device=device) for a in arrays))
+    return {
+        k: torch.tensor(getattr(DOP853, k), dtype=torch.float64, device=device) for k in ("A", "B", "C", "E3", "E5")
+    }
 
 
-def _rate(distribution: Distribution, y: Tensor, u: Tensor) -> Tensor:
-    """dy/du at y (B, *event) and u (B,)."""
-    return distribution.posterior_mean(y, torch.ones_like(u), torch.exp(-u)) - y
+def _step(
+    distribution: Distribution, rule: dict[str, Tensor], y: Tensor, u: Tensor, h: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The new y (B, *event) after a step h (B,) from u (B,), and the estimated error of each sample (B,)."""
 
+    def slope(y: Tensor, u: Tensor) -> Tensor:
+        return distribution.posterior_mean(y, torch.ones_like(u), torch.exp(-u)) - y
 
-def _stages(distribution: Distribution, rule: Tableau, y: Tensor, u: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
-    """The new y (B, D) after a step h (B,), and the slopes (13, B, D) of all stages."""
-    shape, event = y.shape, (-1, *distribution.event_shape)
-    slopes = [_rate(distribution, y.reshape(event), u).reshape(shape)]
-    for row, c in zip(rule.a[1:], rule.c[1:].tolist(), strict=True):
-        moved = y + h[:, None] * torch.einsum("s,sbd->bd", row[: len(slopes)], torch.stack(slopes))
-        slopes.append(_rate(distribution, moved.reshape(event), u + c * h).reshape(shape))
-    new = y + h[:, None] * torch.einsum("s,sbd->bd", rule.b, torch.stack(slopes))
-    slopes.append(_rate(distribution, new.reshape(event), u + h).reshape(shape))
-    return new, torch.stack(slopes)
+    def norm(weights: Tensor) -> Tensor:
+        total: Tensor = torch.tensordot(weights, torch.stack(slopes), 1)
+        return total.flatten(1).square().mean(1).sqrt()
 
-
-def _error(rule: Tableau, slopes: Tensor, h: Tensor, tolerance: Tensor) -> Tensor:
-    """The estimated error of each sample (B,), in units of what is tolerated."""
-    fifth, third = (torch.einsum("s,sbd->bd", e, slopes).square().mean(1).sqrt() for e in (rule.e5, rule.e3))
+    slopes, new = [slope(y, u)], y
+    for row, c in zip([*rule["A"][1:], rule["B"]], [*rule["C"][1:].tolist(), 1.0], strict=True):
+        new = y + expand(h, y) * torch.tensordot(row[: len(slopes)], torch.stack(slopes), 1)
+        slopes.append(slope(new, u + c * h))
+    fifth, third = norm(rule["E5"]), norm(rule["E3"])
     combined = torch.where(fifth > 0, fifth**2 / torch.sqrt(fifth**2 + 0.01 * third**2).clamp(min=1e-300), fifth)
-    return h.abs() * combined / tolerance
+    return new, h.abs() * combined
 
 
 def endpoints(distribution: Distribution, y: Tensor, r: float, tolerance: float = 1e-9) -> Tensor:
@@ -92,25 +80,23 @@ def endpoints(distribution: Distribution, y: Tensor, r: float, tolerance: float 
         InputError: no step is small enough.
     """
     require(0 < tolerance < 1, "reference.tolerance", tolerance, "give a number between 0 and 1, such as 1e-9")
-    rule, scale = Tableau.on(y.device), smallest_scale(distribution)
+    rule, scale = _dop853(y.device), smallest_scale(distribution)
     end = max(-math.log(1e-6 * scale), 1.0 - math.log(r))
-    done = y.double().flatten(1).clone()
+    done = y.double().clone()
     u = torch.full((len(done),), -math.log(r), dtype=torch.float64, device=y.device)
     h = torch.full_like(u, 0.1)
-    while len(active := torch.nonzero(u < end).flatten()):
+    while len(active := torch.nonzero(end - u >= 1e-12).flatten()):
         here, step = done[active], torch.minimum(h[active], end - u[active])
-        new, slopes = _stages(distribution, rule, here, u[active], step)
-        allowed = tolerance * (scale + torch.maximum(here.square().mean(1), new.square().mean(1)).sqrt())
-        error = _error(rule, slopes, step, allowed)
+        new, error = _step(distribution, rule, here, u[active], step)
+        size = torch.maximum(*(x.flatten(1).square().mean(1) for x in (here, new))).sqrt()
+        error /= tolerance * (scale + size)
         good = error <= 1
         done[active[good]] = new[good]
         u[active] += torch.where(good, step, 0.0)
-        u[active] = torch.where(end - u[active] < 1e-12, end, u[active])
         h[active] = (step * (0.9 * error.clamp(min=1e-12) ** (-1 / 8)).clamp(0.2, 5.0)).clamp(max=1.5)
-        if bool((h[active] < 1e-10).any()) or not bool(torch.isfinite(error).all()):
+        if not bool(((h[active] >= 1e-10) & error.isfinite()).all()):
             raise InputError(f"reference.tolerance: {tolerance} cannot be reached in float64; give a larger one")
-    last = done.reshape(y.shape)
-    return distribution.posterior_mean(last, 1.0, math.exp(-end))
+    return distribution.posterior_mean(done, 1.0, math.exp(-end))
 
 
 @dataclass(frozen=True)

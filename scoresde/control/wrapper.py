@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from scoresde.model import Model
 from scoresde.nets.condition import Condition
+from scoresde.sde import SDE
 
 _FORWARDED = ("sde", "sigma_data", "event_shape")
 
@@ -49,6 +50,9 @@ class Wrapper(Model):
     def of_samples(self, rows: Tensor) -> Model:
         inner = self.model.of_samples(rows)
         return self if inner is self.model else self.around(inner)
+
+    def under(self, sde: SDE) -> Self:
+        return self.around(self.model.under(sde))
 
     def around(self, model: Model) -> Self:
         """This wrapper around another model; it shares everything else."""

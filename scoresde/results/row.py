@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _UNSTORED = ("shown",)  # fields of a row
 _STORED = ("title", "n", "seeds", "floors", "notes", "comparable")  # fields of results besides rows and quantities
+_FLAT = ("setting", "budget", "tolerance", "steps", "nfe", "stochastic")  # fields of a row in the flat table
 _RENAMED = {"figures": "values", "sde": "setting"}  # fields of a row, as they were called before
 
 
@@ -177,13 +178,13 @@ class Results:
 
     def best(self) -> float | None:
         """The best value of the first quantity by which samplers are ranked, over its floor if that has a meaning."""
-        for quantity in self.ranking[:1]:
-            floor = self.floor(quantity.key) if quantity.ratio else None
-            means = [row.interval(quantity.key).mean for row in self.rows if row.finite(quantity.key)]
-            if means:
-                top = quantity.sign * min(quantity.sign * mean for mean in means)
-                return top if floor is None else Measurement(top, floor.mean).ratio
-        return None
+        quantity = next(iter(self.ranking), Quantity(""))
+        rows = [row for row in self.rows if row.finite(quantity.key)]
+        if not rows:
+            return None
+        best = min(rows, key=lambda row: quantity.sign * row.interval(quantity.key).mean)
+        ratio = self.ratio(best, quantity)
+        return best.interval(quantity.key).mean if math.isnan(ratio) else ratio
 
     def content(self) -> dict[str, Any]:
         """As plain values for JSON, which has neither NaN nor infinity: they become null."""
@@ -230,30 +231,25 @@ class Results:
 
     def header(self) -> list[str]:
         """Column names of the flat table: each value is followed by half of its interval."""
-        single = ["sampler", "setting", "budget", "tolerance", "steps", "nfe", "stochastic", "memory_mb"]
-        measured = [f"{key}{end}" for key in self._columns() for end in ("", "_half")]
-        return [*single, *measured, "error"]
+        return list(self._record(Row("")))
 
     def flat(self) -> list[list[Any]]:
         """The rows under `header`; the floor is a row too."""
         floor = [Row("floor (real data)", values=self.floors)] if self.floors else []
-        return [self._cells(row) for row in [*self.rows, *floor]]
+        return [list(self._record(row).values()) for row in [*self.rows, *floor]]
 
     def csv(self) -> str:
         """The flat table as comma-separated values."""
         text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(self.header())
-        writer.writerows(["" if v is None else v for v in line] for line in self.flat())
+        csv.writer(text, lineterminator="\n").writerows([self.header(), *self.flat()])
         return text.getvalue()
 
-    def _columns(self) -> list[str]:
-        return ["seconds", *(q.key for q in self.measured)]
-
-    def _cells(self, r: Row) -> list[Any]:
-        single = [r.name, r.setting, r.budget, r.tolerance, r.steps, r.nfe, r.stochastic, r.memory]
-        measured = [number for key in self._columns() for number in r.interval(key)]
-        return [*finite([*single, *measured]), r.error]
+    def _record(self, row: Row) -> dict[str, Any]:
+        record = {"sampler": row.name, **{key: getattr(row, key) for key in _FLAT}, "memory_mb": row.memory}
+        for key in ("seconds", *(q.key for q in self.measured)):
+            record[key], record[f"{key}_half"] = row.interval(key)
+        found: dict[str, Any] = finite({**record, "error": row.error})
+        return found
 
     def __str__(self) -> str:
         from scoresde.results.table import text
