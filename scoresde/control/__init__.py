@@ -1,6 +1,5 @@
 """Wrappers of a model that a sampler cannot tell from a model: conditions and guidance."""
 
-from scoresde.control.guidance import Conditioned
-from scoresde.control.wrapper import Wrapper
+from scoresde._lazy import lazy
 
-__all__ = ["Conditioned", "Wrapper"]
+__getattr__, __dir__, __all__ = lazy(__name__)

@@ -4,8 +4,6 @@ Every function returns a matplotlib figure, which a notebook shows, and writes i
 writes a GIF. The state of pyplot is neither read nor changed, so the functions may be called from any thread.
 """
 
-from scoresde.figures.fields import flow, score_field, trajectories
-from scoresde.figures.motion import film, strip
-from scoresde.figures.samples import picture
+from scoresde._lazy import lazy
 
-__all__ = ["film", "flow", "picture", "score_field", "strip", "trajectories"]
+__getattr__, __dir__, __all__ = lazy(__name__)

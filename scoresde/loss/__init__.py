@@ -1,6 +1,5 @@
 """Losses: what a training minimizes."""
 
-from scoresde.loss.base import Batch, Loss, LossTerms
-from scoresde.loss.dsm import DenoisingScoreMatching
+from scoresde._lazy import lazy
 
-__all__ = ["Batch", "DenoisingScoreMatching", "Loss", "LossTerms"]
+__getattr__, __dir__, __all__ = lazy(__name__)

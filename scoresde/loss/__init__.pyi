@@ -1,0 +1,6 @@
+from scoresde.loss.base import Batch as Batch
+from scoresde.loss.base import Loss as Loss
+from scoresde.loss.base import LossTerms as LossTerms
+from scoresde.loss.dsm import DenoisingScoreMatching as DenoisingScoreMatching
+
+__all__: list[str]

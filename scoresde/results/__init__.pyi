@@ -1,0 +1,11 @@
+from scoresde.results.interval import Interval as Interval
+from scoresde.results.interval import paired as paired
+from scoresde.results.interval import student as student
+from scoresde.results.metric import Measurement as Measurement
+from scoresde.results.metric import Metric as Metric
+from scoresde.results.metric import Quantity as Quantity
+from scoresde.results.metric import Scorer as Scorer
+from scoresde.results.row import Results as Results
+from scoresde.results.row import Row as Row
+
+__all__: list[str]
