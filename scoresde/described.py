@@ -4,13 +4,16 @@ import functools
 import importlib
 import inspect
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import PurePath
 from typing import Any, Self
 
 from scoresde.errors import TARGET, InputError
 
 RUNTIME = ("event_shape", "sde", "net", "params", "run")  # what programs supply; see `scoresde.build.build`
+
+
+signature: Callable[[Any], inspect.Signature] = functools.cache(inspect.signature)  # of the constructor of a class
 
 
 class Described:
@@ -34,14 +37,6 @@ class Rebuildable:
         values = {name: _argument(self, name, name) for name in signature(type(self)).parameters}
         shown = (f"{k}={(str(v) if isinstance(v, PurePath) else v)!r}" for k, v in values.items())
         return f"{type(self).__name__}({', '.join(shown)})"
-
-
-def signature(cls: Any) -> inspect.Signature:
-    """The parameters of the constructor of a class."""
-    return _signature(cls)
-
-
-_signature = functools.cache(inspect.signature)
 
 
 def describe(obj: Any, path: str = "") -> Any:

@@ -2,6 +2,8 @@
 
 import ast
 import graphlib
+import importlib
+import re
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ ROOT = Path(__file__).parents[1]
 FILES = sorted((ROOT / "scoresde").rglob("*.py"))
 LONGEST_FILE, LONGEST_FUNCTION, MOST_BRANCHES = 300, 45, 15
 BRANCHES = (ast.If, ast.IfExp, ast.For, ast.AsyncFor, ast.While, ast.ExceptHandler, ast.match_case)
+TEXTS = (".py", ".md", ".ipynb")
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
@@ -89,3 +92,36 @@ def test_functions_fit_a_screen():
 def test_functions_have_few_branches():
     tangled = {name: n for name, f in functions() if (n := branches(f)) > MOST_BRANCHES}
     assert tangled == {}
+
+
+STUBS = sorted((ROOT / "scoresde").rglob("*.pyi"))
+
+
+@pytest.mark.parametrize("stub", STUBS, ids=module)
+def test_a_stub_names_what_its_modules_define(stub):
+    package = importlib.import_module(module(stub))
+    listed = [node for node in ast.parse(stub.read_text(encoding="utf-8")).body if isinstance(node, ast.ImportFrom)]
+    names = {alias.name: node.module for node in listed for alias in node.names}
+    for name, source in names.items():
+        found = getattr(package, name)
+        assert found is getattr(importlib.import_module(source), name)
+        assert not isinstance(found, type) or found.__module__ == source, f"{name} is defined in {found.__module__}"
+    assert {name for name in names if name[0] != "_"} == set(package.__all__) <= set(dir(package))
+
+
+def _imported_by_users():
+    """(file, package, name) of all imports from packages with a stub in tests, benchmarks and documentation."""
+    packages = {module(stub) for stub in STUBS}
+    files = [f for folder in ("tests", "benchmarks", "docs") for f in (ROOT / folder).rglob("*") if f.suffix in TEXTS]
+    for file in [*files, *ROOT.glob("*.md")]:
+        for package, names in re.findall(r"^\W*from (scoresde[\w.]*) import ([\w, ]+)", file.read_text(), re.MULTILINE):
+            if package in packages:
+                yield from ((file.name, package, name.split()[0]) for name in names.split(",") if name.strip())
+
+
+def test_what_tests_and_documentation_import_is_there():
+    listed = list(_imported_by_users())
+    assert len(listed) > 100
+    for file, package, name in listed:
+        found = importlib.import_module(package)
+        assert hasattr(found, name) or f"{package}.{name}" in MODULES, f"{file} imports {name} from {package}"

@@ -9,8 +9,8 @@ from hydra.core.hydra_config import HydraConfig
 
 from scoresde import runs
 from scoresde.build import build, check
-from scoresde.cli.commands.compare import CompareSettings
 from scoresde.cli.jobs import sweeping, varied
+from scoresde.cli.settings import CompareSettings
 from scoresde.comparison import Comparison, Plan, Problem, Reference, Trained
 from scoresde.comparison.entries import Defaults, candidates, sde_of, sdes
 from scoresde.comparison.output import RESULTS, TABLE, measured, report
@@ -82,7 +82,7 @@ def _problem(cfg: Mapping[str, Any], settings: CompareSettings) -> Problem:
         require(settings.guidance == 1, "guidance", settings.guidance, "it belongs to a run with classes; give 1")
         problem: Problem = build(cfg["problem"], "problem", settings.packages, Problem)
         return problem
-    run = runs.load(settings.run, settings.checkpoint, settings.device, settings.weights, settings.packages)
+    run = settings.load(settings.run)
     return Trained(run, settings.label, settings.guidance)
 
 

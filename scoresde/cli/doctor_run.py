@@ -10,13 +10,14 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 
 from scoresde import runs
-from scoresde.build import MEASURED, RUNTIME, TARGET, build, check, resolve
-from scoresde.cli.commands.doctor import DoctorSettings
+from scoresde.build import build
 from scoresde.cli.jobs import overrides, sweeping
+from scoresde.cli.settings import DoctorSettings
 from scoresde.data import Dataset
 from scoresde.doctor import Finding, examine
 from scoresde.errors import InputError, refuse
 from scoresde.sde import SDE
+from scoresde.workflows.job import check_types
 
 _NARROWEST = 60  # columns of text below which wrapping would be worse than long lines
 
@@ -25,7 +26,7 @@ def doctor(settings: DoctorSettings, cfg: dict[str, Any]) -> int:
     """Examine the SDE against the data and print a line for each finding; returns how many are wrong.
 
     Raises:
-        InputError: something in the configuration cannot be had; no file is written then.
+        InputError: something in the configuration is not possible; no file is written then.
     """
     out = None if settings.out is None else _free(Path(settings.out))
     if settings.run is not None:
@@ -63,12 +64,7 @@ def _of_run(run: Path) -> dict[str, Any]:
 def _objects(cfg: dict[str, Any], settings: DoctorSettings) -> tuple[Dataset, SDE]:
     """The data and the SDE, part of which may be measured on the data; `cfg` then has the numbers."""
     allow, run = settings.packages, None if settings.run is None else Path(settings.run)
-    for key, kind in (("sde", SDE), ("data", None)):
-        check(cfg[key], key, allow, kind, (*RUNTIME, MEASURED))
-    if not isinstance(cfg["data"], dict) or not hasattr(resolve(str(cfg["data"].get(TARGET)), "data", allow), "load"):
-        raise InputError(f"data.{TARGET}: this class has no method load, as a source of data must have")
-    if MEASURED not in cfg["sde"].values():
-        build(cfg["sde"], "sde", allow, SDE)  # a mistake in it is cheaper to find than data to load
+    check_types({"sde": cfg["sde"], "data": cfg["data"]}, allow)
     dataset: Dataset = build(cfg["data"], "data", allow, run=run).load()
     cfg["sde"] = runs.measured(cfg["sde"], dataset)
     sde: SDE = build(cfg["sde"], "sde", allow, SDE)

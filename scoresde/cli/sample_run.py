@@ -11,10 +11,10 @@ from torch import Tensor
 
 from scoresde import figures, runs
 from scoresde.build import build, check
-from scoresde.cli.commands.sample import SampleSettings
 from scoresde.cli.jobs import sweeping
 from scoresde.cli.path import draw_path
-from scoresde.cli.stream import ArchiveWriter, TableWriter
+from scoresde.cli.settings import SampleSettings
+from scoresde.cli.stream import archive, table
 from scoresde.errors import InputError
 from scoresde.model import Model
 from scoresde.runs import Run
@@ -37,7 +37,7 @@ def sample(settings: SampleSettings, arguments: Any, path: bool) -> None:
     """
     check(arguments, "sampler", settings.packages, Sampler)
     sampler: Sampler = build(arguments, "sampler", settings.packages, Sampler, run=Path(settings.run))
-    run = runs.load(settings.run, settings.checkpoint, settings.device, settings.weights, settings.packages)
+    run = settings.load(settings.run)
     model = run.conditioned(run.model, settings.label, settings.guidance)
     out = _folder(settings, run.path, sampler)
     try:
@@ -79,15 +79,15 @@ def _write(
     shown: list[Tensor] = []
     label, size = _label(sampler), settings.batch_size
     with ExitStack() as stack:
-        archive = ArchiveWriter(out / "samples.npz", settings.n, run.event_shape, transform.dtype)
-        writers: list[ArchiveWriter | TableWriter] = [stack.enter_context(archive)]
+        files = [archive(out / "samples.npz", settings.n, run.event_shape, transform.dtype)]
         if transform.kind == "table":
             names = transform.names or [f"x{i}" for i in range(math.prod(run.event_shape))]
-            writers.append(stack.enter_context(TableWriter(out / "samples.csv", names)))
+            files.append(table(out / "samples.csv", names))
+        appends = [stack.enter_context(file) for file in files]
         for part in draw(sampler, model, run.event_shape, settings.n, settings.seed, size, label):
             rows = transform.finish(part.x)
-            for writer in writers:
-                writer.write(rows)
+            for append in appends:
+                append(rows)
             if sum(len(x) for x in shown) < _KEPT:
                 shown.append(part.x.cpu())
             nfe += part.nfe * len(part.x) / settings.n

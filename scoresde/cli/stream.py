@@ -1,19 +1,21 @@
-"""Arrays written piece by piece, so that they need not fit into memory; a file gets its name when it is whole."""
+"""Arrays written batch by batch, so that they need not fit into memory."""
 
 import csv
-import os
 import zipfile
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
 
 import numpy as np
 
+from scoresde.runs.folder import aside
 
-class ArchiveWriter:
-    """A .npz file with one array, `samples` (n, *event), to which rows are appended.
+Append = Callable[[np.ndarray], object]  # takes rows (k, *event)
+
+
+@contextmanager
+def archive(path: Path, n: int, event_shape: Sequence[int], dtype: str) -> Iterator[Append]:
+    """Yield a function that appends rows to the array `samples` (n, *event) of a .npz file.
 
     Args:
         path: the file.
@@ -21,66 +23,22 @@ class ArchiveWriter:
         event_shape: shape of a row.
         dtype: numpy name of their type.
     """
-
-    def __init__(self, path: Path, n: int, event_shape: Sequence[int], dtype: str) -> None:
-        self._path, self._aside = path, _aside(path)
-        descr = np.lib.format.dtype_to_descr(np.dtype(dtype))
-        self._header: dict[str, Any] = {"descr": descr, "fortran_order": False, "shape": (n, *event_shape)}
-
-    def __enter__(self) -> Self:
-        self._stack = ExitStack()
-        archive = self._stack.enter_context(zipfile.ZipFile(self._aside, "w"))
-        self._member = self._stack.enter_context(archive.open("samples.npy", "w", force_zip64=True))
-        np.lib.format.write_array_header_2_0(self._member, self._header)
-        return self
-
-    def write(self, rows: np.ndarray) -> None:
-        """Append rows (k, *event)."""
-        self._member.write(np.ascontiguousarray(rows).tobytes())
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
-            self._stack.close()
-            if error is None:
-                self._aside.replace(self._path)
-        finally:
-            self._aside.unlink(missing_ok=True)
+    descr = np.lib.format.dtype_to_descr(np.dtype(dtype))
+    header = {"descr": descr, "fortran_order": False, "shape": (n, *event_shape)}
+    with (
+        aside(path) as temporary,
+        zipfile.ZipFile(temporary, "w") as file,
+        file.open("samples.npy", "w", force_zip64=True) as member,
+    ):
+        np.lib.format.write_array_header_2_0(member, header)
+        yield lambda rows: member.write(np.ascontiguousarray(rows).tobytes())
 
 
-class TableWriter:
-    """A .csv file with a line of column names, to which rows are appended.
-
-    Args:
-        path: the file.
-        names: the column names.
-    """
-
-    def __init__(self, path: Path, names: Sequence[str]) -> None:
-        self._path, self._aside, self._names = path, _aside(path), names
-
-    def __enter__(self) -> Self:
-        self._file = self._aside.open("w", newline="", encoding="utf-8")
-        self._csv = csv.writer(self._file, lineterminator="\n")
-        self._csv.writerow(self._names)
-        return self
-
-    def write(self, rows: np.ndarray) -> None:
-        """Append rows (k, *event), flattened."""
+@contextmanager
+def table(path: Path, names: Sequence[str]) -> Iterator[Append]:
+    """Yield a function that appends flattened rows to a .csv file, which begins with the column names."""
+    with aside(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file, lineterminator="\n")
+        rows.writerow(names)
         # numpy's own scalars, whose text is the shortest that reads back as the same number
-        self._csv.writerows([str(value) for value in row] for row in rows.reshape(len(rows), -1))
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
-            self._file.close()
-            if error is None:
-                self._aside.replace(self._path)
-        finally:
-            self._aside.unlink(missing_ok=True)
-
-
-def _aside(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}")
+        yield lambda x: rows.writerows(map(str, row) for row in x.reshape(len(x), -1))

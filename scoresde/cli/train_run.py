@@ -11,9 +11,9 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 
 from scoresde import runs
-from scoresde.cli.commands.train import TrainSettings
 from scoresde.cli.jobs import overrides, sweeping, varied
 from scoresde.cli.resume import merge
+from scoresde.cli.settings import TrainSettings
 from scoresde.errors import InputError
 from scoresde.model import ScoreModel
 from scoresde.results import Results

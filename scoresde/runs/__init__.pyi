@@ -13,7 +13,7 @@ from scoresde.runs.folder import timestamp as timestamp
 from scoresde.runs.folder import versions as versions
 from scoresde.runs.folder import write_json as write_json
 from scoresde.runs.folder import write_text as write_text
-from scoresde.runs.measuring import measured as measured
+from scoresde.runs.config import measured as measured
 from scoresde.runs.run import Run as Run
 from scoresde.runs.run import load as load
 from scoresde.runs.run import pick_device as pick_device

@@ -2,14 +2,19 @@
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from scoresde._secrets import without_secrets
+from scoresde.build import MEASURED
 from scoresde.errors import InputError
 from scoresde.runs.folder import CONFIG, write_text
 from scoresde.runs.upgrade import upgraded
 
+if TYPE_CHECKING:
+    from scoresde.data import Dataset
+
 CONVERTED = "convert.json"
+_MEASURED = ("sigma_max", "sigma_data")  # attributes of a data set of the same names
 
 
 def write_config(run: Path, cfg: Mapping[str, Any]) -> None:
@@ -97,3 +102,13 @@ def put(cfg: dict[str, Any], path: str, value: Any) -> None:
     for key in parents:
         cfg = cfg.setdefault(key, {})
     cfg[last] = value
+
+
+def measured(cfg: Any, dataset: Dataset) -> Any:
+    """A copy of a configuration with numbers in place of `measured`, so that it can be used without the data."""
+    if isinstance(cfg, Mapping):
+        return {
+            key: getattr(dataset, key) if value == MEASURED and key in _MEASURED else measured(value, dataset)
+            for key, value in cfg.items()
+        }
+    return [measured(value, dataset) for value in cfg] if isinstance(cfg, list) else cfg

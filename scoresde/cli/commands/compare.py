@@ -18,43 +18,10 @@ examples, where RUN is a folder made by scoresde train:
   scoresde compare folder=runs/SWEEP                               the results of a sweep in one table
 """
 
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from scoresde.cli.command import Command
-from scoresde.cli.settings import ConditionSettings, DrawSettings
-from scoresde.errors import require
-
-
-@dataclass(frozen=True)
-class CompareSettings(DrawSettings, ConditionSettings):
-    """What is compared, how often, and where the result goes."""
-
-    run: str | None
-    folder: str | None
-    out: str | None
-    budgets: int | list[int]
-    tolerances: float | list[float]
-    seeds: int
-    checkpoint: str | int
-    weights: str
-    batch_size: int
-    dtype: Literal["float32", "float64"]
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require(self.batch_size >= 1, "batch_size", self.batch_size, "give an integer >= 1")
-        require(all(t > 0 for t in self.all_tolerances), "tolerances", self.tolerances, "give numbers > 0")
-
-    @property
-    def all_budgets(self) -> list[int]:
-        """The budgets as a list, also where one was given."""
-        return self.budgets if isinstance(self.budgets, list) else [self.budgets]
-
-    @property
-    def all_tolerances(self) -> list[float]:
-        """The tolerances as a list, also where one was given."""
-        return self.tolerances if isinstance(self.tolerances, list) else [self.tolerances]
+from scoresde.cli.settings import CompareSettings
 
 
 def _work(settings: CompareSettings, cfg: dict[str, Any]) -> float | None:

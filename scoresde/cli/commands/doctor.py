@@ -17,19 +17,10 @@ examples:
   scoresde doctor sde=edm out=findings.json              for a program to read
 """
 
-from dataclasses import dataclass
 from typing import Any
 
 from scoresde.cli.command import Command
-from scoresde.cli.settings import Settings
-
-
-@dataclass(frozen=True)
-class DoctorSettings(Settings):
-    """A run whose SDE and data are meant, if any, and a file for the findings."""
-
-    run: str | None
-    out: str | None
+from scoresde.cli.settings import DoctorSettings
 
 
 def _work(settings: DoctorSettings, cfg: dict[str, Any]) -> None:

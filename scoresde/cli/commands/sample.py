@@ -16,35 +16,11 @@ examples, where RUN is a folder made by scoresde train:
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
-from scoresde.build import TARGET, build
+from scoresde.annotations import checked
 from scoresde.cli.command import Command
-from scoresde.cli.settings import ConditionSettings, DrawSettings
-from scoresde.errors import require
-
-
-@dataclass(frozen=True)
-class SampleSettings(DrawSettings, ConditionSettings):
-    """The run, which of its weights, and where the samples go."""
-
-    run: str
-    out: str | None
-    checkpoint: str | int
-    weights: str
-    batch_size: int
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require(self.batch_size >= 1, "batch_size", self.batch_size, "give an integer >= 1")
-
-
-@dataclass(frozen=True)
-class PathSettings:
-    """What the configuration has beside the arguments of the sampler: whether to draw the path from noise to data."""
-
-    path: bool = False
+from scoresde.cli.settings import SampleSettings
 
 
 def without_path(cfg: Any) -> tuple[Any, bool]:
@@ -55,9 +31,9 @@ def without_path(cfg: Any) -> tuple[Any, bool]:
     """
     if not isinstance(cfg, Mapping):
         return cfg, False  # which `build` refuses
-    own = {k: v for k, v in cfg.items() if k == "path"}
-    settings: PathSettings = build({TARGET: f"{__name__}.PathSettings", **own}, "sampler")
-    return {k: v for k, v in cfg.items() if k != "path"}, settings.path
+    rest = dict(cfg)
+    path: bool = checked(rest.pop("path", False), "sampler.path", bool)
+    return rest, path
 
 
 def _work(settings: SampleSettings, cfg: dict[str, Any]) -> None:

@@ -18,19 +18,10 @@ The samplers used at the end are set by solver@samplers.NAME.solver=heun and sam
 predictor_corrector, dpmpp_2m or dopri5.
 """
 
-from dataclasses import dataclass
 from typing import Any
 
 from scoresde.cli.command import Command
-from scoresde.cli.settings import DrawSettings
-
-
-@dataclass(frozen=True)
-class TrainSettings(DrawSettings):
-    """The run folder, None for a new one; and a run whose weights to start from, if any."""
-
-    run: str | None
-    init: str | None
+from scoresde.cli.settings import TrainSettings
 
 
 def _work(settings: TrainSettings, cfg: dict[str, Any]) -> float | None:

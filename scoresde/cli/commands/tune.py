@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from scoresde.build import TARGET, build
 from scoresde.cli.command import Command
-from scoresde.cli.settings import ConditionSettings
+from scoresde.cli.settings import ModelSettings
 from scoresde.errors import require
 
 if TYPE_CHECKING:
@@ -36,14 +36,10 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class TuneSettings(ConditionSettings):
-    """The run, which of its weights, and the seed of the starts."""
+class TuneSettings(ModelSettings):
+    """The run; its seed is that of the starts."""
 
-    seed: int
-    device: str
     run: str
-    checkpoint: str | int
-    weights: str
 
 
 @dataclass(frozen=True)
@@ -79,7 +75,7 @@ def _work(settings: TuneSettings, cfg: dict[str, Any]) -> float:
     from scoresde.sampling.tuned import file_for
     from scoresde.tuning import tune
 
-    run = runs.load(settings.run, settings.checkpoint, settings.device, settings.weights, settings.packages)
+    run = settings.load(settings.run)
     model = run.conditioned(run.model, settings.label, settings.guidance)
     began, rounds = time.perf_counter(), arguments.iterations * (2 if arguments.coefficients else 1)
     with progress.bar(rounds, f"tune {steps} steps", unit="it", leave=False) as bar:
