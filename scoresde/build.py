@@ -25,6 +25,7 @@ __all__ = ["MEASURED", "RUNTIME", "TARGET", "build", "check", "did_you_mean", "r
 
 MEASURED = "measured"  # in place of a number that is measured on the data
 _TORCH = ("torch.nn", "torch.optim")
+_PLAIN = (type(None), bool, int, float, str, list, tuple, Mapping)
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ def build(cfg: Any, path: str = "", allow: Sequence[str] = (), expect: type | No
     they hold built; an empty mapping where an object may be None is None (the empty YAML of an option `none`).
 
     Args:
-        cfg: plain values, lists and mappings.
+        cfg: plain values, lists and mappings; an object that is already built stands for itself.
         path: where `cfg` stands in the configuration; error messages begin with it.
         allow: packages whose classes may be named besides those of scoresde, `torch.nn` and `torch.optim`.
         expect: the class of the result.
@@ -144,7 +145,9 @@ def _join(path: str, key: object) -> str:
 
 def _plan(cfg: Any, path: str, allow: tuple[str, ...], annotation: Any, runtime: frozenset[str]) -> Any:
     """Check `cfg` against the annotation of the parameter it is for; mappings with `_target_` become plans."""
-    if cfg == MEASURED and MEASURED in runtime:
+    if isinstance(cfg, str) and cfg == MEASURED and MEASURED in runtime:
+        return cfg
+    if _is_built(cfg, annotation):
         return cfg
     if isinstance(cfg, Mapping) and TARGET in cfg:
         return _plan_object(cfg, path, allow, annotation, runtime)
@@ -202,6 +205,10 @@ def _parameters(cls: type) -> tuple[dict[str, inspect.Parameter], dict[str, Any]
     except (NameError, TypeError):  # names that exist for type checkers only
         hints = {k: p.annotation for k, p in parameters.items() if isinstance(p.annotation, type)}
     return parameters, {k: v for k, v in hints.items() if k in parameters and v is not inspect.Parameter.empty}
+
+
+def _is_built(cfg: Any, annotation: Any) -> bool:
+    return not isinstance(cfg, _PLAIN) and isinstance(cfg, classes(annotation))
 
 
 def _holds_target(cfg: Any) -> bool:

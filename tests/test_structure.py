@@ -5,6 +5,7 @@ import graphlib
 import importlib
 import re
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -104,8 +105,8 @@ def test_a_stub_names_what_its_modules_define(stub):
     names = {alias.name: node.module for node in listed for alias in node.names}
     for name, source in names.items():
         found = getattr(package, name)
-        assert found is getattr(importlib.import_module(source), name)
-        assert not isinstance(found, type) or found.__module__ == source, f"{name} is defined in {found.__module__}"
+        called = isinstance(found, ModuleType) and callable(found)  # as scoresde.sde("vp"), which is a package too
+        assert called or found is getattr(importlib.import_module(source), name)
     assert {name for name in names if name[0] != "_"} == set(package.__all__) <= set(dir(package))
 
 

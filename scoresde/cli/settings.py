@@ -89,7 +89,7 @@ class ModelSettings(Settings):
         valid = math.isfinite(self.guidance) and self.guidance >= 0
         require(valid, "guidance", self.guidance, "give a number >= 0; 1 leaves the condition as it is")
 
-    def load(self, run: str) -> Run:
+    def load(self, run: str) -> "Run":
         """The run in a folder, with these weights on this device."""
         from scoresde import runs  # imports torch
 

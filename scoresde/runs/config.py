@@ -104,7 +104,7 @@ def put(cfg: dict[str, Any], path: str, value: Any) -> None:
     cfg[last] = value
 
 
-def measured(cfg: Any, dataset: Dataset) -> Any:
+def measured(cfg: Any, dataset: "Dataset") -> Any:
     """A copy of a configuration with numbers in place of `measured`, so that it can be used without the data."""
     if isinstance(cfg, Mapping):
         return {

@@ -203,7 +203,7 @@ def load(
     own = {} if net is None else {"net": net}
     path_of = _part(cfg, "sde", path, allow, SDE) if sde is None else sde
     about = {**section(cfg, "model", path)}
-    if "net" not in about | own:
+    if (about | own).get("net") is None:
         raise InputError(f"net: {path} was trained with a network of your own; give an equal one with net=")
     about = {k: v for k, v in about.items() if k not in own}
     shape = tuple(transform.event_shape)

@@ -1,20 +1,23 @@
 """One training from beginning to end: everything that it needs, built and checked, then the training itself."""
 
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from scoresde import runs
 from scoresde.build import MEASURED, RUNTIME, TARGET, build, check, resolve
 from scoresde.control.guidance import conditioned
 from scoresde.data import Dataset
 from scoresde.data.memory import save
+from scoresde.described import describe
 from scoresde.errors import InputError
 from scoresde.loggers import Logger, Loggers, MetricsFile
 from scoresde.loss import Loss
@@ -32,7 +35,7 @@ from scoresde.workflows.initial import Initial
 
 METRICS = "metrics.jsonl"
 _KINDS = {
-    "sde": SDE, "data": None, "model": ScoreModel, "loss": Loss, "optimizer": torch.optim.Optimizer,
+    "sde": SDE, "data": None, "model": ScoreModel, "loss": Loss, "optimizer": Optimizer,
     "trainer": Trainer, "metrics": None, "samplers": None, "logger": Logger,
 }  # fmt: skip
 
@@ -60,7 +63,7 @@ class Job:
     dataset: Dataset
     model: ScoreModel
     loss: Loss[Any]
-    optimizer: torch.optim.Optimizer
+    optimizer: Optimizer
     trainer: Trainer
     scorer: Scorer
     samplers: Mapping[str, Sampler]
@@ -139,30 +142,29 @@ class Job:
 
 
 def prepare(
-    cfg: dict[str, Any],
+    cfg: Mapping[str, Any],
     allow: Sequence[str] = (),
     checkpoint: Checkpoint | None = None,
     folder: Path | None = None,
-    **given: Any,
+    optimizer: Callable[[list[nn.Parameter]], Optimizer] | None = None,
 ) -> Job:
     """Build a training from its configuration: the parts, the data, then what depends on the data.
 
     Args:
-        cfg: as composed for `scoresde train`.
+        cfg: as composed for `scoresde train`; objects may stand in place of their descriptions.
         allow: packages whose classes it may name.
         checkpoint: where the training resumes, if it does.
         folder: of the run that is resumed.
-        given: objects in place of those that parts of the configuration describe: data, net, model, sde, loss,
-            trainer, metrics, samplers or logger; optimizer as a function of the parameters.
+        optimizer: in place of `optimizer` of the configuration: a function of the parameters.
 
     Raises:
         InputError: one line that begins with the dotted path of what cannot be used.
     """
     device = runs.pick_device(cfg["device"])
-    check_types(_described(cfg, given), allow)
+    check_types(cfg, allow)
 
     def part(key: str, **runtime: Any) -> Any:
-        return given[key] if key in given else build(_described(cfg, given)[key], key, allow, _KINDS[key], **runtime)
+        return build(cfg[key], key, allow, _KINDS[key], **runtime)
 
     own = {key: part(key) for key in ("loss", "trainer", "metrics", "samplers", "logger")}
     origin = Initial.of(cfg, checkpoint, allow)
@@ -171,26 +173,35 @@ def prepare(
     scorer = Scorer(own.pop("metrics"), dataset).prepare()
     cfg = resolved(cfg, dataset)
     with fresh_weights(cfg["seed"]):
-        model = part("model", sde=part("sde"), event_shape=dataset.event_shape, **_only("net", given))
+        model = part("model", sde=part("sde"), event_shape=dataset.event_shape)
     model = tried(model, dataset)
     if origin is not None and origin.weights is not None:
         model.load_state_dict(origin.weights)
     model.to(device)
-    optimizer = part("optimizer", params=list(model.parameters()))
-    if "optimizer" in given:
-        optimizer = optimizer(list(model.parameters()))
-    stored = {k: v for k, v in cfg.items() if k != "run"}
-    return Job(stored, dataset, model, optimizer=optimizer, scorer=scorer, n=cfg["n"], seed=cfg["seed"], **own)
+    parameters = list(model.parameters())
+    made = optimizer(parameters) if optimizer else part("optimizer", params=parameters)
+    stored = {k: _stored(v, k) for k, v in cfg.items() if k != "run"}
+    return Job(stored, dataset, model, optimizer=made, scorer=scorer, n=cfg["n"], seed=cfg["seed"], **own)
 
 
-def _described(cfg: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """The configuration without the objects that are given."""
-    parts = {k: v for k, v in cfg.items() if k not in given}
-    return {**parts, "model": {k: v for k, v in parts["model"].items() if k != "net"}} if "net" in given else parts
-
-
-def _only(key: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: v for k, v in given.items() if k == key}
+def _stored(value: Any, path: str) -> Any:
+    """A part of the configuration as plain values; None, with a line on stderr, of what none can construct."""
+    if isinstance(value, ScoreModel):  # of which all but the network can be described
+        value = {
+            TARGET: "scoresde.ScoreModel",
+            "net": value.net,
+            "precond": value.precond,
+            "sigma_data": value.sigma_data,
+        }
+    if isinstance(value, Mapping):
+        return {key: _stored(item, f"{path}.{key}") for key, item in value.items()}
+    if value is None or isinstance(value, bool | int | float | str | list):
+        return value
+    try:
+        return describe(value, path)
+    except InputError as error:
+        print(f"config.yaml leaves out {error}", file=sys.stderr)
+        return None
 
 
 def check_types(cfg: Mapping[str, Any], allow: Sequence[str]) -> None:
@@ -203,16 +214,18 @@ def check_types(cfg: Mapping[str, Any], allow: Sequence[str]) -> None:
         raise InputError(f"samplers: {samplers!r} is not a mapping of names to samplers")
     for name, sampler in samplers.items():
         check(sampler, f"samplers.{name}", allow, Sampler)
-    if "data" in cfg and not hasattr(resolve(cfg["data"].get(TARGET), "data", allow), "load"):
-        raise InputError(f"data.{TARGET}: {cfg['data'][TARGET]} has no method load, as a source of data must have")
-    if "sde" in cfg and MEASURED not in cfg["sde"].values():
-        build(cfg["sde"], "sde", allow)
+    source, sde = cfg["data"], cfg["sde"]
+    if not hasattr(resolve(str(source.get(TARGET)), "data", allow) if isinstance(source, Mapping) else source, "load"):
+        what = source.get(TARGET) if isinstance(source, Mapping) else repr(source)
+        raise InputError(f"data.{TARGET}: {what} has no method load, as a source of data must have")
+    if not isinstance(sde, Mapping) or MEASURED not in sde.values():
+        build(sde, "sde", allow)
 
 
 def resolved(cfg: Mapping[str, Any], dataset: Dataset) -> dict[str, Any]:
     """The configuration with numbers for what it leaves to the data, so that the run can be used without them."""
     found: dict[str, Any] = runs.measured(cfg, dataset)
-    net = found["model"].get("net")
+    net = found["model"].get("net") if isinstance(found["model"], Mapping) else None
     if isinstance(net, dict) and (condition := net.get("condition")):
         net["condition_size"] = condition_sizes(condition, net.get("condition_size"), dataset)
     return found
@@ -239,7 +252,7 @@ def tried(model: ScoreModel, dataset: Dataset) -> ScoreModel:
     return model.train()
 
 
-def _check_call(net: torch.nn.Module, x: Tensor) -> None:
+def _check_call(net: nn.Module, x: Tensor) -> None:
     """Raise unless the network can be called as net(x, c)."""
     try:
         inspect.signature(net.forward).bind(x, x)

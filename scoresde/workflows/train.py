@@ -1,6 +1,5 @@
 """`scoresde.train`: a run from an array, a tensor, a data set or a folder."""
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from scoresde.sampling import Sampler
 from scoresde.sde import SDE
 from scoresde.training import Trainer
 from scoresde.training import checkpoint as checkpoints
-from scoresde.workflows.job import Job, prepare
+from scoresde.workflows.job import prepare
 
 _MOST_KEPT = 2**30  # bytes of training items in float32, above which a run keeps no copy of them
 _FIXED = ("sde", "model", "loss", "seed")  # of a run that is resumed
@@ -89,21 +88,13 @@ def train(
     require(n >= 1, "n", n, "give an integer >= 1")
     source = source_of(data, labels)
     dataset: Dataset = source.load()
-    given: dict[str, Any] = {"data": dataset, "trainer": trainer, "logger": logger or NoLogger()}
-    given["samplers"] = {"auto": Sampler(steps=20)} if samplers is None else dict(samplers)
-    cfg: dict[str, Any] = {"seed": seed, "device": device, "init": None, "allow": [], "n": n}
-    keep = isinstance(source, Dataset | Array)
-    cfg["data"] = _described(SavedDataset() if keep else source, "data")
-    parts: dict[str, Any] = {"sde": sde, "loss": loss, "metrics": metrics}
-    given |= {key: part for key, part in parts.items() if not isinstance(part, str)}
-    cfg |= {key: option(key, part) if isinstance(part, str) else _described(part, key) for key, part in parts.items()}
-    _choose_model(model, dataset, cfg, given)
-    cfg["optimizer"] = {**option("optimizer", "adam"), "lr": lr}
-    if optimizer is not None:
-        given["optimizer"] = optimizer
-    for key in ("trainer", "logger", "samplers"):
-        cfg[key] = _described(given[key], key)
-    return _run(cfg, given, run, keep and dataset.items.nbytes <= _MOST_KEPT, callbacks)
+    parts = {"sde": sde, "loss": loss, "metrics": metrics}
+    cfg: dict[str, Any] = {"seed": seed, "device": device, "init": None, "allow": [], "n": n, "data": dataset}
+    cfg |= {key: option(key, part) if isinstance(part, str) else part for key, part in parts.items()}
+    cfg |= {"optimizer": {**option("optimizer", "adam"), "lr": lr}, "trainer": trainer, "logger": logger or NoLogger()}
+    cfg["samplers"] = {"auto": Sampler(steps=20)} if samplers is None else dict(samplers)
+    cfg |= {"sde": model.sde, "model": model} if isinstance(model, ScoreModel) else {"model": _model(model, dataset)}
+    return _run(cfg, source, optimizer, run, callbacks)
 
 
 def _trainer(trainer: Trainer, steps: int | None, batch_size: int | None) -> Trainer:
@@ -120,13 +111,15 @@ def _check_kinds(**given: tuple[Any, type]) -> None:
             raise InputError(f"{key}: {value!r} is not a {kind.__name__}")
 
 
-def _run(cfg: dict[str, Any], given: dict[str, Any], run: str | Path | None, keep: bool, callbacks: Any) -> Run:
+def _run(cfg: dict[str, Any], source: Any, optimizer: Any, run: str | Path | None, callbacks: Any) -> Run:
     """Make or find the folder, and train in it."""
     start, folder = None, None if run is None else Path(run)
     if folder is not None and runs.holds_run(folder) and checkpoints.saved_steps(folder):
         start = checkpoints.read(checkpoints.newest(folder))
-    job: Job = prepare(cfg, (), start, folder, **given)
-    job.keep_data = keep
+    job = prepare(cfg, (), start, folder, optimizer)
+    in_memory = isinstance(source, Dataset | Array)
+    job.keep_data = in_memory and job.dataset.items.nbytes <= _MOST_KEPT
+    job.config["data"] = describe(SavedDataset() if in_memory else source, "data")
     if folder is None:
         folder = runs.new_folder(Path("runs"), f"{runs.timestamp()}-{type(job.model.sde).__name__.lower()}")
     elif start is not None:
@@ -166,37 +159,15 @@ def source_of(data: Any, labels: Any = None) -> Any:
     return build(option("data", str(data)), "data")
 
 
-def _choose_model(model: str | nn.Module | None, dataset: Dataset, cfg: dict[str, Any], given: dict[str, Any]) -> None:
-    """Put the model, or the configuration of one that fits the data, where `prepare` expects it."""
-    if isinstance(model, ScoreModel):
-        given |= {"model": model, "sde": model.sde}
-        cfg["sde"] = _described(model.sde, "sde")
-        cfg["model"] = _around(model.net, model.precond, model.sigma_data)
-    elif isinstance(model, nn.Module):
-        given["net"] = model
-        cfg["model"] = _around(model, "edm", MEASURED)
-    else:
-        vector = len(dataset.event_shape) == 1
-        cfg["model"] = option("model", model or ("mlp" if vector else "unet"))
-        net = cfg["model"]["net"]
-        net["condition"] = "class" if dataset.labels is not None and net.get("condition") is None else net["condition"]
-        if model is None and not vector:
-            side = min(dataset.event_shape[1:])
-            net["multipliers"] = list(_LEVELS[: min(max(side.bit_length() - 2, 1), len(_LEVELS))])
-
-
-def _around(net: nn.Module, precond: str, sigma_data: float | str) -> dict[str, Any]:
-    """The configuration of a model around a network, which is left out if no configuration can construct it."""
-    described = _described(net, "model.net")
-    about = {TARGET: "scoresde.ScoreModel", "precond": precond, "sigma_data": sigma_data}
-    return {**about, "net": described} if described else about
-
-
-def _described(value: Any, path: str) -> Any:
-    """The description for config.yaml; None, with a line on stderr, of what no configuration can construct."""
-    try:
-        found = describe(value, path)
-    except InputError as error:
-        print(f"config.yaml leaves out {error}", file=sys.stderr)
-        return None
-    return found
+def _model(model: str | nn.Module | None, dataset: Dataset) -> dict[str, Any]:
+    """The configuration of a model around a network, or of a named one, or of one that fits the data."""
+    if isinstance(model, nn.Module):
+        return {TARGET: "scoresde.ScoreModel", "net": model, "precond": "edm", "sigma_data": MEASURED}
+    vector = len(dataset.event_shape) == 1
+    cfg = option("model", model or ("mlp" if vector else "unet"))
+    net = cfg["net"]
+    net["condition"] = "class" if dataset.labels is not None and net.get("condition") is None else net["condition"]
+    if model is None and not vector:
+        side = min(dataset.event_shape[1:])
+        net["multipliers"] = list(_LEVELS[: min(max(side.bit_length() - 2, 1), len(_LEVELS))])
+    return cfg
