@@ -65,10 +65,6 @@ def _box_muller(words: np.ndarray) -> Tensor:
     return z
 
 
-def _normal_cpu(key: _Key, rows: range, size: int) -> Tensor:
-    return _box_muller(_raw(key, rows, (size + 1) // 2))[:, :size]
-
-
 def _normal_blocks(seed: int, purpose: str, step: int, rows: range, size: int, device: torch.device) -> Tensor:
     blocks = range(rows[0] // _BLOCK, rows[-1] // _BLOCK + 1)
     parts = []
@@ -118,7 +114,7 @@ class Noise:
         if len(rows) == 0:
             return torch.empty(tuple(shape), device=device, dtype=dtype)
         if device.type == "cpu":
-            z = _normal_cpu(_Key(self.seed, purpose, step), rows, size)
+            z = _box_muller(_raw(_Key(self.seed, purpose, step), rows, (size + 1) // 2))[:, :size]
         else:
             z = _normal_blocks(self.seed, purpose, step, rows, size, device)
         return z.reshape(tuple(shape)).to(dtype)

@@ -16,10 +16,6 @@ _BATCHES_AHEAD = 8  # read from disk while the device computes
 _WORKERS = min(4, os.cpu_count() or 1)  # threads: reading and encoding hold no lock of the interpreter
 
 
-def _fits(data: Tensor, device: torch.device) -> bool:
-    return device.type != "cuda" or data.nbytes <= _SHARE_OF_DEVICE * torch.cuda.mem_get_info(device)[0]
-
-
 class Batches:
     """Batches cut from the endless sequence of epochs, each a permutation of all items.
 
@@ -50,7 +46,8 @@ class Batches:
             self._data: Tensor | _Reader = _Reader(data, device.type == "cuda")
             self._place = torch.device("cpu")  # of the indices
         else:
-            self._data = data.to(device) if _fits(data, device) else data.pin_memory()
+            fits = device.type != "cuda" or data.nbytes <= _SHARE_OF_DEVICE * torch.cuda.mem_get_info(device)[0]
+            self._data = data.to(device) if fits else data.pin_memory()
             self._place = self._data.device
         self._conditions = {name: values.to(self._place) for name, values in (conditions or {}).items()}
 

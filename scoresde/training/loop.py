@@ -125,7 +125,8 @@ class Loop:
             due |= self._unless_broken(self._evaluate)
         self._keep(due, signals)
         for callback in called:
-            self._unless_broken(functools.partial(callback, self._progress()))
+            now = Progress(self.done, self.settings.steps, self.model, self.average, dict(self.values), self.best)
+            self._unless_broken(functools.partial(callback, now))
         self._since = time.perf_counter()
 
     def _keep(self, due: set[str], signals: StopSignals) -> None:
@@ -148,9 +149,6 @@ class Loop:
         except Exception:
             self._save()
             raise
-
-    def _progress(self) -> Progress[Any]:
-        return Progress(self.done, self.settings.steps, self.model, self.average, dict(self.values), self.best)
 
     def _log(self, bar: Any) -> None:
         steps = len(self.step.window)

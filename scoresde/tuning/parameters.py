@@ -26,21 +26,16 @@ class Parameters:
         return [p for p in (self.logits, self.offsets) if p.requires_grad]
 
     def __call__(self) -> tuple[Tensor, Tensor]:
-        """Times (N,) and the rows of the rule on them, with the offsets."""
-        times = self._grid()
-        return times, self._coefficients(times)
+        """Times (N,) and the rows of the rule on them, with the offsets.
 
-    def _grid(self) -> Tensor:
-        """Times; the last share is what is left before t_min, so the grid may end earlier."""
+        The last share is what is left before t_min, so the grid may end earlier.
+        """
         share = torch.softmax(self.logits, 0) + _SMALLEST / len(self.logits)
         lam = self._first + self._span * torch.cumsum(share / share.sum(), 0)[:-1]
-        inner = self.sde.t_of_lam(lam)
-        return torch.cat((torch.tensor([self.sde.T], dtype=torch.float64), inner))
-
-    def _coefficients(self, times: Tensor) -> Tensor:
+        times = torch.cat((torch.tensor([self.sde.T], dtype=torch.float64), self.sde.t_of_lam(lam)))
         rows = self.rule.coefficients(self.sde, times)
         if not self.offsets.requires_grad:
-            return rows
+            return times, rows
         weights = rows[:, 5 : 5 + self.rule.predictor]
         whole, used = weights.sum(1, keepdim=True).detach(), (weights != 0).to(rows.dtype)
-        return torch.cat((rows[:, :5], rows[:, 5:] + self.offsets * whole * used), dim=1)
+        return times, torch.cat((rows[:, :5], rows[:, 5:] + self.offsets * whole * used), dim=1)
