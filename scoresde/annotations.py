@@ -41,7 +41,7 @@ def _adapter(annotation: Any) -> Any:
 
 
 def checked(value: Any, path: str, annotation: Any) -> Any:
-    """The value as the constructor wants it: lists become tuples, integers become floats where asked for."""
+    """The value as the annotation asks: lists become tuples, and integers become floats."""
     from pydantic import ValidationError
 
     adapter = _adapter(annotation)

@@ -9,9 +9,9 @@ is made. Imports pydantic and torch only when used.
 import functools
 import importlib
 import inspect
+import itertools
 import re
 import sys
-import types
 import typing
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -109,29 +109,21 @@ def _packages(allow: Any) -> tuple[str, ...]:
 
 def _lookup(target: str, where: str) -> Any:
     """Import as much of the dotted name as is modules, then follow attributes."""
-    parts = target.split(".")
-    found, done = _import(parts[0], where), 1
-    for part in parts[1:]:
-        name = ".".join(parts[: done + 1])
-        if hasattr(found, part):
-            found = getattr(found, part)
-        elif isinstance(found, types.ModuleType) and hasattr(found, "__path__"):
-            found = _import(name, where, found)
-        else:
-            raise _absent(name, where, found)
-        done += 1
+    found: Any = None
+    for name in itertools.accumulate(target.split("."), "{}.{}".format):
+        last = name.rpartition(".")[2]
+        if found is not None and hasattr(found, last):
+            found = getattr(found, last)
+            continue
+        try:
+            found = importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            if not f"{name}.".startswith(f"{error.name}."):  # the module is there, and what it imports is not
+                raise InputError(f"{where}: {name} needs {error.name}, which is not installed") from error
+            if found is None:
+                raise InputError(f"{where}: there is no package {name} here; is it installed?") from None
+            raise _absent(name, where, found) from None
     return found
-
-
-def _import(name: str, where: str, parent: types.ModuleType | None = None) -> types.ModuleType:
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name != name:  # the module is there, and what it imports is not
-            raise InputError(f"{where}: {name} needs {error.name}, which is not installed") from error
-        if parent is None:
-            raise InputError(f"{where}: there is no package {name} here; is it installed?") from None
-        raise _absent(name, where, parent) from None
 
 
 def _absent(name: str, where: str, parent: Any) -> InputError:

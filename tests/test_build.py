@@ -156,6 +156,10 @@ def test_names_the_value_that_is_wrong(cfg, line):
             {"solver": {"_target_": S + "Heunn"}},
             f"sampler.solver._target_: {S[:-1]} has no Heunn; did you mean {S}Heun?",
         ),
+        (
+            {"solver": {"_target_": S + "Heun.chek"}},
+            f"sampler.solver._target_: {S}Heun has no chek; did you mean {S}Heun.check?",
+        ),
         ({"solver": {**HEUN, "eta": 0}}, f"sampler.solver.eta: {S}Heun has no such argument; it has variable"),
         ({"grid": {"_target_": S + "Karras", "rho": -1}}, "sampler.grid.rho: -1.0 is not allowed; give a number > 0"),
         (
@@ -206,3 +210,10 @@ def test_optimizers_of_torch_are_checked_too():
     assert message({**cfg, "betas": [0.5]}, "optimizer", params=[weight]).startswith(
         "optimizer.betas: [0.5] is not a list of 2"
     )
+
+
+def test_an_object_in_a_configuration_stands_for_itself():
+    sde = VPSDE()
+    assert build(sde, "sde", expect=SDE) is sde
+    with pytest.raises(InputError, match=r"sampler\.solver"):
+        build({"_target_": "scoresde.sampling.Sampler", "solver": sde, "steps": 3}, "sampler")

@@ -172,12 +172,12 @@ def test_more_steps_go_on_from_the_last(copied, capsys):
 @pytest.mark.parametrize(
     ("change", "both"),
     [
-        ("sde=ve", "sde._target_: this run was made with 'scoresde.VPSDE', and 'scoresde.VESDE' was asked for"),
-        ("sde.beta_min=0.2", "sde.beta_min: this run was made with 0.1, and 0.2 was asked for"),
-        ("seed=1", "seed: this run was made with 0, and 1 was asked for"),
-        ("optimizer.lr=0.1", "optimizer.lr: this run was made with 0.002, and 0.1 was asked for"),
-        ("trainer.batch_size=3", "trainer.batch_size: this run was made with 16, and 3 was asked for"),
-        ("experiment=digits_ve", "this run was made with 'scoresde.VPSDE', and 'scoresde.VESDE' was asked for"),
+        ("sde=ve", "sde._target_: this run was trained with 'scoresde.VPSDE', not 'scoresde.VESDE'"),
+        ("sde.beta_min=0.2", "sde.beta_min: this run was trained with 0.1, not 0.2"),
+        ("seed=1", "seed: this run was trained with 0, not 1"),
+        ("optimizer.lr=0.1", "optimizer.lr: this run was trained with 0.002, not 0.1"),
+        ("trainer.batch_size=3", "trainer.batch_size: this run was trained with 16, not 3"),
+        ("experiment=digits_ve", "this run was trained with 'scoresde.VPSDE', not 'scoresde.VESDE'"),
         ("trainer.steps=3", "trainer.steps: 3 is fewer than the 4 that"),
     ],
 )
@@ -217,7 +217,7 @@ def test_a_signal_saves_and_the_run_can_go_on(here):
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 128 + signal.SIGTERM, err
-    assert "go on with: scoresde train run=run" in err
+    assert "resume with: scoresde train run=run" in err
     assert "Traceback" not in err
     assert len(list((here / "run" / "wandb").glob("offline-run-*"))) == 1
     done = max(int(p.name[5:]) for p in (here / "run" / "checkpoints").glob("step-*"))

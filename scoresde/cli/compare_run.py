@@ -9,7 +9,7 @@ from hydra.core.hydra_config import HydraConfig
 
 from scoresde import runs
 from scoresde.build import build, check
-from scoresde.cli.jobs import sweeping, varied
+from scoresde.cli.jobs import job_folder, result_folder, sweeping
 from scoresde.cli.settings import CompareSettings
 from scoresde.comparison import Comparison, Plan, Problem, Reference, Trained
 from scoresde.comparison.entries import Defaults, candidates, sde_of, sdes
@@ -100,16 +100,9 @@ def _sdes(cfg: Mapping[str, Any], problem: Problem, defaults: Defaults) -> dict[
 
 def _folder(settings: CompareSettings) -> Path:
     """A new folder in runs/ (in a sweep: in that of the sweep), or the given one."""
-    try:
-        if sweeping():
-            parent = Path(settings.out or HydraConfig.get().sweep.dir)
-            return runs.new_folder(parent, "-".join([str(HydraConfig.get().job.num), *varied()]))
-        if settings.out is None:
-            return runs.new_folder(Path("runs"), f"compare-{runs.timestamp()}")
-        Path(settings.out).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"out: no folder can be made here ({error}); give another place") from None
-    return Path(settings.out)
+    if sweeping():
+        return result_folder("out", None, lambda: job_folder(settings.out))
+    return result_folder("out", settings.out, lambda: runs.new_folder(Path("runs"), f"compare-{runs.timestamp()}"))
 
 
 def _finish(out: Path, results: Results, cfg: Mapping[str, Any], logger: Logger | None) -> None:

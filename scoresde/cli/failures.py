@@ -1,4 +1,4 @@
-"""How a task tells `main` that it failed: neither of these passes through Hydra's own handling of exceptions."""
+"""How a task reports to `main` that it failed: neither of these passes through Hydra's own handling of exceptions."""
 
 VARIABLE = "SCORESDE_FAILURES"  # environment variable: the file to which the jobs of a sweep append how they failed
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from scoresde.build import did_you_mean
 from scoresde.cli.failures import VARIABLE, TaskFailed
 from scoresde.errors import InputError, refuse
+from scoresde.runs.folder import new_folder
 
 if TYPE_CHECKING:
     from scoresde.cli.command import Command
@@ -94,3 +95,29 @@ def note_failure(message: str, fixable: bool) -> None:
     row = {"job": HydraConfig.get().job.num, "overrides": " ".join(varied()), "input": fixable, "message": message}
     with Path(os.environ[VARIABLE]).open("a", encoding="utf-8") as file:  # one write: jobs may run at the same time
         file.write(json.dumps(row) + "\n")
+
+
+def result_folder(key: str, given: str | None, new: Callable[[], Path]) -> Path:
+    """The folder `given` by the user, or a new one.
+
+    Args:
+        key: the setting that names it.
+        given: its value.
+        new: makes a new folder.
+
+    Raises:
+        InputError: it cannot be made.
+    """
+    try:
+        if given is None:
+            return new()
+        Path(given).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{key}: no folder can be made here ({error}); give another place with {key}=") from None
+    return Path(given)
+
+
+def job_folder(parent: str | None = None) -> Path:
+    """A new folder for this job of a sweep, named by its settings, in that of the sweep or in `parent`."""
+    hydra = HydraConfig.get()
+    return new_folder(Path(parent or hydra.sweep.dir), "-".join([str(hydra.job.num), *varied()]))

@@ -38,7 +38,7 @@ _PRESETS = ("experiment", "debug")  # groups that set keys all over the configur
 
 
 def merge(stored: Mapping[str, Any], typed: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """The stored configuration of a run with those changes that do not make it another run.
+    """The stored configuration of a run with the changes that a resumed run may have.
 
     Args:
         stored: the configuration of the run.
@@ -46,7 +46,7 @@ def merge(stored: Mapping[str, Any], typed: Mapping[str, Any], overrides: Sequen
         overrides: what was typed.
 
     Raises:
-        InputError: something else would change; names both values.
+        InputError: another setting would change; names both values.
     """
     merged = copy.deepcopy(dict(stored))
     for path in _touched(overrides):
@@ -63,8 +63,8 @@ def merge(stored: Mapping[str, Any], typed: Mapping[str, Any], overrides: Sequen
                 put(merged, key, now)
                 continue
             raise InputError(
-                f"{key}: this run was made with {before!r}, and {now!r} was asked for; leave it out to go on with this "
-                "run, or leave out run= to train another one"
+                f"{key}: this run was trained with {before!r}, not {now!r}; leave the setting out to resume the run, "
+                "or leave out run= to train a new one"
             )
     return merged
 

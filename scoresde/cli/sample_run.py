@@ -11,11 +11,10 @@ from torch import Tensor
 
 from scoresde import figures, runs
 from scoresde.build import build, check
-from scoresde.cli.jobs import sweeping
+from scoresde.cli.jobs import result_folder, sweeping
 from scoresde.cli.path import draw_path
 from scoresde.cli.settings import SampleSettings
 from scoresde.cli.stream import archive, table
-from scoresde.errors import InputError
 from scoresde.model import Model
 from scoresde.runs import Run
 from scoresde.runs.samples import draw
@@ -59,16 +58,9 @@ def _label(sampler: Sampler) -> str:
 def _folder(settings: SampleSettings, run: Path, sampler: Sampler) -> Path:
     """Where the samples go: a new folder in the run, or the given one (in a sweep, a new one in that)."""
     name = f"{_label(sampler)}-{sampler.steps}-{settings.seed}"
-    try:
-        if settings.out is None:
-            return runs.new_folder(run / "samples", name)
-        if sweeping():
-            return runs.new_folder(Path(settings.out), name)
-        out = Path(settings.out)
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"out: no folder can be made here ({error}); give another place") from None
-    return out
+    given = None if sweeping() else settings.out
+    parent = run / "samples" if settings.out is None else Path(settings.out)
+    return result_folder("out", given, lambda: runs.new_folder(parent, name))
 
 
 def _write(

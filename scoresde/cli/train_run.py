@@ -11,7 +11,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 
 from scoresde import runs
-from scoresde.cli.jobs import overrides, sweeping, varied
+from scoresde.cli.jobs import job_folder, overrides, result_folder, sweeping
 from scoresde.cli.resume import merge
 from scoresde.cli.settings import TrainSettings
 from scoresde.errors import InputError
@@ -92,19 +92,10 @@ def _start(settings: TrainSettings, cfg: dict[str, Any], stack: ExitStack) -> St
 
 def _new_run(settings: TrainSettings, stack: ExitStack) -> Path:
     """Make the folder of a new run, and lock it."""
-    hydra = HydraConfig.get()
-    try:
-        if settings.run is not None:
-            run = Path(settings.run)
-            run.mkdir(parents=True, exist_ok=True)
-        elif sweeping():
-            run = runs.new_folder(Path(hydra.sweep.dir), "-".join([str(hydra.job.num), *varied()]))
-        else:
-            choices = hydra.runtime.choices
-            name = choices.get("experiment") or f"{choices.get('data')}-{choices.get('sde')}"
-            run = runs.new_folder(Path("runs"), f"{runs.timestamp()}-{name}")
-    except OSError as error:
-        raise InputError(f"run: no folder can be made here ({error}); give a place with run=") from None
+    choices = HydraConfig.get().runtime.choices
+    name = choices.get("experiment") or f"{choices.get('data')}-{choices.get('sde')}"
+    new = job_folder if sweeping() else lambda: runs.new_folder(Path("runs"), f"{runs.timestamp()}-{name}")
+    run = result_folder("run", settings.run, new)
     stack.enter_context(runs.locked(run))
     return run
 
@@ -112,7 +103,7 @@ def _new_run(settings: TrainSettings, stack: ExitStack) -> Path:
 @contextmanager
 def _how_to_resume(run: Path) -> Iterator[None]:
     """Turn an interruption into an exit code; SystemExit also ends a sweep, which would continue after an Exception."""
-    hint = f"go on with: scoresde train {runs.setting(run)}"
+    hint = f"resume with: scoresde train {runs.setting(run)}"
     try:
         yield
     except Interrupted as stop:  # while training, and all is saved

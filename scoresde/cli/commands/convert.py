@@ -4,7 +4,7 @@ usage: scoresde convert file=FILE out=FOLDER [config=FILE] [sde=OPTION] [model=O
        scoresde convert run=FOLDER to=diffusers out=FOLDER
 
 FILE is a checkpoint of score_sde_pytorch, a state dict of EDM's networks or of guided-diffusion, or a folder of
-diffusers. What its weights tell is inferred; the rest comes from config=, the original's configuration as JSON or
+diffusers. What the weights determine is inferred; the rest comes from config=, the original's configuration as JSON or
 YAML, or from sde= and model=. A report says which is which. Pickles that hold code are refused.
 
 examples:
@@ -33,7 +33,7 @@ from scoresde.errors import require
 
 @dataclass(frozen=True)
 class ConvertSettings(Settings):
-    """What is converted into what, and what no file tells."""
+    """What is converted into what, and what no file states."""
 
     out: str
     file: str | None
