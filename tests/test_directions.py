@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from support import PATHS, SOLVERS, built, exact_flow, exact_model, sde_named, solver_named
+from support import PATHS, SOLVERS, built, exact_flow, exact_model, options, sde_named, solver_named
 
 from scoresde import InputError, Sampler
 from scoresde.noise import Noise
@@ -107,6 +107,18 @@ def test_rising_times_are_followed_or_refused_in_one_line(name):
         torch.testing.assert_close(carry(solver, model, x, lams), exact, rtol=0, atol=0.05)
     with pytest.raises(InputError, match=r"times: .* fall, or times that rise"):
         carry(solver, model, x, lams[[0, 50, 20, 80]])
+
+
+@pytest.mark.parametrize("sde", ["vp", "rectified"])
+@pytest.mark.parametrize("name", sorted({*options("grid")} - {"auto", "list", "tuned"}))
+def test_a_grid_begins_and_ends_exactly_where_it_is_asked_to(name, sde):
+    """In either direction, so that the way up ends at the level where the way down begins."""
+    grid, path = built("grid", name), sde_named(sde)
+    low, high = path.T * 200 / 1000, path.T * 700 / 1000  # which are levels of the numbered ones too
+    up, down = grid(path, 11, low, high), grid(path, 11, high, low)
+    assert (up[0], up[-1], down[0], down[-1]) == (low, high, high, low)
+    assert (up.diff() > 0).all()
+    assert (down.diff() < 0).all()
 
 
 def test_which_solvers_are_bidirectional():

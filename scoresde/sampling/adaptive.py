@@ -1,7 +1,7 @@
 """The loop over adaptive grids: every sample has its own steps, chosen by its own error."""
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -14,7 +14,7 @@ from scoresde.errors import InputError, require
 from scoresde.model import Model
 from scoresde.sampling.corrector import Corrector
 from scoresde.sampling.increments import Increments, by_sample
-from scoresde.sampling.solver import NoiseSource, Solver
+from scoresde.sampling.solver import NoiseSource, Path, Solver
 
 _FIRST, _SMALLEST, _LARGEST_ATTEMPTS = 0.05, 1e-9, 100_000  # steps in lam
 _SAFETY, _SHRINK, _GROW = 0.9, 0.2, 5.0
@@ -109,14 +109,10 @@ class Adaptive(Solver):
         """Whether `attempt` takes increments of Brownian motion."""
         return False
 
-    def integrate(
-        self, model: Model, times: Tensor, x: Tensor, noise: NoiseSource, corrector: Corrector | None = None
-    ) -> Iterator[tuple[float, Tensor]]:
-        toward = -self.direction(times)  # +1: lam rises
-        if len(times) < 2:
-            return
+    def carry(self, model: Model, times: Tensor, x: Tensor, noise: NoiseSource, corrector: Corrector | None) -> Path:
         sde, out = model.sde, x.clone()
         start, end = (float(v) for v in sde.lam(times[[0, -1]]))
+        toward = 1 if end > start else -1
         now, brownian = _Running.at(start, x), Increments(sde, x) if self.noisy else None
         for attempt in range(_LARGEST_ATTEMPTS):
             now.width = torch.minimum(now.width, toward * (end - now.lam))

@@ -5,7 +5,6 @@ leads depends far more on how large the steps are than on the data.
 """
 
 import dataclasses
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -17,7 +16,7 @@ from scoresde.model import Model
 from scoresde.sampling.corrector import Corrector
 from scoresde.sampling.exponential import ExponentialMultistep
 from scoresde.sampling.grid import Grid, Karras, LambdaUniform, NoiseShareUniform
-from scoresde.sampling.solver import NoiseSource, Solver
+from scoresde.sampling.solver import NoiseSource, Path, Solver
 from scoresde.sde import SDE
 
 
@@ -87,10 +86,8 @@ class Auto(Solver):
         found = choice(sde, points, start, None if whole else end).rule
         return dataclasses.replace(found, predictor=max(1, min(found.predictor, points - 1)))
 
-    def integrate(
-        self, model: Model, times: Tensor, x: Tensor, noise: NoiseSource, corrector: Corrector | None = None
-    ) -> Iterator[tuple[float, Tensor]]:
-        yield from self.rule(model.sde, times).integrate(model, times, x, noise, corrector)
+    def carry(self, model: Model, times: Tensor, x: Tensor, noise: NoiseSource, corrector: Corrector | None) -> Path:
+        return self.rule(model.sde, times).integrate(model, times, x, noise, corrector)
 
 
 @dataclass(frozen=True, repr=False)

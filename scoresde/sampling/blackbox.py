@@ -4,7 +4,7 @@ import math
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -14,17 +14,34 @@ from scoresde.dynamics import reverse_drift
 from scoresde.errors import InputError, require
 from scoresde.model import Model
 from scoresde.sampling.corrector import Corrector
-from scoresde.sampling.solver import NoiseSource, Solver
+from scoresde.sampling.solver import NoiseSource, Path, Solver
 
 _ADAPTIVE = ("dopri5", "dopri8", "bosh3", "fehlberg2", "adaptive_heun")
 _MOST_KEPT = 10_000_000  # values of a path, which take 40 MB in float32
 _FIXED = ("euler", "midpoint", "heun2", "heun3", "rk4", "explicit_adams", "implicit_adams")
 
 
+@dataclass(frozen=True, repr=False)
 class BlackBox(Solver):
-    """An integrator that takes its own steps: one error norm over the batch, no noise and no corrector."""
+    """An integrator that takes its own steps: one error norm over the batch, no noise and no corrector.
 
+    Attributes:
+        methods: the names that `method` may have.
+        least_rtol: the smallest relative tolerance.
+    """
+
+    method: str
+    rtol: float = 1e-5
+    atol: float = 1e-5
+
+    methods: ClassVar[tuple[str, ...]]
+    least_rtol: ClassVar[float] = 1e-15
     takes_corrector = False
+
+    def __post_init__(self) -> None:
+        require(self.method in self.methods, "method", self.method, f"give one of {', '.join(self.methods)}")
+        require(self.rtol >= self.least_rtol, "rtol", self.rtol, f"give a tolerance >= {self.least_rtol:g}")
+        require(self.atol > 0, "atol", self.atol, "give a tolerance > 0")
 
 
 @dataclass(frozen=True, repr=False)
@@ -47,25 +64,13 @@ class TorchDiffEq(BlackBox):
     """
 
     method: str = "dopri5"
-    rtol: float = 1e-5
-    atol: float = 1e-5
-
-    def __post_init__(self) -> None:
-        known = _ADAPTIVE + _FIXED
-        require(self.method in known, "method", self.method, f"give one of {', '.join(known)}")
-        require(self.rtol > 0, "rtol", self.rtol, "give a tolerance > 0")
-        require(self.atol > 0, "atol", self.atol, "give a tolerance > 0")
+    methods = _ADAPTIVE + _FIXED
 
     @property
     def adaptive(self) -> bool:
         return self.method in _ADAPTIVE
 
-    def integrate(
-        self, model: Model, times: Tensor, x: Tensor, noise: NoiseSource, corrector: Corrector | None = None
-    ) -> Iterator[tuple[float, Tensor]]:
-        self.direction(times)
-        if len(times) < 2:
-            return
+    def carry(self, model: Model, times: Tensor, x: Tensor, noise: NoiseSource, corrector: Corrector | None) -> Path:
         from torchdiffeq import odeint  # costs 0.4 s, so only when used
 
         def velocity(t: Tensor, x: Tensor) -> Tensor:
@@ -123,23 +128,10 @@ class SciPy(BlackBox):
     """
 
     method: str = "RK45"
-    rtol: float = 1e-5
-    atol: float = 1e-5
-
-    def __post_init__(self) -> None:
-        known = _EXPLICIT + _IMPLICIT
-        require(self.method in known, "method", self.method, f"give one of {', '.join(known)}")
-        require(self.rtol >= 1e-13, "rtol", self.rtol, "give a tolerance >= 1e-13")
-        require(self.atol > 0, "atol", self.atol, "give a tolerance > 0")
-
+    methods, least_rtol = _EXPLICIT + _IMPLICIT, 1e-13
     adaptive = True
 
-    def integrate(
-        self, model: Model, times: Tensor, x: Tensor, noise: NoiseSource, corrector: Corrector | None = None
-    ) -> Iterator[tuple[float, Tensor]]:
-        self.direction(times)
-        if len(times) < 2:
-            return
+    def carry(self, model: Model, times: Tensor, x: Tensor, noise: NoiseSource, corrector: Corrector | None) -> Path:
         flow = _Flow(model, float(times[0]), float(times[-1]), x)
         model.sde.remember(times)
         due = [(t, flow.angle(t)) for t in reversed(times.tolist()[1:])]

@@ -12,6 +12,13 @@ from scoresde.errors import InputError, require
 from scoresde.sde import SDE
 
 
+def require_known(sde: SDE, **times: float | None) -> None:
+    """Refuse times outside [t_train, T], by name."""
+    for name, t in times.items():
+        inside = t is None or sde.t_train <= t <= sde.T
+        require(inside, name, t, f"give a time from t_train = {sde.t_train:g} to T = {sde.T:g}")
+
+
 class Grid(Rebuildable, ABC):
     """A rule that places `points` times between two levels."""
 
@@ -27,9 +34,7 @@ class Grid(Rebuildable, ABC):
         Raises:
             InputError: a time outside [t_train, T], or the grid has no such number of distinct times on this path.
         """
-        for name, t in (("start", start), ("end", end)):
-            inside = t is None or sde.t_train <= t <= sde.T
-            require(inside, name, t, f"give a time from t_train = {sde.t_train:g} to T = {sde.T:g}")
+        require_known(sde, start=start, end=end)
         times = self.place(sde, points, start, end)
         falls = (sde.T if start is None else start) > (sde.t_min if end is None else end)
         steps = -times.diff() if falls else times.diff()

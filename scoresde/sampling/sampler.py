@@ -18,11 +18,9 @@ from scoresde.model import Model
 from scoresde.noise import Noise, chunks, take
 from scoresde.sampling.auto import Auto
 from scoresde.sampling.corrector import Corrector
-from scoresde.sampling.grid import Grid
+from scoresde.sampling.grid import Grid, require_known
 from scoresde.sampling.last_step import clean, first_x0
-from scoresde.sampling.solver import NoiseSource, Solver
-
-Path = Iterator[tuple[float, Tensor]]
+from scoresde.sampling.solver import NoiseSource, Path, Solver
 
 
 @dataclass(frozen=True)
@@ -87,9 +85,7 @@ class Sampler(Rebuildable):
     def times(self, model: Model, at: float | None = None, to: float | None = None) -> Tensor:
         """The times of the grid, float64 on the host, from `at` (T) to `to` (t_min)."""
         sde = model.sde
-        for name, t in (("at", at), ("to", to)):
-            inside = t is None or sde.t_train <= t <= sde.T
-            require(inside, name, t, f"give a time from t_train = {sde.t_train:g} to T = {sde.T:g}")
+        require_known(sde, at=at, to=to)
         below = to is None and at is not None and at <= sde.t_min
         require(not below, "at", at, f"give a time above t_min = {sde.t_min:g}, or the time to go to, to=")
         require(at is None or at != to, "to", to, "give a time other than at")
@@ -133,9 +129,18 @@ class Sampler(Rebuildable):
         z = noise.normal("prior", 0, (n, *event_shape), model.device, dtype)
         return z * model.sde.prior_std
 
-    @torch.no_grad()
-    def trajectory(
-        self, model: Model, event_shape: Sequence[int] | None = None, *, rows: range, seed: int = 0, **request: Any
+    def _trajectory(
+        self,
+        model: Model,
+        event_shape: Sequence[int] | None = None,
+        *,
+        rows: range,
+        seed: int = 0,
+        start: Tensor | None = None,
+        at: float | None = None,
+        to: float | None = None,
+        dtype: torch.dtype | None = None,
+        noise: NoiseSource | None = None,
     ) -> Path:
         """Yield (t, x) of the samples number `rows` of a seed, all at once, in evaluation mode and without gradients.
 
@@ -144,23 +149,12 @@ class Sampler(Rebuildable):
             event_shape: shape of one sample; by default that of the model.
             rows: the samples, such as range(500, 1000).
             seed: with the index of a sample, decides everything random about it.
-            request: start, at, to and dtype as for `sample`; noise: random numbers in place of those of the seed.
+            start: see `sample`.
+            at: see `sample`.
+            to: see `sample`.
+            dtype: see `sample`.
+            noise: random numbers in place of those of the seed.
         """
-        yield from self._trajectory(model, event_shape, rows=rows, seed=seed, **request)
-
-    def _trajectory(
-        self,
-        model: Model,
-        event_shape: Sequence[int] | None,
-        *,
-        rows: range,
-        seed: int,
-        start: Tensor | None = None,
-        at: float | None = None,
-        to: float | None = None,
-        dtype: torch.dtype | None = None,
-        noise: NoiseSource | None = None,
-    ) -> Path:
         noise = Noise(seed, rows) if noise is None else noise
         if start is None:
             require(at is None, "at", at, "give the state at that time, start=")
@@ -168,6 +162,8 @@ class Sampler(Rebuildable):
         start = start.to(model.device, dtype or start.dtype)
         with evaluating(model):
             yield from self.path(model.of_samples(torch.arange(rows.start, rows.stop, rows.step)), start, noise, at, to)
+
+    trajectory = torch.no_grad()(_trajectory)  # a batch switches gradients off once, not at every step
 
     def batches(
         self,
@@ -245,9 +241,9 @@ class Sampler(Rebuildable):
         """
         request: dict[str, Any] = {"seed": seed, "at": at, "to": to, "dtype": dtype, "batch_size": batch_size}
         parts = list(self.batches(model, event_shape, n, rows=rows, start=start, on_step=on_step, **request))
-        count = sum(len(p.x) for p in parts)
-        nfe = math.fsum(p.nfe * len(p.x) for p in parts) / count
-        return Samples(torch.cat([p.x for p in parts]), nfe, math.fsum(p.seconds for p in parts))
+        x = torch.cat([p.x for p in parts])
+        nfe = math.fsum(p.nfe * len(p.x) for p in parts) / len(x)
+        return Samples(x, nfe, math.fsum(p.seconds for p in parts))
 
 
 def _rows(n: int | None, rows: range | None, start: Tensor | None) -> range:

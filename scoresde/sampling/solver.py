@@ -20,6 +20,7 @@ from scoresde.sampling.grid import Grid, LambdaUniform
 from scoresde.sde import SDE
 
 S = TypeVar("S", bound="Solver")
+Path = Iterator[tuple[float, Tensor]]
 Draw = Callable[..., Tensor]  # draw(k=0): the k-th standard normal tensor of a step, of the shape of x
 
 
@@ -104,27 +105,27 @@ class Solver(Rebuildable, ABC):
         """
         return False
 
-    @abstractmethod
     def integrate(
         self, model: Model, times: Tensor, x: Tensor, noise: NoiseSource, corrector: Corrector | None = None
-    ) -> Iterator[tuple[float, Tensor]]:
+    ) -> Path:
         """Yield (t, x) after each step, at times[1], times[2], ...; times (N + 1,) float64, x (B, *event).
 
         Raises:
             InputError: times neither fall nor rise, or rise although the solver is not bidirectional.
         """
-
-    def direction(self, times: Tensor) -> int:
-        """-1 for falling times, +1 for rising ones; refuses what the solver cannot follow."""
-        if (times.diff() < 0).all():
-            return -1
-        require(bool((times.diff() > 0).all()), "times", times.tolist(), "give times that fall, or times that rise")
-        if not self.bidirectional:
+        steps = times.diff()
+        falls = bool((steps < 0).all())
+        require(falls or bool((steps > 0).all()), "times", times.tolist(), "give times that fall, or times that rise")
+        if not (falls or self.bidirectional):
             raise InputError(
                 f"times: {type(self).__name__} runs from noise to data only, and these times rise; "
                 "use a solver of the probability-flow ODE, such as heun, or eta=0"
             )
-        return 1
+        return self.carry(model, times, x, noise, corrector) if len(steps) else iter(())
+
+    @abstractmethod
+    def carry(self, model: Model, times: Tensor, x: Tensor, noise: NoiseSource, corrector: Corrector | None) -> Path:
+        """`integrate` for at least two times that the solver can follow."""
 
     @property
     def default_grid(self) -> Grid:
@@ -169,11 +170,8 @@ class GridSolver(Solver):
     def step(self, model: Model, x: Tensor, plan: Any, state: Any, noise: Draw) -> Step:
         """One step; `state` is None at the first one, then what the step before returned."""
 
-    def integrate(
-        self, model: Model, times: Tensor, x: Tensor, noise: NoiseSource, corrector: Corrector | None = None
-    ) -> Iterator[tuple[float, Tensor]]:
+    def carry(self, model: Model, times: Tensor, x: Tensor, noise: NoiseSource, corrector: Corrector | None) -> Path:
         shape, device, dtype = x.shape, x.device, x.dtype
-        self.direction(times)
         model.sde.remember(times)
         state = None
         fresh = (noise.normal("corrector", k, shape, device, dtype) for k in count()).__next__

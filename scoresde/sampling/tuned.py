@@ -2,9 +2,9 @@
 
 import dataclasses
 import json
-from collections.abc import Iterator, Sequence
+import pathlib
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,7 +15,7 @@ from scoresde.model import Model
 from scoresde.sampling.corrector import Corrector
 from scoresde.sampling.exponential import ExponentialMultistep
 from scoresde.sampling.grid import Grid
-from scoresde.sampling.solver import Draw, GridSolver, NoiseSource, Solver, Step
+from scoresde.sampling.solver import Draw, GridSolver, NoiseSource, Path, Solver, Step
 from scoresde.sde import SDE
 
 FOLDER = "tuned"
@@ -44,12 +44,12 @@ class TunedRule:
         return json.dumps(dataclasses.asdict(self), indent=1) + "\n"
 
 
-def file_for(run: Path | str, points: int) -> Path:
+def file_for(run: pathlib.Path | str, points: int) -> pathlib.Path:
     """Where the tuning for so many steps lies in a run."""
-    return Path(run) / FOLDER / f"steps-{points}.json"
+    return pathlib.Path(run) / FOLDER / f"steps-{points}.json"
 
 
-def read(run: Path | str | None, points: int, sde: SDE) -> TunedRule:
+def read(run: pathlib.Path | str | None, points: int, sde: SDE) -> TunedRule:
     """The tuning for so many points.
 
     Raises:
@@ -86,7 +86,7 @@ class TunedGrid(Grid):
         InputError: from a call: nothing tuned for so many steps, for another SDE, or for other levels than T and t_min.
     """
 
-    run: Path | str | None = None
+    run: pathlib.Path | str | None = None
 
     def place(self, sde: SDE, points: int, start: float | None, end: float | None) -> Tensor:
         for name, t, known in (("start", start, sde.T), ("end", end, sde.t_min)):
@@ -125,7 +125,7 @@ class Tuned(Solver):
         InputError: from a call: nothing tuned for so many steps, for another SDE, or another grid.
     """
 
-    run: Path | str | None = None
+    run: pathlib.Path | str | None = None
 
     bidirectional = False
 
@@ -140,12 +140,10 @@ class Tuned(Solver):
         files = {n: file_for(self.run, n) for n in points} if self.run else {}
         return {n: json.loads(f.read_text())["report"]["evaluations"] for n, f in files.items() if f.is_file()}
 
-    def integrate(
-        self, model: Model, times: Tensor, x: Tensor, noise: NoiseSource, corrector: Corrector | None = None
-    ) -> Iterator[tuple[float, Tensor]]:
+    def carry(self, model: Model, times: Tensor, x: Tensor, noise: NoiseSource, corrector: Corrector | None) -> Path:
         found = read(self.run, len(times), model.sde)
         if found.times != times.tolist():
             raise InputError("grid: the tuned solver goes with its own grid; leave the grid out, or use grid=tuned")
         rule = ExponentialMultistep(**found.rule)
         solver = rule if found.coefficients is None else GivenRows(rule, found.coefficients)
-        yield from solver.integrate(model, times, x, noise, corrector)
+        return solver.integrate(model, times, x, noise, corrector)

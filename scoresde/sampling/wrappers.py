@@ -1,7 +1,7 @@
 """Noise added again between steps: wrappers of a solver in which the errors of earlier steps contract."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, NamedTuple
 
@@ -12,7 +12,7 @@ from scoresde.errors import InputError, require
 from scoresde.model import Model
 from scoresde.sampling.corrector import Corrector
 from scoresde.sampling.runge_kutta import Heun
-from scoresde.sampling.solver import Draw, GridSolver, NoiseSource, Solver, Step
+from scoresde.sampling.solver import Draw, GridSolver, NoiseSource, Path, Solver, Step
 from scoresde.sde import SDE
 
 
@@ -146,10 +146,7 @@ class Restart(Solver):
     def check(self, corrector: Corrector | None) -> None:
         self.inner.check(corrector)
 
-    def integrate(
-        self, model: Model, times: Tensor, x: Tensor, noise: NoiseSource, corrector: Corrector | None = None
-    ) -> Iterator[tuple[float, Tensor]]:
-        self.direction(times)
+    def carry(self, model: Model, times: Tensor, x: Tensor, noise: NoiseSource, corrector: Corrector | None) -> Path:
         sde = model.sde
         lam = sde.lam(times)
         bottom = int((lam + math.log(self.lowest)).abs().argmin())
