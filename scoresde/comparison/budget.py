@@ -30,9 +30,9 @@ class Candidate:
     corrector: Corrector | None = None
     tolerance: float | None = None
 
-    def sampler(self, steps: int = 50) -> Sampler:
-        """The sampler with this number of steps, the denoising at the end included."""
-        return Sampler(self.solver, self.grid, steps, corrector=self.corrector)
+    def sampler(self, steps: int | None) -> Sampler:
+        """The sampler with this number of steps, the denoising at the end included; None for an adaptive solver."""
+        return Sampler(self.solver, self.grid, steps or 50, corrector=self.corrector)
 
 
 def spent(candidate: Candidate, steps: int, sde: SDE, event_shape: tuple[int, ...], cost: int = 1) -> int:

@@ -160,23 +160,21 @@ def _joined(parts: Sequence[_Part], folder: Path) -> Results:
 
 def _merged(group: Sequence[_Part]) -> Results:
     """Results that differ in their seed as one, with the values of all seeds in each row."""
-    results = [r for _, r in sorted(group, key=lambda part: int(part[0].get("seed") or 0))]
-    whole = results[0]
+    whole, *others = (r for _, r in sorted(group, key=lambda part: int(part[0].get("seed") or 0)))
     for row in whole.rows:
         row.budget = round(row.nfe) if row.budget is None and row.steps and math.isfinite(row.nfe) else row.budget
     rows = {(row.name, row.setting, row.steps): row for row in whole.rows}
-    for other in results[1:]:
+    for other in others:
         whole.title, whole.seeds = whole.title if whole.title == other.title else "", whole.seeds + other.seeds
         whole.comparable &= whole.n == other.n
         _extend(whole.floors, other.floors)
         for row in other.rows:
-            mine = rows.get((row.name, row.setting, row.steps))
-            if mine is None:
-                whole.rows.append(row)
-                continue
-            mine.seconds += row.seconds
-            mine.error = mine.error or row.error
-            _extend(mine.values, row.values)
+            mine = rows.setdefault((row.name, row.setting, row.steps), row)
+            if mine is not row:
+                mine.seconds += row.seconds
+                mine.error = mine.error or row.error
+                _extend(mine.values, row.values)
+    whole.rows = list(rows.values())
     return whole
 
 

@@ -1,9 +1,10 @@
-"""Measuring samplers: the same start noise, counted evaluations, time after a warm-up, peak memory, metrics."""
+"""Measuring samplers: shared start noise, counted evaluations, time after a warm-up, peak memory, metrics."""
 
 import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from itertools import islice, product
 
 import torch
@@ -20,6 +21,7 @@ from scoresde.evaluations import count_evaluations
 from scoresde.model import Model
 from scoresde.noise import Noise, chunks
 from scoresde.results import Measurement, Quantity, Results, Row, Scorer
+from scoresde.results.row import reason
 from scoresde.sampling import DDIM, Sampler, Tuned
 
 SHOWN = 400  # samples kept for pictures
@@ -39,81 +41,85 @@ ENDPOINT = {
 }
 
 
+@dataclass(frozen=True)
+class Entry:
+    """A row to measure.
+
+    Attributes:
+        setting: the name of the SDE.
+        candidate: the sampler.
+        budget: None for an adaptive solver.
+        steps: that the budget allows, or why there are none.
+    """
+
+    setting: str
+    candidate: Candidate
+    budget: int | None = None
+    steps: int | str | None = None
+
+
 class Comparison:
     """Runs a plan row by row; what the rows have in common is computed once.
 
     Args:
         plan: what to compare.
         on_work: called with the number of sample evaluations that were done or, for a row that is over, not needed.
+
+    Attributes:
+        entries: the rows, small budgets first, adaptive solvers last.
+
+    Raises:
+        InputError: a budget is too small for all samplers.
     """
 
     def __init__(self, plan: Plan, on_work: Callable[[float], object] = lambda amount: None) -> None:
-        self.plan, self._on_work, self._reported = plan, on_work, 0.0
+        self.plan, self.on_work, self._reported = plan, on_work, 0.0
         self.models = {name: plan.problem.model(sde, plan.device) for name, sde in plan.sdes.items()}
-        self._steps = self._count_steps()
+        self.entries = self._entries()
         self._seeds = range(plan.seed, plan.seed + plan.seeds)
         self.results = Results(plan.problem.name, plan.n, plan.seeds, transform=plan.problem.transform)
         self._scorers: list[Scorer] = []
         self._endpoints: dict[str, list[Tensor]] = {}
         self.accuracy: dict[str, Accuracy] = {}
 
-    def listen(self, on_work: Callable[[float], object]) -> None:
-        """Report work there from now on."""
-        self._on_work = on_work
-
-    def _count_steps(self) -> dict[tuple[str, str, int], int | str]:
-        """The steps of each row, or why there are none.
-
-        Raises:
-            InputError: a budget is too small for all samplers.
-        """
-        counted: dict[tuple[str, str, int], int | str] = {}
+    def _entries(self) -> list[Entry]:
         fixed = [c for c in self.plan.candidates if not c.solver.adaptive]
-        for (sde, model), budget in product(self.models.items(), self.plan.budgets):
-            found = {(sde, c.name, budget): self._fitting(c, budget, model) for c in fixed}
-            counted |= found
-            if fixed and all(isinstance(steps, str) for steps in found.values()):
-                raise InputError(str(next(iter(found.values()))))
-        return counted
+        adaptive = [c for c in self.plan.candidates if c.solver.adaptive]
+        found: list[Entry] = []
+        for budget, sde in product(sorted(set(self.plan.budgets)), self.plan.sdes):
+            rows = [Entry(sde, c, budget, self._steps(c, budget, self.models[sde])) for c in fixed]
+            if rows and all(isinstance(row.steps, str) for row in rows):
+                raise InputError(str(rows[0].steps))
+            found += rows
+        return found + [Entry(sde, c) for sde, c in product(self.plan.sdes, adaptive)]
 
-    def _fitting(self, candidate: Candidate, budget: int, model: Model) -> int | str:
+    def _steps(self, candidate: Candidate, budget: int, model: Model) -> int | str:
         try:
             return fitting(candidate, budget, model.sde, self.plan.problem.event_shape, model.cost)
-        except Exception as error:  # a row that says so
-            return str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
+        except Exception as error:  # its row says so
+            return reason(error)
 
     def tuned(self) -> dict[int, int]:
         """For each number of steps that a solver or a grid was tuned for, the evaluations which that took."""
         costs: dict[int, int] = {}
-        for candidate in self.plan.candidates:
-            if isinstance(candidate.solver, Tuned):
-                own = {v for (_, name, _), v in self._steps.items() if name == candidate.name and isinstance(v, int)}
-                costs |= candidate.solver.costs(sorted(own))
+        for entry in self.entries:
+            if isinstance(entry.candidate.solver, Tuned) and isinstance(entry.steps, int):
+                costs |= entry.candidate.solver.costs([entry.steps])
         return costs
-
-    @property
-    def entries(self) -> list[tuple[str, Candidate, int | None]]:
-        """(SDE, sampler, budget) of each row: small budgets first, adaptive solvers last."""
-        plan = self.plan
-        fixed = [c for c in plan.candidates if not c.solver.adaptive]
-        rows: list[tuple[str, Candidate, int | None]] = [
-            (s, c, b) for b in sorted(set(plan.budgets)) for s in plan.sdes for c in fixed
-        ]
-        return rows + [(s, c, None) for s in plan.sdes for c in plan.candidates if c.solver.adaptive]
 
     @property
     def work(self) -> float:
         """About how many sample evaluations all rows need."""
-        return sum(self._row_work(budget) for _, _, budget in self.entries)
+        return sum(map(self._work, self.entries))
 
-    def _row_work(self, budget: int | None) -> float:
-        return (budget or GUESS) * self.plan.n * self.plan.seeds
+    def _work(self, entry: Entry) -> float:
+        return (entry.budget or GUESS) * self.plan.n * self.plan.seeds
 
     def rows(self) -> Iterator[Row]:
         """Measure one row after the other; each is also in `results`."""
         self._prepare()
-        for sde, candidate, budget in self.entries:
-            row = self._measured(sde, candidate, budget)
+        for entry in self.entries:
+            row = self._measured(entry)
             self.results.rows.append(row)
             yield row
 
@@ -136,33 +142,32 @@ class Comparison:
     def _start(self, model: Model, n: int, noise: Noise) -> Tensor:
         return Sampler(DDIM()).prior(model, self.plan.problem.event_shape, n, noise, self.plan.dtype)
 
-    def _measured(self, sde: str, candidate: Candidate, budget: int | None) -> Row:
-        row = Row(candidate.name, sde, budget, candidate.tolerance)
-        model = self.models[sde]
-        steps = None if budget is None else self._steps[sde, candidate.name, budget]
+    def _measured(self, entry: Entry) -> Row:
+        row = Row(entry.candidate.name, entry.setting, entry.budget, entry.candidate.tolerance)
+        model = self.models[entry.setting]
         try:
-            if isinstance(steps, str):
-                raise InputError(steps)
-            row.steps = steps
-            sampler = candidate.sampler() if steps is None else candidate.sampler(steps)
+            if isinstance(entry.steps, str):
+                raise InputError(entry.steps)
+            row.steps = entry.steps
+            sampler = entry.candidate.sampler(entry.steps)
             self._warm_up(sampler, model)
             with peak_memory(model.device) as peak, count_evaluations() as spent:
                 for i in range(self.plan.seeds):
                     self._repeat(row, sampler, model, i)
             row.memory = peak.megabytes
             row.nfe = spent.samples / (self.plan.n * self.plan.seeds)
-        except Exception as error:  # whatever a solver does, the others have their turn
+        except Exception as error:  # whatever a solver does, the others are measured
             row.failed(error)
-        self._report(self._row_work(budget) - self._reported)
+        self._report(self._work(entry) - self._reported)
         self._reported = 0.0
         return row
 
     def _report(self, amount: float) -> None:
         self._reported += amount
-        self._on_work(amount)
+        self.on_work(amount)
 
     def _warm_up(self, sampler: Sampler, model: Model) -> None:
-        """A few steps that no clock sees: memory is allocated, kernels are chosen."""
+        """Take a few steps before the time is measured: memory is allocated, kernels are chosen."""
         n = 2 if sampler.solver.adaptive else min(self.plan.n, self.plan.batch_size)
         deque(islice(self._trajectory(sampler, model, range(n), -1)[0], 1 + _WARM_STEPS), maxlen=0)
 
@@ -232,7 +237,7 @@ def _synchronise(model: Model) -> None:
 
 
 def _where(path: Iterator[tuple[float, Tensor]], model: Model) -> str:
-    """Where a batch that ended in NaN first had one; its path is computed again for that."""
+    """Where a batch first became NaN or infinite, found by computing its path again."""
     for t, x in path:
         if bad := int((~torch.isfinite(x.flatten(1)).all(1)).sum()):
             ratio = math.exp(-float(model.sde.lam(t))) if t > 0 else 0.0

@@ -25,10 +25,10 @@ def measured(comparison: Comparison, folder: Path | None = None, config: Mapping
 
     Ctrl-C leaves a note in the results of the comparison, which hold the finished rows.
     """
-    labels = [f"{candidate.name}, {budget or 'adaptive'}" for _, candidate, budget in comparison.entries]
+    labels = [f"{entry.candidate.name}, {entry.budget or 'adaptive'}" for entry in comparison.entries]
     results = comparison.results
     with progress.bar(comparison.work, "preparing", bar_format=_BAR, unit_scale=True) as bar:
-        comparison.listen(bar.update)
+        comparison.on_work = bar.update
         try:
             for label, _ in zip([*labels[1:], "done"], comparison.rows(), strict=True):
                 results.notes = notes(comparison)

@@ -18,14 +18,12 @@ _SAMPLES, _EXACT = "#0072B2", "#D98200"
 def pictures(results: Results, folder: Path) -> list[Path]:
     """Write the pictures that suit the data and return their files; none for tables and series."""
     transform = results.transform
-    rows = [row for row in results.ordered() if row.shown is not None and row.error is None]
-    if transform is None or not rows:
+    blocks = results.blocks(row for row in results.succeeded if row.shown is not None)
+    if transform is None or not blocks:
         return []
     if transform.kind == "image":
-        groups: dict[int | None, list[Row]] = {}
-        for row in rows:
-            groups.setdefault(row.budget, []).append(row)
-        return [_images(results, own, folder / f"samples-{budget or 'adaptive'}.png") for budget, own in groups.items()]
+        return [_images(results, own, folder / f"samples-{budget or 'adaptive'}.png") for budget, own in blocks.items()]
+    rows = [row for own in blocks.values() for row in own]
     return [_clouds(results, rows, folder / "samples.png")] if math.prod(transform.event_shape) == 2 else []
 
 

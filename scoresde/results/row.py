@@ -9,6 +9,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,9 +79,7 @@ class Row:
 
     def failed(self, error: Exception) -> None:
         """Keep the reason in place of values."""
-        kind = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
-        self.values, self.halves, self.seconds = {}, {}, []
-        self.error = kind + " ".join(str(error).split())[:300]
+        self.values, self.halves, self.seconds, self.error = {}, {}, [], reason(error)
 
 
 @dataclass
@@ -156,6 +155,10 @@ class Results:
         """The name of a row's sampler, with its setting if there are several."""
         return row.name if len(self.settings) < 2 or not row.setting else f"{row.name}, {row.setting}"
 
+    def full_label(self, row: Row) -> str:
+        """The same with the budget of the row."""
+        return self.label(row) + ("" if row.budget is None else f" with {row.budget}")
+
     def families(self, rows: Iterable[Row]) -> dict[str, list[Row]]:
         """The rows of each sampler in each setting, whatever the budget or the tolerance."""
         found: dict[str, list[Row]] = {}
@@ -163,9 +166,10 @@ class Results:
             found.setdefault(row.family if len(self.settings) < 2 else f"{row.family}, {row.setting}", []).append(row)
         return found
 
-    def ordered(self) -> list[Row]:
-        """The rows by budget, then in the order of the samplers; adaptive ones last."""
-        return sorted(self.rows, key=lambda row: math.inf if row.budget is None else row.budget)
+    def blocks(self, rows: Iterable[Row]) -> dict[int | None, list[Row]]:
+        """The rows of each budget, small ones first; adaptive ones last, under None."""
+        ordered = sorted(rows, key=lambda row: math.inf if row.budget is None else row.budget)
+        return {budget: list(own) for budget, own in groupby(ordered, key=lambda row: row.budget)}
 
     def floor(self, key: str) -> Interval | None:
         """What real items reach; None for a quantity without a floor."""
@@ -260,6 +264,12 @@ class Results:
         from scoresde.results.table import html
 
         return html(self)
+
+
+def reason(error: Exception) -> str:
+    """Why there are no values, in one line."""
+    kind = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
+    return kind + " ".join(str(error).split())[:300]
 
 
 def _row(stored: Mapping[str, Any]) -> Row:

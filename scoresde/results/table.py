@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from html import escape
+from itertools import islice
 from typing import NamedTuple
 
 from scoresde.results.interval import Interval
@@ -48,9 +49,10 @@ def _interval(interval: Interval, best: bool = False) -> Cell:
 
 def _columns(results: Results, brief: bool) -> list[Column]:
     """The columns in which there is something; all of `brief` ones alone."""
+    several = len(results.settings) > 1
     plain = [
         Column("sampler", lambda r: Cell(r.name, r.name), Cell(FLOOR)),
-        Column("setting", lambda r: Cell(r.setting, r.setting)),
+        Column("setting", lambda r: Cell(r.setting, r.setting) if several else Cell()),
         Column("budget", lambda r: _count(r.budget, "{}")),
         Column("steps", lambda r: Cell("auto") if r.steps is None else Cell(str(r.steps), r.steps)),
         Column("NFE", lambda r: _count(r.nfe, "{:.4g}")),
@@ -59,15 +61,14 @@ def _columns(results: Results, brief: bool) -> list[Column]:
     ]
     shown = [q for q in results.measured if q.brief or not brief]
     measured = [column for q in shown for column in _measured(results, q)]
-    useless = {"setting"} if len(results.settings) < 2 else set()
     rows = results.succeeded or results.rows
-    return [c for c in (*plain, *measured) if c.heading not in useless and any(c.cell(r).text for r in rows)]
+    return [c for c in (*plain, *measured) if any(c.cell(row).text for row in rows)]
 
 
 def _measured(results: Results, q: Quantity) -> list[Column]:
     """The column of a quantity, and that of its ratio to the floor where that has a meaning."""
     floor = results.floor(q.key)
-    best = {budget: _best(results, q, budget) for budget in {row.budget for row in results.rows}}
+    best = {budget: _best(rows, q) for budget, rows in results.blocks(results.rows).items()}
 
     def cell(row: Row) -> Cell:
         interval = row.interval(q.key)
@@ -78,31 +79,23 @@ def _measured(results: Results, q: Quantity) -> list[Column]:
     return [own, ratio] if q.ratio and floor is not None else [own]
 
 
-def _best(results: Results, q: Quantity, budget: int | None) -> float | None:
-    means = [row.interval(q.key).mean for row in results.rows if row.budget == budget]
+def _best(rows: Sequence[Row], q: Quantity) -> float | None:
+    means = [row.interval(q.key).mean for row in rows]
     return min((m for m in means if math.isfinite(m)), key=lambda m: q.sign * m, default=None)
-
-
-def _starts(rows: Sequence[Row]) -> list[bool]:
-    """Whether each row is the first of another budget than that of the row before it."""
-    return [i > 0 and row.budget != rows[i - 1].budget for i, row in enumerate(rows)]
 
 
 def text(results: Results) -> str:
     """A block of rows for each budget, the floor, and a line for each failure."""
     columns = _columns(results, brief=True)
-    good = [row for row in results.ordered() if row.error is None]
-    cells = [[c.heading for c in columns], *([c.cell(row).text for c in columns] for row in good)]
-    lines = aligned([*cells, [c.floor.text for c in columns]])
-    out = lines[:2]
-    for first, line in zip(_starts(good), lines[2:], strict=False):
-        out += ["", line] if first else [line]
-    out += ["", lines[-1]] if results.floors else []
-    for row in results.rows:
-        if row.error is not None:
-            budget = "" if row.budget is None else f", budget {row.budget}"
-            out.append(f"{results.label(row)}{budget}: {row.error}")
-    return "\n".join(out)
+    blocks = results.blocks(results.succeeded)
+    cells = [[c.cell(row).text for c in columns] for own in blocks.values() for row in own]
+    lines = iter(aligned([[c.heading for c in columns], *cells, [c.floor.text for c in columns]]))
+    out = list(islice(lines, 2))
+    for own in blocks.values():
+        out += [*islice(lines, len(own)), ""]
+    out += lines if results.floors else []
+    out += [f"{results.full_label(row)}: {row.error}" for row in results.rows if row.error is not None]
+    return "\n".join(out).rstrip()
 
 
 def legend(results: Results, brief: bool = True) -> dict[str, str]:
@@ -137,8 +130,8 @@ def aligned(lines: Sequence[Sequence[str]]) -> list[str]:
 def html(results: Results) -> str:
     """The whole table as a fragment that carries its style."""
     columns = _columns(results, brief=False)
-    rows = results.ordered()
-    lines = [_line(row, columns, first) for row, first in zip(rows, _starts(rows), strict=True)]
+    blocks = results.blocks(results.rows).values()
+    lines = [_line(row, columns, row is own[0]) for own in blocks for row in own]
     if results.floors:
         lines.append(_tr("floor first", [c.floor for c in columns]))
     head = "".join(f"<th>{escape(c.heading)}</th>" for c in columns)

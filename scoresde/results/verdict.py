@@ -19,12 +19,8 @@ def verdict(results: Results) -> list[str]:
         return ["The rows are of several problems, sizes or numbers of seeds: they are not ranked against each other."]
     lines = [line for quantity in results.ranking for line in _Ranking(results, quantity).lines()]
     if failed := [row for row in results.rows if row.error is not None]:
-        lines.append("Without a result: " + ", ".join(_full_name(results, row) for row in failed) + ".")
+        lines.append("Without a result: " + ", ".join(results.full_label(row) for row in failed) + ".")
     return lines or ["No sampler has a result that could be ranked."]
-
-
-def _full_name(results: Results, row: Row) -> str:
-    return results.label(row) + ("" if row.budget is None else f" with {row.budget}")
 
 
 class _Ranking:
@@ -36,14 +32,12 @@ class _Ranking:
 
     def lines(self) -> list[str]:
         """A heading, then a line for each budget and each adaptive solver."""
-        budgets: dict[int, list[Row]] = {}
-        for row in self.rows:
-            if row.budget is not None:
-                budgets.setdefault(row.budget, []).append(row)
-        lines = [self._of_budget(budgets[budget]) for budget in sorted(budgets)]
-        for row in self.rows:
-            rivals = [r for budget, own in budgets.items() if budget <= row.nfe for r in own]
-            lines += [self._of_adaptive(row, rivals)] if row.budget is None and rivals else []
+        blocks = self.results.blocks(self.rows)
+        adaptive = blocks.pop(None, [])
+        lines = [self._of_budget(own) for own in blocks.values()]
+        for row in adaptive:
+            if rivals := [r for r in self.rows if r.budget is not None and r.budget <= row.nfe]:
+                lines.append(self._of_adaptive(row, rivals))
         return [f"By the {self.quantity.words or self.key}:", *(f"  {line}" for line in lines)]
 
     def _ranked(self, rows: Sequence[Row]) -> list[Row]:
@@ -88,5 +82,5 @@ class _Ranking:
         how = "better than" if gap.high < 0 else "worse than" if gap.low > 0 else "not significantly different from"
         return (
             f"{self.results.label(row)} spends {row.nfe:.0f} evaluations: {row.interval(self.key)}, {how} "
-            f"{_full_name(self.results, best)} ({gap})."
+            f"{self.results.full_label(best)} ({gap})."
         )
