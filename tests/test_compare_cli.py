@@ -104,7 +104,7 @@ def test_the_terminal_has_table_floor_failures_and_verdict(compared):
     assert max(map(len, printed.splitlines())) < 250
     assert re.search(r"^heun@karras +vp +8 +4 +7 ", printed, re.MULTILINE)
     assert re.search(r"^floor: real data +\d", printed, re.MULTILINE)
-    assert "heun@karras, ve, budget 2: budgets: 2 is too small" in printed
+    assert "heun@karras, ve with budget 2: budgets: 2 is too small" in printed
     assert "  8 evaluations: " in printed
     assert results(compared)["verdict"][-1] in printed
 

@@ -18,7 +18,7 @@ from scoresde.build import TARGET, build
 from scoresde.comparison.measure import ENDPOINT
 from scoresde.comparison.output import RESULTS
 from scoresde.errors import InputError, refuse
-from scoresde.results import Measurement, Metric, Quantity, Results, Row, Scorer
+from scoresde.results import Measurement, Quantity, Results, Row, Scorer
 
 # keys of a configuration that do not distinguish results, or that the names of rows hold already
 _ASIDE = ("seed", "run", "out", "logger", "allow", "device", "samplers", "solvers", "sdes")
@@ -37,12 +37,14 @@ def collected(folder: Path, metrics: Mapping[str, Any], allow: Sequence[str]) ->
         InputError: there is no folder, or no result in it.
     """
     refuse(not folder.is_dir(), f"folder: there is no folder {folder} (seen from {Path.cwd()})")
-    files = sorted(folder.rglob(RESULTS))
-    summaries = [] if files else [(path.parent, _json(path)) for path in sorted(folder.rglob(runs.SUMMARY))]
-    parts = [_of_comparison(path) for path in files]
-    parts += [_of_training(path, s) for path, s in summaries if "results" in s or "samplers" in s]
-    drawn = [] if parts else [(p, s) for p, s in summaries if "sampler" in s and (p / "samples.npz").is_file()]
-    parts += [_of_samples(path, summary, metrics, allow) for path, summary in drawn]
+    summaries = [(path.parent, _json(path)) for path in sorted(folder.rglob(runs.SUMMARY))]
+    trained = [(path, s) for path, s in summaries if "results" in s or "samplers" in s]
+    drawn = [(path, s) for path, s in summaries if "sampler" in s and (path / "samples.npz").is_file()]
+    parts = (
+        [_of_comparison(path) for path in sorted(folder.rglob(RESULTS))]
+        or [_of_training(path, summary) for path, summary in trained]
+        or [_of_samples(path, summary, metrics, allow) for path, summary in drawn]
+    )
     if not parts:
         wanted = "results.json of scoresde compare, or summary.json of scoresde train or sample"
         raise InputError(f"folder: {folder} has no results in it ({wanted})")
@@ -51,9 +53,10 @@ def collected(folder: Path, metrics: Mapping[str, Any], allow: Sequence[str]) ->
 
 def known_quantities() -> dict[str, Quantity]:
     """What the metrics of this library declare, for results that were written without declarations."""
-    classes = [m for name in measures.__all__ if isinstance(m := getattr(measures, name), type)]
-    declared = (q for metric in classes if issubclass(metric, Metric) for q in metric.quantities)
-    return {**{q.key: q for q in declared}, **ENDPOINT}
+    found = {}
+    for name in measures.__all__:
+        found |= {q.key: q for q in getattr(getattr(measures, name), "quantities", ())}
+    return found | ENDPOINT
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -77,12 +80,12 @@ def _flat(cfg: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 def _labels(configs: Sequence[Mapping[str, Any]]) -> list[str]:
     """For each configuration in what it differs from others, short."""
     flat = [dict(_flat(cfg)) for cfg in configs]
-    keys = list(dict.fromkeys(k for f in flat for k in f))
+    keys = dict.fromkeys(k for f in flat for k in f)
     varied = [k for k in keys if len({repr(f.get(k)) for f in flat}) > 1]
-    groups = {k.rpartition(".")[0] for k in varied if k.endswith(TARGET)}
+    classes = {k.removesuffix(TARGET) for k in varied if k.endswith(TARGET)}
     # the class of a group says enough: its arguments differ with it
-    varied = [k for k in varied if k.endswith(TARGET) or k.rpartition(".")[0] not in groups]
-    return [", ".join(_setting(k, f[k]) for k in varied if k in f) for f in flat]
+    shown = [k for k in varied if k.endswith(TARGET) or k[: k.rfind(".") + 1] not in classes]
+    return [", ".join(_setting(k, f[k]) for k in shown if k in f) for f in flat]
 
 
 def _setting(key: str, value: Any) -> str:

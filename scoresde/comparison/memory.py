@@ -30,23 +30,18 @@ def peak_memory(device: torch.device) -> Iterator[Peak]:
         yield peak
         peak.megabytes = (torch.cuda.max_memory_allocated(device) - before) / 2**20
         return
-    start = _resident("VmRSS") if _forget_peak() else None
-    yield peak
-    end = _resident("VmHWM")
-    peak.megabytes = None if start is None or end is None else max(end - start, 0.0)
-
-
-def _forget_peak() -> bool:
     try:
         _RESET.write_text("5")
-    except OSError:
-        return False
-    return True
+        start = _resident("VmRSS")
+    except OSError:  # not Linux
+        yield peak
+        return
+    yield peak
+    peak.megabytes = max(_resident("VmHWM") - start, 0.0)
 
 
-def _resident(key: str) -> float | None:
-    try:
-        found = re.search(rf"{key}:\s+(\d+) kB", _STATUS.read_text())
-    except OSError:
-        return None
-    return None if found is None else int(found[1]) / 1024
+def _resident(key: str) -> float:
+    found = re.search(rf"{key}:\s+(\d+) kB", _STATUS.read_text())
+    if found is None:
+        raise OSError(f"{_STATUS} has no {key}")
+    return int(found[1]) / 1024

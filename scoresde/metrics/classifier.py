@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Iterable
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
@@ -71,8 +72,7 @@ class Classifier:
             network = _Network(shape, self.features, len(classes)).eval()
         key = self._key(dataset.train, targets)
         file = cache_folder(self.cache) / f"classifier-{key[:16]}.safetensors"
-        weights = _stored(file, key)
-        if weights is None:
+        if (weights := _stored(file, key)) is None:
             weights = self._trained(network, dataset.train, targets)
             _store(file, key, weights)
         network.load_state_dict(weights)
@@ -80,12 +80,8 @@ class Classifier:
 
     def _key(self, x: Tensor, targets: Tensor) -> str:
         """A hash of all that decides the weights."""
-        digest = hashlib.sha256(
-            json.dumps([_RECIPE, self.features, self.epochs, self.seed, list(x.shape), str(x.dtype)]).encode()
-        )
-        for tensor in (x, targets):
-            digest.update(tensor.cpu().contiguous().numpy().tobytes())
-        return digest.hexdigest()
+        settings = json.dumps([_RECIPE, self.features, self.epochs, self.seed, list(x.shape), str(x.dtype)])
+        return _hash([settings, x, targets])
 
     def _trained(self, network: _Network, x: Tensor, targets: Tensor) -> dict[str, Tensor]:
         """Minimise the cross-entropy with Adam, at a rate that rises and falls once; returns the weights."""
@@ -160,9 +156,13 @@ def weights_hash(network: nn.Module) -> str:
 
 
 def _digest(weights: dict[str, Any]) -> str:
+    return _hash(part for name in sorted(weights) for part in (name, weights[name]))
+
+
+def _hash(parts: Iterable[str | Tensor]) -> str:
     digest = hashlib.sha256()
-    for name in sorted(weights):
-        digest.update(name.encode() + weights[name].cpu().contiguous().numpy().tobytes())
+    for part in parts:
+        digest.update(part.encode() if isinstance(part, str) else part.cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
 
 
@@ -170,14 +170,13 @@ def _store(file: Path, key: str, weights: dict[str, Tensor]) -> None:
     """Write aside, then rename; without a place to write, the network is trained again next time."""
     from safetensors.torch import save
 
-    content = save(weights, {"key": key, "sha256": _digest(weights)})
     aside = file.with_name(f".{file.name}.{os.getpid()}")
-    try:
+    with suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
-        aside.write_bytes(content)
-        aside.replace(file)
-    except OSError:
-        with suppress(OSError):
+        try:
+            aside.write_bytes(save(weights, {"key": key, "sha256": _digest(weights)}))
+            aside.replace(file)
+        finally:
             aside.unlink(missing_ok=True)
 
 

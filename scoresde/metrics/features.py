@@ -15,15 +15,6 @@ if TYPE_CHECKING:
     from scoresde.data.dataset import Dataset
 
 
-def network_of(features: nn.Module | Classifier, dataset: Dataset) -> nn.Module:
-    """The network that gives the features, trained on the data set if need be.
-
-    Raises:
-        InputError: a classifier cannot be trained on these data.
-    """
-    return features.network(dataset) if isinstance(features, Classifier) else features.eval()
-
-
 def features_of(network: nn.Module, items: Tensor, batch_size: int = 500) -> Tensor:
     """Features (n, k) on the CPU of items (n, *event) in model units.
 
@@ -61,7 +52,8 @@ class FeatureMetric(Metric):
     def prepare(self, dataset: Dataset) -> None:
         """Train the network if need be, and compute the features of the held-out items."""
         if id(dataset) not in self._known:
-            network = network_of(self.features, dataset)
+            own = self.features
+            network = own.network(dataset) if isinstance(own, Classifier) else own.eval()
             self._known[id(dataset)] = dataset, network, features_of(network, dataset.heldout, self.batch_size)
 
     def pair(self, samples: Tensor, dataset: Dataset) -> tuple[Tensor, Tensor]:

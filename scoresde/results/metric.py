@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import nan
@@ -118,11 +119,10 @@ class Scorer:
         self._metrics: list[Any] = list(metrics.values() if isinstance(metrics, Mapping) else metrics)
         self.dataset = dataset
         self._real: dict[tuple[int, int], dict[str, float]] = {}
-        declared = [q for metric in self._metrics for q in getattr(metric, "quantities", ())]
+        declared = [q for metric in self._metrics for q in _declared(metric)]
         self.quantities: dict[str, Quantity] = {q.key: q for q in declared}
-        keys = [q.key for q in declared]
-        for key in keys:
-            refuse(keys.count(key) > 1, f"metrics: {key} is measured by two metrics; leave one of them out")
+        for key, times in Counter(q.key for q in declared).items():
+            refuse(times > 1, f"metrics: {key} is measured by two metrics; leave one of them out")
 
     def prepare(self) -> Scorer:
         """Prepare every metric; returns itself."""
@@ -136,7 +136,7 @@ class Scorer:
         finite = bool(samples.isfinite().all())
         for i, metric in enumerate(self._metrics):
             floors = self._floors(i, len(samples))
-            values = self._values(metric, samples) if finite else {k: Measurement(nan) for k in self._keys(metric)}
+            values = self._values(metric, samples) if finite else {q.key: Measurement(nan) for q in _declared(metric)}
             found |= {key: value._replace(floor=floors.get(key)) for key, value in values.items()}
         return found
 
@@ -155,9 +155,6 @@ class Scorer:
         names = {f"{key}{end}": q.direction for key, q in self.quantities.items() for end in ("", "_ratio")}
         return names.get(scalar) or "lower"
 
-    def _keys(self, metric: Any) -> list[str]:
-        return [q.key for q in getattr(metric, "quantities", ())]
-
     def _values(self, metric: Callable[..., Mapping[str, Any]], samples: Tensor) -> dict[str, Measurement]:
         values = metric(samples, self.dataset)
         for key in values:
@@ -167,15 +164,19 @@ class Scorer:
     def _floors(self, index: int, n: int) -> dict[str, float]:
         """The values of real items in place of n samples, of the quantities that have a floor."""
         if (index, n) not in self._real:
-            metric, train = self._metrics[index], self.dataset.train
-            own = {key: self.quantities[key].floor for key in self._keys(metric)}
-            found: dict[str, float] = {}
-            for part in sorted({floor for floor in own.values() if floor}):
-                items = evenly(train, n) if part == "train" else self.dataset.heldout
-                values = self._values(metric, items)
-                found |= {key: values[key].value for key, floor in own.items() if floor == part and key in values}
-            self._real[index, n] = found
+            metric, found = self._metrics[index], self._real.setdefault((index, n), {})
+            for part in ("heldout", "train"):
+                if keys := [q.key for q in _declared(metric) if q.floor == part]:
+                    items = self.dataset.heldout if part == "heldout" else evenly(self.dataset.train, n)
+                    values = self._values(metric, items)
+                    found |= {key: values[key].value for key in keys if key in values}
         return self._real[index, n]
+
+
+def _declared(metric: Any) -> Sequence[Quantity]:
+    """The quantities of a metric; any callable may be one, and declares none."""
+    found: Sequence[Quantity] = getattr(metric, "quantities", ())
+    return found
 
 
 def evenly(items: Tensor, n: int) -> Tensor:

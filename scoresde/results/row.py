@@ -157,7 +157,7 @@ class Results:
 
     def full_label(self, row: Row) -> str:
         """The same with the budget of the row."""
-        return self.label(row) + ("" if row.budget is None else f" with {row.budget}")
+        return self.label(row) + ("" if row.budget is None else f" with budget {row.budget}")
 
     def families(self, rows: Iterable[Row]) -> dict[str, list[Row]]:
         """The rows of each sampler in each setting, whatever the budget or the tolerance."""
