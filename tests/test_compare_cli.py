@@ -310,7 +310,7 @@ def test_many_pairs_need_more_evidence_than_one():
 def test_failures_and_mixed_problems_are_said():
     rows = [Row("a", budget=5, error="NaN"), Row("b", budget=5, nfe=5, values={"mmd2": [1.0, math.nan]})]
     lines = verdict(Results("p", 100, 2, rows, DISTANCE, {"mmd2": [0.0, 0.0]}))
-    assert lines[-1] == "Without a result: a with 5."
+    assert lines[-1] == "Without a result: a with budget 5."
     assert not any("b," in line for line in lines)
     (line,) = verdict(Results("p", 0, 2, rows, comparable=False))
     assert "not ranked" in line

@@ -53,7 +53,7 @@ def collected(folder: Path, metrics: Mapping[str, Any], allow: Sequence[str]) ->
 
 def known_quantities() -> dict[str, Quantity]:
     """What the metrics of this library declare, for results that were written without declarations."""
-    found = {}
+    found: dict[str, Quantity] = {}
     for name in measures.__all__:
         found |= {q.key: q for q in getattr(getattr(measures, name), "quantities", ())}
     return found | ENDPOINT

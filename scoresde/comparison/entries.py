@@ -51,13 +51,11 @@ def candidates(entries: Any, defaults: Defaults) -> list[Candidate]:
     """
     if isinstance(entries, Mapping) and "solver" not in entries:
         return [_of_object(name, entry, defaults) for name, entry in entries.items()]
-    several = entries if isinstance(entries, Sequence) and not isinstance(entries, str) else [entries or ()]
+    several = entries if isinstance(entries, Sequence) and not isinstance(entries, str) else [entries]
     found: list[Candidate] = []
     for entry in filter(None, several):
-        if isinstance(entry, str | Mapping):
-            found += _Entry(entry, defaults).candidates()
-        else:
-            found.append(_of_object(None, entry, defaults))
+        named = isinstance(entry, str | Mapping)
+        found += _Entry(entry, defaults).candidates() if named else [_of_object(None, entry, defaults)]
     return found
 
 
@@ -82,8 +80,13 @@ def _label(candidate: Candidate) -> str:
     stated = {k: v for k, v in describe(solver).items() if k != TARGET and v != defaults[k].default}
     changed = ", ".join(f"{k}={v}" for k, v in stated.items() if not isinstance(v, Mapping))
     label = f"{type(solver).__name__}({changed})" if changed else type(solver).__name__
-    others = (("+", candidate.corrector), ("@", candidate.grid))
-    return label + "".join(f"{mark}{type(part).__name__}" for mark, part in others if part is not None)
+    corrector, grid = (None if p is None else type(p).__name__ for p in (candidate.corrector, candidate.grid))
+    return _marked(label, corrector, grid)
+
+
+def _marked(solver: str, corrector: str | None, grid: str | None) -> str:
+    """SOLVER[+CORRECTOR][@GRID]."""
+    return solver + (f"+{corrector}" if corrector else "") + (f"@{grid}" if grid else "")
 
 
 class _Entry:
@@ -140,8 +143,7 @@ def _parsed(entry: str | Mapping[str, Any]) -> dict[str, Any]:
         raise InputError(f"solvers: {entry!r} has no name of a solver; write {{solver: NAME, ...}}")
     parsed = {**entry, **_parsed(entry["solver"])}
     changes = ", ".join(f"{k}={v}" for k, v in entry.items() if k not in _PARTS)
-    marks = {"corrector": "+", "grid": "@"}
-    label = parsed["solver"] + "".join(f"{mark}{parsed[key]}" for key, mark in marks.items() if key in parsed)
+    label = _marked(parsed["solver"], parsed.get("corrector"), parsed.get("grid"))
     return {**parsed, "name": entry.get("name") or f"{label} {changes}".strip()}
 
 
@@ -155,15 +157,14 @@ def sdes(names: Any, sigma_max: Callable[[], float], defaults: Defaults) -> dict
     """
     if isinstance(names, Mapping):
         return dict(names)
-    several = [names] if isinstance(names, str | SDE) else names
-    return dict(_sde(entry, sigma_max, defaults) for entry in several)
-
-
-def _sde(entry: Any, sigma_max: Callable[[], float], defaults: Defaults) -> tuple[str, SDE]:
-    if isinstance(entry, SDE):
-        return type(entry).__name__, entry
-    cfg = option("sde", str(entry), "sdes", defaults.folders)
-    return str(entry), sde_of(cfg, f"sdes: {entry}", sigma_max, defaults.allow)
+    found: dict[str, SDE | None] = {}
+    for entry in [names] if isinstance(names, str | SDE) else names:
+        if isinstance(entry, SDE):
+            found[type(entry).__name__] = entry
+        else:
+            cfg = option("sde", str(entry), "sdes", defaults.folders)
+            found[str(entry)] = sde_of(cfg, f"sdes: {entry}", sigma_max, defaults.allow)
+    return found
 
 
 def sde_of(cfg: Mapping[str, Any], where: str, sigma_max: Callable[[], float], allow: Sequence[str]) -> SDE:

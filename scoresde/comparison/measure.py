@@ -173,14 +173,13 @@ class Comparison:
 
     def _repeat(self, row: Row, sampler: Sampler, model: Model, i: int) -> None:
         """The samples of seed number i, their time and metrics."""
-        plan, parts, seconds = self.plan, [], 0.0
-        for rows in chunks(range(plan.n), plan.batch_size):
-            x, spent, asked = self._draw(sampler, model, rows, self._seeds[i])
-            parts.append(x)
-            seconds += spent
-            row.stochastic |= asked
+        plan = self.plan
+        batches = chunks(range(plan.n), plan.batch_size)
+        drawn = (self._draw(sampler, model, rows, self._seeds[i]) for rows in batches)
+        parts, seconds, asked = zip(*drawn, strict=True)
         x = torch.cat(parts)
-        row.seconds.append(seconds)
+        row.seconds.append(sum(seconds))
+        row.stochastic |= any(asked)
         if i == 0:
             row.shown = x[:SHOWN].float().cpu()
         exact, scorer = self._endpoints.get(row.setting), self._scorers[i]

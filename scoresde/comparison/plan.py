@@ -8,7 +8,7 @@ import torch
 
 from scoresde.comparison.budget import Candidate
 from scoresde.comparison.problems import Problem
-from scoresde.errors import InputError, require
+from scoresde.errors import InputError, at_least, require
 from scoresde.sde import SDE
 
 
@@ -28,7 +28,7 @@ class Reference:
     tolerance: float = 1e-9
 
     def __post_init__(self) -> None:
-        require(self.n >= 0, "n", self.n, "give an integer >= 0")
+        at_least(0, n=self.n)
         require(0 < self.tolerance < 1, "tolerance", self.tolerance, "give a number between 0 and 1, such as 1e-9")
 
 

@@ -12,7 +12,7 @@ from scoresde.comparison.reference import Distribution
 from scoresde.control.guidance import Label
 from scoresde.data import Dataset, Transform
 from scoresde.data.dataset import CLASS
-from scoresde.errors import InputError, require
+from scoresde.errors import InputError, at_least
 from scoresde.metrics import nearest_neighbours
 from scoresde.mixture import GaussianMixture
 from scoresde.model import Model
@@ -106,8 +106,7 @@ class Mixture(_FromMixture):
     """
 
     def __init__(self, dimension: int = 2, components: int = 5, seed: int = 0) -> None:
-        require(dimension >= 1, "dimension", dimension, "give an integer >= 1")
-        require(components >= 1, "components", components, "give an integer >= 1")
+        at_least(1, dimension=dimension, components=components)
         noise, size = Noise(seed), (components, dimension, dimension)
         axes, _ = torch.linalg.qr(noise.normal("axes", 0, size, dtype=torch.float64))
         spread = noise.uniform("spread", 0, components * dimension).reshape(components, dimension)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from scoresde.errors import require
+from scoresde.errors import at_least
 from scoresde.metrics.nearest import nearest_neighbours
 from scoresde.results.metric import Metric, Quantity
 
@@ -50,7 +50,7 @@ class ClassShares(Metric):
     )
 
     def __init__(self, neighbours: int = 1) -> None:
-        require(neighbours >= 1, "neighbours", neighbours, "give an integer >= 1")
+        at_least(1, neighbours=neighbours)
         self.neighbours = neighbours
 
     def __call__(self, samples: Tensor, dataset: Dataset) -> dict[str, float]:

@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from scoresde import progress
 from scoresde.data.source import cache_folder
-from scoresde.errors import InputError, refuse, require
+from scoresde.errors import InputError, at_least, refuse
 
 if TYPE_CHECKING:
     from scoresde.data.dataset import Dataset
@@ -49,9 +49,8 @@ class Classifier:
     """
 
     def __init__(self, features: int = 64, epochs: int = 4, seed: int = 0, cache: str | None = None) -> None:
-        require(features >= 1, "features", features, "give an integer >= 1")
-        require(epochs >= 1, "epochs", epochs, "give an integer >= 1")
-        require(seed >= 0, "seed", seed, "give an integer >= 0")
+        at_least(1, features=features, epochs=epochs)
+        at_least(0, seed=seed)
         self.features, self.epochs, self.seed, self.cache = features, epochs, seed, cache
 
     def network(self, dataset: Dataset) -> nn.Module:
@@ -61,10 +60,8 @@ class Classifier:
             raise InputError(
                 "features: these data have no classes to train a classifier on; name a network of your own"
             )
-        if len(shape) != 3:
-            raise InputError(
-                f"features: a Classifier takes images (channels, height, width), not items of shape {shape}"
-            )
+        images = "images (channels, height, width)"
+        refuse(len(shape) != 3, f"features: a Classifier takes {images}, not items of shape {shape}")
         classes, targets = torch.unique(labels, return_inverse=True)
         refuse(len(classes) < 2, "features: all items are of one class; name a network of your own")
         with torch.random.fork_rng(devices=[]):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from scoresde.errors import InputError, require
+from scoresde.errors import InputError, at_least
 from scoresde.metrics.classifier import Classifier
 from scoresde.results.metric import Metric
 
@@ -45,7 +45,7 @@ class FeatureMetric(Metric):
     """
 
     def __init__(self, features: nn.Module | Classifier, batch_size: int = 500) -> None:
-        require(batch_size >= 1, "batch_size", batch_size, "give an integer >= 1")
+        at_least(1, batch_size=batch_size)
         self.features, self.batch_size = features, batch_size
         self._known: dict[int, tuple[Dataset, nn.Module, Tensor]] = {}
 

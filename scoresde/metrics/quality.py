@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
-from scoresde.errors import require
+from scoresde.errors import at_least
 from scoresde.metrics.classifier import Classifier
 from scoresde.metrics.features import FeatureMetric
 from scoresde.metrics.frechet import FRECHET, frechet_distance
@@ -57,9 +57,9 @@ class FeatureQuality(FeatureMetric):
         seed: int = 0,
     ) -> None:
         super().__init__(features, batch_size)
-        require(block >= 2, "block", block, "give an integer >= 2")
-        require(neighbours >= 1, "neighbours", neighbours, "give an integer >= 1")
-        require(seed >= 0, "seed", seed, "give an integer >= 0")
+        at_least(2, block=block)
+        at_least(1, neighbours=neighbours)
+        at_least(0, seed=seed)
         self.block, self.neighbours, self.seed = block, neighbours, seed
 
     def __call__(self, samples: Tensor, dataset: Dataset) -> dict[str, float | Measurement]:

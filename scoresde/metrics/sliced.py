@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from scoresde.errors import require
+from scoresde.errors import at_least
 from scoresde.metrics._events import flat_pair
 from scoresde.results.metric import Metric, Quantity
 
@@ -77,7 +77,7 @@ class SlicedWasserstein(Metric):
     )  # fmt: skip
 
     def __init__(self, projections: int = 500, seed: int = 0) -> None:
-        require(projections >= 1, "projections", projections, "give an integer >= 1")
+        at_least(1, projections=projections)
         self.projections, self.seed = projections, seed
 
     def __call__(self, samples: Tensor, dataset: Dataset) -> dict[str, float]:
