@@ -1,7 +1,7 @@
-"""One Brownian path for all stochastic samplers: step sizes and solvers then differ by their error, not by luck.
+"""One Brownian path for all stochastic samplers: their samples then differ by their errors and not by their noise.
 
 The noise of the reverse process is a Brownian motion W in lam = log(alpha / sigma), whatever its kernel. A step from
-lam_0 to lam_1 gets the number
+lam_0 to lam_1 gets
 
     z = (W(lam_1) - W(lam_0)) / sqrt(lam_1 - lam_0)
 
@@ -23,19 +23,19 @@ _LEVELS = 16
 
 
 class BrownianPath:
-    """W at the whole numbers 0 ... 2^16 of a clock, with W(0) = 0 and variance 1 a tick; float64 sums of float32 draws.
+    """W at the ticks 0 ... 2^16, with W(0) = 0 and variance 1 per tick, in float64.
 
     Args:
         noise: of these samples.
         shape: (B, *event).
-        device: where the values lie.
+        device: of the values.
     """
 
     def __init__(self, noise: Noise, shape: Sequence[int], device: torch.device | str) -> None:
         self._noise, self._shape, self._device = noise, tuple(shape), device
         last = 2**_LEVELS
         zero = torch.zeros(self._shape, dtype=torch.float64, device=device)
-        # intervals within each other, (first tick, last tick, W there); a step mostly needs the inner ones again
+        # nested intervals (first tick, last tick, W at both); the next step usually needs the inner ones again
         self._nested = [(0, last, zero, math.sqrt(last) * self._draw(0))]
 
     def _draw(self, node: int) -> Tensor:
@@ -62,12 +62,12 @@ class SharedNoise:
 
     Args:
         noise: of these samples.
-        sde: gives the clock.
+        sde: whose lam is divided into ticks.
         times: (N + 1,), the grid of the sampler, falling.
 
     Attributes:
-        seconds: the cost of the path so far, which a sampler alone would not spend.
-        asked: whether a sampler wanted noise besides its start.
+        seconds: time spent on the path so far, which a sampler alone would not spend.
+        asked: whether the sampler drew noise after its start.
     """
 
     def __init__(self, noise: Noise, sde: SDE, times: Tensor) -> None:

@@ -16,7 +16,7 @@ from scoresde.sde import SDE
 
 @dataclass(frozen=True)
 class Candidate:
-    """A solver with its grid and corrector, under a name: all of a sampler but the number of steps.
+    """A named solver with its grid and corrector: a sampler without its number of steps.
 
     Attributes:
         name: for tables and plots.
@@ -48,14 +48,14 @@ def spent(candidate: Candidate, steps: int, sde: SDE, event_shape: tuple[int, ..
 def fitting(candidate: Candidate, budget: int, sde: SDE, event_shape: tuple[int, ...], cost: int = 1) -> int:
     """The largest number of steps that spends at most `budget` evaluations per sample; at least 2 and `least_steps`.
 
-    With guidance each call of the model costs two, so that about half as many steps fit.
+    With guidance a call of the model costs two evaluations, so about half as many steps fit.
 
     Raises:
-        InputError: not even one step of the solver and the denoising fit; says what they need.
+        InputError: the budget is too small; the message says how many evaluations the solver needs at least.
     """
     nfe = functools.cache(lambda steps: spent(candidate, steps, sde, event_shape, cost))
     if isinstance(candidate.solver, Tuned):
-        return budget // cost  # one call a step, and for no other number of steps
+        return budget // cost  # one call per step; only numbers of steps that were tuned work
     least = max(2, candidate.solver.least_steps)
     if nfe(least) > budget:
         raise InputError(f"budgets: {budget} is too small for {candidate.name}; it needs at least {nfe(least)}")

@@ -25,7 +25,7 @@ from scoresde.results.row import reason
 from scoresde.sampling import DDIM, Sampler, Tuned
 
 SHOWN = 400  # samples kept for pictures
-GUESS = 150  # evaluations of an adaptive solver, for the time that is left
+GUESS = 150  # evaluations of an adaptive solver, assumed for the remaining time
 _WARM_STEPS = 3
 _END = "that of the exact endpoint"
 _EXACT = "to the exact endpoint of the same noise"
@@ -59,11 +59,12 @@ class Entry:
 
 
 class Comparison:
-    """Runs a plan row by row; what the rows have in common is computed once.
+    """Measures a plan row by row; real data and exact endpoints are computed once.
 
     Args:
         plan: what to compare.
-        on_work: called with the number of sample evaluations that were done or, for a row that is over, not needed.
+        on_work: called with the number of sample evaluations done since its last call; at the end of a row with those
+            that it did not need.
 
     Attributes:
         entries: the rows, small budgets first, adaptive solvers last.
@@ -116,7 +117,7 @@ class Comparison:
         return (entry.budget or GUESS) * self.plan.n * self.plan.seeds
 
     def rows(self) -> Iterator[Row]:
-        """Measure one row after the other; each is also in `results`."""
+        """Measure the rows in order; each is also appended to `results`."""
         self._prepare()
         for entry in self.entries:
             row = self._measured(entry)
@@ -124,7 +125,7 @@ class Comparison:
             yield row
 
     def _prepare(self) -> None:
-        """Real data, their distance from each other, and the exact endpoints."""
+        """Compute the real data of each seed and the exact endpoints."""
         plan = self.plan
         self._scorers = [Scorer(plan.metrics, real) for real in plan.problem.real(plan.n, self._seeds)]
         distribution, m = plan.problem.distribution, min(plan.reference.n, plan.n)
@@ -172,7 +173,7 @@ class Comparison:
         deque(islice(self._trajectory(sampler, model, range(n), -1)[0], 1 + _WARM_STEPS), maxlen=0)
 
     def _repeat(self, row: Row, sampler: Sampler, model: Model, i: int) -> None:
-        """The samples of seed number i, their time and metrics."""
+        """Draw the samples of seed number i; add their time and metrics to the row."""
         plan = self.plan
         batches = chunks(range(plan.n), plan.batch_size)
         drawn = (self._draw(sampler, model, rows, self._seeds[i]) for rows in batches)
@@ -189,7 +190,7 @@ class Comparison:
         self.results.add(row, found, {**scorer.quantities, **ENDPOINT})
 
     def _draw(self, sampler: Sampler, model: Model, rows: range, seed: int) -> tuple[Tensor, float, bool]:
-        """A batch, the seconds it took, and whether it needed noise."""
+        """A batch of samples, the seconds it took, and whether the sampler drew noise."""
         path, shared = self._trajectory(sampler, model, rows, seed)
         done = 0
         _synchronise(model)
@@ -207,7 +208,7 @@ class Comparison:
     def _trajectory(
         self, sampler: Sampler, model: Model, rows: range, seed: int
     ) -> tuple[Iterator[tuple[float, Tensor]], SharedNoise]:
-        """The path of some samples, and the noise that its solver shares with the others on a fixed grid."""
+        """The trajectory of some samples, and the noise source that all samplers on a fixed grid share."""
         noise = Noise(seed, rows)
         shared = SharedNoise(noise, model.sde, sampler.times(model))
         source = noise if sampler.solver.adaptive else shared

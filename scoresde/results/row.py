@@ -118,9 +118,8 @@ class Results:
             values.append(measured.value)
             if not math.isnan(measured.half):
                 row.halves[key] = measured.half
-            floors = self.floors.setdefault(key, []) if measured.floor is not None else []
-            if measured.floor is not None and len(floors) < len(values):
-                floors.append(measured.floor)
+            if measured.floor is not None and len(self.floors.setdefault(key, [])) < len(values):
+                self.floors[key].append(measured.floor)
 
     @property
     def measured(self) -> list[Quantity]:
@@ -148,8 +147,8 @@ class Results:
     def ranking(self) -> list[Quantity]:
         """The quantities by which samplers are ranked: the first one with a floor, then those that say so."""
         good = [q for q in self.measured if q.direction]
-        first = next((q for q in good if q.key in self.floors), next((q for q in good if not q.ranks), None))
-        return [*([first] if first else []), *(q for q in good if q.ranks and q is not first)]
+        first = [q for q in good if q.key in self.floors] or [q for q in good if not q.ranks]
+        return list(dict.fromkeys([*first[:1], *(q for q in good if q.ranks)]))
 
     def label(self, row: Row) -> str:
         """The name of a row's sampler, with its setting if there are several."""
