@@ -21,7 +21,7 @@ from scoresde.annotations import accepts_none, checked, classes
 from scoresde.described import RUNTIME, signature
 from scoresde.errors import TARGET, InputError, did_you_mean
 
-__all__ = ["MEASURED", "RUNTIME", "TARGET", "build", "check", "did_you_mean", "resolve"]
+__all__ = ["MEASURED", "RUNTIME", "TARGET", "build", "check", "did_you_mean", "resolve", "within"]
 
 MEASURED = "measured"  # in place of a number that is measured on the data
 _TORCH = ("torch.nn", "torch.optim")
@@ -76,7 +76,7 @@ def resolve(target: str, path: str = "", allow: Sequence[str] = ()) -> type:
     packages = _packages(allow)
     if not isinstance(target, str) or not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)+", target):
         raise InputError(f"{where}: {target!r} is not the dotted name of a class, such as scoresde.VPSDE")
-    if not _within(target, ("scoresde", *_TORCH, *packages)):
+    if not within(target, ("scoresde", *_TORCH, *packages)):
         package = target.split(".")[0]
         own = package not in sys.stdlib_module_names and package != "torch"
         hint = f", or, if you trust the package, add allow=[{package}]" if own else ""
@@ -84,13 +84,14 @@ def resolve(target: str, path: str = "", allow: Sequence[str] = ()) -> type:
     if not isinstance(found := _lookup(target, where), type):
         raise InputError(f"{where}: {target} is not a class; give the name of a class")
     home = found.__module__
-    if _within(home, ("scoresde", *packages)) or (_within(home, _TORCH) and _of_torch(found)):
+    if within(home, ("scoresde", *packages)) or (within(home, _TORCH) and _of_torch(found)):
         return found
     raise InputError(f"{where}: {target} is {home}.{found.__qualname__}, which is not allowed")
 
 
-def _within(name: str, packages: Iterable[str]) -> bool:
-    return any(name == package or name.startswith(package + ".") for package in packages)
+def within(name: str, parents: Iterable[str]) -> bool:
+    """Whether a dotted name is one of `parents`, or in one of them."""
+    return any(name == parent or name.startswith(parent + ".") for parent in parents)
 
 
 def _of_torch(cls: type) -> bool:

@@ -10,7 +10,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from scoresde._secrets import REMOVED
-from scoresde.build import MEASURED
+from scoresde.build import MEASURED, within
 from scoresde.errors import InputError
 from scoresde.runs.config import get, leaves, put
 
@@ -51,7 +51,7 @@ def merge(stored: Mapping[str, Any], typed: Mapping[str, Any], overrides: Sequen
     merged = copy.deepcopy(dict(stored))
     for path in _touched(overrides):
         old, new = get(stored, path), get(typed, path)
-        if _within(path, MAY_CHANGE):
+        if within(path, MAY_CHANGE):
             _take(merged, typed, path)
             continue
         flat_old, flat_new = dict(leaves(old, path)), dict(leaves(new, path))
@@ -59,7 +59,7 @@ def merge(stored: Mapping[str, Any], typed: Mapping[str, Any], overrides: Sequen
             before, now = flat_old.get(key), flat_new.get(key)
             if before in (now, REMOVED) or _left_to_data(key, now):
                 continue
-            if _within(key, MAY_CHANGE):
+            if within(key, MAY_CHANGE):
                 put(merged, key, now)
                 continue
             raise InputError(
@@ -81,10 +81,6 @@ def _take(merged: dict[str, Any], typed: Mapping[str, Any], path: str) -> None:
 def _left_to_data(key: str, value: Any) -> bool:
     """Whether a typed value stands for a number that the run has from its data."""
     return value == MEASURED or ("condition_size" in key.split(".") and not value)
-
-
-def _within(path: str, prefixes: Sequence[str]) -> bool:
-    return any(path == p or path.startswith(p + ".") for p in prefixes)
 
 
 def _touched(overrides: Sequence[str]) -> Iterator[str]:
