@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from scoresde.analytic import ExactModel
-from scoresde.errors import InputError
+from scoresde.errors import refuse
 from scoresde.evaluations import count_evaluations
 from scoresde.noise import Noise
 from scoresde.sampling import Corrector, Grid, Sampler, Solver, Tuned
@@ -57,8 +57,7 @@ def fitting(candidate: Candidate, budget: int, sde: SDE, event_shape: tuple[int,
     if isinstance(candidate.solver, Tuned):
         return budget // cost  # one call per step; only numbers of steps that were tuned work
     least = max(2, candidate.solver.least_steps)
-    if nfe(least) > budget:
-        raise InputError(f"budgets: {budget} is too small for {candidate.name}; it needs at least {nfe(least)}")
+    refuse(nfe(least) > budget, f"budgets: {budget} is too small for {candidate.name}; it needs at least {nfe(least)}")
     slope = max((nfe(least + 6) - nfe(least)) / 6, 1e-9)
     steps = max(least, min(budget, int(least + (budget - nfe(least)) / slope)))
     # the count need not be linear in the steps: first steps of a multistep solver may cost more

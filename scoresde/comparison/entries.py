@@ -8,7 +8,7 @@ from typing import Any
 from scoresde.build import build, did_you_mean
 from scoresde.comparison.budget import Candidate
 from scoresde.described import describe, signature
-from scoresde.errors import TARGET, InputError
+from scoresde.errors import TARGET, InputError, refuse
 from scoresde.named import option
 from scoresde.sampling import Corrector, Grid, Sampler, Solver
 from scoresde.sde import SDE
@@ -99,8 +99,7 @@ class _Entry:
         self.plain = self._option("solver", self.solver)
         self.changes = {k: v for k, v in parts.items() if k not in _PARTS}
         for key in self.changes:
-            if key not in self.plain:
-                raise InputError(f"{self.where}: {self.solver} has no {key}{did_you_mean(key, self.plain)}")
+            refuse(key not in self.plain, f"{self.where}: {self.solver} has no {key}{did_you_mean(key, self.plain)}")
 
     def candidates(self) -> list[Candidate]:
         """One candidate, or for an adaptive solver without a tolerance one for each."""
