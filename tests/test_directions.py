@@ -8,6 +8,7 @@ from support import PATHS, SOLVERS, built, exact_flow, exact_model, options, sde
 from scoresde import InputError, Sampler
 from scoresde.noise import Noise
 from scoresde.sampling import AdaptiveExponential, AdaptiveRungeKutta, AdaptiveSDE, LambdaUniform, SciPy, TorchDiffEq
+from scoresde.sampling.coordinates import VARIABLES
 
 LOW, HIGH = 1.5, -2.0  # lam of the two levels, inside the range of every SDE of conf/
 NO_ODE = {"heun_churn", "restart", "reverse_diffusion"}  # at any noise level
@@ -113,12 +114,14 @@ def test_rising_times_are_followed_or_refused_in_one_line(name):
 @pytest.mark.parametrize("name", sorted({*options("grid")} - {"auto", "list", "tuned"}))
 def test_a_grid_begins_and_ends_exactly_where_it_is_asked_to(name, sde):
     """In either direction, so that the way up ends at the level where the way down begins."""
-    grid, path = built("grid", name), sde_named(sde)
+    path = sde_named(sde)
     low, high = path.T * 200 / 1000, path.T * 700 / 1000  # which are levels of the numbered ones too
-    up, down = grid(path, 11, low, high), grid(path, 11, high, low)
-    assert (up[0], up[-1], down[0], down[-1]) == (low, high, high, low)
-    assert (up.diff() > 0).all()
-    assert (down.diff() < 0).all()
+    variables = VARIABLES if name == "cosine" else ("lambda",)
+    for grid in (built("grid", name, **({"variable": v} if name == "cosine" else {})) for v in variables):
+        up, down = grid(path, 11, low, high), grid(path, 11, high, low)
+        assert (up[0], up[-1], down[0], down[-1]) == (low, high, high, low)
+        assert (up.diff() > 0).all()
+        assert (down.diff() < 0).all()
 
 
 def test_which_solvers_are_bidirectional():

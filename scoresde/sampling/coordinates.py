@@ -69,15 +69,20 @@ _Q: dict[Quantity, Callable[[Tensor], Tensor]] = {
 
 def variable(name: Variable, sde: SDE, lam: Tensor) -> Tensor:
     """The variable in which polynomials are written, at lam."""
-    match name:
-        case "lambda":
-            return lam
-        case "ratio":
-            return torch.exp(-lam)
-        case "noise_share":
-            return torch.sigmoid(-lam)
-        case "time":
-            return sde.t_of_lam(lam)
+    return sde.t_of_lam(lam) if name == "time" else _OF_LAM[name][0](lam)
+
+
+def time_of(name: Variable, sde: SDE, value: Tensor) -> Tensor:
+    """The time at which the variable has some value."""
+    return value if name == "time" else sde.t_of_lam(_OF_LAM[name][1](value))
+
+
+# each variable as a function of lam, and lam as a function of it
+_OF_LAM: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]] = {
+    "lambda": (lambda lam: lam, lambda value: value),
+    "ratio": (lambda lam: torch.exp(-lam), lambda ratio: -torch.log(ratio)),
+    "noise_share": (lambda lam: torch.sigmoid(-lam), lambda share: torch.log1p(-share) - torch.log(share)),
+}
 
 
 @cache

@@ -11,8 +11,8 @@ from scoresde.dynamics import Eta, require_eta, reverse_drift
 from scoresde.errors import require
 from scoresde.model import Model
 from scoresde.sampling.adaptive import Adaptive, Trial, weighted
-from scoresde.sampling.coordinates import Kernel, parts
-from scoresde.sampling.runge_kutta import RungeKuttaVariable, flow_coordinate, time_of_coordinate
+from scoresde.sampling.coordinates import Kernel, parts, time_of
+from scoresde.sampling.runge_kutta import RungeKuttaVariable, flow_coordinate
 from scoresde.sampling.tableaux import EXPLICIT
 
 
@@ -59,7 +59,7 @@ class AdaptiveRungeKutta(Adaptive):
         end = flow_coordinate(self.variable, sde, end_time)
         width, values = end.q - start.q, [first]
         for c, row in zip(rule.c[1:], rule.a[1:], strict=True):
-            t = end_time if c == 1 else time_of_coordinate(self.variable, sde, start.q + c * width)
+            t = end_time if c == 1 else time_of(self.variable, sde, start.q + c * width)
             m = flow_coordinate(self.variable, sde, t).m
             at = weighted(x * expand(m / start.m, x), [m * width * a for a in row], values)
             values.append(self.evaluate(model, at, t))

@@ -2,13 +2,13 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from scoresde.described import Rebuildable
 from scoresde.errors import InputError, require
+from scoresde.sampling.coordinates import VARIABLES, Variable, time_of, variable
 from scoresde.sde import SDE
 
 
@@ -51,7 +51,13 @@ class Grid(Rebuildable, ABC):
 
 
 class ContinuousGrid(Grid):
-    """Equal steps in some coordinate of time; the two ends are exact."""
+    """Equal steps in some coordinate of time; the two ends are exact.
+
+    Attributes:
+        variable: the coordinate, see `scoresde.sampling.coordinates.Variable`; others need the two methods below.
+    """
+
+    variable: Variable = "lambda"
 
     def place(self, sde: SDE, points: int, start: float | None, end: float | None) -> Tensor:
         start, end = sde.T if start is None else start, sde.t_min if end is None else end
@@ -67,23 +73,19 @@ class ContinuousGrid(Grid):
         """Fractions of the span, from 0 to 1, for equally spaced u."""
         return u
 
-    @abstractmethod
     def coordinate(self, sde: SDE, t: Tensor) -> Tensor:
         """The coordinate at times t."""
+        return t if self.variable == "time" else variable(self.variable, sde, sde.lam(t))
 
-    @abstractmethod
     def time(self, sde: SDE, w: Tensor) -> Tensor:
         """The times at which the coordinate is w."""
+        return time_of(self.variable, sde, w)
 
 
 class TimeUniform(ContinuousGrid):
     """Equal steps in t, as in Song et al. 2021 (arXiv 2011.13456): dt = (T - t_min) / (points - 1)."""
 
-    def coordinate(self, sde: SDE, t: Tensor) -> Tensor:
-        return t
-
-    def time(self, sde: SDE, w: Tensor) -> Tensor:
-        return w
+    variable = "time"
 
 
 class Quadratic(ContinuousGrid):
@@ -104,41 +106,29 @@ class Quadratic(ContinuousGrid):
 class LambdaUniform(ContinuousGrid):
     """Equal steps in lam = log(alpha / sigma), as in Lu et al. 2022 (arXiv 2206.00927), section 3.4."""
 
-    def coordinate(self, sde: SDE, t: Tensor) -> Tensor:
-        return sde.lam(t)
-
-    def time(self, sde: SDE, w: Tensor) -> Tensor:
-        return sde.t_of_lam(w)
-
 
 @dataclass(frozen=True, repr=False)
 class Cosine(ContinuousGrid):
     """Chebyshev-Lobatto points, denser at both ends: equal steps in the angle of w = (1 - cos(pi u)) / 2.
 
-        lam = lam_T + (lam_min - lam_T) w,   or   t = T + (t_min - T) w
+        lam = lam_T + (lam_min - lam_T) w,   and likewise for the other variables
 
     The first and the last of N steps are about pi^2 / (4 N) times as long as equal ones.
 
     Args:
-        variable: `lambda` spaces lam = log(alpha / sigma) so, `time` t.
+        variable: what is spaced so: lambda, ratio, noise_share or time.
 
     Raises:
         InputError: for another variable.
     """
 
-    variable: Literal["lambda", "time"] = "lambda"
+    variable: Variable = "lambda"
 
     def __post_init__(self) -> None:
-        require(self.variable in ("lambda", "time"), "variable", self.variable, "give lambda or time")
+        require(self.variable in VARIABLES, "variable", self.variable, f"give one of {', '.join(VARIABLES)}")
 
     def spread(self, u: Tensor) -> Tensor:
         return torch.sin(0.5 * torch.pi * u) ** 2
-
-    def coordinate(self, sde: SDE, t: Tensor) -> Tensor:
-        return sde.lam(t) if self.variable == "lambda" else t
-
-    def time(self, sde: SDE, w: Tensor) -> Tensor:
-        return sde.t_of_lam(w) if self.variable == "lambda" else w
 
 
 class NoiseShareUniform(ContinuousGrid):
@@ -147,11 +137,7 @@ class NoiseShareUniform(ContinuousGrid):
     On the rectified path (alpha = 1 - t, sigma = t; arXiv 2209.03003) this variable is t itself.
     """
 
-    def coordinate(self, sde: SDE, t: Tensor) -> Tensor:
-        return torch.sigmoid(-sde.lam(t))
-
-    def time(self, sde: SDE, w: Tensor) -> Tensor:
-        return sde.t_of_lam(-torch.logit(w))
+    variable = "noise_share"
 
 
 @dataclass(frozen=True, repr=False)

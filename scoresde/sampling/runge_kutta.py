@@ -9,6 +9,7 @@ from torch import Tensor
 
 from scoresde.dynamics import reverse_drift
 from scoresde.errors import require
+from scoresde.sampling.coordinates import time_of
 from scoresde.sampling.stages import Stages, steps_of
 from scoresde.sampling.tableaux import EXPLICIT
 from scoresde.sde import SDE
@@ -69,7 +70,7 @@ class RungeKutta(Stages):
             elif c == 1.0:
                 t, here = times[1:], last
             else:
-                t = time_of_coordinate(self.variable, sde, first.q + c * h)
+                t = time_of(self.variable, sde, first.q + c * h)
                 here = flow_coordinate(self.variable, sde, t)
             zero = torch.zeros_like(h)
             scaled = [here.m * h * w for w in weights]
@@ -111,10 +112,3 @@ def flow_coordinate(variable: RungeKuttaVariable, sde: SDE, t: Tensor) -> FlowPo
         return FlowPoint(sigma / (alpha + sigma), alpha + sigma, (0 * one, -one, one))
     f, b, _ = reverse_drift(sde, t, 0.0)
     return FlowPoint(t, one, (f, 0 * one, b))
-
-
-def time_of_coordinate(variable: RungeKuttaVariable, sde: SDE, q: Tensor) -> Tensor:
-    """The inverse of q(t)."""
-    if variable == "time":
-        return q
-    return sde.t_of_lam(-torch.log(q) if variable == "ratio" else torch.log1p(-q) - torch.log(q))
