@@ -252,8 +252,6 @@ class _Flow:
         """The derivatives in the form of LSODA, 2 D - 1 diagonals: entry (i, j) in row i - j + D - 1, column j."""
         blocks = self.derivatives(phi, u)
         count, size, _ = blocks.shape
-        packed = np.zeros((2 * size - 1, count, size))
-        for i in range(size):
-            for j in range(size):
-                packed[i - j + size - 1, :, j] = blocks[:, i, j]
+        packed, (i, j) = np.zeros((2 * size - 1, count, size)), np.indices((size, size))
+        packed[i - j + size - 1, :, j] = blocks.transpose(1, 2, 0)
         return packed.reshape(2 * size - 1, count * size)
