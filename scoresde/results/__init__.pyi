@@ -5,7 +5,7 @@ from scoresde.results.metric import Measurement as Measurement
 from scoresde.results.metric import Metric as Metric
 from scoresde.results.metric import Quantity as Quantity
 from scoresde.results.metric import Scorer as Scorer
-from scoresde.results.row import Results as Results
+from scoresde.results.results import Results as Results
 from scoresde.results.row import Row as Row
 
 __all__: list[str]

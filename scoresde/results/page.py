@@ -6,7 +6,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from scoresde.results.row import Results
+from scoresde.results.rows import Rows
 from scoresde.results.table import html, legend
 
 _HOW = "Click a heading to sort. Bold: the best of its budget."
@@ -36,7 +36,7 @@ var n=parseFloat(x)-parseFloat(y);return dir*(isNaN(n)?x.localeCompare(y):n)}).f
 
 
 def page(
-    results: Results,
+    results: Rows,
     heading: str,
     verdict: Sequence[str],
     images: Mapping[str, Sequence[Path]],
@@ -93,6 +93,6 @@ def _image(path: Path) -> str:
     return f'<p><img alt="{_safe(path.stem)}" src="data:image/{kind};base64,{data}"></p>'
 
 
-def _words(results: Results) -> str:
+def _words(results: Rows) -> str:
     terms = legend(results, brief=False)
     return "<dl>" + "".join(f"<dt>{_safe(k)}</dt><dd>{_safe(v)}</dd>" for k, v in terms.items()) + "</dl>"

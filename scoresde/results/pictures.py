@@ -8,14 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from scoresde.results.row import Results, Row
+from scoresde.results.row import Row
+from scoresde.results.rows import Rows
 
 _COLUMNS = 12
 _INK, _FAINT = "#333333", "#C4C4C4"
 _SAMPLES, _EXACT = "#0072B2", "#D98200"
 
 
-def pictures(results: Results, folder: Path) -> list[Path]:
+def pictures(results: Rows, folder: Path) -> list[Path]:
     """Write the pictures that suit the data and return their files; none for tables and series."""
     transform = results.transform
     blocks = results.blocks(row for row in results.succeeded if row.shown is not None)
@@ -48,7 +49,7 @@ def _mosaic(
     return path
 
 
-def _images(results: Results, rows: Sequence[Row], path: Path) -> Path:
+def _images(results: Rows, rows: Sequence[Row], path: Path) -> Path:
     """One line of images for each sampler, under those of the exact endpoints."""
     transform, several = results.transform, len(results.settings) > 1
     assert transform is not None
@@ -66,7 +67,7 @@ def _images(results: Results, rows: Sequence[Row], path: Path) -> Path:
     return _mosaic(path, f"{what}; the same noise in each column", lines, draw, 0.62)
 
 
-def _clouds(results: Results, rows: Sequence[Row], path: Path) -> Path:
+def _clouds(results: Rows, rows: Sequence[Row], path: Path) -> Path:
     """A panel for each sampler (lines) and budget (columns), on the axes of the exact endpoints or the best cloud."""
     transform = results.transform
     assert transform is not None
@@ -87,7 +88,7 @@ def _clouds(results: Results, rows: Sequence[Row], path: Path) -> Path:
     return _mosaic(path, what, _by_family(results, rows), draw, 1.55)
 
 
-def _by_family(results: Results, rows: Sequence[Row]) -> list[tuple[str, list[Row | None]]]:
+def _by_family(results: Rows, rows: Sequence[Row]) -> list[tuple[str, list[Row | None]]]:
     """The rows of each sampler under its name: one for each budget, or for each tolerance."""
     budgets = sorted({row.budget for row in rows if row.budget is not None})
     return [

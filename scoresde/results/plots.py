@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from scoresde.results.metric import Quantity
-from scoresde.results.row import Results, Row
+from scoresde.results.row import Row
+from scoresde.results.rows import Rows
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,13 +25,13 @@ _MOST = 4
 _AXES = {"nfe": "network evaluations per sample", "seconds": "seconds for {n:,} samples, of the fastest seed"}
 
 
-def panels(results: Results) -> list[Quantity]:
+def panels(results: Rows) -> list[Quantity]:
     """The quantities that are drawn: those by which samplers are ranked, then others that have a direction."""
     good = [q for q in results.measured if q.direction and q.brief] or results.measured
     return sorted(good, key=lambda q: q not in results.ranking)[:_MOST]
 
 
-def quality(results: Results, horizontal: str, stem: Path) -> list[Path]:
+def quality(results: Rows, horizontal: str, stem: Path) -> list[Path]:
     """Draw every quantity against `nfe` or `seconds` as stem.png and stem.svg; nothing if no row succeeded."""
     shown = panels(results)
     if not shown:
@@ -57,7 +58,7 @@ def quality(results: Results, horizontal: str, stem: Path) -> list[Path]:
     return files
 
 
-def _panel(ax: Axes, results: Results, quantity: Quantity, horizontal: str) -> list[tuple[str, Any]]:
+def _panel(ax: Axes, results: Rows, quantity: Quantity, horizontal: str) -> list[tuple[str, Any]]:
     """Draw a panel; returns its lines with their labels, which have the same look in all panels."""
     key, floor, lines = quantity.key, results.floor(quantity.key), []
     families = results.families(results.succeeded)

@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 from scoresde.results.interval import Interval
 from scoresde.results.metric import Quantity
-from scoresde.results.row import Results, Row
+from scoresde.results.row import Row
+from scoresde.results.rows import Rows
 
 FLOOR = "floor: real data"
 STYLE = """
@@ -47,7 +48,7 @@ def _interval(interval: Interval, best: bool = False) -> Cell:
     return Cell(str(interval), interval.mean, best)
 
 
-def _columns(results: Results, brief: bool) -> list[Column]:
+def _columns(results: Rows, brief: bool) -> list[Column]:
     """The columns in which there is something; all of `brief` ones alone."""
     several = len(results.settings) > 1
     plain = [
@@ -65,7 +66,7 @@ def _columns(results: Results, brief: bool) -> list[Column]:
     return [c for c in (*plain, *measured) if any(c.cell(row).text for row in rows)]
 
 
-def _measured(results: Results, q: Quantity) -> list[Column]:
+def _measured(results: Rows, q: Quantity) -> list[Column]:
     """The column of a quantity, and that of its ratio to the floor where that has a meaning."""
     floor = results.floor(q.key)
     best = {budget: _best(rows, q) for budget, rows in results.blocks(results.rows).items()}
@@ -84,7 +85,7 @@ def _best(rows: Sequence[Row], q: Quantity) -> float | None:
     return min((m for m in means if math.isfinite(m)), key=lambda m: q.sign * m, default=None)
 
 
-def text(results: Results) -> str:
+def text(results: Rows) -> str:
     """A block of rows for each budget, the floor, and a line for each failure."""
     columns = _columns(results, brief=True)
     blocks = results.blocks(results.succeeded)
@@ -98,7 +99,7 @@ def text(results: Results) -> str:
     return "\n".join(out).rstrip()
 
 
-def legend(results: Results, brief: bool = True) -> dict[str, str]:
+def legend(results: Rows, brief: bool = True) -> dict[str, str]:
     """What the headings mean, of those that need words."""
     headings = [column.heading for column in _columns(results, brief)]
     words = {
@@ -113,7 +114,7 @@ def legend(results: Results, brief: bool = True) -> dict[str, str]:
     return {heading: meaning for heading, meaning in words.items() if heading in headings and meaning != heading}
 
 
-def explained(results: Results) -> str:
+def explained(results: Rows) -> str:
     """The table with its legend, for a terminal."""
     words = legend(results)
     width = max(map(len, words), default=0)
@@ -127,7 +128,7 @@ def aligned(lines: Sequence[Sequence[str]]) -> list[str]:
     return [out[0], "-" * max(map(len, out)), *out[1:]]
 
 
-def html(results: Results) -> str:
+def html(results: Rows) -> str:
     """The whole table as a fragment that carries its style."""
     columns = _columns(results, brief=False)
     blocks = results.blocks(results.rows).values()

@@ -4,12 +4,13 @@ from collections.abc import Sequence
 
 from scoresde.results.interval import Interval, paired
 from scoresde.results.metric import Quantity
-from scoresde.results.row import Results, Row
+from scoresde.results.row import Row
+from scoresde.results.rows import Rows
 
 _MISS = 0.05  # the probability that any difference of a budget is called one by chance
 
 
-def verdict(results: Results) -> list[str]:
+def verdict(results: Rows) -> list[str]:
     """A sentence for each budget and quantity, then one for each adaptive solver and one for failures.
 
     Two samplers differ if the interval of their difference, seed by seed with the same noise and the same real data,
@@ -26,7 +27,7 @@ def verdict(results: Results) -> list[str]:
 class _Ranking:
     """The sentences about one quantity."""
 
-    def __init__(self, results: Results, quantity: Quantity) -> None:
+    def __init__(self, results: Rows, quantity: Quantity) -> None:
         self.results, self.quantity, self.key = results, quantity, quantity.key
         self.rows = [row for row in results.succeeded if row.finite(self.key)]
 

@@ -1,0 +1,126 @@
+"""Rows of results, and what follows from them: ranking, floors, labels, blocks of one budget."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+from scoresde.results.interval import Interval, student
+from scoresde.results.metric import Measurement, Quantity
+from scoresde.results.row import Row
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from scoresde.data.transform import Transform
+
+
+@dataclass
+class Rows:
+    """Rows, what was measured, and what real data reach.
+
+    Attributes:
+        title: what was sampled.
+        n: samples of a seed.
+        seeds: how many.
+        rows: the samplers.
+        quantities: what was measured, by key, in the order of columns.
+        floors: for each quantity with a floor what real items reach, for each seed.
+        notes: what a reader must know, a sentence each.
+        comparable: whether all rows are of one problem and the same seeds, so that they can be compared in pairs.
+        endpoints: of each SDE the first exact endpoints of the first seed, for pictures; not stored.
+        transform: the map to data units, for pictures; not stored.
+    """
+
+    title: str
+    n: int
+    seeds: int
+    rows: list[Row] = field(default_factory=list)
+    quantities: dict[str, Quantity] = field(default_factory=dict)
+    floors: dict[str, list[float]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    comparable: bool = True
+    endpoints: dict[str, Tensor] = field(default_factory=dict, repr=False, compare=False)
+    transform: Transform | None = field(default=None, repr=False, compare=False)
+
+    def add(self, row: Row, found: Mapping[str, Measurement], quantities: Mapping[str, Quantity]) -> None:
+        """Add the measurements of one more seed of a row."""
+        for key, measured in found.items():
+            self.quantities.setdefault(key, quantities.get(key, Quantity(key)))
+            values = row.values.setdefault(key, [])
+            values.append(measured.value)
+            if not math.isnan(measured.half):
+                row.halves[key] = measured.half
+            if measured.floor is not None and len(self.floors.setdefault(key, [])) < len(values):
+                self.floors[key].append(measured.floor)
+
+    @property
+    def measured(self) -> list[Quantity]:
+        """The quantities that some row has."""
+        there = dict.fromkeys(key for row in self.rows for key in row.values)
+        known = [q for key, q in self.quantities.items() if key in there]
+        return known + [Quantity(key) for key in there if key not in self.quantities]
+
+    @property
+    def succeeded(self) -> list[Row]:
+        """The rows that have values."""
+        return [row for row in self.rows if row.error is None]
+
+    @property
+    def basis(self) -> tuple[Any, ...]:
+        """What must be equal in results whose rows are to be compared with each other."""
+        return self.title, self.n, self.seeds, self.comparable, self.floors
+
+    @property
+    def settings(self) -> list[str]:
+        """The settings in their order."""
+        return list(dict.fromkeys(row.setting for row in self.rows))
+
+    @property
+    def ranking(self) -> list[Quantity]:
+        """The quantities by which samplers are ranked: the first one with a floor, then those that say so."""
+        good = [q for q in self.measured if q.direction]
+        first = [q for q in good if q.key in self.floors] or [q for q in good if not q.ranks]
+        return list(dict.fromkeys([*first[:1], *(q for q in good if q.ranks)]))
+
+    def label(self, row: Row) -> str:
+        """The name of a row's sampler, with its setting if there are several."""
+        return row.name if len(self.settings) < 2 or not row.setting else f"{row.name}, {row.setting}"
+
+    def full_label(self, row: Row) -> str:
+        """The same with the budget of the row."""
+        return self.label(row) + ("" if row.budget is None else f" with budget {row.budget}")
+
+    def families(self, rows: Iterable[Row]) -> dict[str, list[Row]]:
+        """The rows of each sampler in each setting, whatever the budget or the tolerance."""
+        found: dict[str, list[Row]] = {}
+        for row in rows:
+            found.setdefault(row.family if len(self.settings) < 2 else f"{row.family}, {row.setting}", []).append(row)
+        return found
+
+    def blocks(self, rows: Iterable[Row]) -> dict[int | None, list[Row]]:
+        """The rows of each budget, small ones first; adaptive ones last, under None."""
+        ordered = sorted(rows, key=lambda row: math.inf if row.budget is None else row.budget)
+        return {budget: list(own) for budget, own in groupby(ordered, key=lambda row: row.budget)}
+
+    def floor(self, key: str) -> Interval | None:
+        """What real items reach; None for a quantity without a floor."""
+        return student(self.floors[key]) if self.floors.get(key) else None
+
+    def ratio(self, row: Row, quantity: Quantity) -> float:
+        """Value over floor; NaN where that has no meaning."""
+        floor = self.floor(quantity.key)
+        return Measurement(row.interval(quantity.key).mean, floor.mean).ratio if floor and quantity.ratio else math.nan
+
+    def best(self) -> float | None:
+        """The best value of the first quantity by which samplers are ranked, over its floor if that has a meaning."""
+        quantity = next(iter(self.ranking), Quantity(""))
+        rows = [row for row in self.rows if row.finite(quantity.key)]
+        if not rows:
+            return None
+        best = min(rows, key=lambda row: quantity.sign * row.interval(quantity.key).mean)
+        ratio = self.ratio(best, quantity)
+        return best.interval(quantity.key).mean if math.isnan(ratio) else ratio
