@@ -241,7 +241,7 @@ def test_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsy
         (["ema", "run=a", "length=x"], "length: 'x' is not a number"),
         (["sample", "run=a", "weights=raw", "checkpoint=length-0.08"], "weights: 'raw' is not one of ema, which a,"),
         (["sample", "run=a", "weights=avg"], "weights: 'avg' is not one of ema, ema-0.99, power-0.05, power-0.1, raw"),
-        (["train", "run=a", "trainer.ema=0.5"], "trainer.ema: this run was made with [0.2, 0.99], and 0.5"),
+        (["train", "run=a", "trainer.ema=0.5"], "trainer.ema: this run was trained with [0.2, 0.99], not 0.5"),
     ):
         assert main(arguments) == 2
         error = capsys.readouterr().err
