@@ -13,7 +13,7 @@ from torch import Tensor
 
 from scoresde.described import Rebuildable
 from scoresde.dynamics import Eta, eta_at, require_eta, reverse_drift
-from scoresde.errors import InputError, require
+from scoresde.errors import InputError
 from scoresde.model import Model
 from scoresde.sampling.corrector import Corrector
 from scoresde.sampling.grid import Grid, LambdaUniform
@@ -115,7 +115,10 @@ class Solver(Rebuildable, ABC):
         """
         steps = times.diff()
         falls = bool((steps < 0).all())
-        require(falls or bool((steps > 0).all()), "times", times.tolist(), "give times that fall, or times that rise")
+        if not (falls or bool((steps > 0).all())):
+            turn = int(((steps == 0) | (steps.sign() != steps[0].sign())).int().argmax())
+            pair = ", ".join(f"{t:.6g}" for t in times[turn : turn + 2].tolist())
+            raise InputError(f"times: {pair} follow each other; give times that all fall, or times that all rise")
         if not (falls or self.bidirectional):
             raise InputError(
                 f"times: {type(self).__name__} runs from noise to data only, and these times rise; "
