@@ -17,7 +17,6 @@ from scoresde.sampling.exponential import DDIM as DDIM
 from scoresde.sampling.exponential import Ancestral as Ancestral
 from scoresde.sampling.exponential import DPMSolverPP2M as DPMSolverPP2M
 from scoresde.sampling.exponential import ExponentialMultistep as ExponentialMultistep
-from scoresde.sampling.exponential_stages import ExponentialRungeKutta as ExponentialRungeKutta
 from scoresde.sampling.grid import ContinuousGrid as ContinuousGrid
 from scoresde.sampling.grid import Cosine as Cosine
 from scoresde.sampling.grid import Grid as Grid
@@ -28,8 +27,9 @@ from scoresde.sampling.grid import Quadratic as Quadratic
 from scoresde.sampling.grid import TimeUniform as TimeUniform
 from scoresde.sampling.listed import Discrete as Discrete
 from scoresde.sampling.listed import Explicit as Explicit
-from scoresde.sampling.runge_kutta import Heun as Heun
-from scoresde.sampling.runge_kutta import RungeKutta as RungeKutta
+from scoresde.sampling.one_step import ExponentialRungeKutta as ExponentialRungeKutta
+from scoresde.sampling.one_step import Heun as Heun
+from scoresde.sampling.one_step import RungeKutta as RungeKutta
 from scoresde.sampling.sampler import Sampler as Sampler
 from scoresde.sampling.sampler import Samples as Samples
 from scoresde.sampling.solver import EulerMaruyama as EulerMaruyama

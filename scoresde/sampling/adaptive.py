@@ -9,7 +9,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from scoresde._shapes import expand
 from scoresde.errors import InputError, require
 from scoresde.model import Model
 from scoresde.sampling.corrector import Corrector
@@ -175,10 +174,3 @@ class Adaptive(Solver):
                 f"solver: {type(self).__name__} is stuck at t = {float(t[stuck][0]):.4g}; the model returns NaN there, "
                 f"or the tolerances rtol={self.rtol}, atol={self.atol} are too small"
             )
-
-
-def weighted(x: Tensor, weights: list[Tensor], values: list[Tensor]) -> Tensor:
-    """x + sum of weights (B,) times values (B, *event)."""
-    for c, y in zip(weights, values, strict=True):
-        x = x + expand(c, y) * y
-    return x

@@ -1,6 +1,9 @@
 """Rules with an estimate of their own error, for the adaptive loop."""
 
+from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
+from functools import cached_property
 from typing import Literal
 
 import torch
@@ -10,14 +13,47 @@ from scoresde._shapes import expand
 from scoresde.dynamics import Eta, require_eta, reverse_drift
 from scoresde.errors import require
 from scoresde.model import Model
-from scoresde.sampling.adaptive import Adaptive, Trial, weighted
-from scoresde.sampling.coordinates import Kernel, parts, time_of
-from scoresde.sampling.runge_kutta import RungeKuttaVariable, flow_coordinate
-from scoresde.sampling.tableaux import EXPLICIT
+from scoresde.sampling.adaptive import Adaptive, Trial
+from scoresde.sampling.one_step import ExponentialRungeKutta, RungeKutta, RungeKuttaVariable, Stages
+
+
+class _Embedded(Adaptive):
+    """A one-step rule, and the one of lower order from the same evaluations."""
+
+    @property
+    @abstractmethod
+    def rule(self) -> Stages:
+        """The one-step rule; its tableau has an error."""
+
+    @property
+    def order(self) -> int:
+        return self.rule.order
+
+    def evaluate(self, model: Model, x: Tensor, t: Tensor) -> Tensor:
+        return next(self.rule.stages(model.sde, t, t)).value(model, x)
+
+    def attempt(self, model: Model, x: Tensor, lam: Tensor, h: Tensor, first: Tensor, w: Tensor | None) -> Trial:
+        sde, values = model.sde, [first]
+        _, *stages, end = self.rule.stages(sde, sde.t_of_lam(lam), sde.t_of_lam(lam + h))
+        for stage in stages:
+            values.append(stage.value(model, _weighted(x * expand(stage.scale, x), stage.weights, values)))
+        moved = _weighted(x * expand(end.scale, x), end.weights, values)
+        weights, last = end.weights[len(values) :], None
+        if len(weights) > len(values):  # the evaluation at the end is part of the error, and the first of the next step
+            last = end.value(model, moved)
+            values.append(last)
+        return Trial(moved, _weighted(torch.zeros_like(x), weights, values), last)
+
+
+def _weighted(x: Tensor, weights: Sequence[Tensor], values: list[Tensor]) -> Tensor:
+    """x + sum of weights (B,) times values (B, *event); weights without a value are left out."""
+    for c, y in zip(weights, values, strict=False):
+        x = x + expand(c, y) * y
+    return x
 
 
 @dataclass(frozen=True, repr=False)
-class AdaptiveRungeKutta(Adaptive):
+class AdaptiveRungeKutta(_Embedded):
     """An embedded Runge-Kutta pair for the probability-flow ODE with a PI controller for each sample.
 
     Args:
@@ -41,37 +77,17 @@ class AdaptiveRungeKutta(Adaptive):
         super().__post_init__()
         require(self.pair in ("bosh3", "dopri5"), "pair", self.pair, "give bosh3 or dopri5")
 
-    @property
-    def order(self) -> int:
-        return EXPLICIT[self.pair].order
+    @cached_property
+    def rule(self) -> RungeKutta:
+        return RungeKutta(self.pair, self.variable)
 
     @property
     def exponents(self) -> tuple[float, float]:
         return 0.7 / self.order, 0.4 / self.order
 
-    def evaluate(self, model: Model, x: Tensor, t: Tensor) -> Tensor:
-        of_x, of_x0, of_eps = flow_coordinate(self.variable, model.sde, t).parts
-        return model(x, t).combine(x=of_x, x0=of_x0, eps=of_eps)
-
-    def attempt(self, model: Model, x: Tensor, lam: Tensor, h: Tensor, first: Tensor, w: Tensor | None) -> Trial:
-        rule, sde = EXPLICIT[self.pair], model.sde
-        start, end_time = flow_coordinate(self.variable, sde, sde.t_of_lam(lam)), sde.t_of_lam(lam + h)
-        end = flow_coordinate(self.variable, sde, end_time)
-        width, values = end.q - start.q, [first]
-        for c, row in zip(rule.c[1:], rule.a[1:], strict=True):
-            t = end_time if c == 1 else time_of(self.variable, sde, start.q + c * width)
-            m = flow_coordinate(self.variable, sde, t).m
-            at = weighted(x * expand(m / start.m, x), [m * width * a for a in row], values)
-            values.append(self.evaluate(model, at, t))
-        moved = weighted(x * expand(end.m / start.m, x), [end.m * width * b for b in rule.b], values)
-        last = self.evaluate(model, moved, end_time)
-        values.append(last)
-        error = weighted(torch.zeros_like(x), [end.m * width * e for e in rule.error], values)
-        return Trial(moved, error, last)
-
 
 @dataclass(frozen=True, repr=False)
-class AdaptiveExponential(Adaptive):
+class AdaptiveExponential(_Embedded):
     """The exponential rule of order 3 with stages at 1/3 and 2/3, and the one of order 2 through its first two values.
 
     DPM-Solver-23 (eps; Lu et al. 2022, arXiv 2206.00927, appendix C) and its form for x0, here with the exact linear
@@ -93,33 +109,11 @@ class AdaptiveExponential(Adaptive):
         super().__post_init__()
         require(self.predict in ("x0", "eps"), "predict", self.predict, "give x0 or eps")
 
-    order = 3
+    @cached_property
+    def rule(self) -> ExponentialRungeKutta:
+        return ExponentialRungeKutta("thirds", self.predict)
 
     exponents = (1 / 3, 0.0)
-
-    def evaluate(self, model: Model, x: Tensor, t: Tensor) -> Tensor:
-        of_x0, of_eps = parts(self.predict, model.sde.alpha(t), model.sde.sigma(t))
-        return model(x, t).combine(x0=of_x0, eps=of_eps)
-
-    def attempt(self, model: Model, x: Tensor, lam: Tensor, h: Tensor, first: Tensor, w: Tensor | None) -> Trial:
-        sde = model.sde
-        alpha, none = sde.alpha(sde.t_of_lam(lam)), torch.zeros_like(h)
-
-        def to(c: float) -> tuple[Tensor, Kernel]:
-            t = sde.t_of_lam(lam + c * h)
-            return t, Kernel(self.predict, (alpha, sde.alpha(t)), (lam, lam + c * h), none)
-
-        def line(kernel: Kernel, c: float, node: float) -> list[Tensor]:
-            """Weights of the values at 0 and `node` in a step to c, for the line through both."""
-            slope = kernel.moment(1) * c / node
-            return [kernel.moment(0) - slope, slope]
-
-        (t1, k1), (t2, k2), (_, k3) = to(1 / 3), to(2 / 3), to(1.0)
-        p1 = self.evaluate(model, weighted(x * expand(k1.decay, x), [k1.moment(0)], [first]), t1)
-        p2 = self.evaluate(model, weighted(x * expand(k2.decay, x), line(k2, 2 / 3, 1 / 3), [first, p1]), t2)
-        base = x * expand(k3.decay, x)
-        moved = weighted(base, line(k3, 1.0, 2 / 3), [first, p2])
-        return Trial(moved, moved - weighted(base, line(k3, 1.0, 1 / 3), [first, p1]), None)
 
 
 @dataclass(frozen=True, repr=False)

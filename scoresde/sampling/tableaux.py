@@ -9,9 +9,10 @@ class Explicit(NamedTuple):
     """An explicit Runge-Kutta rule: stage i lies at c_i and takes a_ij of P_j, the result takes b_j.
 
     Attributes:
-        c, a, b: the tableau; the first stage, at 0, has no row.
+        c, a: of the stages after the first, which lies at 0.
+        b: row of the result.
+        order: of the result.
         error: b minus the weights of the embedded rule, for rules that have one, the evaluation at the end included.
-        order: of the result; `embedded` that of the embedded rule.
     """
 
     c: tuple[float, ...]
@@ -24,22 +25,21 @@ class Explicit(NamedTuple):
 # Hairer, Norsett and Wanner, Solving Ordinary Differential Equations I, tables II.1.1, II.1.2, II.5.2; Bogacki and
 # Shampine, A 3(2) pair of Runge-Kutta formulas, Appl. Math. Lett. 1989; Ralston, Math. Comp. 1962.
 EXPLICIT = {
-    "euler": Explicit((0,), ((),), (1,), 1),
-    "midpoint": Explicit((0, 1 / 2), ((), (1 / 2,)), (0, 1), 2),
-    "heun": Explicit((0, 1), ((), (1,)), (1 / 2, 1 / 2), 2),
-    "ralston": Explicit((0, 2 / 3), ((), (2 / 3,)), (1 / 4, 3 / 4), 2),
+    "euler": Explicit((), (), (1,), 1),
+    "midpoint": Explicit((1 / 2,), ((1 / 2,),), (0, 1), 2),
+    "heun": Explicit((1,), ((1,),), (1 / 2, 1 / 2), 2),
+    "ralston": Explicit((2 / 3,), ((2 / 3,),), (1 / 4, 3 / 4), 2),
     "bosh3": Explicit(
-        (0, 1 / 2, 3 / 4),
-        ((), (1 / 2,), (0, 3 / 4)),
+        (1 / 2, 3 / 4),
+        ((1 / 2,), (0, 3 / 4)),
         (2 / 9, 1 / 3, 4 / 9),
         3,
         error=(-5 / 72, 1 / 12, 1 / 9, -1 / 8),
     ),
-    "rk4": Explicit((0, 1 / 2, 1 / 2, 1), ((), (1 / 2,), (0, 1 / 2), (0, 0, 1)), (1 / 6, 1 / 3, 1 / 3, 1 / 6), 4),
+    "rk4": Explicit((1 / 2, 1 / 2, 1), ((1 / 2,), (0, 1 / 2), (0, 0, 1)), (1 / 6, 1 / 3, 1 / 3, 1 / 6), 4),
     "dopri5": Explicit(
-        (0, 1 / 5, 3 / 10, 4 / 5, 8 / 9, 1),
+        (1 / 5, 3 / 10, 4 / 5, 8 / 9, 1),
         (
-            (),
             (1 / 5,),
             (3 / 40, 9 / 40),
             (44 / 45, -56 / 15, 32 / 9),
@@ -60,30 +60,38 @@ class Exponential(NamedTuple):
     c_i^(l+1) phi_(l+1).
 
     Attributes:
-        c: where the stages lie; the first, at 0, has no row.
-        p: rows of polynomials of the stages.
+        c, p: of the stages after the first, which lies at 0; each row has polynomials.
         b: row of the result.
         order: of the result.
+        error: b minus the row of the embedded rule, for rules that have one.
     """
 
     c: tuple[float, ...]
     p: tuple[tuple[Polynomial, ...], ...]
     b: tuple[Polynomial, ...]
     order: int
+    error: tuple[Polynomial, ...] = ()
 
 
 _HOLD: tuple[Polynomial, ...] = ((1,),)
 EXPONENTIAL = {
     # DPM-Solver-2 and ++(2S) with r = 1/2: the value in the middle (arXiv 2206.00927, algorithm 1)
-    "midpoint": Exponential((0, 1 / 2), ((), _HOLD), ((0,), (1,)), 2),
+    "midpoint": Exponential((1 / 2,), (_HOLD,), ((0,), (1,)), 2),
     # the line through both values (Hochbruck and Ostermann, Acta Numerica 2010, eq. 2.40 with c_2 = 1)
-    "heun": Exponential((0, 1), ((), _HOLD), ((1, -1), (0, 1)), 2),
-    # DPM-Solver-3 and ++(3S) with r = 1/3, 2/3 (arXiv 2206.00927, algorithm 2)
-    "thirds": Exponential((0, 1 / 3, 2 / 3), ((), _HOLD, ((1, -3), (0, 3))), ((1, -3 / 2), (0,), (0, 3 / 2)), 3),
+    "heun": Exponential((1,), (_HOLD,), ((1, -1), (0, 1)), 2),
+    # DPM-Solver-3 and ++(3S) with r = 1/3, 2/3 (arXiv 2206.00927, algorithm 2); embedded is the line through the first
+    # two values, of order 2
+    "thirds": Exponential(
+        (1 / 3, 2 / 3),
+        (_HOLD, ((1, -3), (0, 3))),
+        ((1, -3 / 2), (0,), (0, 3 / 2)),
+        3,
+        error=((0, 3 / 2), (0, -3), (0, 3 / 2)),
+    ),
     # Krogstad's ETD4RK (J. Comput. Phys. 2005; Hochbruck and Ostermann, eq. 2.42)
     "krogstad": Exponential(
-        (0, 1 / 2, 1 / 2, 1),
-        ((), _HOLD, ((1, -4), (0, 4)), ((1, -2), (0,), (0, 2))),
+        (1 / 2, 1 / 2, 1),
+        (_HOLD, ((1, -4), (0, 4)), ((1, -2), (0,), (0, 2))),
         ((1, -3, 2), (0, 2, -2), (0, 2, -2), (0, -1, 2)),
         4,
     ),

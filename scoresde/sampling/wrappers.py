@@ -11,7 +11,7 @@ from torch import Tensor
 from scoresde.errors import InputError, require
 from scoresde.model import Model
 from scoresde.sampling.corrector import Corrector
-from scoresde.sampling.runge_kutta import Heun
+from scoresde.sampling.one_step import Heun
 from scoresde.sampling.solver import Draw, GridSolver, NoiseSource, Path, Solver, Step
 from scoresde.sde import SDE
 

@@ -12,7 +12,7 @@ from scoresde.model import Model
 from scoresde.noise import chunks, take
 from scoresde.sampling.exponential import ExponentialMultistep
 from scoresde.sampling.last_step import clean, first_x0
-from scoresde.sampling.runge_kutta import RungeKutta
+from scoresde.sampling.one_step import RungeKutta
 from scoresde.sampling.sampler import Sampler
 
 _BATCH = 500  # starts at once
