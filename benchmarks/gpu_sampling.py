@@ -54,7 +54,7 @@ class Problem:
 
     def sample(self, name: str, sampler: Sampler, bare: float | None, net: nn.Module | None = None) -> Figures:
         """Seconds for 1,000 images, and the share beside `bare` seconds of each call of the network."""
-        report, model = self.report, ScoreModel(net or self.net, VPSDE())
+        report, model = self.report, ScoreModel(self.net if net is None else net, VPSDE())
         nfe = 0.0
 
         def run() -> None:
