@@ -2,19 +2,19 @@
 
 import functools
 import json
-import types
 import typing
 from collections.abc import Sequence
 from typing import Any
 
+from scoresde.constraints import WORDS, bare, is_union, require_allowed
 from scoresde.errors import TARGET, InputError, did_you_mean
 
 
 def members(annotation: Any) -> tuple[Any, ...]:
-    """The alternatives of a union, or the annotation alone."""
-    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
-        return typing.get_args(annotation)
-    return (annotation,)
+    """The alternatives of a union, or the annotation alone, without constraints."""
+    if is_union(annotation):
+        return tuple(map(bare, typing.get_args(annotation)))
+    return (bare(annotation),)
 
 
 def accepts_none(annotation: Any) -> bool:
@@ -49,7 +49,7 @@ def checked(value: Any, path: str, annotation: Any) -> Any:
         return value
     try:
         # strictness in the sense of JSON is what is wanted: "3" is no number, 3.5 no integer, a list may be a tuple
-        return adapter.validate_json(json.dumps(value, default=str))
+        value = adapter.validate_json(json.dumps(value, default=str))
     except ValidationError as error:
         (words, texts), place = _in_words(annotation), error.errors()[0]["loc"]
         hint = did_you_mean(value, texts) if isinstance(value, str) else ""
@@ -58,25 +58,21 @@ def checked(value: Any, path: str, annotation: Any) -> Any:
         elif isinstance(value, list | tuple) and place and isinstance(i := place[-1], int) and i < len(value):
             hint = f" (item {i} is {value[i]!r})"
         raise InputError(f"{path or 'value'}: {value!r} is not {words}{hint}") from None
-
-
-_WORDS = {
-    float: "a number (float expected)",
-    int: "an integer (int expected)",
-    bool: "true or false (bool expected)",
-    str: "a text (str expected)",
-    type(None): "null",
-}
+    require_allowed(path or "value", value, annotation)
+    return value
 
 
 def _in_words(annotation: Any) -> tuple[str, tuple[str, ...]]:
     """The annotation in words, and the texts it lists."""
-    if annotation in _WORDS:
-        return _WORDS[annotation], ()
+    annotation = bare(annotation)
+    if annotation is type(None):
+        return "null", ()
+    if annotation in WORDS:
+        return f"{WORDS[annotation]} ({annotation.__name__} expected)", ()
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is typing.Literal:
         return "one of " + ", ".join(map(str, arguments)), tuple(map(str, arguments))
-    if origin in (typing.Union, types.UnionType):
+    if is_union(annotation):
         return _any_of(arguments)
     if origin is tuple and ... not in arguments:
         return f"a list of {len(arguments)}: " + ", ".join(_in_words(a)[0] for a in arguments), ()
@@ -90,6 +86,6 @@ def _in_words(annotation: Any) -> tuple[str, tuple[str, ...]]:
 
 def _any_of(arguments: tuple[Any, ...]) -> tuple[str, tuple[str, ...]]:
     """A union in words; its classes are left out where a plain value is possible."""
-    plain = [a for a in arguments if a in _WORDS or not isinstance(a, type)]
+    plain = [a for a in arguments if bare(a) in WORDS or not isinstance(a, type)]
     described = [_in_words(a) for a in (arguments if plain in ([], [type(None)]) else plain)]
     return " or ".join(words for words, _ in described), tuple(text for _, texts in described for text in texts)

@@ -6,19 +6,18 @@ user allows; and every value is checked against the annotations of its construct
 is made. Imports pydantic and torch only when used.
 """
 
-import functools
 import importlib
 import inspect
 import itertools
 import re
 import sys
-import typing
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from scoresde.annotations import accepts_none, checked, classes
-from scoresde.described import RUNTIME, signature
+from scoresde.constraints import hints, signature
+from scoresde.described import RUNTIME
 from scoresde.errors import TARGET, InputError, did_you_mean
 
 __all__ = ["MEASURED", "RUNTIME", "TARGET", "build", "check", "did_you_mean", "resolve", "within"]
@@ -163,10 +162,10 @@ def _plan_object(
         raise InputError(f"{_join(path, TARGET)}: {cfg[TARGET]} is no {names}")
     if inspect.isabstract(cls):
         raise InputError(f"{_join(path, TARGET)}: {cfg[TARGET]} is abstract; name one of its subclasses")
-    parameters, hints = _parameters(cls)
+    parameters, annotations = signature(cls).parameters, hints(cls)
     own = {key: value for key, value in cfg.items() if key != TARGET}
     _check_names(cfg[TARGET], own, parameters, path, runtime)
-    arguments = {key: _plan(v, _join(path, key), allow, hints.get(key, Any), runtime) for key, v in own.items()}
+    arguments = {key: _plan(v, _join(path, key), allow, annotations.get(key, Any), runtime) for key, v in own.items()}
     return _Plan(cls, path, arguments)
 
 
@@ -189,17 +188,6 @@ def _check_names(
         raise InputError(f"{_join(path, key)}: not given, and {target} needs it")
 
 
-@functools.cache
-def _parameters(cls: type) -> tuple[dict[str, inspect.Parameter], dict[str, Any]]:
-    """Parameters of the constructor, and their annotations where these can be evaluated."""
-    parameters = dict(signature(cls).parameters)
-    try:
-        hints = typing.get_type_hints(inspect.getattr_static(cls, "__init__"))
-    except (NameError, TypeError):  # names that exist for type checkers only
-        hints = {k: p.annotation for k, p in parameters.items() if isinstance(p.annotation, type)}
-    return parameters, {k: v for k, v in hints.items() if k in parameters and v is not inspect.Parameter.empty}
-
-
 def _is_built(cfg: Any, annotation: Any) -> bool:
     return not isinstance(cfg, _PLAIN) and isinstance(cfg, classes(annotation))
 
@@ -217,7 +205,7 @@ def _construct(plan: Any, runtime: Mapping[str, Any]) -> Any:
         return [_construct(value, runtime) for value in plan]
     if not isinstance(plan, _Plan):
         return plan
-    parameters, _ = _parameters(plan.cls)
+    parameters = signature(plan.cls).parameters
     supplied = {k: v for k, v in runtime.items() if k in parameters and k not in plan.arguments}
     arguments = {key: _construct(value, runtime) for key, value in plan.arguments.items()}
     try:

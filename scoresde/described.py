@@ -1,36 +1,32 @@
 """The inverse of `build`: the configuration of an object, `{_target_: scoresde.VPSDE, beta_min: 0.1, ...}`."""
 
-import functools
 import importlib
-import inspect
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any, Self
 
+from scoresde.constraints import Checked, signature
 from scoresde.errors import TARGET, InputError
 
 RUNTIME = ("event_shape", "sde", "net", "params", "run")  # what programs supply; see `scoresde.build.build`
 
 
-signature: Callable[[Any], inspect.Signature] = functools.cache(inspect.signature)  # of the constructor of a class
-
-
-class Described:
+class Described(Checked):
     """Base of classes that do not keep each constructor argument under its own name."""
 
     _arguments: dict[str, Any]
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Keep the arguments, except those that programs supply."""
-        self = super().__new__(cls)
+        self = super().__new__(cls, *args, **kwargs)
         given = signature(cls).bind_partial(*args, **kwargs)
         given.apply_defaults()
         object.__setattr__(self, "_arguments", {k: v for k, v in given.arguments.items() if k not in RUNTIME})
         return self
 
 
-class Rebuildable:
+class Rebuildable(Checked):
     """An object whose constructor stores each argument under its name; `eval(repr(x))` makes an equal one."""
 
     def __repr__(self) -> str:

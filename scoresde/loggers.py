@@ -12,10 +12,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from scoresde._secrets import without_secrets
-from scoresde.errors import InputError, require
+from scoresde.constraints import Checked, Constraint, Positive
+from scoresde.errors import InputError
 
 Config = Mapping[str, Any]
 
@@ -145,7 +146,7 @@ def _number(value: float) -> float | str:
 
 
 @dataclass(eq=False)
-class WandbLogger(Logger):
+class WandbLogger(Checked, Logger):
     """Weights & Biases, offline by default, so that no account is needed and nothing is sent.
 
     Its files lie in <run>/wandb; `wandb sync` uploads them later. It never stops a training: if it does not start
@@ -161,19 +162,13 @@ class WandbLogger(Logger):
         InputError: an unknown mode, an empty project or a timeout that is not positive.
     """
 
-    project: str = "scoresde"
+    project: Annotated[str, Constraint(bool, "a name")] = "scoresde"
     mode: Literal["online", "offline", "disabled"] | None = None
     entity: str | None = None
-    timeout: float = 60.0
+    timeout: Positive = 60.0
     _id: str | None = field(default=None, init=False, repr=False)
     _run: Any = field(default=None, init=False, repr=False)
     _variables: list[str] = field(default_factory=list, init=False, repr=False)  # set from start to finish
-
-    def __post_init__(self) -> None:
-        project, mode, timeout = self.project, self.mode, self.timeout
-        require(bool(project), "project", project, "give a name")
-        require(mode in (None, "online", "offline", "disabled"), "mode", mode, "give online, offline or disabled")
-        require(timeout > 0, "timeout", timeout, "give seconds > 0")
 
     @property
     def run_id(self) -> str | None:

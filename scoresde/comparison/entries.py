@@ -7,7 +7,8 @@ from typing import Any
 
 from scoresde.build import build, did_you_mean
 from scoresde.comparison.budget import Candidate
-from scoresde.described import describe, signature
+from scoresde.constraints import signature
+from scoresde.described import describe
 from scoresde.errors import TARGET, InputError, refuse
 from scoresde.named import option
 from scoresde.sampling import Corrector, Grid, Sampler, Solver

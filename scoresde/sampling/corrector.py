@@ -4,12 +4,13 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 from torch import Tensor
 
+from scoresde.constraints import Count, NonNegative, Positive, ProperFraction, between
 from scoresde.described import Rebuildable
-from scoresde.errors import InputError, require
+from scoresde.errors import InputError
 from scoresde.model import Model
 
 _NORM_RULE_DIMENSIONS = 64  # below this, 1/|score|^2 has so heavy a tail that the chain leaves p_t visibly
@@ -24,10 +25,7 @@ class Corrector(Rebuildable, ABC):
         steps: model evaluations per level.
     """
 
-    steps: int
-
-    def __post_init__(self) -> None:
-        require(self.steps >= 1, "steps", self.steps, "give an integer >= 1")
+    steps: Count
 
     @abstractmethod
     def correct(self, model: Model, x: Tensor, t: float, noise: Callable[[], Tensor]) -> Tensor:
@@ -54,14 +52,9 @@ class Langevin(Corrector):
     Song et al. 2021 (arXiv 2011.13456), algorithms 4 and 5.
     """
 
-    snr: float = 0.16
-    steps: int = 1
+    snr: Positive = 0.16
+    steps: Count = 1
     rule: Literal["level", "norm"] = "level"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require(math.isfinite(self.snr) and self.snr > 0, "snr", self.snr, "give a number > 0")
-        require(self.rule in ("level", "norm"), "rule", self.rule, "give level or norm")
 
     def correct(self, model: Model, x: Tensor, t: float, noise: Callable[[], Tensor]) -> Tensor:
         for _ in range(self.steps):
@@ -104,12 +97,8 @@ class AnnealedLangevin(Corrector):
     Song and Ermon 2019 (arXiv 1907.05600), algorithm 1.
     """
 
-    step: float = 0.2
-    steps: int = 10
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require(0 < self.step < 4, "step", self.step, "give a number in (0, 4)")
+    step: Annotated[float, between(0, 4)] = 0.2
+    steps: Count = 10
 
     def correct(self, model: Model, x: Tensor, t: float, noise: Callable[[], Tensor]) -> Tensor:
         for _ in range(self.steps):
@@ -141,15 +130,9 @@ class UnderdampedLangevin(Corrector):
     Bussi and Parrinello 2007 (Phys. Rev. E 75, 056707).
     """
 
-    snr: float = 0.16
-    steps: int = 4
-    friction: float = 1.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require(0 < self.snr < 1, "snr", self.snr, "give a number in (0, 1)")
-        known = math.isfinite(self.friction) and self.friction >= 0
-        require(known, "friction", self.friction, "give a number >= 0")
+    snr: ProperFraction = 0.16
+    steps: Count = 4
+    friction: NonNegative = 1.0
 
     def correct(self, model: Model, x: Tensor, t: float, noise: Callable[[], Tensor]) -> Tensor:
         sigma = model.sde.at(t).sigma
