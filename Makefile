@@ -1,13 +1,14 @@
 # make demo   train on handwritten digits, draw samples in three ways, print a table (two and a half minutes on two cores)
 # make test   all tests
 # make check  lint, format and types
+# make mutants  how many wrong numbers the tests let through (an hour or more; see tests/mutants.py)
 # make docs   the documentation, into build/docs; a broken reference or an undocumented public name fails
 # Each sets up .venv at the first call and skips that afterwards.
 
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check docs format setup clean
+.PHONY: demo test check mutants docs format setup clean
 
 demo: setup
 	$(BIN)/scoresde train
@@ -19,6 +20,9 @@ check: setup
 	$(BIN)/ruff check scoresde tests benchmarks docs
 	$(BIN)/ruff format --check scoresde tests benchmarks docs
 	$(BIN)/mypy
+
+mutants: setup
+	$(BIN)/python tests/mutants.py
 
 docs: setup
 	$(BIN)/sphinx-build -q -E -W --keep-going -n docs build/docs
