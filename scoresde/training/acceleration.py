@@ -80,15 +80,16 @@ class Acceleration:
     def applied(self, net: nn.Module) -> Iterator[None]:
         """A context in which calls of `net` are accelerated, and float32 matrix products run in TF32 on CUDA (10 bits
         of mantissa), as convolutions do."""
+        device = device_of(net).type
         with ExitStack() as stack:
-            if device_of(net).type == "cuda":
+            if device == "cuda":
                 stack.callback(torch.set_float32_matmul_precision, torch.get_float32_matmul_precision())
                 torch.set_float32_matmul_precision("high")
             if self.checkpoint_activations:
                 for block in _checkpointable(net):
                     stack.enter_context(_forward_of(block, _recomputed(block.forward)))
             if self.dtype is not None:
-                stack.enter_context(_forward_of(net, _in_half_precision(net.forward, self.dtype)))
+                stack.enter_context(_forward_of(net, torch.autocast(device, self.dtype)(net.forward)))
             if self.channels_last:
                 stack.enter_context(_forward_of(net, _fed_channels_last(net.forward)))
             if self.compile:
@@ -134,14 +135,6 @@ class _Tape:
         for item in self._source:
             self._taken.append(item)
             yield item
-
-
-def _in_half_precision(forward: _Forward, dtype: torch.dtype) -> _Forward:
-    def call(x: Tensor, *args: Any, **kwargs: Any) -> Any:
-        with torch.autocast(x.device.type, dtype):
-            return forward(x, *args, **kwargs)
-
-    return call
 
 
 def _fed_channels_last(forward: _Forward) -> _Forward:

@@ -1,5 +1,6 @@
 """The training items of each step: a pure function of the seed and one integer, the data position."""
 
+import functools
 import os
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -41,15 +42,15 @@ class Batches:
         conditions: Mapping[str, Tensor] | None = None,
     ) -> None:
         self._device, self._seed, self._flip, self._size = device, seed, flip, len(data)
-        self._orders: dict[int, Tensor] = {}  # of the last epochs
+        place = torch.device("cpu")  # of the indices
         if isinstance(data, Stored):
             self._data: Tensor | _Reader = _Reader(data, device.type == "cuda")
-            self._place = torch.device("cpu")  # of the indices
         else:
             fits = device.type != "cuda" or data.nbytes <= _SHARE_OF_DEVICE * torch.cuda.mem_get_info(device)[0]
             self._data = data.to(device) if fits else data.pin_memory()
-            self._place = self._data.device
-        self._conditions = {name: values.to(self._place) for name, values in (conditions or {}).items()}
+            place = self._data.device
+        self._order = functools.lru_cache(2)(functools.partial(_order, seed, self._size, place))  # of an epoch
+        self._conditions = {name: values.to(place) for name, values in (conditions or {}).items()}
 
     def at(self, position: int, size: int) -> Tensor:
         """Items position, ..., position + size - 1 of the sequence, (size, *event)."""
@@ -77,18 +78,15 @@ class Batches:
 
     def _index(self, position: int, size: int) -> Tensor:
         """The indices of the items."""
-        parts: list[Tensor] = []
-        while size > 0:
-            epoch, offset = divmod(position, self._size)
-            parts.append(self._permutation(epoch)[offset : offset + size])
-            position, size = position + len(parts[-1]), size - len(parts[-1])
-        return parts[0] if len(parts) == 1 else torch.cat(parts)
+        first, offset = divmod(position, self._size)
+        order = self._order(first)
+        for epoch in range(first + 1, 1 + (position + size - 1) // self._size):
+            order = torch.cat([order, self._order(epoch)])
+        return order[offset : offset + size]
 
-    def _permutation(self, epoch: int) -> Tensor:
-        if epoch not in self._orders:
-            self._orders = {e: order for e, order in self._orders.items() if e == epoch - 1}
-            self._orders[epoch] = permutation(self._seed, "data", epoch, self._size).to(self._place)
-        return self._orders[epoch]
+
+def _order(seed: int, count: int, place: torch.device, epoch: int) -> Tensor:
+    return permutation(seed, "data", epoch, count).to(place)
 
 
 class _Reader:

@@ -2,6 +2,7 @@
 
 import json
 import time
+import timeit
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from scoresde.training.step import Step, reseed
 
 FILE = "profile.json"
 _WARM_UP, _STEPS = 5, 100  # steps that are ignored (memory is allocated, code compiled), and steps that are timed
-_ORDER = ("data", "forward", "backward", "optimizer", "average", "logging", "evaluation", "checkpoint")
+_PARTS = ("data", "forward", "backward", "optimizer", "average", "logging", "evaluation", "checkpoint")
 _REPEATS = 8  # of the matrix product
 
 
@@ -39,8 +40,7 @@ class Profile:
         """Add the time since the last mark to `what`, one of data, forward, ..., checkpoint."""
         if self._run is None:
             return
-        if self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)
+        _wait_for(self._device)
         now = time.perf_counter()
         self._seconds[what] += now - self._last
         self._last = now
@@ -66,7 +66,7 @@ class Profile:
         if self._run is None or not self._seconds:
             return
         steps = self._steps if self._steps > 0 else self._steps + _WARM_UP  # the warm-up, if there was nothing else
-        seconds = {name: self._seconds[name] / steps for name in _ORDER if name in self._seconds}
+        seconds = {name: self._seconds[name] / steps for name in _PARTS if name in self._seconds}
         rate = self._flops / (seconds.get("forward", 0.0) + seconds.get("backward", 0.0))
         peak = matmul_peak(self._device, self._dtype)
         content: dict[str, Any] = {
@@ -108,14 +108,16 @@ def matmul_peak(device: torch.device, dtype: torch.dtype) -> float:
     """Floating-point operations per second that this device reaches in a large square matrix product; the best of 8."""
     size = 8192 if device.type == "cuda" else 1024
     a = torch.full((size, size), 1e-3, device=device, dtype=dtype)
-    fastest = float("inf")
-    for _ in range(_REPEATS):
-        begin = time.perf_counter()
+
+    def product() -> None:
         a @ a
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        fastest = min(fastest, time.perf_counter() - begin)
-    return 2 * size**3 / fastest
+        _wait_for(device)
+
+    return 2 * size**3 / min(timeit.repeat(product, number=1, repeat=_REPEATS))
+
+
+def _wait_for(device: torch.device) -> None:
+    torch.get_device_module(device).synchronize(device)
 
 
 def table(content: dict[str, Any]) -> str:

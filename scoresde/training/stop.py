@@ -2,9 +2,10 @@
 
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from types import FrameType, TracebackType
-from typing import Self
+from typing import Any
 
 from scoresde.errors import InputError
 
@@ -42,28 +43,28 @@ class Interrupted(Exception):
 
 
 class StopSignals:
-    """A context in which SIGINT and SIGTERM are recorded in `received` and interrupt nothing.
+    """The first of SIGINT and SIGTERM that arrived within `stop_signals`: its number in `received`, or None."""
+
+    received: int | None = None
+
+    def note(self, number: int, frame: Any) -> None:
+        """The handler of the signals."""
+        self.received = self.received or number
+
+
+@contextmanager
+def stop_signals() -> Iterator[StopSignals]:
+    """A context in which SIGINT and SIGTERM are recorded and interrupt nothing.
 
     Further signals change nothing: a Ctrl-C is often delivered twice (to the process and, through a launcher, to its
     group), and the second must not interrupt the saving that the first requested. Outside the main thread, where
     Python allows no handlers, signals keep their meaning.
     """
 
-    def __init__(self) -> None:
-        self.received: int | None = None
-
-    def __enter__(self) -> Self:
-        self._before = {}
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._note)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)  # None: it was not set from Python
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        self.received = self.received or number
+    signals, numbers = StopSignals(), (signal.SIGINT, signal.SIGTERM)
+    with ExitStack() as stack:
+        for number in numbers if threading.current_thread() is threading.main_thread() else ():
+            before = signal.signal(number, signals.note)
+            # None: it was not set from Python
+            stack.callback(signal.signal, number, signal.SIG_DFL if before is None else before)
+        yield signals

@@ -17,7 +17,7 @@ from scoresde.training.job import Callback, Direction, Evaluate, FitResult
 from scoresde.training.loop import Loop
 from scoresde.training.module import device_of
 from scoresde.training.settings import Settings
-from scoresde.training.stop import StopSignals
+from scoresde.training.stop import stop_signals
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -109,7 +109,7 @@ class Trainer(Settings):
         optimizer = optimizer or torch.optim.Adam(model.parameters(), lr=2e-3, fused=True)
         logger, training = logger or NoLogger(), model.training
         # the global generators of torch belong to the caller
-        with torch.random.fork_rng([device] if device.type == "cuda" else []), StopSignals() as signals:
+        with torch.random.fork_rng([device] if device.type == "cuda" else []), stop_signals() as signals:
             loop = Loop(
                 self, model, dataset, loss, optimizer, folder, seed, logger, checkpoint, evaluate, direction, callbacks,
                 state or {},

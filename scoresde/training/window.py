@@ -1,6 +1,7 @@
 """The training steps since the last log: mean loss, loss per noise level, and whether everything was finite."""
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -31,8 +32,7 @@ class Window:
     """
 
     def __init__(self, range_of_lam: tuple[float, float] | None, skipping: bool = False) -> None:
-        self._skipping = skipping
-        self._leveled = range_of_lam is not None
+        self._skipping, self._leveled = skipping, range_of_lam is not None
         self._low, high = range_of_lam or (0.0, 1.0)
         self._width = (high - self._low) / _BINS
         centres = [self._low + (i + 0.5) * self._width for i in range(_BINS)]
@@ -55,21 +55,26 @@ class Window:
         terms, all_norms, all_weights = zip(*self._steps, strict=True)
         self._steps = []
         losses, norms = torch.stack([one.loss for one in terms]), torch.stack(all_norms)
-        lams = torch.stack([one.lam for one in terms]) if self._leveled and terms[0].lam is not None else None
-        wide = losses.to(torch.float64)
-        weights = torch.ones_like(wide) if all_weights[0] is None else torch.stack(all_weights)
-        wide, sound = weights * wide, torch.isfinite(norms)
-        taken = norms[sound] if self._skipping else norms
+        lams, weights = _stacked([one.lam for one in terms]), _stacked(all_weights)
+        weights = torch.ones_like(losses, dtype=torch.float64) if weights is None else weights
+        weighted, sound = weights * losses, torch.isfinite(norms)
+        norm = torch.where(sound, norms, 0.0).sum(dtype=torch.float64) / sound.sum()
         finite = torch.isfinite(losses).all(1) & (sound | self._skipping)
-        numbers = [wide.mean(), taken.mean(dtype=torch.float64), (~sound).sum(), finite.all()]
-        if lams is not None:
-            bins = ((lams - self._low) / self._width).long().clamp(0, _BINS - 1)
-            numbers += [torch.where(bins == i, part, 0.0).sum() for i in range(_BINS) for part in (wide, weights)]
-        mean, norm, skipped, fine, *sums = torch.stack([n.to(torch.float64) for n in numbers]).tolist()
-        scalars = {"loss": mean, "gradient_norm": norm} | ({"skipped_steps": skipped} if self._skipping else {})
+        numbers = [weighted.mean(), norm, (~sound).sum(), finite.all(), *self._sums(lams, weighted, weights)]
+        loss, norm, skipped, fine, *sums = torch.stack([n.to(torch.float64) for n in numbers]).tolist()
+        scalars = {"loss": loss, "gradient_norm": norm}
+        if self._skipping:
+            scalars["skipped_steps"] = skipped
         in_bins = zip(self._names, sums[::2], sums[1::2], strict=False)  # none without levels
         scalars |= {name: total / count for name, total, count in in_bins if count > 0}
         return scalars, None if fine else self._first_bad(losses, lams, finite)
+
+    def _sums(self, lams: Tensor | None, *parts: Tensor) -> list[Tensor]:
+        """The sum of each part over each bin."""
+        if lams is None or not self._leveled:
+            return []
+        bins = ((lams - self._low) / self._width).long().clamp(0, _BINS - 1)
+        return [torch.where(bins == i, part, 0.0).sum() for i in range(_BINS) for part in parts]
 
     @staticmethod
     def _first_bad(losses: Tensor, lams: Tensor | None, finite: Tensor) -> BadStep:
@@ -83,3 +88,9 @@ class Window:
             return BadStep(row, what)
         lam = float(lams[row][sample])
         return BadStep(row, f"{what} at noise level lam={lam:.3g} (sigma/alpha={math.exp(-lam):.3g})")
+
+
+def _stacked(values: Sequence[Tensor | None]) -> Tensor | None:
+    """The values of all steps in one tensor; None where they have none."""
+    given = [value for value in values if value is not None]
+    return torch.stack(given) if given else None
