@@ -25,7 +25,7 @@ from scoresde.loggers import MetricsFile
 from scoresde.loss import DenoisingScoreMatching
 from scoresde.nets import ResidualMLP, UNet
 from scoresde.training.batches import Batches
-from scoresde.training.ema import Ema
+from scoresde.training.ema import Averages
 from scoresde.training.step import Step
 
 BAR = 1.08  # for the U-Nets
@@ -60,8 +60,8 @@ def bare_step(net: nn.Module, x: Tensor, c: Tensor, y: Tensor) -> Callable[[], N
 def trainer_step(net: nn.Module, data: Tensor, batch: int) -> Step:
     model = ScoreModel(net, VPSDE())
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-4, fused=True)
-    batches = Batches(data, 0, data.device)
-    return Step(model, Ema(model, 0.999), optimizer, DenoisingScoreMatching(), batches, batch, 0, 1.0, lambda k: 1.0)
+    averages, batches = Averages(model, [0.999]), Batches(data, 0, data.device)
+    return Step(model, averages, optimizer, DenoisingScoreMatching(), batches, batch, 0, 1.0, lambda k: 1.0)
 
 
 def measure(kind: type[UNet] | type[ResidualMLP], event: tuple[int, ...], batch: int, pairs: int) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import torch
 from training_job import assert_same, fit, last, resume, rows
 
 from scoresde import InputError
+from scoresde.training import Best
 from scoresde.training import checkpoint as checkpoints
 from scoresde.training.checkpoint import Checkpoint, at_step, damage, find, newest, prune, read, save, saved_steps
 
@@ -205,10 +206,10 @@ def test_a_checkpoint_of_a_later_version_is_refused(tmp_path: Path, monkeypatch:
 def test_find(tmp_path: Path) -> None:
     for step in (5, 10):
         save(tmp_path, small(step))
-    checkpoints.record_best(tmp_path, {"step": 5, "metric": "m", "value": 0.5})
+    checkpoints.record_best(tmp_path, Best(5, "m", 0.5))
     assert [find(tmp_path, which).name[-2:] for which in ("last", "best", "5", "10")] == ["10", "05", "05", "10"]
     for which in ("7", "first", "-5"):
-        with pytest.raises(InputError, match=rf"checkpoint: {which} is not in .* one of the steps \[5, 10\]"):
+        with pytest.raises(InputError, match=rf"checkpoint: {which} is not in .* one of last, best, 5, 10"):
             find(tmp_path, which)
     (checkpoints.folder(tmp_path) / "best.json").write_text("{")
     with pytest.raises(InputError, match=r"best.json cannot be read"):

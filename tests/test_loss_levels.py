@@ -20,8 +20,8 @@ from scoresde.loss import Batch, DenoisingScoreMatching, LossTerms
 from scoresde.loss.levels import LossHistory, stratified
 from scoresde.noise import Noise
 from scoresde.precond import Preconditioning, coefficients
-from scoresde.training import Ema
 from scoresde.training.batches import Batches
+from scoresde.training.ema import Averages
 from scoresde.training.heldout import heldout_loss
 from scoresde.training.step import Step
 from scoresde.training.window import Window
@@ -252,9 +252,8 @@ def test_the_order_of_a_batch_and_its_parts_do_not_matter() -> None:
 
 def _step(loss: DenoisingScoreMatching, batch: int = 32, seed: int = 7, micro_batch: int | None = None) -> Step:
     model, optimizer = model_and_optimizer()
-    batches = Batches(moons().train, seed, torch.device("cpu"))
-    average = Ema(model, 0.999)
-    return Step(model, average, optimizer, loss, batches, batch, seed, 0.0, lambda k: 1.0, micro_batch=micro_batch)
+    averages, batches = Averages(model, [0.999]), Batches(moons().train, seed, torch.device("cpu"))
+    return Step(model, averages, optimizer, loss, batches, batch, seed, 0.0, lambda k: 1.0, micro_batch=micro_batch)
 
 
 @pytest.mark.parametrize("micro_batch", [None, 8])

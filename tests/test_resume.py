@@ -151,9 +151,9 @@ def test_missing_and_surplus_names_are_shown() -> None:
             super().__init__()
             self.more = nn.ModuleList(nn.Linear(2, 2) for _ in range(4))
 
-    with pytest.raises(InputError, match=r"8 missing from the checkpoint \(more.0.weight, .* and 5 more\)"):
+    with pytest.raises(InputError, match=r"8 missing from the checkpoint \(more.0.bias, .* and 5 more\)"):
         load_module(Deeper(), module_state(Net()), "x")
-    with pytest.raises(InputError, match=r"8 unknown to the model \(more.0.weight, .* and 5 more\)"):
+    with pytest.raises(InputError, match=r"8 unknown to the model \(more.0.bias, .* and 5 more\)"):
         load_module(Net(), module_state(Deeper()), "x")
 
 

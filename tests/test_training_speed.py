@@ -19,7 +19,7 @@ from scoresde.training import Muon, TrainingDiverged, acceleration, heldout
 from scoresde.training import checkpoint as checkpoints
 from scoresde.training.acceleration import gradient_scaler, half_type
 from scoresde.training.batches import Batches
-from scoresde.training.ema import Ema
+from scoresde.training.ema import Averages
 from scoresde.training.step import Step
 
 CPU = torch.device("cpu")
@@ -120,7 +120,7 @@ def test_killed_it_resumes_to_the_bit_and_the_names_in_a_checkpoint_stay(
 
 def _step(model: ScoreModel, optimizer: torch.optim.Optimizer, loss: Any, batch: int = 12, **changes: Any) -> Step:
     batches = Batches(images().train, 7, CPU)
-    return Step(model, Ema(model, 0.9), optimizer, loss, batches, batch, 7, 0.0, lambda k: 1.0, **changes)
+    return Step(model, Averages(model, [0.9]), optimizer, loss, batches, batch, 7, 0.0, lambda k: 1.0, **changes)
 
 
 class _Watched(DenoisingScoreMatching):
@@ -164,12 +164,12 @@ def test_each_micro_batch_drops_other_values_and_the_same_ones_when_the_step_is_
         seen: list[Tensor] = []
         model.net.drop = nn.Dropout(0.5)
         model.net.drop.register_forward_hook(lambda module, args, out: seen.append(out == 0))
-        batches, loss = Batches(moons().train, 7, CPU), DenoisingScoreMatching()
+        averages, batches, loss = Averages(model, [0.9]), Batches(moons().train, 7, CPU), DenoisingScoreMatching()
         with torch.no_grad():
             model.net.inner.bias.fill_(9.0)  # no unit is zero but for dropout
         optimizer.param_groups[0]["lr"] = 0.0
         with torch.random.fork_rng([]):
-            step = Step(model, Ema(model, 0.9), optimizer, loss, batches, 32, 7, 0.0, lambda k: 1.0, micro_batch=8)
+            step = Step(model, averages, optimizer, loss, batches, 32, 7, 0.0, lambda k: 1.0, micro_batch=8)
             for k in steps:
                 step(k)
         return seen

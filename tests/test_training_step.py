@@ -17,6 +17,7 @@ from scoresde import InputError, ScoreModel
 from scoresde.loss import DenoisingScoreMatching
 from scoresde.training import Ema, Muon, Trainer
 from scoresde.training.batches import Batches
+from scoresde.training.ema import Averages
 from scoresde.training.step import Step
 
 # ---- data ----
@@ -123,7 +124,7 @@ def test_learning_rate_is_applied_and_given_back(tmp_path: Path) -> None:
 def _step(model: ScoreModel, optimizer: torch.optim.Optimizer, clip: float = 0.0, seed: int = 7) -> Step:
     batches = Batches(moons().train, seed, torch.device("cpu"))
     loss = DenoisingScoreMatching()
-    return Step(model, Ema(model, 0.999), optimizer, loss, batches, 32, seed, clip, lambda k: 1.0)
+    return Step(model, Averages(model, [0.999]), optimizer, loss, batches, 32, seed, clip, lambda k: 1.0)
 
 
 @pytest.mark.parametrize("clip", [0.0, 1e-3, 1e3])
@@ -156,15 +157,15 @@ def test_steps_may_begin_anywhere() -> None:
     # the same 40 steps in one go, and by a second object that begins in the middle of what the first drew ahead
     def run(cuts: list[int]) -> Tensor:
         model, optimizer = model_and_optimizer()
-        ema = Ema(model, 0.999)
+        averages = Averages(model, [0.999])
         batches = Batches(moons().train, 7, torch.device("cpu"))
         with torch.random.fork_rng([]):
             for first, last in itertools.pairwise([0, *cuts, 40]):
                 loss = DenoisingScoreMatching()
-                step = Step(model, ema, optimizer, loss, batches, 32, 7, 1.0, lambda k: 1.0, 32 * first)
+                step = Step(model, averages, optimizer, loss, batches, 32, 7, 1.0, lambda k: 1.0, 32 * first)
                 for k in range(first, last):
                     step(k)
-        return torch.cat([p.flatten() for p in (*model.parameters(), *ema.module.parameters())])
+        return torch.cat([p.flatten() for p in (*model.parameters(), *averages.first.parameters())])
 
     assert torch.equal(run([]), run([5, 21, 22]))
 

@@ -14,14 +14,15 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from scoresde.errors import InputError
+from scoresde.training.job import Best
 from scoresde.training.power_ema import POWER
 
 _SCHEMA = 1
@@ -65,18 +66,19 @@ def at_step(run: Path, step: int) -> Path:
 
 def saved_steps(run: Path) -> list[int]:
     """The steps of all checkpoints, damaged or not, in ascending order."""
-    return sorted(_numbered(run, "step"))
+    return list(_numbered(run, "step"))
 
 
 def snapshots(run: Path) -> dict[int, Path]:
     """The folders of the snapshots of power-function averages by step, in ascending order."""
-    return dict(sorted(_numbered(run, "snapshot").items()))
+    return _numbered(run, "snapshot")
 
 
-def _numbered(run: Path, kind: str) -> dict[int, Path]:
-    """The folders named like step-00001000 or snapshot-00001000."""
-    paths = folder(run).iterdir() if folder(run).is_dir() else ()
-    return {int(p.name[len(kind) + 1 :]): p for p in paths if re.fullmatch(rf"{kind}-\d{{8,}}", p.name)}
+def _numbered(run: Path, kind: str, after: int = -1) -> dict[int, Path]:
+    """The folders named like step-00001000 or snapshot-00001000, of the steps after one, by step in ascending order."""
+    paths = (p for p in folder(run).glob(f"{kind}-*") if re.fullmatch(r"\d{8,}", p.name.removeprefix(f"{kind}-")))
+    found = {int(p.name.removeprefix(f"{kind}-")): p for p in paths}
+    return {step: found[step] for step in sorted(found) if step > after}
 
 
 def save(run: Path, checkpoint: Checkpoint, name: str | None = None) -> Path:
@@ -132,21 +134,24 @@ def damage(path: Path) -> str | None:
     try:
         manifest = json.loads((path / _MANIFEST).read_text(encoding="utf-8"))
         present = {file.name for file in path.iterdir()} - {_MANIFEST}
-        for name in sorted({*manifest, *present, *_NEEDED}):
-            if name not in manifest:
-                return f"{name} is not in its manifest"
-            if name not in present:
-                return f"{name} is missing"
-            size, wanted = (path / name).stat().st_size, manifest[name]
-            if size != wanted["size"]:
-                return f"{name} has {size} bytes instead of {wanted['size']}"
-            if _digest(path / name) != wanted["sha256"]:
-                return f"{name} has another SHA-256 than when it was written"
+        found = (_damage_of_file(path / name, manifest.get(name)) for name in sorted({*manifest, *present, *_NEEDED}))
+        return next(filter(None, found), None)
     except FileNotFoundError:
         return f"{_MANIFEST} is missing"
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return f"{_MANIFEST} cannot be read ({_line(error)})"
-    return None
+
+
+def _damage_of_file(file: Path, written: dict[str, Any] | None) -> str | None:
+    """What is wrong with a file, of which the manifest says what was written."""
+    if written is None:
+        return f"{file.name} is not in its manifest"
+    if not file.is_file():
+        return f"{file.name} is missing"
+    size = file.stat().st_size
+    if size != written["size"]:
+        return f"{file.name} has {size} bytes instead of {written['size']}"
+    return None if _digest(file) == written["sha256"] else f"{file.name} has another SHA-256 than when it was written"
 
 
 def newest(run: Path) -> Path:
@@ -156,8 +161,7 @@ def newest(run: Path) -> Path:
         InputError: there is none, or all are damaged.
     """
     reports: list[str] = []
-    for step in reversed(saved_steps(run)):
-        path = at_step(run, step)
+    for path in reversed(_numbered(run, "step").values()):
         wrong = damage(path)
         if wrong is None:
             for report in reports:
@@ -177,17 +181,13 @@ def find(run: Path, which: str = "last") -> Path:
     """
     if which == "last":
         return newest(run)
-    lengths = sorted(p.name for p in folder(run).glob("length-*"))
-    if which in lengths:
-        return folder(run) / which
-    step = _best_step(run) if which == "best" else int(which) if which.isdecimal() else None
-    known = saved_steps(run)
-    if step is None or step not in known:
-        more = "".join(f", or {name}" for name in lengths)
-        raise InputError(
-            f"checkpoint: {which} is not in {folder(run)}; give last, best or one of the steps {known}{more}"
-        )
-    return at_step(run, step)
+    paths = {str(step): path for step, path in _numbered(run, "step").items()}
+    paths |= {path.name: path for path in sorted(folder(run).glob("length-*"))}
+    name = _best_step(run) if which == "best" else which.lstrip("0")
+    if name not in paths:
+        known = ", ".join(["last", "best", *paths])
+        raise InputError(f"checkpoint: {which} is not in {folder(run)}; give one of {known}")
+    return paths[name]
 
 
 def read(path: Path) -> Checkpoint:
@@ -217,13 +217,13 @@ def tensors(path: Path, name: str) -> dict[str, Tensor]:
     return load_file(path / f"{name}.safetensors")
 
 
-def record_best(run: Path, best: dict[str, Any] | None) -> None:
-    """Record the best checkpoint, {"step", "metric", "value"}; None if there is none."""
+def record_best(run: Path, best: Best | None) -> None:
+    """Record the best checkpoint; None if there is none."""
     file, temporary = folder(run) / "best.json", folder(run) / ".tmp-best.json"
     if best is None:
         file.unlink(missing_ok=True)
         return
-    temporary.write_text(json.dumps(best) + "\n", encoding="utf-8")
+    temporary.write_text(json.dumps(asdict(best)) + "\n", encoding="utf-8")
     _flush(temporary)
     temporary.replace(file)
     _flush(folder(run))
@@ -231,11 +231,8 @@ def record_best(run: Path, best: dict[str, Any] | None) -> None:
 
 def prune(run: Path, keep_last: int, keep: Collection[int] = ()) -> None:
     """Delete all checkpoints but the newest `keep_last` and those of the steps in `keep`."""
-    for step in saved_steps(run)[:-keep_last]:
-        if step not in keep:
-            # renamed first: an interrupted deletion must not look like a damaged checkpoint
-            at_step(run, step).rename(folder(run) / f".tmp-old-{step}")
-    _clear_leftovers(run)
+    older = saved_steps(run)[:-keep_last]
+    _delete(run, (at_step(run, step) for step in older if step not in keep))
 
 
 def set_aside(run: Path, after: int) -> None:
@@ -243,18 +240,23 @@ def set_aside(run: Path, after: int) -> None:
 
     They are damaged, or belong to a continuation that was abandoned. Later snapshots are deleted.
     """
-    for path in (path for step, path in snapshots(run).items() if step > after):
-        path.rename(folder(run) / f".tmp-old-{path.name}")
-    _clear_leftovers(run)
-    for path in (at_step(run, step) for step in saved_steps(run) if step > after):
-        number = 1 + sum(1 for _ in folder(run).glob(f"aside-*-{path.name}"))
+    _delete(run, _numbered(run, "snapshot", after).values())
+    for path in _numbered(run, "step", after).values():
+        number = 1 + len(list(folder(run).glob(f"aside-*-{path.name}")))
         path.rename(path.with_name(f"aside-{number}-{path.name}"))
 
 
-def _best_step(run: Path) -> int | None:
+def _delete(run: Path, paths: Iterable[Path]) -> None:
+    """Delete folders; renamed first, since an interrupted deletion must not look like a damaged checkpoint."""
+    for path in paths:
+        path.rename(path.with_name(f".tmp-old-{path.name}"))
+    _clear_leftovers(run)
+
+
+def _best_step(run: Path) -> str | None:
     file = folder(run) / "best.json"
     try:
-        return int(json.loads(file.read_text(encoding="utf-8"))["step"])
+        return str(json.loads(file.read_text(encoding="utf-8"))["step"])
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError) as error:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from scoresde.errors import require
 from scoresde.training.power_ema import POWER, exponent
+from scoresde.training.state import module_state
 
 M = TypeVar("M", bound=nn.Module)
 _HALF = (torch.float16, torch.bfloat16)
@@ -117,6 +118,10 @@ class Averages(Generic[M]):
     def first(self) -> M:
         """The average that is evaluated and sampled from."""
         return self.members["ema"].module
+
+    def states(self) -> dict[str, dict[str, Tensor]]:
+        """The weights and buffers of every average."""
+        return {name: module_state(member.module) for name, member in self.members.items()}
 
     def update(self, module: M) -> None:
         """Update every average with the weights of `module`."""

@@ -1,9 +1,9 @@
 """The training loop: steps, and what happens between them."""
 
-import functools
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,6 @@ from scoresde.training.heldout import heldout_loss
 from scoresde.training.job import Best, Callback, Direction, Evaluate, FitResult, Progress
 from scoresde.training.module import device_of, network_of
 from scoresde.training.profile import Profile
-from scoresde.training.resumable import Resumable
 from scoresde.training.settings import HELDOUT_LOSS, Settings
 from scoresde.training.step import Step
 from scoresde.training.stop import Interrupted, StopSignals, TrainingDiverged
@@ -75,8 +74,6 @@ class Loop:
             "train": len(data.items),
             "heldout": len(data.heldout),
         }
-        self._every = {"log": s.log_every, "evaluation": s.evaluate_every, "checkpoint": s.checkpoint_every}
-        self._every |= {"snapshot": s.snapshot_every} if s.ema_power else {}
         self.profile = Profile(self.run if s.profile else None, self.device, dtype)
         averages = Averages(model, s.decays, s.ema_power)
         self.average = averages.first
@@ -85,7 +82,6 @@ class Loop:
             model, averages, self.optimizer, loss, batches, s.batch_size, self.seed, s.clip, s.rate, 0, s.micro_batch,
             gradient_scaler(dtype, self.device), self.profile.mark, self.conditions.augmentation,
         )  # fmt: skip
-        self.resumable = Resumable(self.step, averages)
         self._restore()
 
     def __call__(self, signals: StopSignals) -> FitResult[Any]:
@@ -114,19 +110,19 @@ class Loop:
         return FitResult(self.done, self.average, self.last_loss, seconds, self.best, self.path)
 
     def _between_steps(self, signals: StopSignals, bar: Any) -> None:
-        due = {what for what, every in self._every.items() if every and self.done % every == 0}
+        due = self.settings.due(self.done)
         called = [callback for every, callback in self.callbacks if every > 0 and self.done % every == 0]
-        if self.done == self.settings.steps:
-            due |= {"evaluation", "checkpoint"}
         if not (due or called or signals.received):
             return
         self._log(bar)
         if "evaluation" in due:
-            due |= self._unless_broken(self._evaluate)
+            with self._saved_if_broken():
+                due |= self._evaluate()
         self._keep(due, signals)
         for callback in called:
             now = Progress(self.done, self.settings.steps, self.model, self.average, dict(self.values), self.best)
-            self._unless_broken(functools.partial(callback, now))
+            with self._saved_if_broken():
+                callback(now)
         self._since = time.perf_counter()
 
     def _keep(self, due: set[str], signals: StopSignals) -> None:
@@ -134,7 +130,7 @@ class Loop:
         if "snapshot" in due:  # before the checkpoint: what resumes from that finds it
             self._require_finite()
             if self.run is not None:
-                checkpoints.save(self.run, self.resumable.snapshot(self.done), f"snapshot-{self.done:08d}")
+                checkpoints.save(self.run, self.step.snapshot(self.done), f"snapshot-{self.done:08d}")
         if "checkpoint" in due or signals.received:
             self._save()
         if signals.received:
@@ -142,10 +138,11 @@ class Loop:
         if due & {"checkpoint", "snapshot"}:
             self.profile.mark("checkpoint")
 
-    def _unless_broken(self, call: Callable[[], Any]) -> Any:
-        """The result of a call of the user's code; if it raises, the training is saved first."""
+    @contextmanager
+    def _saved_if_broken(self) -> Iterator[None]:
+        """A context for the user's code: if it raises, the training is saved first."""
         try:
-            return call()
+            yield
         except Exception:
             self._save()
             raise
@@ -207,12 +204,12 @@ class Loop:
         best = None if self.best is None else asdict(self.best)
         about = {"seed": self.seed, "code_version": __version__, "run_id": self.logger.run_id, "best": best}
         state = {**about, "data": self.data, **self.extra}
-        self.path = checkpoints.save(self.run, self.resumable.checkpoint(self.done, state))
-        checkpoints.record_best(self.run, best)
+        self.path = checkpoints.save(self.run, self.step.checkpoint(self.done, state))
+        checkpoints.record_best(self.run, self.best)
         checkpoints.prune(self.run, self.settings.keep_last, () if self.best is None else (self.best.step,))
 
     def _require_finite(self) -> None:
-        wrong = self.resumable.not_finite()
+        wrong = self.step.not_finite()
         if wrong is not None:
             raise TrainingDiverged(f"{wrong} is not finite", self.done, self.path)
 
@@ -223,17 +220,17 @@ class Loop:
             if run is not None:  # snapshots of a training that was killed before its first checkpoint
                 checkpoints.set_aside(run, 0)
             return
-        path, best = Path(f"step {start.step}") if run is None else checkpoints.at_step(run, start.step), None
+        path = checkpoints.at_step(run or Path(), start.step)
         self._check_resumed(start, path)
-        self.resumable.load(start, path)
+        self.step.load(start, path)
         self.done = start.step
         if run is not None and path.is_dir():  # else it is the checkpoint of another run, and so is its best one
             self.path, best = path, start.state["best"]
-            best = best if best is not None and best["metric"] == self.settings.monitor else None
-            self.best = None if best is None else Best(**best)
+            if best is not None and best["metric"] == self.settings.monitor:
+                self.best = Best(**best)
             self.logger.rewind(start.step)
             checkpoints.set_aside(run, start.step)
-            checkpoints.record_best(run, best)
+            checkpoints.record_best(run, self.best)
 
     def _check_resumed(self, start: Checkpoint, path: Path) -> None:
         """Raise InputError for settings with which the training of a checkpoint cannot be resumed."""

@@ -64,6 +64,13 @@ class Settings:
         """Those of the exponential averages."""
         return self.ema if isinstance(self.ema, tuple) else (self.ema,)
 
+    def due(self, done: int) -> set[str]:
+        """What is done after so many steps, of log, evaluation, checkpoint and snapshot."""
+        rhythms = {"log": self.log_every, "evaluation": self.evaluate_every, "checkpoint": self.checkpoint_every}
+        rhythms |= {"snapshot": self.snapshot_every} if self.ema_power else {}
+        at_end = {"evaluation", "checkpoint"} if done == self.steps else set()
+        return at_end | {what for what, every in rhythms.items() if every and done % every == 0}
+
     def rate(self, step: int) -> float:
         """The factor of the base learning rate in step 0, 1, ..., steps - 1; a resumed training needs no scheduler.
 

@@ -38,12 +38,12 @@ def load_module(module: nn.Module, tensors: Mapping[str, Tensor], origin: object
     Raises:
         InputError: names or shapes differ; names the first few, with both shapes.
     """
-    own = module_state(module)
-    shapes = [(name, tuple(tensors[name].shape), tuple(t.shape)) for name, t in own.items() if name in tensors]
+    saved, own = _shapes(tensors), _shapes(module_state(module))
+    changed = [name for name in sorted(saved.keys() & own.keys()) if saved[name] != own[name]]
     kinds = {
-        "of another shape": [f"{n} {a} in the checkpoint but {b} in the model" for n, a, b in shapes if a != b],
-        "missing from the checkpoint": [name for name in own if name not in tensors],
-        "unknown to the model": [name for name in tensors if name not in own],
+        "of another shape": [f"{n} {saved[n]} in the checkpoint but {own[n]} in the model" for n in changed],
+        "missing from the checkpoint": sorted(own.keys() - saved.keys()),
+        "unknown to the model": sorted(saved.keys() - own.keys()),
     }
     faults = [f"{len(names)} {kind} ({_some(names)})" for kind, names in kinds.items() if names]
     if faults:
@@ -51,6 +51,10 @@ def load_module(module: nn.Module, tensors: Mapping[str, Tensor], origin: object
             f"checkpoint: {origin} is of another architecture: {'; '.join(faults)}; use the model settings of its run"
         )
     module.load_state_dict(dict(tensors), strict=True)
+
+
+def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(t.shape) for name, t in tensors.items()}
 
 
 def optimizer_state(optimizer: torch.optim.Optimizer, module: nn.Module) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -110,7 +114,7 @@ def _parameter_names(optimizer: torch.optim.Optimizer, module: nn.Module) -> dic
     """The names of the parameters of an optimizer, in its order."""
     known = {parameter: name for name, parameter in module.named_parameters()}
     params = [p for group in optimizer.param_groups for p in group["params"]]
-    strangers = sum(p not in known for p in params)
+    strangers = len(set(params) - known.keys())
     if strangers:
         raise InputError(
             f"optimizer: {strangers} of its {len(params)} parameters are not parameters of the model; "
@@ -121,9 +125,4 @@ def _parameter_names(optimizer: torch.optim.Optimizer, module: nn.Module) -> dic
 
 def first_not_finite(tensors: Mapping[str, Tensor]) -> str | None:
     """The name of the first tensor that holds NaN or infinity; None if all are finite."""
-    floating = {name: t for name, t in tensors.items() if t.is_floating_point() and t.numel() > 0}
-    if not floating:
-        return None
-    # a copy that does not wait could be read before it has arrived
-    finite = torch.stack([torch.isfinite(t).all().cpu() for t in floating.values()])
-    return None if bool(finite.all()) else list(floating)[int((~finite).int().argmax())]
+    return next((name for name, t in tensors.items() if not bool(torch.isfinite(t).all())), None)

@@ -1,20 +1,25 @@
-"""One training step: data, noise, loss, gradient, update, average. Nothing here waits for the device."""
+"""One training step, which waits for no device, and everything that it changes, as a checkpoint holds it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from scoresde.data.augment import Augmentation
+from scoresde.errors import InputError
 from scoresde.loss import Batch, Loss, LossTerms
 from scoresde.loss.levels import LossHistory, stratified
 from scoresde.nets.condition import AUGMENT
 from scoresde.noise import Noise, derived_seed, parts, take
 from scoresde.training.batches import Batches
-from scoresde.training.ema import Average, Averages
+from scoresde.training.checkpoint import Checkpoint
+from scoresde.training.ema import Averages
 from scoresde.training.module import device_of
+from scoresde.training.power_ema import POWER
+from scoresde.training.state import first_not_finite, load_module, load_optimizer, module_state, optimizer_state
 from scoresde.training.window import Window
 
 # Inputs are drawn for several steps at once: after a pass through the network this code and its constants have left
@@ -41,7 +46,7 @@ class Step:
 
     Args:
         model: the network, which a step changes.
-        average: of its weights, which a step changes.
+        averages: of its weights, which a step changes.
         optimizer: which a step changes; its learning rates are the base.
         loss: what it minimizes.
         batches: the data.
@@ -56,10 +61,13 @@ class Step:
         scaler: scales the gradients of float16; it skips steps in which one overflows.
         mark: called with the name of what the time since its last call was spent on.
         augmentation: changes the data by random numbers of (seed, k); the condition `augment` says how.
+
+    Raises:
+        InputError: the state of the model or of the optimizer cannot be saved.
     """
 
     model: nn.Module
-    average: Averages[Any] | Average[Any]
+    averages: Averages[Any]
     optimizer: torch.optim.Optimizer
     loss: Loss[Any]
     batches: Batches
@@ -86,6 +94,7 @@ class Step:
         self._limit = torch.tensor(self.clip, device=self._device)
         self._base = [group["lr"] for group in self.optimizer.param_groups]
         self._params = [p for group in self.optimizer.param_groups for p in group["params"]]
+        module_state(self.model), optimizer_state(self.optimizer, self.model)
 
     def __call__(self, k: int) -> None:
         self.set_rate(self.rate(k))
@@ -104,7 +113,7 @@ class Step:
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
         self.mark("optimizer")
-        self.average.update(self.model)
+        self.averages.update(self.model)
         if self.history is not None:
             self.history.update(batch.u, terms.loss)
         self.window.add(terms, norm, weight)
@@ -172,3 +181,49 @@ class Step:
         if self.clip > 0 and not (self._on_host and norm <= self.clip):
             torch._foreach_mul_(gradients, self._limit / norm.clamp(min=self.clip))
         return norm
+
+    def not_finite(self) -> str | None:
+        """The name of a weight or of a tensor of the optimizer with NaN or infinity; None if all are finite."""
+        tensors, _ = optimizer_state(self.optimizer, self.model)
+        return first_not_finite({**dict(self.model.named_parameters()), **tensors})
+
+    def snapshot(self, done: int) -> Checkpoint:
+        """The power-function averages after `done` steps."""
+        states = self.averages.states()
+        return Checkpoint(done, {name: states[name] for name in states if name.startswith(POWER)}, {}, {})
+
+    def checkpoint(self, done: int, state: dict[str, Any]) -> Checkpoint:
+        """The checkpoint after `done` steps, with the values `state` besides."""
+        modules = {"model": module_state(self.model), **self.averages.states()}
+        if self.history is not None:
+            modules["history"] = self.history.state()
+        if of_loss := self.loss.state():
+            modules["loss"] = of_loss
+        tensors, rest = optimizer_state(self.optimizer, self.model)
+        own = {"ema_updates": self.averages.members["ema"].updates, "scaler": self.scaler.state_dict()}
+        own |= {"samples_seen": self.position, "optimizer": rest}
+        return Checkpoint(done, modules, tensors, {**state, **own})
+
+    def load(self, start: Checkpoint, origin: Path) -> None:
+        """The inverse of `checkpoint`; `origin` is the place of the checkpoint, for messages.
+
+        Raises:
+            InputError: the checkpoint is that of another model, optimizer, loss or of other averages.
+        """
+        asked, held, state = self.averages.members, start.averages, start.state
+        if held.keys() != asked.keys():
+            raise InputError(
+                f"ema: the averages asked for are {', '.join(asked)}, but {origin} holds {', '.join(sorted(held))}; "
+                "resume with the same"
+            )
+        load_module(self.model, start.modules["model"], origin)
+        for name, average in asked.items():
+            load_module(average.module, held[name], origin)
+            average.updates = state["ema_updates"]
+        load_optimizer(self.optimizer, self.model, start.optimizer, state["optimizer"], origin)
+        self.loss.load(start.modules.get("loss", {}))
+        self.position = int(state["samples_seen"])
+        if self.history is not None and "history" in start.modules:
+            self.history.load(start.modules["history"])
+        if self.scaler.is_enabled() and state.get("scaler"):  # else it was trained in another arithmetic
+            self.scaler.load_state_dict(state["scaler"])
