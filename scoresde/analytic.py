@@ -37,12 +37,19 @@ class FiniteData(nn.Module):
 
     def posterior_mean(self, x: Tensor, alpha: Coefficient, sigma: Coefficient) -> Tensor:
         """E[x_0 | x_t = x], shape (B, *event), float64: the ideal denoiser of this data at level (alpha, sigma)."""
+        return (torch.softmax(self._logits(x, alpha, sigma), dim=-1) @ self.points.flatten(1)).reshape(x.shape)
+
+    def component(self, x: Tensor, alpha: Coefficient = 1.0, sigma: Coefficient = 1.0) -> Tensor:
+        """The point of the largest posterior probability given x_t = x (B, *event), int64 (B,): the nearest one."""
+        return self._logits(x, alpha, sigma).argmax(dim=-1)
+
+    def _logits(self, x: Tensor, alpha: Coefficient, sigma: Coefficient) -> Tensor:
+        """The log weight of each point up to a constant, (B, N)."""
         points, flat = self.points.flatten(1), x.to(torch.float64).flatten(1)
         a = torch.as_tensor(alpha, dtype=torch.float64, device=x.device).reshape(-1, 1)
         s = torch.as_tensor(sigma, dtype=torch.float64, device=x.device).reshape(-1, 1)
         # |x - a x_i|^2 without |x|^2, which is the same for all i and drops out of the softmax
-        logits = (a * (flat @ points.T) - 0.5 * a**2 * (points**2).sum(-1)) / s**2
-        return (torch.softmax(logits, dim=-1) @ points).reshape(x.shape)
+        return (a * (flat @ points.T) - 0.5 * a**2 * (points**2).sum(-1)) / s**2
 
 
 class ExactModel(Model):

@@ -183,7 +183,7 @@ def test_a_comparison_measures_and_a_failure_is_a_row(tmp_path):
         assert Results.read(tmp_path / "results.json").rows[-1].name == row.name
     rows = {(row.name, row.budget): row for row in comparison.results.rows}
     assert rows["heun", 2].error == "budgets: 2 is too small for heun; it needs at least 3"
-    assert rows["nan", 30].error.startswith("40 of 40 samples are NaN or infinite from t = 0.4")
+    assert rows["nan", 30].error.startswith("sampler: 40 of 40 samples are NaN or infinite, first at t = 0.4")
     assert rows["bad", 30].error == "RuntimeError: no step for you"
     assert (rows["2m", 30].nfe, rows["heun", 30].nfe, rows["dopri5", None].steps) == (30, 29, None)
     assert rows["dopri5", None].nfe > 20
@@ -237,7 +237,7 @@ def test_a_mixture_problem_is_a_function_of_its_arguments():
     assert not torch.equal(a.distribution.means, c.distribution.means)
     real = a.real(500, [0, 1])
     assert len({float(part.sum()) for d in real for part in (d.train, d.heldout)}) == 4
-    assert torch.equal(a.basin(a.distribution.means), torch.arange(5))
+    assert torch.equal(a.distribution.component(a.distribution.means), torch.arange(5))
 
 
 # ---- from Python ----

@@ -1,11 +1,9 @@
 """Measuring samplers: shared start noise, counted evaluations, time after a warm-up, peak memory, metrics."""
 
-import math
-import time
-from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import replace
 from itertools import islice, product
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,15 +12,13 @@ from scoresde.comparison.brownian import SharedNoise
 from scoresde.comparison.budget import Candidate, fitting
 from scoresde.comparison.memory import peak_memory
 from scoresde.comparison.plan import Plan
-from scoresde.comparison.problems import Problem
-from scoresde.comparison.reference import Accuracy, accuracy, endpoints
-from scoresde.errors import InputError
+from scoresde.comparison.reference import Accuracy, Distribution, accuracy, endpoints
+from scoresde.errors import refuse
 from scoresde.evaluations import count_evaluations
 from scoresde.model import Model
 from scoresde.noise import Noise, chunks
 from scoresde.results import Measurement, Quantity, Results, Row, Scorer
-from scoresde.results.row import reason
-from scoresde.sampling import DDIM, Sampler, Tuned
+from scoresde.sampling import DDIM, Sampler, Samples, Tuned
 
 SHOWN = 400  # samples kept for pictures
 GUESS = 150  # evaluations of an adaptive solver, assumed for the remaining time
@@ -41,21 +37,11 @@ ENDPOINT = {
 }
 
 
-@dataclass(frozen=True)
-class Entry:
-    """A row to measure.
+class Entry(NamedTuple):
+    """A sampler to measure, and its row, which has an error already if the budget is too small."""
 
-    Attributes:
-        setting: the name of the SDE.
-        candidate: the sampler.
-        budget: None for an adaptive solver.
-        steps: that the budget allows, or why there are none.
-    """
-
-    setting: str
     candidate: Candidate
-    budget: int | None = None
-    steps: int | str | None = None
+    row: Row
 
 
 class Comparison:
@@ -88,39 +74,43 @@ class Comparison:
         adaptive = [c for c in self.plan.candidates if c.solver.adaptive]
         found: list[Entry] = []
         for budget, sde in product(sorted(set(self.plan.budgets)), self.plan.sdes):
-            rows = [Entry(sde, c, budget, self._steps(c, budget, self.models[sde])) for c in fixed]
-            if rows and all(isinstance(row.steps, str) for row in rows):
-                raise InputError(str(rows[0].steps))
-            found += rows
-        return found + [Entry(sde, c) for sde, c in product(self.plan.sdes, adaptive)]
+            entries = [self._entry(c, sde, budget) for c in fixed]
+            errors = [e.row.error for e in entries if e.row.error is not None]
+            refuse(len(errors) == len(fixed) > 0, next(iter(errors), ""))
+            found += entries
+        return found + [Entry(c, Row(c.name, sde, None, c.tolerance)) for sde, c in product(self.plan.sdes, adaptive)]
 
-    def _steps(self, candidate: Candidate, budget: int, model: Model) -> int | str:
+    def _entry(self, candidate: Candidate, sde: str, budget: int) -> Entry:
+        row, model = Row(candidate.name, sde, budget, candidate.tolerance), self.models[sde]
         try:
-            return fitting(candidate, budget, model.sde, self.plan.problem.event_shape, model.cost)
+            row.steps = fitting(candidate, budget, model.sde, self.plan.problem.event_shape, model.cost)
         except Exception as error:  # its row says so
-            return reason(error)
+            row.failed(error)
+        return Entry(candidate, row)
 
     def tuned(self) -> dict[int, int]:
         """For each number of steps that a solver or a grid was tuned for, the evaluations which that took."""
         costs: dict[int, int] = {}
-        for entry in self.entries:
-            if isinstance(entry.candidate.solver, Tuned) and isinstance(entry.steps, int):
-                costs |= entry.candidate.solver.costs([entry.steps])
+        for candidate, row in self.entries:
+            if isinstance(candidate.solver, Tuned) and row.steps is not None:
+                costs |= candidate.solver.costs([row.steps])
         return costs
 
     @property
     def work(self) -> float:
         """About how many sample evaluations all rows need."""
-        return sum(map(self._work, self.entries))
+        return sum(self._work(row) for _, row in self.entries)
 
-    def _work(self, entry: Entry) -> float:
-        return (entry.budget or GUESS) * self.plan.n * self.plan.seeds
+    def _work(self, row: Row) -> float:
+        return (row.budget or GUESS) * self.plan.n * self.plan.seeds
 
     def rows(self) -> Iterator[Row]:
         """Measure the rows in order; each is also appended to `results`."""
         self._prepare()
-        for entry in self.entries:
-            row = self._measured(entry)
+        for candidate, row in self.entries:
+            self._measured(candidate, row)
+            self._report(self._work(row))
+            self._reported = 0.0
             self.results.rows.append(row)
             yield row
 
@@ -143,104 +133,70 @@ class Comparison:
     def _start(self, model: Model, n: int, noise: Noise) -> Tensor:
         return Sampler(DDIM()).prior(model, self.plan.problem.event_shape, n, noise, self.plan.dtype)
 
-    def _measured(self, entry: Entry) -> Row:
-        row = Row(entry.candidate.name, entry.setting, entry.budget, entry.candidate.tolerance)
-        model = self.models[entry.setting]
+    def _measured(self, candidate: Candidate, row: Row) -> None:
+        """Fill the row, unless it has an error."""
+        if row.error is not None:
+            return
+        model = self.models[row.setting]
         try:
-            if isinstance(entry.steps, str):
-                raise InputError(entry.steps)
-            row.steps = entry.steps
-            sampler = entry.candidate.sampler(entry.steps)
+            sampler = candidate.sampler(row.steps)
             self._warm_up(sampler, model)
             with peak_memory(model.device) as peak, count_evaluations() as spent:
                 for i in range(self.plan.seeds):
-                    self._repeat(row, sampler, model, i)
+                    self._repeat(row, sampler, i, lambda _: self._report(spent.samples))
             row.memory = peak.megabytes
             row.nfe = spent.samples / (self.plan.n * self.plan.seeds)
         except Exception as error:  # whatever a solver does, the others are measured
             row.failed(error)
-        self._report(self._work(entry) - self._reported)
-        self._reported = 0.0
-        return row
 
-    def _report(self, amount: float) -> None:
-        self._reported += amount
-        self.on_work(amount)
+    def _report(self, done: float) -> None:
+        """Call `on_work` with the evaluations of this row since its last call, of which `done` are done by now."""
+        self.on_work(done - self._reported)
+        self._reported = done
 
     def _warm_up(self, sampler: Sampler, model: Model) -> None:
         """Take a few steps before the time is measured: memory is allocated, kernels are chosen."""
         n = 2 if sampler.solver.adaptive else min(self.plan.n, self.plan.batch_size)
-        deque(islice(self._trajectory(sampler, model, range(n), -1)[0], 1 + _WARM_STEPS), maxlen=0)
+        shape, dtype = self.plan.problem.event_shape, self.plan.dtype
+        path = sampler.trajectory(model, shape, rows=range(n), seed=-1, dtype=dtype)
+        *_, (_, x) = islice(path, 1 + _WARM_STEPS)
+        x.cpu()  # waits for the device
 
-    def _repeat(self, row: Row, sampler: Sampler, model: Model, i: int) -> None:
+    def _repeat(self, row: Row, sampler: Sampler, i: int, on_step: Callable[[int], None]) -> None:
         """Draw the samples of seed number i; add their time and metrics to the row."""
         plan = self.plan
         batches = chunks(range(plan.n), plan.batch_size)
-        drawn = (self._draw(sampler, model, rows, self._seeds[i]) for rows in batches)
-        parts, seconds, asked = zip(*drawn, strict=True)
-        x = torch.cat(parts)
-        row.seconds.append(sum(seconds))
-        row.stochastic |= any(asked)
+        drawn = [self._draw(row, sampler, rows, self._seeds[i], on_step) for rows in batches]
+        x = torch.cat([part.x for part in drawn])
+        row.seconds.append(sum(part.seconds for part in drawn))
         if i == 0:
             row.shown = x[:SHOWN].float().cpu()
         exact, scorer = self._endpoints.get(row.setting), self._scorers[i]
         found = scorer(x.cpu())
-        if exact is not None and not row.stochastic:
-            found |= {k: Measurement(v) for k, v in against(exact[i], x, plan.problem).items()}
+        if exact is not None and plan.problem.distribution is not None and not row.stochastic:
+            found |= against(exact[i], x, plan.problem.distribution)
         self.results.add(row, found, {**scorer.quantities, **ENDPOINT})
 
-    def _draw(self, sampler: Sampler, model: Model, rows: range, seed: int) -> tuple[Tensor, float, bool]:
-        """A batch of samples, the seconds it took, and whether the sampler drew noise."""
-        path, shared = self._trajectory(sampler, model, rows, seed)
-        done = 0
-        _synchronise(model)
-        began = time.perf_counter()
-        with count_evaluations() as spent:
-            for _, x in path:  # noqa: B007 - the last one is the sample
-                self._report(spent.samples - done)
-                done = spent.samples
-        _synchronise(model)
-        seconds = time.perf_counter() - began - shared.seconds
-        if not bool(torch.isfinite(x).all()):
-            raise InputError(_where(self._trajectory(sampler, model, rows, seed)[0], model))
-        return x, seconds, shared.asked
-
-    def _trajectory(
-        self, sampler: Sampler, model: Model, rows: range, seed: int
-    ) -> tuple[Iterator[tuple[float, Tensor]], SharedNoise]:
-        """The trajectory of some samples, and the noise source that all samplers on a fixed grid share."""
-        noise = Noise(seed, rows)
+    def _draw(self, row: Row, sampler: Sampler, rows: range, seed: int, on_step: Callable[[int], None]) -> Samples:
+        """A batch of samples; those of all samplers on fixed grids come from one source of noise."""
+        model, noise = self.models[row.setting], Noise(seed, rows)
         shared = SharedNoise(noise, model.sde, sampler.times(model))
-        source = noise if sampler.solver.adaptive else shared
-        shape, dtype = self.plan.problem.event_shape, self.plan.dtype
-        return sampler.trajectory(model, shape, rows=rows, seed=seed, dtype=dtype, noise=source), shared
+        (drawn,) = sampler.batches(
+            model, self.plan.problem.event_shape, rows=rows, seed=seed, batch_size=len(rows), dtype=self.plan.dtype,
+            noise=noise if sampler.solver.adaptive else shared, on_step=on_step,
+        )  # fmt: skip
+        row.stochastic |= shared.asked
+        return replace(drawn, seconds=drawn.seconds - shared.seconds)
 
 
-def against(exact: Tensor, x: Tensor, problem: Problem) -> dict[str, float]:
+def against(exact: Tensor, x: Tensor, distribution: Distribution) -> dict[str, Measurement]:
     """Statistics of |x - exact| between the first samples x (n, *event) and their exact endpoints (m, *event)."""
     mine = x[: len(exact)].double()
     apart = (mine - exact).flatten(1).norm(dim=1)
     found = {
-        "endpoint_median": float(apart.median()),
-        "endpoint_rms": float(apart.square().mean().sqrt()),
-        "endpoint_p95": float(torch.quantile(apart, 0.95)),
+        "endpoint_median": apart.median(),
+        "endpoint_rms": apart.square().mean().sqrt(),
+        "endpoint_p95": apart.quantile(0.95),
+        "other_basin": (distribution.component(mine) != distribution.component(exact)).double().mean(),
     }
-    there, right = problem.basin(mine), problem.basin(exact)
-    if there is not None and right is not None:
-        found["other_basin"] = float((there != right).double().mean())
-    return found
-
-
-def _synchronise(model: Model) -> None:
-    if model.device.type == "cuda":
-        torch.cuda.synchronize(model.device)
-
-
-def _where(path: Iterator[tuple[float, Tensor]], model: Model) -> str:
-    """Where a batch first became NaN or infinite, found by computing its path again."""
-    for t, x in path:
-        if bad := int((~torch.isfinite(x.flatten(1)).all(1)).sum()):
-            ratio = math.exp(-float(model.sde.lam(t))) if t > 0 else 0.0
-            where = f"from t = {t:.4g} on (noise {ratio:.3g} of the signal)"
-            return f"{bad} of {len(x)} samples are NaN or infinite {where}"
-    return "some samples are NaN or infinite"
+    return {key: Measurement(float(value)) for key, value in found.items()}

@@ -25,7 +25,7 @@ def measured(comparison: Comparison, folder: Path | None = None, config: Mapping
 
     Ctrl-C leaves a note in the results of the comparison, which hold the finished rows.
     """
-    labels = [f"{entry.candidate.name}, {entry.budget or 'adaptive'}" for entry in comparison.entries]
+    labels = [f"{row.name}, {row.budget or 'adaptive'}" for _, row in comparison.entries]
     results = comparison.results
     with progress.bar(comparison.work, "preparing", bar_format=_BAR, unit_scale=True) as bar:
         comparison.on_work = bar.update

@@ -13,7 +13,6 @@ from scoresde.control.guidance import Label
 from scoresde.data import Dataset, Transform
 from scoresde.data.dataset import CLASS
 from scoresde.errors import InputError, at_least
-from scoresde.metrics import nearest_neighbours
 from scoresde.mixture import GaussianMixture
 from scoresde.model import Model
 from scoresde.noise import Noise, derived_seed, permutation
@@ -64,10 +63,6 @@ class Problem(ABC):
     def real(self, n: int, seeds: Sequence[int]) -> list[Dataset]:
         """For each seed n real items as `train` and more as `heldout`, with which samples are compared."""
 
-    def basin(self, x: Tensor) -> Tensor | None:
-        """The mode of each endpoint (n, *event), int64 (n,): a component or a point; None if there are none."""
-        return None
-
 
 def _exact(data: GaussianMixture | Tensor, sde: SDE | None, device: str) -> Model:
     if sde is None:
@@ -85,9 +80,6 @@ class _FromMixture(Problem):
             return self.distribution.sample(n, derived_seed(seed, purpose, 0)).float().cpu()
 
         return [Dataset(draw("floor", s), draw("real", s), self.transform) for s in seeds]
-
-    def basin(self, x: Tensor) -> Tensor:
-        return self.distribution.component(x)
 
 
 class Mixture(_FromMixture):
@@ -147,9 +139,6 @@ class Finite(Problem):
             return (Noise(derived_seed(seed, purpose, 0)).uniform("item", 0, n) * len(self.dataset.train)).long()
 
         return [_some(self.dataset, chosen("floor", s), self.dataset.train[chosen("real", s)]) for s in seeds]
-
-    def basin(self, x: Tensor) -> Tensor:
-        return nearest_neighbours(x.double(), self.distribution.points)[1][:, 0]
 
     @property
     def sigma_max(self) -> float:

@@ -194,8 +194,9 @@ class Sampler(Rebuildable):
             for _, x in walk():  # noqa: B007 - the last one is the sample
                 if on_step is not None:
                     on_step(n)
+        finite = bool(torch.isfinite(x).all())  # waits for the device, as the time must
         nfe, seconds = spent.samples / n, time.perf_counter() - began
-        if not torch.isfinite(x).all():
+        if not finite:
             bad = int((~torch.isfinite(x.flatten(1)).all(1)).sum())
             # the trajectory is computed again, since looking at each step would wait for the device
             t = next((t for t, x in walk() if not torch.isfinite(x).all()), math.nan)
