@@ -2,8 +2,9 @@
 
 import os
 import re
-from collections.abc import Mapping
 from typing import Any
+
+from scoresde.plain import each
 
 REMOVED = "(removed)"
 _KEY = re.compile(r"(^|_)(api_?key|password|passwd|secret|token|credentials?)$", re.IGNORECASE)
@@ -19,12 +20,9 @@ def without_secrets(cfg: Any) -> Any:
     known = [v for k, v in os.environ.items() if _VARIABLE.search(k.upper()) and len(v) >= 8]
 
     def clean(value: Any, key: str = "") -> Any:
-        if value and not isinstance(value, int | float) and _KEY.search(key):
+        under_key = value and not isinstance(value, int | float) and _KEY.search(key)
+        if under_key or (isinstance(value, str) and any(k in value for k in known)):
             return REMOVED
-        if isinstance(value, Mapping):
-            return {k: clean(v, str(k)) for k, v in value.items()}
-        if isinstance(value, list | tuple):
-            return [clean(v) for v in value]
-        return REMOVED if isinstance(value, str) and any(k in value for k in known) else value
+        return each(value, clean)
 
     return clean(cfg)

@@ -18,7 +18,8 @@ from typing import Any
 from scoresde.annotations import accepts_none, checked, classes
 from scoresde.constraints import hints, signature
 from scoresde.described import RUNTIME
-from scoresde.errors import TARGET, InputError, did_you_mean
+from scoresde.errors import TARGET, InputError, did_you_mean, refuse
+from scoresde.plain import each, join
 
 __all__ = ["MEASURED", "RUNTIME", "TARGET", "build", "check", "did_you_mean", "resolve", "within"]
 
@@ -52,7 +53,7 @@ def build(cfg: Any, path: str = "", allow: Sequence[str] = (), expect: type | No
     Raises:
         InputError: one line that begins with the dotted path of what cannot be used.
     """
-    return _construct(_plan(cfg, path, _packages(allow), expect or Any, frozenset(runtime)), runtime)
+    return _construct(_Checker(_packages(allow), frozenset(runtime)).plan(cfg, path, expect or Any), runtime)
 
 
 def check(
@@ -62,7 +63,7 @@ def check(
 
     With `MEASURED` among the names in `runtime` this word may stand in place of any value.
     """
-    _plan(cfg, path, _packages(allow), expect or Any, frozenset(runtime))
+    _Checker(_packages(allow), frozenset(runtime)).plan(cfg, path, expect or Any)
 
 
 def resolve(target: str, path: str = "", allow: Sequence[str] = ()) -> type:
@@ -71,10 +72,10 @@ def resolve(target: str, path: str = "", allow: Sequence[str] = ()) -> type:
     Raises:
         InputError: for a name that is not allowed or not there, and for what is not a class.
     """
-    where = _join(path, TARGET)
+    where = join(path, TARGET)
     packages = _packages(allow)
-    if not isinstance(target, str) or not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)+", target):
-        raise InputError(f"{where}: {target!r} is not the dotted name of a class, such as scoresde.VPSDE")
+    dotted = _is_name(target) and "." in target
+    refuse(not dotted, f"{where}: {target!r} is not the dotted name of a class, such as scoresde.VPSDE")
     if not within(target, ("scoresde", *_TORCH, *packages)):
         package = target.split(".")[0]
         own = package not in sys.stdlib_module_names and package != "torch"
@@ -102,16 +103,20 @@ def _of_torch(cls: type) -> bool:
 def _packages(allow: Any) -> tuple[str, ...]:
     names = (allow,) if isinstance(allow, str) else tuple(allow or ())
     for name in names:
-        if not isinstance(name, str) or not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*", name):
-            raise InputError(f"allow: {name!r} is not the name of a package; write allow=[mypackage]")
+        refuse(not _is_name(name), f"allow: {name!r} is not the name of a package; write allow=[mypackage]")
     return names
+
+
+def _is_name(name: Any) -> bool:
+    """Whether it is a name, or several with dots between them."""
+    return isinstance(name, str) and all(map(str.isidentifier, name.split(".")))
 
 
 def _lookup(target: str, where: str) -> Any:
     """Import as much of the dotted name as is modules, then follow attributes."""
     found: Any = None
     for name in itertools.accumulate(target.split("."), "{}.{}".format):
-        last = name.rpartition(".")[2]
+        home, _, last = name.rpartition(".")
         if found is not None and hasattr(found, last):
             found = getattr(found, last)
             continue
@@ -122,70 +127,63 @@ def _lookup(target: str, where: str) -> Any:
                 raise InputError(f"{where}: {name} needs {error.name}, which is not installed") from error
             if found is None:
                 raise InputError(f"{where}: there is no package {name} here; is it installed?") from None
-            raise _absent(name, where, found) from None
+            near = did_you_mean(last, dir(found), home + ".")
+            raise InputError(f"{where}: {home} has no {last}{near}") from None
     return found
 
 
-def _absent(name: str, where: str, parent: Any) -> InputError:
-    home, _, last = name.rpartition(".")
-    return InputError(f"{where}: {home} has no {last}{did_you_mean(last, dir(parent), home + '.')}")
+@dataclass(frozen=True)
+class _Checker:
+    """Checks a configuration against the constructors that it names.
 
+    Attributes:
+        allow: packages whose classes may be named.
+        runtime: names of the constructor parameters that it may leave out.
+    """
 
-def _join(path: str, key: object) -> str:
-    return f"{path}.{key}" if path else str(key)
+    allow: tuple[str, ...]
+    runtime: frozenset[str]
 
-
-def _plan(cfg: Any, path: str, allow: tuple[str, ...], annotation: Any, runtime: frozenset[str]) -> Any:
-    """Check `cfg` against the annotation of the parameter it is for; mappings with `_target_` become plans."""
-    if isinstance(cfg, str) and cfg == MEASURED and MEASURED in runtime:
-        return cfg
-    if _is_built(cfg, annotation):
-        return cfg
-    if isinstance(cfg, Mapping) and TARGET in cfg:
-        return _plan_object(cfg, path, allow, annotation, runtime)
-    if isinstance(cfg, Mapping) and not cfg and accepts_none(annotation):
-        return None
-    if not _holds_target(cfg):
+    def plan(self, cfg: Any, path: str, annotation: Any = Any) -> Any:
+        """What to construct: mappings with `_target_` become plans, and other values are as the annotation asks."""
+        if _is_built(cfg, annotation) or self._is_measured(cfg):
+            return cfg
+        if isinstance(cfg, Mapping) and TARGET in cfg:
+            return self._plan_object(cfg, path, annotation)
+        if isinstance(cfg, Mapping) and not cfg and accepts_none(annotation):
+            return None
+        if _holds_target(cfg):
+            return each(cfg, lambda value, key: self.plan(value, join(path, key)))
         return cfg if annotation is Any else checked(cfg, path, annotation)
-    if isinstance(cfg, Mapping):
-        return {key: _plan(value, _join(path, key), allow, Any, runtime) for key, value in cfg.items()}
-    return [_plan(value, _join(path, i), allow, Any, runtime) for i, value in enumerate(cfg)]
 
+    def _is_measured(self, cfg: Any) -> bool:
+        return isinstance(cfg, str) and cfg == MEASURED and MEASURED in self.runtime
 
-def _plan_object(
-    cfg: Mapping[str, Any], path: str, allow: tuple[str, ...], annotation: Any, runtime: frozenset[str]
-) -> _Plan:
-    cls = resolve(cfg[TARGET], path, allow)
-    wanted = classes(annotation)
-    if wanted and not issubclass(cls, wanted):
-        names = " or ".join(c.__name__ for c in wanted)
-        raise InputError(f"{_join(path, TARGET)}: {cfg[TARGET]} is no {names}")
-    if inspect.isabstract(cls):
-        raise InputError(f"{_join(path, TARGET)}: {cfg[TARGET]} is abstract; name one of its subclasses")
-    parameters, annotations = signature(cls).parameters, hints(cls)
-    own = {key: value for key, value in cfg.items() if key != TARGET}
-    _check_names(cfg[TARGET], own, parameters, path, runtime)
-    arguments = {key: _plan(v, _join(path, key), allow, annotations.get(key, Any), runtime) for key, v in own.items()}
-    return _Plan(cls, path, arguments)
+    def _plan_object(self, cfg: Mapping[str, Any], path: str, annotation: Any) -> _Plan:
+        target, where = cfg[TARGET], join(path, TARGET)
+        cls = resolve(target, path, self.allow)
+        wanted = classes(annotation)
+        if wanted and not issubclass(cls, wanted):
+            raise InputError(f"{where}: {target} is no {' or '.join(c.__name__ for c in wanted)}")
+        refuse(inspect.isabstract(cls), f"{where}: {target} is abstract; name one of its subclasses")
+        own = {key: value for key, value in cfg.items() if key != TARGET}
+        self._check_names(target, own, signature(cls).parameters, path)
+        annotations = hints(cls)
+        return _Plan(cls, path, {k: self.plan(v, join(path, k), annotations.get(k, Any)) for k, v in own.items()})
 
-
-def _check_names(
-    target: str,
-    given: Mapping[str, Any],
-    parameters: Mapping[str, inspect.Parameter],
-    path: str,
-    runtime: frozenset[str],
-) -> None:
-    """Raise InputError unless the constructor has every given argument, and every one that it needs is there."""
-    named = {k: p for k, p in parameters.items() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
-    unknown = [] if any(p.kind == p.VAR_KEYWORD for p in parameters.values()) else [k for k in given if k not in named]
-    for key in unknown[:1]:
-        near = did_you_mean(key, named, path + "." if path else "")
-        hint = near or f"; it has {', '.join(sorted(named)) or 'none'}"
-        raise InputError(f"{_join(path, key)}: {target} has no such argument{hint}")
-    needed = {k for k, p in named.items() if p.default is inspect.Parameter.empty}
-    for key in sorted(needed - given.keys() - runtime)[:1]:
-        raise InputError(f"{_join(path, key)}: not given, and {target} needs it")
+    def _check_names(
+        self, target: str, given: Mapping[str, Any], parameters: Mapping[str, inspect.Parameter], path: str
+    ) -> None:
+        """Raise InputError unless the constructor has every given argument, and every one that it needs is there."""
+        named = {k: p for k, p in parameters.items() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
+        unknown = [key for key in given if key not in named]
+        if unknown and all(p.kind != p.VAR_KEYWORD for p in parameters.values()):
+            near = did_you_mean(unknown[0], named, join(path, ""))
+            hint = near or f"; it has {', '.join(sorted(named)) or 'none'}"
+            raise InputError(f"{join(path, unknown[0])}: {target} has no such argument{hint}")
+        needed = {k for k, p in named.items() if p.default is p.empty} - given.keys() - self.runtime
+        if needed:
+            raise InputError(f"{join(path, min(needed))}: not given, and {target} needs it")
 
 
 def _is_built(cfg: Any, annotation: Any) -> bool:
@@ -193,23 +191,19 @@ def _is_built(cfg: Any, annotation: Any) -> bool:
 
 
 def _holds_target(cfg: Any) -> bool:
-    if isinstance(cfg, Mapping):
-        return TARGET in cfg or any(_holds_target(v) for v in cfg.values())
-    return isinstance(cfg, list | tuple) and any(_holds_target(v) for v in cfg)
+    """Whether a class is named at any depth."""
+    items = cfg.values() if isinstance(cfg, Mapping) else cfg if isinstance(cfg, list | tuple) else ()
+    return (isinstance(cfg, Mapping) and TARGET in cfg) or any(map(_holds_target, items))
 
 
 def _construct(plan: Any, runtime: Mapping[str, Any]) -> Any:
-    if isinstance(plan, dict):
-        return {key: _construct(value, runtime) for key, value in plan.items()}
-    if isinstance(plan, list):
-        return [_construct(value, runtime) for value in plan]
     if not isinstance(plan, _Plan):
-        return plan
+        return each(plan, lambda item, _: _construct(item, runtime))
     parameters = signature(plan.cls).parameters
-    supplied = {k: v for k, v in runtime.items() if k in parameters and k not in plan.arguments}
-    arguments = {key: _construct(value, runtime) for key, value in plan.arguments.items()}
+    supplied = {name: runtime[name] for name in parameters if name in runtime}
+    arguments = supplied | {key: _construct(value, runtime) for key, value in plan.arguments.items()}
     try:
-        return plan.cls(**supplied, **arguments)
+        return plan.cls(**arguments)
     except ValueError as error:
         message = " ".join(str(error).split())
         about = re.match(r"(\w+)[\w.]*:", message)  # the name of an argument, or something about the object as a whole

@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from scoresde.errors import require
+from scoresde.errors import TARGET, require
 
 T = TypeVar("T")
 
@@ -63,17 +63,18 @@ ProperFraction = Annotated[float, between(0, 1)]
 Count = Annotated[int, at_least(1)]
 NonNegativeInt = Annotated[int, at_least(0)]
 
-WORDS: dict[Any, str] = {float: "a number", int: "an integer", bool: "true or false", str: "a text", NoneType: "null"}
+_PLAIN: dict[Any, tuple[type, str]] = {
+    float: (numbers.Real, "a number (float expected)"),
+    int: (numbers.Integral, "an integer (int expected)"),
+    bool: (bool, "true or false (bool expected)"),
+    str: (str, "a text (str expected)"),
+    NoneType: (NoneType, "null"),
+}
 
 
-def is_union(annotation: Any) -> bool:
-    """Whether an annotation is a union, in either spelling."""
-    return typing.get_origin(annotation) in (typing.Union, UnionType)
-
-
-def bare(annotation: Any) -> Any:
-    """An annotation without its own constraints; those inside stay."""
-    return annotation.__origin__ if typing.get_origin(annotation) is Annotated else annotation
+def members(annotation: Any) -> tuple[Any, ...]:
+    """The alternatives of a union, or the annotation alone."""
+    return typing.get_args(annotation) if typing.get_origin(annotation) in (typing.Union, UnionType) else (annotation,)
 
 
 def _cached(function: Callable[[Any], T]) -> Callable[[Any], T]:
@@ -127,69 +128,59 @@ def _has_constraint(annotation: Any) -> bool:
 
 
 def require_allowed(name: str, value: object, annotation: Any) -> None:
-    """Raise `InputError("name: value is not allowed; give ...")` unless one of the alternatives holds."""
+    """Raise `InputError("name: value is not allowed; give ...")` unless the constraints hold."""
     if _has_constraint(annotation) and not _allowed(value, annotation):
         require(False, name, value, f"give {in_words(annotation)}")
 
 
+def in_words(annotation: Any) -> str:
+    """What an annotation asks for; classes are left out where a plain value is possible."""
+    alternatives = members(annotation)
+    plain = [a for a in alternatives if a in _PLAIN or not isinstance(a, type)]
+    return " or ".join(_one(a).words for a in (alternatives if plain in ([], [NoneType]) else plain))
+
+
 def _allowed(value: object, annotation: Any) -> bool:
-    return any(one.holds(value) for one in alternatives(annotation))
+    return any(_one(alternative).holds(value) for alternative in members(annotation))
 
 
 @_cached
-def alternatives(annotation: Any) -> list[Constraint]:
-    """What a value may be: each member of a union or of a Literal is an alternative."""
+def _one(annotation: Any) -> Constraint:
+    """What an annotation that is no union asks for."""
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
-    if is_union(annotation):
-        return [one for member in arguments for one in alternatives(member)]
     if origin is Literal:
-        return [Constraint(functools.partial(_equal, member), str(member)) for member in arguments]
+        texts = ", ".join(map(str, arguments))
+        return Constraint(lambda value: any(_is(value, type(a)) and value == a for a in arguments), f"one of {texts}")
     if origin is Annotated:
-        return [_annotated(arguments[0], [c for c in arguments[1:] if isinstance(c, Constraint)])]
-    if origin in (list, tuple, Sequence) and arguments:
-        return [_items(arguments)]
-    kind = origin or annotation
-    return [Constraint(lambda value: _is(value, kind), WORDS.get(kind, f"a {getattr(kind, '__name__', kind)}"))]
-
-
-def _annotated(base: Any, constraints: Sequence[Constraint]) -> Constraint:
-    words = " and ".join(c.words for c in constraints)
-    return Constraint(lambda value: _allowed(value, base) and all(c.holds(value) for c in constraints), words)
+        kind, *constraints = arguments
+        words = " and ".join(c.words for c in constraints)
+        return Constraint(lambda value: _allowed(value, kind) and all(c.holds(value) for c in constraints), words)
+    if origin in (list, tuple, Sequence):
+        return _items(arguments)
+    if not isinstance(annotation, type) or origin is not None:
+        return Constraint(lambda value: _is(value, origin), f"of type {annotation}")
+    words = f"a {annotation.__name__}; give a mapping with {TARGET}"
+    return Constraint(lambda value: _is(value, annotation), _PLAIN.get(annotation, (None, words))[1])
 
 
 def _items(arguments: tuple[Any, ...]) -> Constraint:
     """Of a list in which each item is of one kind, or of a tuple with a kind for each place."""
-    if len(arguments) > 1 and ... not in arguments:
-        words = f"a list of {len(arguments)}: {', '.join(map(in_words, arguments))}"
-        return Constraint(
-            lambda values: _is_list(values) and len(values) == len(arguments) and all(map(_allowed, values, arguments)),
-            words,
-        )
-    kind = arguments[0]
-    return Constraint(
-        lambda values: _is_list(values) and all(_allowed(value, kind) for value in values),
-        f"a list in which each item is {in_words(kind)}",
-    )
+    fixed = ... not in arguments and len(arguments) > 1
+    listed = f"of {len(arguments)}: {', '.join(map(in_words, arguments))}"
+    words = f"a list {listed}" if fixed else f"a list in which each item is {in_words(arguments[0])}"
 
+    def holds(values: Any) -> bool:
+        if not isinstance(values, Collection) or isinstance(values, str | Mapping):
+            return False
+        kinds = arguments if fixed else arguments[:1] * len(values)
+        return len(values) == len(kinds) and all(map(_allowed, values, kinds))
 
-def in_words(annotation: Any) -> str:
-    """What a value may be: `level or norm`, or `one of level, norm, null`."""
-    words = [one.words for one in alternatives(annotation)]
-    return f"one of {', '.join(words)}" if len(words) > 2 else " or ".join(words)
-
-
-def _is_list(values: Any) -> bool:
-    return isinstance(values, Collection) and not isinstance(values, str | Mapping)
+    return Constraint(holds, words)
 
 
 def _is(value: object, kind: Any) -> bool:
-    """Whether a value is of a class; integers are numbers, and True is none."""
-    if not isinstance(kind, type):
-        return True
-    if kind in (int, float):
-        return isinstance(value, numbers.Integral if kind is int else numbers.Real) and not isinstance(value, bool)
-    return isinstance(value, kind)
-
-
-def _equal(member: object, value: object) -> bool:
-    return _is(value, type(member)) and value == member
+    """Whether a value is of a class, if it is one; integers are numbers, and True is none."""
+    if isinstance(value, bool) and kind in (int, float):
+        return False
+    wanted, _ = _PLAIN.get(kind, (kind, ""))
+    return not isinstance(wanted, type) or isinstance(value, wanted)

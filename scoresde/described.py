@@ -7,7 +7,8 @@ from pathlib import PurePath
 from typing import Any, Self
 
 from scoresde.constraints import Checked, signature
-from scoresde.errors import TARGET, InputError
+from scoresde.errors import TARGET, InputError, require
+from scoresde.plain import each, join
 
 RUNTIME = ("event_shape", "sde", "net", "params", "run")  # what programs supply; see `scoresde.build.build`
 
@@ -52,22 +53,17 @@ def describe(obj: Any, path: str = "") -> Any:
     if obj is None or isinstance(obj, bool | int | str):
         return obj
     if isinstance(obj, float):
-        return _number(obj, path)
+        require(math.isfinite(obj), path or "value", obj, "give a finite number")
+        return float(obj)
     if isinstance(obj, PurePath):
         return str(obj)
-    if isinstance(obj, Mapping):
-        return {str(key): describe(value, f"{path}.{key}".lstrip(".")) for key, value in obj.items()}
-    if isinstance(obj, list | tuple):
-        return [describe(value, path) for value in obj]
+    if isinstance(obj, Mapping | list):
+        return each(obj, lambda value, key: describe(value, join(path, key)))
+    if isinstance(obj, tuple):
+        return describe(list(obj), path)
     if hasattr(obj, "tolist"):  # an array or a tensor
         return describe(obj.tolist(), path)
     return _describe_object(obj, path)
-
-
-def _number(value: float, path: str) -> float:
-    if not math.isfinite(value):
-        raise InputError(f"{path or 'value'}: {value} has no place in a configuration; give a finite number")
-    return float(value)
 
 
 def _describe_object(obj: Any, path: str) -> dict[str, Any]:
@@ -78,12 +74,9 @@ def _describe_object(obj: Any, path: str) -> dict[str, Any]:
         raise InputError(f"{path or 'object'}: {where} cannot be imported by its name; define the class in a module")
     content = {TARGET: target}
     for name, parameter in signature(cls).parameters.items():
-        if name in RUNTIME and name != "net":
-            continue
-        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-            continue
-        where = f"{path}.{name}".lstrip(".")
-        content[name] = describe(_argument(obj, name, where), where)
+        supplied = name in RUNTIME and name != "net"
+        if not supplied and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            content[name] = describe(_argument(obj, name, join(path, name)), join(path, name))
     return content
 
 

@@ -9,7 +9,8 @@ import sys
 import textwrap
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -17,6 +18,7 @@ from typing import Annotated, Any, Literal
 from scoresde._secrets import without_secrets
 from scoresde.constraints import Checked, Constraint, Positive
 from scoresde.errors import InputError
+from scoresde.files import write_text
 
 Config = Mapping[str, Any]
 
@@ -104,45 +106,37 @@ class MetricsFile(Logger):
         self.path = Path(path)
 
     def rewind(self, step: int) -> None:
-        if not self.path.exists():
-            return
-        text = self.path.read_text(encoding="utf-8")
-        kept = "".join(line + "\n" for line in text.splitlines() if (row := _row(line)) and row["step"] <= step)
-        if kept == text:
-            return
-        temporary = self.path.with_name(self.path.name + ".tmp")
-        try:
-            temporary.write_text(kept, encoding="utf-8")
-            temporary.replace(self.path)
-        except OSError as error:
-            temporary.unlink(missing_ok=True)
-            raise self._unwritable(error) from error
+        text = self.path.read_text(encoding="utf-8") if self.path.exists() else ""
+        kept = "".join(line + "\n" for line in text.splitlines() if _step_of(line) <= step)
+        if kept != text:
+            with self._written():
+                write_text(self.path, kept)
 
     def log(self, scalars: Mapping[str, float], step: int) -> None:
         row = {"step": step, "time": round(time.time(), 3)} | {key: _number(value) for key, value in scalars.items()}
+        with self._written(), self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+
+    @contextmanager
+    def _written(self) -> Iterator[None]:
         try:
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
+            yield
         except OSError as error:
-            raise self._unwritable(error) from error
-
-    def _unwritable(self, error: OSError) -> InputError:
-        return InputError(f"metrics: {self.path} cannot be written ({error.strerror}); fix that and resume the run")
+            reason = f"{self.path} cannot be written ({error.strerror})"
+            raise InputError(f"metrics: {reason}; fix that and resume the run") from error
 
 
-def _row(line: str) -> dict[str, Any] | None:
+def _step_of(line: str) -> float:
+    """The step of a logged line; infinity of what is none."""
     try:
-        row = json.loads(line)
-    except ValueError:
-        return None
-    return row if isinstance(row, dict) and "step" in row else None
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return math.inf
 
 
 def _number(value: float) -> float | str:
     value = float(value)
-    if math.isfinite(value):
-        return value
-    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    return value if math.isfinite(value) else json.dumps(value)
 
 
 @dataclass(eq=False)

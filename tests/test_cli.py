@@ -365,7 +365,7 @@ def test_unknown_keys_are_found_before_torch_is_imported():
         ("--experimental-rerun=x", "--experimental-rerun: no such flag"),
         ("n=1e3", "n: 1000.0 is not an integer (int expected); write 1000"),
         ("seed=abc", "seed: 'abc' is not an integer (int expected)"),
-        ("device=gpu", "device: 'gpu' is not known; give auto, cpu, cuda or cuda:0"),
+        ("device=gpu", "device: gpu is not there, there are no CUDA devices on this machine; give auto, cpu"),
         ("+sde.betamin=1", "sde.betamin: scoresde.VPSDE has no such argument; did you mean sde.beta_min?"),
         ("sde._target_=os.system", "sde._target_: os.system is not allowed"),
         ("trainer.steps=-5", "trainer.steps: -5 is not allowed; give an integer >= 1"),

@@ -76,11 +76,11 @@ def test_boundaries(annotation, allowed, refused):
     [
         (Positive, -1, "a number > 0"),
         (Positive | None, -1, "a number > 0 or null"),
-        (Literal["level", "norm"] | None, "nrm", "one of level, norm, null"),
+        (Literal["level", "norm"] | None, "nrm", "one of level, norm or null"),
         (Annotated[int, at_least(3)], 2, "an integer >= 3"),
         (tuple[Positive, ...], (0,), "a list in which each item is a number > 0"),
         (tuple[Probability, Count], (0, 0), "a list of 2: a probability in [0, 1), an integer >= 1"),
-        (float | Literal["off"], "x", "a number or off"),
+        (float | Literal["off"], "x", "a number (float expected) or one of off"),
     ],
 )
 def test_the_remedy(annotation, value, words):

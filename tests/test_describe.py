@@ -96,5 +96,5 @@ def test_what_cannot_be_described_says_why():
         describe(ScoreModel(Forgetful(), VPSDE(), sigma_data=1.0), "model")
     with pytest.raises(InputError, match="cannot be imported by its name"):
         describe(Local(), "data")
-    with pytest.raises(InputError, match=r"a\.b: inf has no place"):
+    with pytest.raises(InputError, match=r"a\.b: inf is not allowed; give a finite"):
         describe({"a": {"b": float("inf")}})

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from scoresde.runs.folder import aside
+from scoresde.files import aside
 
 Append = Callable[[np.ndarray], object]  # takes rows (k, *event)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable
 from contextlib import suppress
 from itertools import pairwise
@@ -18,6 +17,7 @@ from torch.nn import functional
 from scoresde import progress
 from scoresde.data.source import cache_folder
 from scoresde.errors import InputError, at_least, refuse
+from scoresde.files import aside
 
 if TYPE_CHECKING:
     from scoresde.data.dataset import Dataset
@@ -167,14 +167,10 @@ def _store(file: Path, key: str, weights: dict[str, Tensor]) -> None:
     """Write aside, then rename; without a place to write, the network is trained again next time."""
     from safetensors.torch import save
 
-    aside = file.with_name(f".{file.name}.{os.getpid()}")
     with suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            aside.write_bytes(save(weights, {"key": key, "sha256": _digest(weights)}))
-            aside.replace(file)
-        finally:
-            aside.unlink(missing_ok=True)
+        with aside(file) as temporary:
+            temporary.write_bytes(save(weights, {"key": key, "sha256": _digest(weights)}))
 
 
 def _stored(file: Path, key: str) -> dict[str, Tensor] | None:

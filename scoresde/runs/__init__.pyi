@@ -1,4 +1,6 @@
 from scoresde._secrets import without_secrets as without_secrets
+from scoresde.files import write_json as write_json
+from scoresde.files import write_text as write_text
 from scoresde.runs.config import CONVERTED as CONVERTED
 from scoresde.runs.config import measured as measured
 from scoresde.runs.config import read_config as read_config
@@ -12,8 +14,6 @@ from scoresde.runs.folder import new_folder as new_folder
 from scoresde.runs.folder import setting as setting
 from scoresde.runs.folder import timestamp as timestamp
 from scoresde.runs.folder import versions as versions
-from scoresde.runs.folder import write_json as write_json
-from scoresde.runs.folder import write_text as write_text
 from scoresde.runs.run import Run as Run
 from scoresde.runs.run import load as load
 from scoresde.runs.run import pick_device as pick_device

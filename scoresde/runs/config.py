@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 from scoresde._secrets import without_secrets
 from scoresde.build import MEASURED
 from scoresde.errors import InputError
-from scoresde.runs.folder import CONFIG, write_text
+from scoresde.files import write_text
+from scoresde.plain import each, join
+from scoresde.runs.folder import CONFIG
 from scoresde.runs.upgrade import upgraded
 
 if TYPE_CHECKING:
@@ -43,20 +45,11 @@ def read_config(run: Path) -> dict[str, Any]:
         raise InputError(f"{path}: not readable as YAML ({' '.join(str(error).split())})") from None
     if not isinstance(cfg, dict):
         raise InputError(f"{path}: holds {type(cfg).__name__}, not a mapping of keys to values")
-    _refuse_references(cfg, str(path))
+    for key, value in leaves(cfg):
+        if "${" in str(value):  # not written by this program
+            wanted = "a reference, which no stored configuration may hold; give the value"
+            raise InputError(f"{path}: {key}: {value!r} is {wanted}")
     return upgraded(cfg)
-
-
-def _refuse_references(value: Any, path: str) -> None:
-    """A stored configuration is plain: `${...}` in it was not written by this program."""
-    if isinstance(value, Mapping):
-        for key, item in value.items():
-            _refuse_references(item, f"{path}: {key}" if path.endswith(CONFIG) else f"{path}.{key}")
-    elif isinstance(value, list):
-        for item in value:
-            _refuse_references(item, path)
-    elif isinstance(value, str) and "${" in value:
-        raise InputError(f"{path}: {value!r} is a reference, which no stored configuration may hold; give the value")
 
 
 def _runs_near(run: Path) -> str:
@@ -83,7 +76,7 @@ def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
     """(dotted path, value) of everything in a configuration that holds nothing more."""
     if isinstance(value, Mapping) and value:
         for key, item in value.items():
-            yield from leaves(item, f"{path}.{key}" if path else str(key))
+            yield from leaves(item, join(path, key))
     else:
         yield path, value
 
@@ -104,11 +97,8 @@ def put(cfg: dict[str, Any], path: str, value: Any) -> None:
     cfg[last] = value
 
 
-def measured(cfg: Any, dataset: "Dataset") -> Any:
+def measured(cfg: Any, dataset: "Dataset", key: str = "") -> Any:
     """A copy of a configuration with numbers in place of `measured`, so that it can be used without the data."""
-    if isinstance(cfg, Mapping):
-        return {
-            key: getattr(dataset, key) if value == MEASURED and key in _MEASURED else measured(value, dataset)
-            for key, value in cfg.items()
-        }
-    return [measured(value, dataset) for value in cfg] if isinstance(cfg, list) else cfg
+    if key in _MEASURED and cfg == MEASURED:
+        return getattr(dataset, key)
+    return each(cfg, lambda value, name: measured(value, dataset, name))

@@ -1,14 +1,11 @@
-"""The folder of a run or of a result: its name, its lock, and files that are written whole or not at all."""
+"""The folder of a run or of a result: its name and its lock."""
 
-import json
-import os
 import re
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from scoresde._version import __version__
 from scoresde.errors import InputError, refuse
@@ -60,28 +57,6 @@ def versions() -> dict[str, str]:
 
     installed = {name: version(name) for name in ("torch", "numpy")}
     return {"scoresde": __version__, **installed, "python": platform.python_version(), "system": platform.platform()}
-
-
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write aside, then rename: a reader sees the old file or the new one, whole."""
-    write_text(path, json.dumps(content, indent=2) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write aside, then rename, as `write_json` does."""
-    with aside(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-
-
-@contextmanager
-def aside(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; the file written there gets its name when it is complete."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        yield temporary
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from html import escape
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scoresde.build import build
-from scoresde.errors import InputError
+from scoresde.errors import InputError, refuse
 from scoresde.runs.config import read_config, section
 from scoresde.runs.folder import SUMMARY
 
@@ -112,10 +111,8 @@ class Run:
         Raises:
             InputError: an unknown name, a value out of range, or a label that the network does not take.
         """
-        import torch
-
         from scoresde.named import named
-        from scoresde.runs.samples import RunSamples, draw
+        from scoresde.runs.samples import RunSamples, draw, joined
         from scoresde.sampling import Sampler
 
         title = type(sampler.solver).__name__ if sampler else solver if isinstance(solver, str) else repr(solver)
@@ -125,10 +122,9 @@ class Run:
             times = named("grid", grid, **place) if isinstance(grid, str) else grid
             sampler = Sampler(rule, times, steps=steps, eta=eta)
         model = self.conditioned(self.model, label, guidance)
-        parts = list(draw(sampler, model, self.event_shape, n, seed, batch_size))
-        nfe = sum(p.nfe * len(p.x) for p in parts) / n
-        x = torch.cat([p.x.cpu() for p in parts])
-        return RunSamples(x, self.transform, nfe, sum(p.seconds for p in parts), f"{title}, {nfe:.0f} evaluations")
+        drawn = joined(draw(sampler, model, self.event_shape, n, seed, batch_size))
+        title = f"{title}, {drawn.nfe:.0f} evaluations"
+        return RunSamples(drawn.x, self.transform, drawn.nfe, drawn.seconds, title)
 
     def dataset(self) -> Dataset:
         """Load the data on which the model was trained, from where the configuration says it is."""
@@ -200,25 +196,16 @@ def load(
             f"weights: {weights!r} is not one of {', '.join(kept)}, which {path}, step {found.step}, holds"
         )
     transform = Transform.from_dict(found.state["data"]["transform"])
-    own = {} if net is None else {"net": net}
-    path_of = _part(cfg, "sde", path, allow, SDE) if sde is None else sde
-    about = {**section(cfg, "model", path)}
-    if (about | own).get("net") is None:
-        raise InputError(f"net: {path} was trained with a network of your own; give an equal one with net=")
-    about = {k: v for k, v in about.items() if k not in own}
-    shape = tuple(transform.event_shape)
-    model = build(about, "model", allow, ScoreModel, sde=path_of, event_shape=shape, **own)
+    stored_model = section(cfg, "model", path)
+    forward = section(cfg, "sde", path) if sde is None else sde
+    network = stored_model.get("net") if net is None else net
+    for key, part, kind in (("sde", forward, "an SDE"), ("net", network, "a network")):
+        refuse(part is None, f"{key}: {path} was trained with {kind} of your own; give an equal one with {key}=")
+    shape, about = tuple(transform.event_shape), {**stored_model, "net": network}
+    model = build(about, "model", allow, ScoreModel, sde=build(forward, "sde", allow, SDE), event_shape=shape)
     model.event_shape = shape
     load_module(model, kept[weights], f"{path}, step {found.step}")
-    return Run(path, model.to(place).eval(), transform, tuple(transform.event_shape), cfg, found.step, allow)
-
-
-def _part(cfg: dict[str, Any], key: str, run: Path, allow: Sequence[str], kind: type) -> Any:
-    """An object from a part of a stored configuration."""
-    about = section(cfg, key, run)
-    if about is None:
-        raise InputError(f"{key}: {run} was trained with a class of your own; give an equal object with {key}=")
-    return build(about, key, allow, kind)
+    return Run(path, model.to(place).eval(), transform, shape, cfg, found.step, allow)
 
 
 def pick_device(name: str) -> str:
@@ -230,12 +217,8 @@ def pick_device(name: str) -> str:
     import torch
 
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if name == "auto":
-        return "cuda" if count else "cpu"
-    matched = re.fullmatch(r"cpu|cuda(:(\d+))?", str(name))
-    if not matched:
-        raise InputError(f"device: {name!r} is not known; give auto, cpu, cuda or cuda:0")
-    if name != "cpu" and int(matched[2] or 0) >= count:
-        there = f"there are {count} CUDA devices" if count else "there is no CUDA device"
-        raise InputError(f"device: {name} is not there, {there} on this machine; use device=auto or device=cpu")
-    return str(name)
+    there = ["cpu", *(f"cuda:{i}" for i in range(count)), *["cuda"][:count]]  # the last one is what auto means
+    if name not in ("auto", *there):
+        found = f"there are {count or 'no'} CUDA devices on this machine"
+        raise InputError(f"device: {name} is not there, {found}; give auto, cpu, cuda or cuda:0")
+    return there[-1] if name == "auto" else name

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from scoresde.progress import bar
+from scoresde.sampling import Samples
 
 if TYPE_CHECKING:
     from scoresde.data import Transform
     from scoresde.model import Model
-    from scoresde.sampling import Sampler, Samples
+    from scoresde.sampling import Sampler
 
 _FORMAT = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt}{unit} [{elapsed}, {remaining} left]"
 _SHOWN = 2000
@@ -43,6 +46,14 @@ def draw(
             done, fraction = done + len(part.x), 0.0
             shown.update(done - shown.n)
             yield part
+
+
+def joined(batches: Iterable[Samples]) -> Samples:
+    """All samples of several batches, on the CPU, with what they cost together."""
+    parts = list(batches)
+    x = torch.cat([part.x.cpu() for part in parts])
+    nfe = math.fsum(part.nfe * len(part.x) for part in parts) / len(x)
+    return Samples(x, nfe, math.fsum(part.seconds for part in parts))
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,6 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
+from scoresde.errors import TARGET
+from scoresde.plain import each
+
 # the dotted name of a class or a package, as stored, and what it is called today
 RENAMED: dict[str, str] = {"scoresde.compare": "scoresde.comparison"}
 
@@ -37,14 +40,10 @@ def _named_augmentation(cfg: dict[str, Any]) -> dict[str, Any]:
     return cfg
 
 
-def _upgraded(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_upgraded(item) for item in value]
-    if not isinstance(value, Mapping):
-        return value
-    content = {key: _upgraded(item) for key, item in value.items()}
-    if not isinstance(target := content.get("_target_"), str):
-        return content
-    content["_target_"] = renamed(target)
-    names = ARGUMENTS.get(content["_target_"], {})
-    return {names.get(k, k): v for k, v in content.items() if names.get(k, k) is not None}
+def _upgraded(value: Any, _: str = "") -> Any:
+    content = each(value, _upgraded)
+    if isinstance(content, dict) and isinstance(target := content.get(TARGET), str):
+        names = ARGUMENTS.get(renamed(target), {})
+        content = {names.get(k, k): v for k, v in content.items() if names.get(k, k) is not None}
+        content[TARGET] = renamed(target)
+    return content

@@ -14,7 +14,7 @@ from scoresde.errors import InputError
 from scoresde.loggers import Logger
 from scoresde.model import Model, ScoreModel
 from scoresde.results import Results, Row, Scorer
-from scoresde.runs.samples import draw
+from scoresde.runs.samples import draw, joined
 from scoresde.sampling import Sampler
 from scoresde.training import FitResult
 
@@ -40,19 +40,20 @@ def final_samples(
     """
     (run / "samples").mkdir(exist_ok=True)
     dataset, results = scorer.dataset, Results(str(run), n, 1)
+    pictures: dict[str, Path] = {}
     for name, sampler in samplers.items():
         row = Row(name, steps=None if sampler.solver.adaptive else sampler.steps)
         try:
-            x = _drawn(row, sampler, model, dataset, n, seed)
+            drawn = joined(draw(sampler, model, dataset.event_shape, n, seed, label=name))
         except (InputError, ArithmeticError) as error:
             row.failed(error)
         else:
-            results.add(row, scorer(x), scorer.quantities)
+            row.nfe, row.seconds = drawn.nfe, [drawn.seconds]
+            results.add(row, scorer(drawn.x), scorer.quantities)
             title = f"{name}, {row.nfe:.0f} evaluations"
-            path = run / "samples" / f"{name}.png"
-            figures.picture(x[:_SHOWN], dataset.transform, path, dataset.heldout[:_SHOWN], title)
+            pictures[name] = run / "samples" / f"{name}.png"
+            figures.picture(drawn.x[:_SHOWN], dataset.transform, pictures[name], dataset.heldout[:_SHOWN], title)
         results.rows.append(row)
-    pictures = {row.name: run / "samples" / f"{row.name}.png" for row in results.succeeded}
     if dataset.transform.kind == "points" and math.prod(dataset.event_shape) == 2:
         pictures["score"] = run / "samples" / "score.png"
         _draw_score(result.ema, dataset, pictures["score"])
@@ -72,14 +73,6 @@ def final_samples(
     }
     runs.write_json(run / runs.SUMMARY, summary)
     return results
-
-
-def _drawn(row: Row, sampler: Sampler, model: Model, dataset: Dataset, n: int, seed: int) -> Tensor:
-    """n samples on the CPU; the row gets what they cost."""
-    parts = list(draw(sampler, model, dataset.event_shape, n, seed, label=row.name))
-    row.nfe = math.fsum(p.nfe * len(p.x) for p in parts) / n
-    row.seconds = [math.fsum(p.seconds for p in parts)]
-    return torch.cat([p.x for p in parts]).cpu()
 
 
 def _draw_score(model: ScoreModel, dataset: Dataset, path: Path) -> None:
