@@ -1,27 +1,27 @@
 """From a foreign file to a folder that `scoresde.load` reads, and the report of what was done."""
 
-import inspect
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
 from scoresde import runs
-from scoresde.build import TARGET, build, resolve
+from scoresde.build import MEASURED, TARGET, build
 from scoresde.convert.adm import ADM
 from scoresde.convert.diffusers import Diffusers
 from scoresde.convert.edm import EDM
 from scoresde.convert.files import Source, read_file, read_settings
 from scoresde.convert.parts import Tensors, read
-from scoresde.convert.plan import Config, Facts, Given, Layout, Plan
+from scoresde.convert.plan import Facts, Given, Layout, Plan, lookup
 from scoresde.convert.score_sde import ScoreSDE
 from scoresde.data import Transform
-from scoresde.errors import InputError, refuse, require
+from scoresde.described import describe
+from scoresde.errors import InputError, one_of, refuse
 from scoresde.nets.skip_unet import SkipUNet
 from scoresde.training import checkpoint
 
@@ -104,39 +104,6 @@ def whole(target: Path) -> Iterator[Path]:
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def write_run(
-    out: Path, plan: Plan, chosen: Tensors, raw: Tensors, report: Report, data: Mapping[str, Any] | None
-) -> None:
-    """Write the folder of a run.
-
-    Raises:
-        InputError: it cannot be written.
-    """
-    step = int(report.beside.get("step", 0))
-    state = {"data": {"transform": transform(plan).to_dict()}, "converted": True}
-    sets = {name: {f"net.{k}": t for k, t in tensors.items()} for name, tensors in (("ema", chosen), ("model", raw))}
-    config = {"sde": _complete(plan.sde), "model": {**_complete(plan.model), "net": _complete(plan.net)}}
-    config |= {"data": dict(data)} if data else {}
-    with whole(out) as aside:
-        runs.write_config(aside, config)
-        runs.write_json(aside / runs.CONVERTED, {**report.to_dict(), "versions": runs.versions()})
-        checkpoint.save(aside, checkpoint.Checkpoint(step, sets, {}, state))
-
-
-def _complete(cfg: Config) -> Config:
-    """With the arguments that were left out, so that the folder does not depend on what the defaults will be."""
-    parameters = inspect.signature(resolve(cfg[TARGET])).parameters.values()
-    defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
-    return {**cfg, **{k: list(v) if isinstance(v, tuple) else v for k, v in defaults.items() if k not in cfg}}
-
-
-def transform(plan: Plan) -> Transform:
-    """Pixels from 0 to 255 in the units of the original: [-1, 1], or [0, 1] where it did not center its data."""
-    half = 127.5 if plan.centered else 0.0
-    scale = 127.5 if plan.centered else 255.0
-    return Transform("image", plan.event_shape, half, scale, low=0.0, high=255.0, levels=256, dtype="uint8")
-
-
 _LAYOUTS: tuple[Layout, ...] = (Diffusers(), ScoreSDE(), EDM(), ADM())
 
 
@@ -174,23 +141,24 @@ def convert(
         InputError: one line that says what is missing, left over, contradictory or not supported. Nothing is left
             behind then.
     """
-    require(weights in ("ema", "raw"), "weights", weights, "give ema or raw")
-    target = free_folder(out)
-    source = read_file(file)
-    settings = {} if config is None else dict(config) if isinstance(config, Mapping) else read_settings(config)
-    layout = _layout(source)
-    own = _given(size, sde, model, typed)
-    facts = Facts({**own, **layout.given(settings), **{k: value for k, value in own.items() if value.firm}})
-    plan, averages = _planned(layout, source, facts)
-    net = _network(plan)
+    one_of(Literal["ema", "raw"], weights=weights)
+    target, source, settings = free_folder(out), read_file(file), read_settings(config)
+    layout, own = _layout(source), _given(size, {"sde": sde, "model": model}, typed)
+    firm = {key: value for key, value in own.items() if value.firm}
+    facts = Facts({**own, **layout.given(settings), **firm})
+    with _one_line(source):
+        plan, averages = layout.plan(source, facts), layout.averages(source)
+    with torch.random.fork_rng(devices=[]):  # the first weights are never used
+        net: SkipUNet = build(plan.net, "model.net", event_shape=plan.event_shape)
     parts, state = list(plan.names.parts(net)), net.state_dict()
-    sets = {"raw": read(parts, plan.prepare(source.raw), state)}
-    if averages is not None:
-        sets["ema"] = read(parts, plan.prepare(averages), state)
+    with _one_line(source):
+        sets = {"raw": read(parts, plan.prepared(source.raw), state)}
+        if averages is not None:
+            sets["ema"] = read(parts, plan.prepared(averages), state)
     report = Report(
         file=str(source.path),
         layout=layout.name,
-        weights=weights if averages is not None else "single",
+        weights="single" if averages is None else weights,
         tensors=len(parts),
         parameters=sum(p.numel() for p in net.parameters()),
         inferred=facts.inferred,
@@ -198,10 +166,10 @@ def convert(
         assumed=facts.assumed,
         dropped=plan.dropped,
         notes=plan.notes,
-        beside={k: v for k, v in source.settings.items() if isinstance(v, int | float)},
+        beside=source.beside,
     )
-    chosen = sets.get(weights, sets["raw"])
-    write_run(target, plan, chosen, sets["raw"] if weights == "ema" else chosen, report, data)
+    chosen = {"ema": sets.get(weights, sets["raw"]), "model": sets["raw"]}
+    _write(target, plan, net, chosen, report, {"data": dict(data)} if data else {})
     return report
 
 
@@ -214,35 +182,48 @@ def _layout(source: Source) -> Layout:
     raise InputError(f"file: {source.path} holds no layout that is known here (its tensors are {names}, ...)")
 
 
-def _planned(layout: Layout, source: Source, facts: Facts) -> tuple[Plan, Tensors | None]:
-    """The plan and the averages; a file of which something is missing is refused in one line."""
+def _given(size: int | None, config: Mapping[str, Any], typed: Sequence[str]) -> dict[str, Given]:
+    """What was given in the words of this project."""
+    found = {} if size is None else {"image_size": Given(size, "size")}
+    for section in ("sde", "model.net"):
+        for key, value in (lookup(config, section) or {}).items():
+            name = f"{section}.{key}"
+            if name == f"sde.{TARGET}":
+                found["sde"] = Given(str(value).rpartition(".")[2].lower(), "sde")
+            elif value != MEASURED:
+                found[key] = Given(value, name, name in typed)
+    return found
+
+
+@contextmanager
+def _one_line(source: Source) -> Iterator[None]:
+    """Refuse a file of which something is missing, or has another shape, in one line."""
     try:
-        return layout.plan(source, facts), layout.averages(source)
+        yield
     except InputError:
         raise
-    except KeyError as error:  # a tensor that is needed to infer the network
+    except KeyError as error:
         raise InputError(f"file: {source.path} has no {error.args[0]}: incomplete or of another layout") from None
-    except (IndexError, ValueError) as error:
+    except (IndexError, ValueError, RuntimeError) as error:
         raise InputError(f"file: {source.path} has tensors of impossible shapes ({error})") from None
 
 
-def _network(plan: Plan) -> SkipUNet:
-    """Our network; its first weights are never used, so the global generator is left as it was."""
-    with torch.random.fork_rng(devices=[]):
-        net: SkipUNet = build(plan.net, "model.net", event_shape=plan.event_shape)
-    return net
+def _write(
+    out: Path, plan: Plan, net: SkipUNet, sets: Mapping[str, Tensors], report: Report, data: Mapping[str, Any]
+) -> None:
+    """Write the folder of a run, with every argument, so that it does not depend on what the defaults will be.
 
-
-def _given(
-    size: int | None, sde: Mapping[str, Any] | None, model: Mapping[str, Any] | None, typed: Sequence[str]
-) -> dict[str, Given]:
-    """What was given in the words of this project."""
-    found = {} if size is None else {"image_size": Given(size, "size")}
-    sections = {"sde": sde or {}, "model.net": (model or {}).get("net") or {}}
-    if TARGET in sections["sde"]:
-        found["sde"] = Given(str(sections["sde"][TARGET]).rpartition(".")[2].lower(), "sde")
-    for section, values in sections.items():
-        for key, value in values.items():
-            if key != TARGET and value != "measured":
-                found[key] = Given(value, f"{section}.{key}", f"{section}.{key}" in typed)
-    return found
+    Raises:
+        InputError: it cannot be written.
+    """
+    sde = build(plan.sde, "sde")
+    model = describe(build(plan.model, "model", net=net, sde=sde))
+    # pixels from 0 to 255 in the units of the original
+    mean, scale = (127.5, 127.5) if plan.centered else (0.0, 255.0)
+    transform = replace(Transform.of_bytes(plan.event_shape), mean=mean, scale=scale)
+    state = {"data": {"transform": transform.to_dict()}, "converted": True}
+    modules = {name: {f"net.{k}": t for k, t in tensors.items()} for name, tensors in sets.items()}
+    with whole(out) as aside:
+        runs.write_config(aside, {"sde": describe(sde), "model": model, **data})
+        runs.write_json(aside / runs.CONVERTED, {**report.to_dict(), "versions": runs.versions()})
+        checkpoint.save(aside, checkpoint.Checkpoint(int(report.beside.get("step", 0)), modules, {}, state))

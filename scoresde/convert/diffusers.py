@@ -3,13 +3,13 @@
 Facts about that layout are here and in `export`, and nowhere else. diffusers itself is not needed.
 """
 
+import itertools
 import math
 import re
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
-import torch
+import numpy as np
 
 from scoresde.convert.files import Source
 from scoresde.convert.names import CLASSES, FREQUENCIES, NULL, Names, Spot
@@ -25,15 +25,30 @@ from scoresde.convert.plan import (
     check_allowed,
     discrete_vp,
     labelled,
+    unstored,
 )
-from scoresde.errors import InputError, refuse
+from scoresde.errors import refuse
 
 _FILE = "file: config.json"
+# what a UNet2DModel and a DDPMScheduler are where their files do not say it
+_DEFAULTS: Config = {
+    "sample_size": None,
+    "in_channels": 3,
+    "out_channels": 3,
+    "layers_per_block": 2,
+    "num_class_embeds": None,
+}
+_DEFAULTS |= {"time_embedding_type": "positional", "flip_sin_to_cos": True, "freq_shift": 0, "dropout": 0.0}
+_DEFAULTS |= {"attention_head_dim": 8, "norm_eps": 1e-5, "norm_num_groups": 32, "downsample_padding": 1}
+_DEFAULTS |= {"mid_block_scale_factor": 1, "center_input_sample": False}
+_SCHEDULER: Config = {"beta_schedule": "linear", "num_train_timesteps": 1000, "beta_start": 1e-4, "beta_end": 0.02}
+_SCHEDULER |= {"prediction_type": "epsilon"}
 _ALLOWED: Allowed = {"mid_block_type": ("UNetMidBlock2D",), "downsample_type": ("conv",), "upsample_type": ("conv",)}
 _ALLOWED |= {"act_fn": ("silu", "swish"), "resnet_time_scale_shift": ("default",), "add_attention": (True,)}
 _ALLOWED |= {"class_embed_type": (None,), "attn_norm_num_groups": (None,)}
 _ALLOWED_DDPM: Allowed = {"time_embedding_type": ("positional",), "mid_block_scale_factor": (1,)}
 _ALLOWED_DDPM |= {"downsample_padding": (1, 0)}
+_ALLOWED_VE: Allowed = {"time_embedding_type": ("fourier",)}
 _ALLOWED_SCHEDULE: Allowed = {"trained_betas": (None,), "rescale_betas_zero_snr": (False, None)}
 _VE = {"attention_up": "last", "noise": "fourier", "block": "biggan", "fir": True, "rescale": True}
 _VE |= {"progressive_input": "input_skip", "progressive_output": "output_skip", "resample_pad": "end"}
@@ -44,36 +59,46 @@ _OLD = table("query=to_q key=to_k value=to_v proj_attn=to_out.0")  # names of at
 SCHEDULES = table("linear=linear scaled_linear=scaled_linear squaredcos_cap_v2=cosine")
 TARGETS = table("epsilon=eps sample=x0 v_prediction=v")
 _ALLOWED_SCHEDULE |= {"beta_schedule": tuple(SCHEDULES), "prediction_type": tuple(TARGETS)}
+_PLACES = {
+    "down step": "{here}.resnet_down",
+    "down resample": "{here}.downsamplers.0.conv",
+    "down skip": "{here}.skip_conv",
+    "up step": "{here}.resnet_up",
+    "up resample": "{here}.upsamplers.0.conv",
+    "up output": "{here}.skip_norm {here}.skip_conv",
+}
 
 
 class UNetNames(Names):
     """The names of a network with so many levels, in either form."""
 
-    block = table("norm1=norm1 conv1=conv1 norm2=norm2 conv2=conv2 skip=conv_shortcut modulation=time_emb_proj")
-    attention = table("norm=group_norm out=to_out.0")
-    qkv = ("to_q", "to_k", "to_v")
+    inside = table(
+        "norm1=norm1 conv1=conv1 norm2=norm2 conv2=conv2 skip=conv_shortcut modulation=time_emb_proj "
+        "attention.norm=group_norm attention.out=to_out.0 attention.qkv=to_q,to_k,to_v"
+    )
 
     def __init__(self, levels: int, features: Form, ve: bool = False) -> None:
-        self._levels, self._ve, self.features = levels, ve, features
-        self.sign = NEGATED if ve else SAME
+        self._levels = levels
+        self.forms = {"modulation.hidden.0.weight": features, "head.conv": NEGATED if ve else SAME}
         self.top = table(
             f"{FREQUENCIES}={'time_proj.weight' if ve else 'frequencies'} modulation.hidden.0=time_embedding.linear_1 "
             f"modulation.hidden.1=time_embedding.linear_2 {CLASSES}=class_embedding.weight {NULL}=null "
             "stem=conv_in head.norm=conv_norm_out head.conv=conv_out"
         )
+        block = "{here}.resnets.{spot.number} {here}.attentions.{spot.number}"
+        # in the form for NCSN++ one attention for the level, behind its last block
+        last = "{here}.resnets.{spot.number} {here}.attentions.0" if ve else block
+        self.places = {**_PLACES, "down block": block, "middle block": block, "up block": last}
+
+    def numbers(self, spot: Spot) -> Mapping[str, str]:
+        up = self._levels - 1 - spot.level
+        here = {"down": f"down_blocks.{spot.level}", "middle": "mid_block", "up": f"up_blocks.{up}"}
+        return {"here": here[spot.direction]}
 
     def place(self, spot: Spot) -> tuple[str, str]:
-        up = spot.direction == "up"
-        number = self._levels - 1 - spot.level if up else spot.level
-        here = "mid_block" if spot.direction == "middle" else f"{spot.direction}_blocks.{number}"
-        if spot.role == "block":  # of attention in the form for NCSN++ one for the level, behind its last block
-            return f"{here}.resnets.{spot.number}", f"{here}.attentions.{0 if self._ve and up else spot.number}"
-        if spot.role == "resample":
-            inside = hasattr(spot.module, "sizes")
-            return f"{here}.resnet_{spot.direction}" if inside else f"{here}.{spot.direction}samplers.0.conv", ""
-        if up and spot.level == 0:
+        if (spot.kind, spot.level) == ("output", 0):
             return self.top["head.norm"], self.top["head.conv"]
-        return (f"{here}.skip_norm", f"{here}.skip_conv") if up else (f"{here}.skip_conv", "")
+        return super().place(spot)
 
 
 class Diffusers(Layout):
@@ -90,110 +115,95 @@ class Diffusers(Layout):
         return {}
 
     def plan(self, source: Source, facts: Facts) -> Plan:
-        unet, schedule = source.settings["unet"], source.settings.get("scheduler", {})
-        if unet.get("_class_name") != "UNet2DModel":
-            raise InputError(f"file: the folder holds a {unet.get('_class_name')}; a UNet2DModel can be converted")
+        unet, schedule = _DEFAULTS | source.settings["unet"], source.settings.get("scheduler", {})
+        kind = unet.get("_class_name")
+        refuse(kind != "UNet2DModel", f"file: the folder holds a {kind}; a UNet2DModel can be converted")
         ve = "Skip" in str(unet.get("down_block_types"))
         net = _net(unet, facts, ve)
         sde, model = _ve_meaning(schedule, facts) if ve else _ddpm_meaning(schedule, facts)
-        if unet.get("center_input_sample", False):
+        if unet["center_input_sample"]:
             model |= {"gain": 2.0, "centre": 0.5}
-        features = SAME if unet.get("flip_sin_to_cos", True) and not ve else SINES_FIRST
+        features = SAME if unet["flip_sin_to_cos"] and not ve else SINES_FIRST
         names = UNetNames(len(net["multipliers"]), features, ve)
-        prepare = partial(_prepared, net=net, shift=unet.get("freq_shift", 0))
-        return Plan(net, model, sde, (unet.get("in_channels", 3), *_size(unet, facts)), names, not ve, prepare)
+        plan = Plan(net, model, sde, (unet["in_channels"], *_size(unet, facts)), names, centered=not ve)
+        plan.made = unstored(net, frequencies(net["channels"] // 2, unet["freq_shift"]))
+        plan.prepare = _renamed
+        return plan
 
 
-def _prepared(tensors: Tensors, net: Config, shift: float) -> Tensors:
-    """With today's names, and what no file stores."""
-    tensors = {_renamed(k): t for k, t in tensors.items()}
-    if net["noise"] == "positional":
-        tensors["frequencies"] = frequencies(net["channels"] // 2, shift)
-    if "condition" in net:
-        tensors["null"] = torch.zeros(4 * net["channels"])
-    return tensors
-
-
-def _renamed(name: str) -> str:
-    return re.sub(r"(attentions\.\d+)\.(query|key|value|proj_attn)\.", lambda m: f"{m[1]}.{_OLD[m[2]]}.", name)
+def _renamed(tensors: Tensors) -> Tensors:
+    """With today's names of attention."""
+    old = re.compile(rf"(?<=attentions\.\d\.)({'|'.join(_OLD)})(?=\.)")
+    return {old.sub(lambda found: _OLD[found[0]], name): t for name, t in tensors.items()}
 
 
 def _size(unet: Mapping[str, Any], facts: Facts) -> tuple[int, int]:
     """Height and width of an image."""
-    sizes = unet.get("sample_size") or facts.need("image_size", "give size= with the height and width of an image")
-    height, width = (int(n) for n in (sizes if isinstance(sizes, list) else (sizes, sizes)))
-    if (size := facts.given.get("image_size")) is not None and size.value != height:
-        raise InputError(f"{size.name}: {size.value} was given, but in config.json sample_size is {sizes}")
+    if not unet["sample_size"]:
+        size = int(facts.need("image_size", "give size= with the height and width of an image"))
+        return size, size
+    height, width = np.broadcast_to(unet["sample_size"], 2).tolist()
+    facts.infer("image_size", height, "config.json")
     return height, width
 
 
 def _net(unet: Mapping[str, Any], facts: Facts, ve: bool) -> Config:
-    check_allowed(unet, _ALLOWED if ve else _ALLOWED | _ALLOWED_DDPM, _FILE)
+    check_allowed(unet, _ALLOWED | (_ALLOWED_VE if ve else _ALLOWED_DDPM), _FILE)
     widths, attention = unet["block_out_channels"], _attention(unet, "Skip" if ve else "")
-    dropout = float(unet.get("dropout", 0.0))
-    found = (widths[0], widths, unet.get("layers_per_block", 2), attention, unet.get("num_class_embeds"), dropout)
+    found = (widths[0], widths, unet["layers_per_block"], attention, unet["num_class_embeds"], float(unet["dropout"]))
     net = arguments(facts, "config.json", *found) | {"_target_": "scoresde.nets.NCSNpp"}
-    net |= {"head_width": unet.get("attention_head_dim", 8) or 0, "norm_eps": unet.get("norm_eps", 1e-5)}
+    net |= {"head_width": unet["attention_head_dim"] or 0, "norm_eps": unet["norm_eps"]}
     if ve:
-        _check_ve(unet, [widths[k] for k in net["attention"]])
+        _check_ve(unet, [widths[k] for k in attention])
         return net | _VE
-    pad = "end" if unet.get("downsample_padding", 1) == 0 else "both"
-    return net | _DDPM | {"resample_pad": pad, "groups": unet.get("norm_num_groups", 32)}
+    pad = {0: "end", 1: "both"}[unet["downsample_padding"]]
+    return net | _DDPM | {"resample_pad": pad, "groups": unet["norm_num_groups"]}
 
 
 def _attention(unet: Mapping[str, Any], kind: str) -> list[int]:
     """The levels that attend.
 
     Raises:
-        InputError: channels, widths or blocks are not those of our network.
+        InputError: channels or blocks are not those of our network.
     """
-    inputs, outputs = unet.get("in_channels", 3), unet.get("out_channels", 3)
+    inputs, outputs = unet["in_channels"], unet["out_channels"]
     refuse(inputs != outputs, f"{_FILE} has in_channels {inputs} and out_channels {outputs}, which must be the same")
-    widths = unet["block_out_channels"]
     down, up = _attended(unet["down_block_types"], f"{kind}Down"), _attended(unet["up_block_types"], f"{kind}Up")
-    if down != up[::-1] or any(w % widths[0] for w in widths):
-        raise InputError(f"{_FILE} has widths {widths} and attention at {down} and {up[::-1]}, which is not supported")
-    return [k for k, there in enumerate(down) if there]
+    refuse(down != up[::-1], f"{_FILE} has attention at {down} and {up[::-1]}; both must be the same")
+    return list(itertools.compress(itertools.count(), down))
 
 
 def _attended(types: list[str], kind: str) -> list[bool]:
     """Which blocks attend, of those of one kind."""
-    plain = f"{kind}Block2D"
+    known = {f"{kind}Block2D": False, f"Attn{kind}Block2D": True}
     for name in types:
-        if name not in (plain, f"Attn{plain}"):
-            raise InputError(f"{_FILE} has a block {name}; {plain} and Attn{plain} can be converted")
-    return [name != plain for name in types]
+        refuse(name not in known, f"{_FILE} has a block {name}; {' and '.join(known)} can be converted")
+    return [known[name] for name in types]
 
 
 def _check_ve(unet: Mapping[str, Any], attended: list[int]) -> None:
-    """Raise InputError unless it has NCSN++'s features, factor and groups: of 4 channels or more, at most 32.
+    """Raise InputError unless it has NCSN++'s factor and groups: of 4 channels or more, at most 32.
 
     That form of diffusers has 32 groups wherever it attends, whatever the width.
     """
-    check_allowed({"time_embedding_type": "positional"} | dict(unet), {"time_embedding_type": ("fourier",)}, _FILE)
-    widths, groups = unet["block_out_channels"], unet.get("norm_num_groups", 32)
-    differ = groups is not None and any(groups != min(w // 4, 32) for w in (widths[0], widths[-1]))
-    if differ or any(w < 128 for w in attended):
-        raise InputError(f"file: the groups of its norms, for widths {widths}, are not those of NCSN++")
-    factor = unet.get("mid_block_scale_factor", 1)
-    if not math.isclose(factor, math.sqrt(2), rel_tol=1e-4):
-        raise InputError(f"{_FILE} has mid_block_scale_factor {factor}; sqrt(2) can be converted")
+    widths, groups, factor = unet["block_out_channels"], unet["norm_num_groups"], unet["mid_block_scale_factor"]
+    differ = any(groups not in (None, min(w // 4, 32)) for w in (widths[0], widths[-1]))
+    wrong = differ or min(attended, default=128) < 128
+    refuse(wrong, f"file: the groups of its norms, for widths {widths}, are not those of NCSN++")
+    rescaled = math.isclose(factor, math.sqrt(2), rel_tol=1e-4)
+    refuse(not rescaled, f"{_FILE} has mid_block_scale_factor {factor}; sqrt(2) can be converted")
 
 
 def _ddpm_meaning(schedule: Mapping[str, Any], facts: Facts) -> tuple[Config, Config]:
     """The path through the levels of the scheduler, or that of DDPM."""
     check_allowed(schedule, _ALLOWED_SCHEDULE, "file: the scheduler's")
-    kind, target = schedule.get("beta_schedule", "linear"), schedule.get("prediction_type", "epsilon")
-    values = {
-        "schedule": SCHEDULES[kind],
-        "levels": schedule.get("num_train_timesteps", 1000),
-        "first": schedule.get("beta_start", 1e-4),
-        "last": schedule.get("beta_end", 0.02),
-    }
+    known = {**_SCHEDULER, **schedule}
+    values = {"schedule": SCHEDULES[known["beta_schedule"]], "levels": known["num_train_timesteps"]}
+    values |= {"first": known["beta_start"], "last": known["beta_end"]}
     for key, value in values.items():
         values[key] = facts.infer(key, value, "scheduler_config.json") if schedule else facts.get(key, value)
-    sde = discrete_vp(**values)
-    return sde, labelled("time", float(sde["levels"] - 1), precond=TARGETS[target])
+    model = labelled("time", float(values["levels"] - 1), precond=TARGETS[known["prediction_type"]])
+    return discrete_vp(**values), model
 
 
 def _ve_meaning(schedule: Mapping[str, Any], facts: Facts) -> tuple[Config, Config]:

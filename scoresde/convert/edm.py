@@ -4,78 +4,82 @@ Facts about that layout are here and nowhere else (Karras et al. 2022, arXiv 220
 """
 
 import math
-import re
-from collections.abc import Collection, Mapping
-from functools import partial
+from collections.abc import Mapping
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from scoresde.convert.files import Source
 from scoresde.convert.names import CLASSES, FREQUENCIES, NULL, Names, Spot
-from scoresde.convert.parts import NEGATED, SAME, SCALE_AND_SHIFT, SINES_FIRST, Form, Tensors, table
-from scoresde.convert.plan import Config, Facts, Given, Layout, Plan, arguments, labelled
-from scoresde.errors import InputError, require
-from scoresde.nets.layers import ImageAttention
-
-# rows (channel, q k v) become rows (q k v, channel); the heads are the same
-_QKV = Form(
-    lambda t: t.reshape(-1, 3, *t.shape[1:]).transpose(0, 1).flatten(0, 1),
-    lambda t: t.reshape(3, -1, *t.shape[1:]).transpose(0, 1).flatten(0, 1),
+from scoresde.convert.parts import (
+    NEGATED,
+    SAME,
+    SCALE_AND_SHIFT,
+    SINES_FIRST,
+    TRANSPOSED,
+    Tensors,
+    interleaved,
+    numbers,
+    table,
 )
+from scoresde.convert.plan import Config, Facts, Given, Layout, Plan, arguments, labelled, unstored
+from scoresde.errors import InputError, require
+
 _DROPPED = {".resample_filter": "a constant", "map_augment.weight": "labels of augmentation are zero in sampling"}
 _ADM_NET = {"_target_": "scoresde.nets.ADM", "head_width": 64, "group_width": 4}
 _SONG_NET = {"_target_": "scoresde.nets.NCSNpp", "noise_shift": 0.0, "block": "biggan", "rescale": True}
 _SONG_NET |= {"attention_up": "last", "group_width": 4}
 _NAMED = "the names of modules"
+_PLACES = {
+    "down block": "enc.{here}_block{spot.number} enc.{here}_block{spot.number}",
+    "down step": "enc.{coarser}_down",
+    "down residual": "enc.{coarser}_aux_residual",
+    "down skip": "enc.{coarser}_aux_skip",
+    "middle block": "dec.{here}_in{spot.number} dec.{here}_in{spot.number}",
+    "up block": "dec.{here}_block{spot.number} dec.{here}_block{spot.number}",
+    "up step": "dec.{finer}_up",
+    "up output": "dec.{here}_aux_norm dec.{here}_aux_conv",
+}
 
 
 class _Names(Names):
     """Modules are named by their resolution; a step belongs to the level that it leads to."""
 
-    block = table("norm1=norm0 conv1=conv0 norm2=norm1 conv2=conv1 skip=skip modulation=affine")
-    attention = table("norm=norm2 out=proj")
+    places = _PLACES
+    inside = table(
+        "norm1=norm0 conv1=conv0 norm2=norm1 conv2=conv1 skip=skip modulation=affine "
+        "attention.norm=norm2 attention.out=proj attention.qkv=qkv"
+    )
 
-    def __init__(self, size: int, adm: bool, negated: bool) -> None:
+    def __init__(self, size: int, adm: bool, net: Config, negated: bool) -> None:
         self._size = size
+        frequencies = "map_noise.freqs" if net.get("noise") == "fourier" else "frequencies"
         head = "out" if adm else f"dec.{size}x{size}_aux"
         self.top = table(
-            f"{FREQUENCIES}=map_noise.freqs modulation.hidden.0=map_layer0 modulation.hidden.1=map_layer1 "
+            f"{FREQUENCIES}={frequencies} modulation.hidden.0=map_layer0 modulation.hidden.1=map_layer1 "
             f"{CLASSES}=map_label.weight {NULL}=null stem=enc.{size}x{size}_conv "
             f"head.norm={head}_norm head.conv={head}_conv"
         )
-        self.features, self.affine = (SAME, SCALE_AND_SHIFT) if adm else (SINES_FIRST, SAME)
-        self.sign = NEGATED if negated else SAME
+        # rows (channel, q k v), the heads being the same; classes in columns
+        self.forms = {"attention.qkv": interleaved(1), CLASSES: TRANSPOSED}
+        self.forms |= {"modulation.out.bias": SCALE_AND_SHIFT} if adm else {"modulation.hidden.0.weight": SINES_FIRST}
+        self.forms["head.conv"] = NEGATED if negated else SAME
 
-    def place(self, spot: Spot) -> tuple[str, str]:
-        down = spot.direction == "down"
-        deeper = {"block": 0, "resample": 1 if down else -1, "side": int(down)}[spot.role]
-        n = self._size >> spot.level + deeper
-        here = f"{'enc' if down else 'dec'}.{n}x{n}_"
-        if spot.role == "block":
-            name = f"{here}{'in' if spot.direction == 'middle' else 'block'}{spot.number}"
-            return name, name
-        if spot.role == "resample":
-            return f"{here}{spot.direction}", ""
-        if not down:
-            return f"{here}aux_norm", f"{here}aux_conv"
-        return f"{here}aux_{'residual' if hasattr(spot.module, 'halve') else 'skip'}", ""
-
-    def of_qkv(self, module: ImageAttention) -> Form:
-        return _QKV
+    def numbers(self, spot: Spot) -> Mapping[str, str]:
+        here = self._size >> spot.level
+        return {name: f"{n}x{n}" for name, n in (("finer", 2 * here), ("here", here), ("coarser", here // 2))}
 
 
 class EDM(Layout):
     """See the module."""
 
     name = "edm"
+    mark = r"(model\.)?enc\.\d+x\d+_conv\."
     keys = table(
         "sigma_data=sigma_data dropout=dropout precond=precond "
         "model_channels=channels channel_mult=multipliers num_blocks=blocks"
     )
-
-    def matches(self, source: Source) -> bool:
-        return any(re.match(r"(model\.)?enc\.\d+x\d+_conv\.", name) for name in source.raw)
 
     def given(self, config: Mapping[str, Any]) -> dict[str, Given]:
         """From `precond` and `sigma_data`, or the original's options with `network_kwargs`."""
@@ -88,23 +92,21 @@ class EDM(Layout):
         return found
 
     def plan(self, source: Source, facts: Facts) -> Plan:
-        if "u" in source.raw and "model.map_layer0.weight" in source.raw:
+        tensors = source.raw
+        if "u" in tensors and "model.map_layer0.weight" in tensors:
             raise InputError("file: iDDPM's preconditioning, which rounds noise levels, cannot be converted")
-        unused = {k: why for k in source.raw for end, why in _DROPPED.items() if k.endswith(end)}
-        _filter(source.raw, facts)
-        tensors = _bare(source.raw, unused)
+        _filter(tensors, facts)
         adm = "out_norm.weight" in tensors
         size, net = _net(tensors, facts, adm)
         precond = str(facts.get("precond", "edm"))
         sde, model = _meaning(precond, float(facts.get("sigma_data", 0.5)))
         shape = (tensors[f"enc.{size}x{size}_conv.weight"].shape[1], size, size)
-        names, prepare = _Names(size, adm, precond == "ve"), partial(_prepared, unused=unused, adm=adm)
-        return Plan(net, model, sde, shape, names, True, prepare, unused)
-
-
-def _bare(tensors: Tensors, unused: Collection[str]) -> Tensors:
-    """Without what is not used, and without the prefix of the preconditioning."""
-    return {k.removeprefix("model."): t for k, t in tensors.items() if k not in unused}
+        plan = Plan(net, model, sde, shape, _Names(size, adm, net, precond == "ve"))
+        plan.dropped = {k: why for k in tensors for end, why in _DROPPED.items() if k.endswith(end)}
+        plan.made = unstored(net, _frequencies(net["channels"] // 2, int(not adm)))
+        if "condition" in net and not adm:
+            plan.prepare = _with_classes
+        return plan
 
 
 def _filter(tensors: Tensors, facts: Facts) -> None:
@@ -120,34 +122,33 @@ def _filter(tensors: Tensors, facts: Facts) -> None:
 
 def _net(tensors: Tensors, facts: Facts, adm: bool) -> tuple[int, Config]:
     """The size of images and the configuration of our network."""
-    sizes = sorted({int(m[1]) for name in tensors if (m := re.match(r"enc\.(\d+)x\1_", name))}, reverse=True)
+    sizes = numbers(tensors, r"enc\.(\d+)x\1_")[::-1]
     size = facts.infer("image_size", sizes[0], _NAMED)
-    blocks = [name for name in tensors if re.match(rf"enc\.{size}x{size}_block\d+\.conv0\.weight", name)]
+    blocks = numbers(tensors, rf"enc\.{size}x{size}_block(\d+)\.conv0\.weight")
     channels = tensors["map_layer0.weight"].shape[0] // 4
     facts.infer("image_channels", tensors[f"enc.{size}x{size}_conv.weight"].shape[1], f"enc.{size}x{size}_conv.weight")
     widths = [tensors[f"enc.{n}x{n}_block0.conv0.weight"].shape[0] for n in sizes]
     attention = [k for k, n in enumerate(sizes) if f"enc.{n}x{n}_block0.qkv.weight" in tensors]
-    classes = tensors["map_label.weight"].shape[1] if "map_label.weight" in tensors else None
-    dropout = float(facts.get("dropout", 0.1))
+    classes, dropout = tensors.get("map_label.weight", torch.empty(0, 0)).shape[1], float(facts.get("dropout", 0.1))
     net = arguments(facts, "names and shapes of weights", channels, widths, len(blocks), attention, classes, dropout)
-    if adm:
-        wide = [*(widths[k] for k in attention), widths[-1]]
-        require(not any(w % 64 for w in wide), "channels", channels, "attention here has heads of 64 channels")
-        return size, {**net, **_ADM_NET}
-    listens = {} if classes is None else {"condition_layer": "first"}
-    return size, {**net, **listens, **_SONG_NET, **_song(tensors, facts)}
+    if not adm:
+        return size, {**net, **_SONG_NET, **_song(tensors, facts), **({"condition_layer": "first"} if classes else {})}
+    heads = all(widths[k] % 64 == 0 for k in (*attention, -1))
+    require(heads, "channels", channels, "attention here has heads of 64 channels")
+    return size, {**net, **_ADM_NET}
 
 
 def _song(tensors: Tensors, facts: Facts) -> Config:
     """What else a SongUNet is; all but the filter shows in names and shapes."""
+    names = " ".join(tensors)
     sides = {"_aux_residual.": "residual", "_aux_skip.": "input_skip"}
-    side = next((kind for name, kind in sides.items() if any(name in k for k in tensors)), "none")
-    heads = sum(k.endswith("_aux_norm.weight") for k in tensors)
+    side = next((kind for name, kind in sides.items() if name in names), "none")
+    output = "output_skip" if names.count("_aux_norm.weight") > 1 else "none"
     return {
         "noise": facts.infer("noise", "fourier" if "map_noise.freqs" in tensors else "positional", "map_noise.freqs"),
         "fir": bool(facts.get("fir", False)),
         "progressive_input": facts.infer("progressive_input", side, _NAMED),
-        "progressive_output": facts.infer("progressive_output", "output_skip" if heads > 1 else "none", "aux_norm"),
+        "progressive_output": facts.infer("progressive_output", output, "aux_norm"),
     }
 
 
@@ -163,19 +164,17 @@ def _meaning(precond: str, sigma_data: float) -> tuple[Config, Config]:
     return {"_target_": "scoresde.VESDE", "sigma_min": 0.02, "sigma_max": 100.0}, model
 
 
-def _prepared(tensors: Tensors, unused: Collection[str], adm: bool) -> Tensors:
-    """With the frequencies that no file stores, and classes as this project adds them."""
-    tensors = _bare(tensors, unused)
-    features = tensors["map_layer0.weight"].shape[1]
-    if "map_noise.freqs" not in tensors:
-        steps = torch.arange(features // 2, dtype=torch.float32)  # in the precision in which they were used
-        tensors["map_noise.freqs"] = (1 / 10000) ** (steps / (features // 2 - (0 if adm else 1)))
-    if "map_label.weight" in tensors:
-        vectors = tensors["map_label.weight"].double().T
-        none = torch.zeros(vectors.shape[1], dtype=torch.float64)
-        if not adm:  # added to the features below the first layer; here to its result
-            first = tensors["map_layer0.weight"].double()
-            none = first @ tensors.pop("map_label.bias", none).double()
-            vectors = vectors @ first.T * len(vectors) ** 0.5 + none
-        tensors |= {"map_label.weight": vectors, "null": none}
-    return tensors
+def _frequencies(number: int, shift: int) -> Tensor:
+    """As in `parts.frequencies`, with the rounding of this layout."""
+    steps = torch.arange(number, dtype=torch.float32)
+    return (1 / 10000) ** (steps / (number - shift))
+
+
+def _with_classes(tensors: Tensors) -> Tensors:
+    """Classes of a SongUNet are added to the features below the first layer; here to its result."""
+    first, weight = tensors["map_layer0.weight"].double(), tensors["map_label.weight"].double()
+    bias = tensors.get("map_label.bias", torch.zeros(len(weight))).double()
+    none = first @ bias
+    vectors = first @ weight * weight.shape[1] ** 0.5 + none[:, None]
+    used = {name: t for name, t in tensors.items() if name != "map_label.bias"}
+    return used | {"map_label.weight": vectors, "null": none}

@@ -19,6 +19,8 @@ _SAFE = (
     "ask its author for a file of safetensors, or write one where you trust the file: save_file(net.state_dict(), ...)"
 )
 
+_WRAPPERS = ("module.", "model.")  # of parallel computation, and of EDM's preconditioning
+
 
 @dataclass
 class Source:
@@ -28,13 +30,15 @@ class Source:
         path: the file or folder.
         raw: the weights by name.
         averages: their moving average in the order of the parameters, or by name; None if there is none.
-        settings: what stands beside the weights: the configuration of a diffusers folder, ema's decay.
+        settings: the configurations of a folder of diffusers.
+        beside: numbers that stand beside the weights, such as the training step.
     """
 
     path: Path
     raw: dict[str, Tensor]
     averages: list[Tensor] | dict[str, Tensor] | None = None
     settings: dict[str, Any] = field(default_factory=dict)
+    beside: dict[str, int | float] = field(default_factory=dict)
 
 
 def read_file(path: str | Path) -> Source:
@@ -47,17 +51,18 @@ def read_file(path: str | Path) -> Source:
     refuse(not place.exists(), f"file: {place} does not exist (seen from {Path.cwd()})")
     if place.is_dir():
         return _folder(place)
-    content = _numpy(place) if place.suffix == ".npz" else _tensors(place)
-    return _sorted(place, content)
+    return _sorted(place, {".npz": _numpy, ".safetensors": _safetensors}.get(place.suffix, _pickle)(place))
 
 
-def read_settings(path: str | Path) -> dict[str, Any]:
-    """The original's configuration from a JSON or YAML file, as plain values.
+def read_settings(config: str | Path | Mapping[str, Any] | None) -> Mapping[str, Any]:
+    """The original's configuration as plain values: a mapping, a JSON or YAML file, or nothing.
 
     Raises:
-        InputError: it is not there or cannot be read.
+        InputError: the file is not there or cannot be read.
     """
-    place = Path(path).expanduser()
+    if not isinstance(config, str | Path):
+        return config or {}
+    place = Path(config).expanduser()
     refuse(not place.is_file(), f"config: there is no file {place} (seen from {Path.cwd()})")
     return _mapping(place, "config")
 
@@ -75,15 +80,17 @@ def _mapping(path: Path, key: str) -> dict[str, Any]:
     return content
 
 
-def _tensors(path: Path) -> Mapping[str, Any]:
-    if path.suffix == ".safetensors":
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
+def _safetensors(path: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
 
-        try:
-            return load_file(path)
-        except (SafetensorError, OSError) as error:
-            raise InputError(f"file: {path} cannot be read as safetensors ({_line(error)})") from None
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"file: {path} cannot be read as safetensors ({_line(error)})") from None
+
+
+def _pickle(path: Path) -> Mapping[str, Any]:
     try:
         with warnings.catch_warnings(action="ignore"):  # of protocols and formats, which the answer makes plain
             content = torch.load(path, map_location="cpu", weights_only=True)
@@ -118,29 +125,36 @@ def _numpy(path: Path) -> dict[str, Tensor]:
 
 def _sorted(path: Path, content: Mapping[str, Any]) -> Source:
     """Separate the weights from what is stored beside them."""
-    model, ema = content.get("model"), content.get("ema")
-    if isinstance(model, Mapping):
-        raw, rest = _weights(model, path), {k: v for k, v in content.items() if isinstance(v, int | float)}
-        if isinstance(ema, Mapping) and isinstance(ema.get("shadow_params"), list):
-            beside = {k: v for k, v in ema.items() if k in ("decay", "num_updates")}
-            return Source(path, raw, list(ema["shadow_params"]), {**rest, **beside})
-        averages = _weights(ema, path) if isinstance(ema, Mapping) else None
-        return Source(path, raw, averages, rest)
-    for key in ("state_dict", "ema", "net"):  # other customs for one set of weights
-        if isinstance(content.get(key), Mapping):
-            return Source(path, _weights(content[key], path))
-    return Source(path, _weights(content, path))
+    model, ema = _section(content, "model"), _section(content, "ema")
+    if not isinstance(content.get("model"), Mapping):
+        sets = (_section(content, key) for key in ("state_dict", "ema", "net"))  # customs for one set of weights
+        return Source(path, _weights(next(filter(None, sets), content), path))
+    source = Source(path, _weights(model, path), beside=_numbers(content) | _numbers(ema))
+    if isinstance(shadow := ema.get("shadow_params"), list):
+        source.averages = list(_weights({f"ema.shadow_params.{i}": t for i, t in enumerate(shadow)}, path).values())
+    elif ema:
+        source.averages = _weights(ema, path)
+    return source
+
+
+def _section(content: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    value = content.get(key)
+    return value if isinstance(value, Mapping) else {}
+
+
+def _numbers(content: Mapping[str, Any]) -> dict[str, int | float]:
+    return {key: value for key, value in content.items() if isinstance(value, int | float)}
 
 
 def _weights(content: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
-    """Tensors by name, without the prefix that a parallel wrapper puts before all of them."""
-    other = [str(k) for k, v in content.items() if not isinstance(v, Tensor)]
-    if other or not content:
-        what = f"{other[0]} is no tensor" if other else "it is empty"
-        raise InputError(f"file: {path} does not hold weights by name ({what})")
-    tensors = {str(k): v for k, v in content.items()}
-    wrapped = all(k.startswith("module.") for k in tensors)
-    return {k.removeprefix("module."): v for k, v in tensors.items()} if wrapped else tensors
+    """Tensors by name, without the prefix that a wrapper puts before all of them."""
+    other = [f"{name} is no tensor" for name, value in content.items() if not isinstance(value, Tensor)]
+    fault = next(iter(other), "" if content else "it is empty")
+    refuse(bool(fault), f"file: {path} does not hold weights by name ({fault})")
+    for wrapper in _WRAPPERS:
+        if all(name.startswith(wrapper) for name in content):
+            return {name.removeprefix(wrapper): tensor for name, tensor in content.items()}
+    return dict(content)
 
 
 def _folder(path: Path) -> Source:
@@ -148,16 +162,16 @@ def _folder(path: Path) -> Source:
     unet = path / "unet" if (path / "unet").is_dir() else path
     if not (unet / "config.json").is_file():
         raise InputError(f"file: the folder {path} has no config.json; give one of diffusers, or a file")
-    settings: dict[str, Any] = {"unet": _mapping(unet / "config.json", "file")}
-    for schedule in (path / "scheduler" / "scheduler_config.json", path / "scheduler_config.json"):
-        if schedule.is_file():
-            settings["scheduler"] = _mapping(schedule, "file")
+    places = {"unet": unet / "config.json", "scheduler": path / "scheduler_config.json"}
+    if (path / "scheduler").is_dir():
+        places["scheduler"] = path / "scheduler" / "scheduler_config.json"
+    settings = {name: _mapping(place, "file") for name, place in places.items() if place.is_file()}
     files = sorted(unet.glob("diffusion_pytorch_model*.safetensors"))
-    if len(files) != 1:
-        shown = ", ".join(f.name for f in files) or "none"
-        pickled = "; its .bin is a pickle" if list(unet.glob("*.bin")) else ""
-        raise InputError(f"file: {unet} must hold one diffusion_pytorch_model.safetensors, and holds {shown}{pickled}")
-    return Source(path, _weights(_tensors(files[0]), files[0]), None, settings)
+    shown = ", ".join(f.name for f in files) or "none"
+    pickled = "; its .bin is a pickle" if any(unet.glob("*.bin")) else ""
+    wanted = f"file: {unet} must hold one diffusion_pytorch_model.safetensors, and holds {shown}{pickled}"
+    refuse(len(files) != 1, wanted)
+    return Source(path, _weights(_safetensors(files[0]), files[0]), settings=settings)
 
 
 def _line(error: Exception) -> str:

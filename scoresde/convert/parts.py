@@ -1,6 +1,7 @@
 """Which foreign tensor becomes which part of ours, as data: for reading strictly and for writing."""
 
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -36,6 +37,14 @@ SINES_FIRST = Form(_swap, _swap)  # columns of a layer over features (sines, cos
 SCALE_AND_SHIFT = Form(lambda t: t + _first_half(t), lambda t: t - _first_half(t))  # biases of 1 + scale, and of shift
 
 
+def interleaved(width: int) -> Form:
+    """Rows (head, q k v, channel) with heads of `width` channels, where ours are (q k v, head, channel)."""
+    return Form(
+        lambda t: t.reshape(-1, 3, width, *t.shape[1:]).transpose(0, 1).flatten(0, 2),
+        lambda t: t.reshape(3, -1, width, *t.shape[1:]).transpose(0, 1).flatten(0, 2),
+    )
+
+
 @dataclass(frozen=True)
 class Part:
     """One foreign tensor and its place in ours.
@@ -56,6 +65,11 @@ class Part:
 def table(text: str) -> dict[str, str]:
     """The pairs of a table that is written `key=value key=value`."""
     return dict(pair.split("=") for pair in text.split())
+
+
+def numbers(names: Iterable[str], pattern: str) -> list[int]:
+    """The numbers in names that begin with a pattern, without repetition, rising."""
+    return sorted({int(found[1]) for name in names if (found := re.match(pattern, name))})
 
 
 def frequencies(number: int, shift: float) -> Tensor:

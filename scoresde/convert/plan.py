@@ -1,15 +1,19 @@
 """What every foreign layout makes: what is known of a network and from where, and settings of ours."""
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+import torch
+from torch import Tensor
+
 from scoresde.convert.files import Source
 from scoresde.convert.names import Names
 from scoresde.convert.parts import Tensors
-from scoresde.errors import InputError
+from scoresde.errors import InputError, refuse
 
 
 class Given(NamedTuple):
@@ -62,8 +66,8 @@ class Facts:
         Raises:
             InputError: there is none.
         """
-        if key not in self.given and key not in self.inferred:
-            raise InputError(f"{key}: cannot be inferred from the weights; {remedy}")
+        known = key in {*self.given, *self.inferred}
+        refuse(not known, f"{key}: cannot be inferred from the weights; {remedy}")
         return self.get(key, None)
 
     def get(self, key: str, default: Any) -> Any:
@@ -96,8 +100,9 @@ class Plan:
         event_shape: (channels, height, width).
         names: of the parts of the network.
         centered: whether its data are in [-1, 1]; otherwise in [0, 1].
-        prepare: makes the tensors that the parts name from those in the file.
-        dropped: what in the file is not used, and why.
+        dropped: the tensors of the file that are not used, and why.
+        made: tensors that no file stores; see `unstored`.
+        prepare: makes the tensors that the parts name from the used ones of the file.
         notes: what the reader of the report should know.
     """
 
@@ -107,9 +112,15 @@ class Plan:
     event_shape: tuple[int, int, int]
     names: Names
     centered: bool = True
-    prepare: Callable[[Tensors], Tensors] = dict
     dropped: dict[str, str] = field(default_factory=dict)
+    made: Tensors = field(default_factory=dict)
+    prepare: Callable[[Tensors], Tensors] = dict
     notes: list[str] = field(default_factory=list)
+
+    def prepared(self, tensors: Tensors) -> Tensors:
+        """The tensors that the parts name."""
+        used = {name: tensor for name, tensor in tensors.items() if name not in self.dropped}
+        return self.made | self.prepare(used)
 
 
 class Layout(ABC):
@@ -117,22 +128,26 @@ class Layout(ABC):
 
     Attributes:
         name: in reports.
+        mark: how the name of a tensor begins that a file of this layout has, as a regular expression.
         keys: what its configuration calls our values, as dotted keys.
+        unset: what stands in that configuration for values that are not set.
     """
 
     name: str
+    mark: str
     keys: Mapping[str, str] = MappingProxyType({})
+    unset: Sequence[Any] = (None,)
 
-    @abstractmethod
     def matches(self, source: Source) -> bool:
         """Whether a file is of this layout."""
+        return any(re.match(self.mark, name) for name in source.raw)
 
     def given(self, config: Mapping[str, Any]) -> dict[str, Given]:
         """What a configuration of the original says, by our names."""
         return {
             ours: Given(value.lower() if isinstance(value, str) else value, f"config {key}")
             for key, ours in self.keys.items()
-            if (value := lookup(config, key)) is not None
+            if (value := lookup(config, key)) not in self.unset
         }
 
     @abstractmethod
@@ -165,8 +180,18 @@ def check_allowed(config: Mapping[str, Any], allowed: Allowed, where: str) -> No
     """
     for key, values in allowed.items():
         value = lookup(config, key, values[0])
-        if value not in values and str(value).lower() not in values:
-            raise InputError(f"{where} {key}: {value!r} cannot be converted; only {' or '.join(map(repr, values))} can")
+        known = value in values or str(value).lower() in values
+        refuse(not known, f"{where} {key}: {value!r} cannot be converted; only {' or '.join(map(repr, values))} can")
+
+
+def multipliers(widths: Sequence[int], channels: int) -> list[int]:
+    """The widths of the levels in units of `channels`.
+
+    Raises:
+        InputError: one of them is no multiple.
+    """
+    refuse(any(w % channels for w in widths), f"file: widths {list(widths)} are no multiples of {channels}")
+    return [w // channels for w in widths]
 
 
 def arguments(
@@ -179,11 +204,30 @@ def arguments(
     classes: int | None,
     dropout: float,
 ) -> Config:
-    """What every layout says of a network, as arguments of ours; `source` is what it was read from."""
-    found: Config = {"channels": channels, "multipliers": [w // channels for w in widths], "blocks": blocks}
-    found |= {"attention": list(attention)} | ({} if classes is None else {"condition_size": classes})
+    """What every layout says of a network, as arguments of ours.
+
+    Args:
+        facts: what is known.
+        source: what the others were read from, for messages.
+        channels: of the first convolution.
+        widths: of the levels.
+        blocks: of a level in the down path.
+        attention: the levels that attend.
+        classes: how many; 0 or None if it is not conditioned on one.
+        dropout: of the blocks.
+    """
+    found: Config = {"channels": channels, "multipliers": multipliers(widths, channels), "blocks": blocks}
+    found["attention"] = attention
     net = {key: facts.infer(key, value, source) for key, value in found.items()}
-    return {**net, **({} if classes is None else {"condition": "class"}), "noise_scale": 1.0, "dropout": dropout}
+    if classes:
+        net |= {"condition_size": facts.infer("condition_size", classes, source), "condition": "class"}
+    return {**net, "noise_scale": 1.0, "dropout": dropout}
+
+
+def unstored(net: Config, frequencies: Tensor) -> Tensors:
+    """What no file stores, by its foreign name: the frequencies of positional features, and the class of no class."""
+    made = {"frequencies": frequencies} if net.get("noise", "positional") == "positional" else {}
+    return made | ({"null": torch.zeros(4 * net["channels"])} if "condition" in net else {})
 
 
 def labelled(label: str, scale: float, shift: float = 0.0, centered: bool = True, precond: str = "eps") -> Config:

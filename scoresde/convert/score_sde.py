@@ -6,16 +6,14 @@ its configuration says, and how a score is made of the output (Song et al. 2021,
 
 import itertools
 import math
-from collections.abc import Collection, Iterator, Mapping
-from functools import partial
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from scoresde.convert.files import Source
 from scoresde.convert.names import FREQUENCIES, Names, Spot
-from scoresde.convert.parts import NEGATED, SAME, SINES_FIRST, TRANSPOSED, Form, Part, Tensors, table
+from scoresde.convert.parts import NEGATED, SAME, SINES_FIRST, TRANSPOSED, Part, Tensors, table
 from scoresde.convert.plan import (
     Allowed,
     Config,
@@ -27,59 +25,56 @@ from scoresde.convert.plan import (
     discrete_vp,
     labelled,
     lookup,
+    unstored,
 )
 from scoresde.convert.score_sde_shapes import infer
-from scoresde.errors import InputError, refuse, require
-from scoresde.nets.blocks import FilteredConv
+from scoresde.errors import refuse, require
 
 _FREQUENCIES = "all_modules.0.W"
 _ALLOWED: Allowed = {"model.normalization": ("groupnorm",), "model.nonlinearity": ("swish", "silu")}
 _ALLOWED |= {"model.conv_size": (3,), "model.fir_kernel": ([1, 3, 3, 1],)}
-_DDPM = {"block": "ddpm", "fir": False, "rescale": False, "groups": 32, "group_width": 1}  # what `ddpm` always is
+_SDES = {"vesde": "VESDE", "vpsde": "VPSDE", "subvpsde": "SubVPSDE"}
+_NCSNPP = {"groups": 32, "group_width": 4}  # what a network of each name always is
+_DDPM = {"block": "ddpm", "fir": False, "rescale": False, "groups": 32, "group_width": 1}
 _DDPM |= {"progressive_input": "none", "progressive_output": "none"}
+_FIXED: dict[str, dict[str, Any]] = {"none": {}, "ddpm": _DDPM}
 
 
 class _Names(Names):
     """Modules are numbered in the order of computation."""
 
-    block = table("norm1=GroupNorm_0 conv1=Conv_0 norm2=GroupNorm_1 conv2=Conv_1 modulation=Dense_0")
-    attention = table("norm=GroupNorm_0 out=NIN_3")
-    qkv = ("NIN_0", "NIN_1", "NIN_2")
-    features = SINES_FIRST
-
     def __init__(self, net: Config, negated: bool, start: int) -> None:
-        self.block = {**self.block, "skip": "NIN_0" if net["block"] == "ddpm" else "Conv_2"}
-        self.sign = NEGATED if negated else SAME
+        skip = {"ddpm": "NIN_0", "biggan": "Conv_2"}[net["block"]]
+        self.inside = table(
+            f"norm1=GroupNorm_0 conv1=Conv_0 norm2=GroupNorm_1 conv2=Conv_1 skip={skip} modulation=Dense_0 "
+            "attention.norm=GroupNorm_0 attention.out=NIN_3 attention.qkv=NIN_0,NIN_1,NIN_2"
+        )
+        self.forms = {"modulation.hidden.0.weight": SINES_FIRST, "head.conv": NEGATED if negated else SAME}
         self._fourier, self._numbers = net["noise"] == "fourier", itertools.count(start)
+        self._convs = {"resample": ".Conv_0", "skip": ".Conv_0", "residual": ".Conv2d_0" if net["fir"] else ".Conv_0"}
 
     def name(self, ours: str = "") -> str:
-        if ours == FREQUENCIES:
-            return f"{self.name()}.W" if self._fourier else "frequencies"
-        return f"all_modules.{next(self._numbers)}"
+        if ours != FREQUENCIES:
+            return f"all_modules.{next(self._numbers)}"
+        return f"{self.name()}.W" if self._fourier else "frequencies"
 
     def place(self, spot: Spot) -> tuple[str, str]:
-        here, side = self.name(), spot.role == "side"
-        if spot.attends or (side and spot.direction == "up"):
-            return here, self.name()
-        if hasattr(spot.module, "sizes"):
-            return here, ""
-        filtered = isinstance(getattr(spot.module, "halve", spot.module), FilteredConv)
-        return f"{here}.{'Conv2d_0' if filtered else 'Conv_0'}", ""
+        here = self.name() + self._convs.get(spot.kind, "")
+        return here, self.name() if spot.kind == "output" or spot.attends else ""
 
-    def layer(
-        self, ours: str, theirs: str, weight: Form = SAME, bias: Form = SAME, rows: slice | None = None
-    ) -> Iterator[Part]:
+    def layer(self, inner: str, theirs: str, path: str = "", rows: slice | None = None) -> Iterator[Part]:
         if ".NIN_" in theirs:  # a 1x1 convolution that is stored as a matrix (inputs, outputs)
-            yield Part(f"{ours}.weight", f"{theirs}.W", TRANSPOSED, rows)
-            yield Part(f"{ours}.bias", f"{theirs}.b", rows=rows)
+            yield Part(f"{path}{inner}.weight", f"{theirs}.W", TRANSPOSED, rows)
+            yield Part(f"{path}{inner}.bias", f"{theirs}.b", rows=rows)
         else:
-            yield from super().layer(ours, theirs, weight, bias, rows)
+            yield from super().layer(inner, theirs, path, rows)
 
 
 class ScoreSDE(Layout):
     """See the module."""
 
     name = "score_sde"
+    mark = r"all_modules\."
     keys = table(
         "model.nf=channels model.ch_mult=multipliers model.num_res_blocks=blocks model.embedding_type=noise "
         "model.fourier_scale=fourier_scale model.resblock_type=block model.fir=fir model.dropout=dropout "
@@ -91,28 +86,23 @@ class ScoreSDE(Layout):
         "data.centered=centered training.sde=sde training.continuous=continuous"
     )
 
-    def matches(self, source: Source) -> bool:
-        return any(name.startswith("all_modules.") for name in source.raw)
-
     def given(self, config: Mapping[str, Any]) -> dict[str, Given]:
-        for name in ("training", "data", "model"):
-            section = config.get(name) or {}
-            require(isinstance(section, Mapping), f"config {name}", section, "give a section of keys and values")
+        for section in ("training", "data", "model"):
+            values = config.get(section)
+            require(
+                isinstance(values, Mapping | None), f"config {section}", values, "give a section of keys and values"
+            )
         check_allowed(config, _ALLOWED, "config")
-        found, name = super().given(config), lookup(config, "model.name")
-        fixed: dict[str, Any] = {}
-        if str(name).lower() == "ddpm":
+        found, name = super().given(config), str(lookup(config, "model.name")).lower()
+        if name == "ddpm":
             found.pop("noise", None)  # in the original's defaults, but not used by its ddpm
-            fixed = _DDPM
-        elif name is not None:
-            fixed = {"groups": 32, "group_width": 4}
-        found |= {key: Given(value, "config model.name") for key, value in fixed.items()}
+        found |= {key: Given(value, "config model.name") for key, value in _FIXED.get(name, _NCSNPP).items()}
         if not lookup(config, "model.conditional", True):
             found["noise"] = Given("none", "config model.conditional")
         return found
 
     def plan(self, source: Source, facts: Facts) -> Plan:
-        tensors = dict(source.raw)
+        tensors = source.raw
         shape, net = infer(tensors, facts)
         sde, discrete = _sde(facts)
         ve = sde["_target_"] == "scoresde.VESDE"
@@ -121,9 +111,10 @@ class ScoreSDE(Layout):
         centered = bool(facts.get("centered", not ve))
         model = labelled(*label, centered=centered, precond="score" if ve and not divided else "eps")
         unused = _unused(tensors, net["noise"])
-        names = _Names(net, divided, int(_FREQUENCIES in unused))
-        prepare = partial(_prepared, net=net, unused=unused)
-        return Plan(net, model, sde, shape, names, centered, prepare, unused)
+        plan = Plan(net, model, sde, shape, _Names(net, divided, int(_FREQUENCIES in unused)), centered, unused)
+        steps = torch.arange(net["channels"] // 2, dtype=torch.float32)  # rounded as in the original
+        plan.made = unstored(net, torch.exp(steps * -(math.log(10000) / max(len(steps) - 1, 1))))
+        return plan
 
     def averages(self, source: Source) -> Tensors | None:
         """The averages by name: the list has every parameter but the frozen frequencies, in the order of the file.
@@ -133,30 +124,34 @@ class ScoreSDE(Layout):
         """
         if not isinstance(source.averages, list):
             return super().averages(source)
-        kept = {k: t for k, t in source.raw.items() if k == "sigmas" or (k == _FREQUENCIES and t.ndim == 1)}
-        wanted = {k: tuple(t.shape) for k, t in source.raw.items() if k not in kept}
-        given = source.averages
-        if len(given) != len(wanted):
-            raise InputError(f"file: ema.shadow_params holds {len(given)} tensors for {len(wanted)} parameters")
-        for (name, shape), average in zip(wanted.items(), given, strict=True):
-            found = tuple(average.shape) if isinstance(average, Tensor) else type(average).__name__
-            refuse(found != shape, f"file: ema.shadow_params has {found} where the model has {name} of shape {shape}")
-        return {**kept, **dict(zip(wanted, given, strict=True))}
+        frozen, given = _frozen(source.raw), source.averages
+        wanted = {name: t.shape for name, t in source.raw.items() if name not in frozen}
+        number = len(wanted)
+        refuse(len(given) != number, f"file: ema.shadow_params holds {len(given)} tensors for {number} parameters")
+        averages = dict(zip(wanted, given, strict=True))
+        for name, shape in wanted.items():
+            found, there = tuple(averages[name].shape), tuple(shape)
+            refuse(found != there, f"file: ema.shadow_params has {found} where the model has {name} of shape {there}")
+        return {name: source.raw[name] for name in frozen} | averages
+
+
+def _frozen(tensors: Tensors) -> list[str]:
+    """The tensors that are no parameters."""
+    return [name for name in ("sigmas", _FREQUENCIES) if tensors.get(name, torch.empty(0, 0)).ndim == 1]
 
 
 def _sde(facts: Facts) -> tuple[Config, bool]:
     """The SDE, and whether the network knows its numbered levels only."""
     kind = str(facts.need("sde", "give sde=ve, vp or subvp, or config= with training.sde"))
-    require(kind in ("vesde", "vpsde", "subvpsde"), "sde", kind, "give ve, vp or subvp")
-    discrete = not facts.get("continuous", True)
+    require(kind in _SDES, "sde", kind, "give ve, vp or subvp")
+    discrete, target = not facts.get("continuous", True), f"scoresde.{_SDES.get(kind)}"
     if kind == "vesde":
         ends = {"sigma_min": float(facts.get("sigma_min", 0.01)), "sigma_max": float(facts.get("sigma_max", 50.0))}
-        return {"_target_": "scoresde.VESDE", **ends, "T": 1.0, "t_min": 1e-5, "t_train": 1e-5}, discrete
+        return {"_target_": target, **ends, "T": 1.0, "t_min": 1e-5, "t_train": 1e-5}, discrete
     low, high = float(facts.get("beta_min", 0.1)), float(facts.get("beta_max", 20.0))
     if kind == "vpsde" and discrete:  # the original has no discrete form of subvp
         levels = int(facts.get("levels", 1000))
         return discrete_vp("linear", levels, low / levels, high / levels), True
-    target = "scoresde.VPSDE" if kind == "vpsde" else "scoresde.SubVPSDE"
     return {"_target_": target, "beta_min": low, "beta_max": high, "T": 1.0, "t_min": 1e-3, "t_train": 1e-5}, False
 
 
@@ -171,8 +166,8 @@ def _label(facts: Facts, sde: Config, discrete: bool, noise: str, divided: bool)
         divided: whether the output is divided by sigma to give the score.
     """
     ve = sde["_target_"] == "scoresde.VESDE"
-    if divided and not ve:
-        raise InputError("scale_by_sigma: true is made for sde=ve; with vp the original divides by labels, not sigma")
+    wrong = divided and not ve
+    refuse(wrong, "scale_by_sigma: true is made for sde=ve; with vp the original divides by labels, not sigma")
     if noise == "fourier":
         refuse(not ve, "embedding_type: Fourier features of a vp network, log(999 t), are not supported")
         require(not discrete, "continuous", False, "fourier features are for continuous=true")
@@ -180,25 +175,15 @@ def _label(facts: Facts, sde: Config, discrete: bool, noise: str, divided: bool)
     if ve and discrete:  # labels count down from the largest noise
         last = float(int(facts.get("levels", 1000)) - 1)
         return "time", -last, last
-    if ve and noise == "positional":
-        raise InputError("continuous: true with positional features is not supported; give training.continuous")
-    return "time", float(sde["levels"] - 1) if discrete else 999.0, 0.0
+    unknown = ve and noise == "positional"
+    refuse(unknown, "continuous: true with positional features is not supported; give training.continuous")
+    return "time", float(sde.get("levels", 1000) - 1), 0.0
 
 
-def _unused(tensors: Mapping[str, Tensor], noise: str) -> dict[str, str]:
+def _unused(tensors: Tensors, noise: str) -> dict[str, str]:
     """What the original stores and does not use, with the reason."""
-    unused = {"sigmas": "the table of noise levels follows from the SDE"} if "sigmas" in tensors else {}
+    unused = {}
     if noise == "none":
-        idle = [k for k, t in tensors.items() if ".Dense_0." in k or (k == _FREQUENCIES and t.ndim == 1)]
-        unused |= dict.fromkeys(idle, "the network does not depend on the noise level")
-    return unused
-
-
-def _prepared(tensors: Tensors, net: Config, unused: Collection[str]) -> Tensors:
-    """Without what is not used, and with the frequencies of positional features, which no file stores."""
-    tensors = {k: t for k, t in tensors.items() if k not in unused}
-    if net["noise"] == "positional":
-        half = net["channels"] // 2
-        steps = torch.arange(half, dtype=torch.float32)  # in the precision in which they were used
-        tensors["frequencies"] = torch.exp(steps * -(math.log(10000) / (half - 1)))
-    return tensors
+        idle = [name for name in tensors if ".Dense_0." in name]
+        unused = dict.fromkeys([*idle, *_frozen(tensors)], "the network does not depend on the noise level")
+    return unused | dict.fromkeys({"sigmas"} & tensors.keys(), "the table of noise levels follows from the SDE")

@@ -10,12 +10,25 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Size, Tensor
 
-from scoresde.convert.plan import Config, Facts
-from scoresde.errors import InputError
+from scoresde.convert.plan import Config, Facts, multipliers
+from scoresde.errors import InputError, refuse
 
 _REST = "give config= with the original's configuration, or the nearest of model=ncsnpp, ddpmpp, ddpm"
+_CONSTANT: Config = {"_target_": "scoresde.nets.NCSNpp", "attention_up": "last", "head_width": 0}
+_CONSTANT |= {"progressive_input": "none", "noise_scale": 1.0, "noise_shift": 0.0}
+_LETTERS = {  # the first whose pattern is that of the module's tensors, sorted, each with its number of dimensions
+    "B": r".*\bConv_0\.weight/.*\bGroupNorm_0\.weight/.*",
+    "A": r".*\bNIN_3\.W/.*",
+    "D": r"(Conv_0\.\S+ ?)+|(Conv2d_0\.\S+ ?)+",
+    "N": r"(.* )?weight/1( .*)?",
+    "L": r"(.* )?weight/2( .*)?",
+    "C": r"(.* )?weight/4( .*)?",
+    "W": r"(.* )?W/1( .*)?",
+    "_": "",
+}
 Shapes = dict[str, Size]  # of one module of the list, by the rest of the name
 Found = dict[str, tuple[Any, str]]  # values, with what they were read from
 
@@ -32,7 +45,7 @@ def infer(tensors: Mapping[str, Tensor], facts: Facts) -> tuple[tuple[int, int, 
         raise InputError("checkpoint: the modules are not those of ncsnpp or ddpm: features, convolution, blocks")
     start = found.start(3)
     stem, body = modules[start - 1]["weight"], modules[start:]
-    noise = ("fourier" if found[1] else "positional") if found[2] else "none"
+    noise = {"LL": "positional", "WLL": "fourier"}.get(found[1] + found[2], "none")
     values: Found = {
         "noise": (noise, "the layers in front of the first convolution"),
         "image_channels": (stem[1], f"all_modules.{start - 1}.weight"),
@@ -42,9 +55,9 @@ def infer(tensors: Mapping[str, Tensor], facts: Facts) -> tuple[tuple[int, int, 
     net = {key: facts.infer(key, value, source) for key, (value, source) in values.items()}
     size = int(facts.need("image_size", "give size= with the height and width of an image, or config="))
     _check_attention(net, size, facts)
-    _sigmas(tensors, facts)
+    _sigmas(tensors.get("sigmas", torch.empty(0)), facts)
     shape = (net.pop("image_channels"), size, size)
-    return shape, {"_target_": "scoresde.nets.NCSNpp", **net, **_rest(facts, net)}
+    return shape, _completed(net, facts)
 
 
 def _modules(tensors: Mapping[str, Tensor]) -> list[Shapes]:
@@ -59,35 +72,28 @@ def _modules(tensors: Mapping[str, Tensor]) -> list[Shapes]:
 
 def _letter(module: Shapes) -> str:
     """What a module is; see above. `?` for anything else."""
-    if {"GroupNorm_0.weight", "Conv_0.weight"} <= set(module):
+    signature = " ".join(sorted(f"{name}/{len(shape)}" for name, shape in module.items()))
+    letter = next((letter for letter, pattern in _LETTERS.items() if re.fullmatch(pattern, signature)), "?")
+    if letter == "B" and "Conv_2.weight" in module:  # a block between levels always has a projection
         out, into = module["Conv_0.weight"][:2]
-        return "R" if out == into and "Conv_2.weight" in module else "B"  # one between levels always has a projection
-    if "NIN_3.W" in module:
-        return "A"
-    if {name.partition(".")[0] for name in module} in ({"Conv_0"}, {"Conv2d_0"}):
-        return "D"
-    if "weight" in module:
-        return {1: "N", 2: "L", 4: "C"}.get(len(module["weight"]), "?")
-    return "_" if not module else "W" if len(module.get("W", ())) == 1 else "?"
+        return "R" if out == into else "B"
+    return letter
 
 
 def _ladder(body: list[Shapes], word: str, channels: int) -> Found:
     """Levels, blocks, widths, attention, and the images that run beside the features."""
     count, spans = _levels(word)
     widths = [body[start]["Conv_0.weight"][0] for start, _ in spans]
-    if any(w % channels for w in widths):
-        raise InputError(f"checkpoint: widths {widths} are no multiples of {channels}, as in ncsnpp and ddpm")
-    heads = word.count("N")
-    if heads not in (1, len(widths)):
-        raise InputError("checkpoint: progressive=residual cannot be converted; none and output_skip can")
-    biggan = any("Conv_2.weight" in m for m in body)
+    heads, end = word.count("N"), spans[0][1]
+    one = heads in (1, len(widths))
+    refuse(not one, "checkpoint: progressive=residual cannot be converted; none and output_skip can")
     return {
-        "block": ("biggan" if biggan else "ddpm", "Conv_2" if biggan else "NIN_0"),
-        "multipliers": ([w // channels for w in widths], "the widths of residual blocks"),
+        "block": ("biggan", "Conv_2") if any("Conv_2.weight" in m for m in body) else ("ddpm", "NIN_0"),
+        "multipliers": (multipliers(widths, channels), "the widths of residual blocks"),
         "blocks": (count, "blocks in front of the first step"),
         "attention": ([k for k, (start, end) in enumerate(spans) if "A" in word[start:end]], "NIN_3"),
         "progressive_output": ("output_skip" if heads > 1 else "none", f"{heads} norms at the ends of levels"),
-        **({} if len(spans) == 1 else _step(body[spans[0][1] :], word[spans[0][1] :])),
+        **(_step(body[end:], word[end:]) if len(spans) > 1 else {}),
     }
 
 
@@ -107,11 +113,9 @@ def _levels(word: str) -> tuple[int, list[tuple[int, int]]]:
 
 def _step(body: list[Shapes], word: str) -> Found:
     """What the first step between levels says, and the image that may come in behind it."""
-    found: Found = {}
-    if word[0] != "R":
-        found["resample_conv"] = (word[0] == "D", "weights between levels")
-    if word[0] == "D":
-        found["fir"] = ("Conv2d_0.weight" in body[0], "the name of the convolution between levels")
+    conv: Found = {"fir": ("Conv2d_0.weight" in body[0], "the name of the convolution between levels")}
+    conv["resample_conv"] = (True, "weights between levels")
+    found: Found = {"R": {}, "D": conv, "_": {"resample_conv": (False, "weights between levels")}}[word[0]]
     if word[1] != "D":
         return {**found, "progressive_input": ("none", "no convolutions of images")}
     filtered = "Conv2d_0.weight" in body[1]
@@ -126,43 +130,45 @@ def _step(body: list[Shapes], word: str) -> Found:
 
 def _check_attention(net: Config, size: int, facts: Facts) -> None:
     """Raise InputError if the original's resolutions with attention are others than those of the weights."""
-    given = facts.given.get("attn_resolutions")
-    there = [size >> k for k in net["attention"]]
-    if given and there != [size >> k for k in range(len(net["multipliers"])) if size >> k in given.value]:
-        raise InputError(
-            f"{given.name}: {list(given.value)} was given, but by the weights it is {there} for images of {size}x{size}"
-        )
-
-
-def _sigmas(tensors: Mapping[str, Tensor], facts: Facts) -> None:
-    """The table of noise levels, which the original always keeps, from the largest to the smallest."""
-    if (table := tensors.get("sigmas")) is None or table.ndim != 1 or len(table) < 2:
+    if (given := facts.given.get("attn_resolutions")) is None:
         return
-    digits = 10 if table.dtype.itemsize == 8 else 6
-    facts.infer("sigma_max", float(f"{float(table[0]):.{digits}g}"), "sigmas")
-    facts.infer("sigma_min", float(f"{float(table[-1]):.{digits}g}"), "sigmas")
-    facts.infer("levels", len(table), "sigmas")
+    sizes = [size >> k for k in range(len(net["multipliers"]))]
+    there = [sizes[k] for k in net["attention"]]
+    refuse(
+        set(there) != set(sizes) & set(given.value),
+        f"{given.name}: {list(given.value)} was given, but by the weights it is {there} for images of {size}x{size}",
+    )
 
 
-def _rest(facts: Facts, net: Config) -> Config:
-    """What cannot be inferred from shapes."""
-    ddpm, steps = net["block"] == "ddpm", len(net["multipliers"]) > 1
-    rest: Config = {"attention_up": "last", "head_width": 0, "noise_scale": 1.0, "noise_shift": 0.0}
-    rest["fir"] = net["fir"] if "fir" in net else bool(steps and facts.need("fir", _REST))
-    rest["rescale"] = bool(facts.need("rescale", _REST))
-    rest["group_width"] = _group_width(facts, net) if ddpm else int(facts.get("group_width", 4))
-    rest["groups"] = int(facts.get("groups", 32))
-    rest["progressive_input"] = net.get("progressive_input", "none")
-    rest["dropout"] = float(facts.get("dropout", 0.1))
+def _sigmas(table: Tensor, facts: Facts) -> None:
+    """The noise levels, which the original always keeps, from the largest to the smallest."""
+    if table.ndim == 1 and len(table) > 1:
+        digits = 10 if table.dtype.itemsize == 8 else 6
+        facts.infer("sigma_max", float(f"{float(table[0]):.{digits}g}"), "sigmas")
+        facts.infer("sigma_min", float(f"{float(table[-1]):.{digits}g}"), "sigmas")
+        facts.infer("levels", len(table), "sigmas")
+
+
+def _completed(net: Config, facts: Facts) -> Config:
+    """With what cannot be inferred from shapes."""
+    net = _CONSTANT | net
+    if len(net["multipliers"]) > 1 and "fir" not in net:
+        net["fir"] = bool(facts.need("fir", _REST))
+    net["rescale"] = bool(facts.need("rescale", _REST))
+    net["group_width"] = _group_width(facts, net)
+    net["groups"] = int(facts.get("groups", 32))
+    net["dropout"] = float(facts.get("dropout", 0.1))
     if net["noise"] == "fourier":
-        rest["fourier_scale"] = float(facts.get("fourier_scale", 16.0))
-    if rest["fir"] and ddpm and steps and net.get("resample_conv"):
-        raise InputError("fir: fir=true with resblock_type=ddpm does not run in the original")
-    return rest
+        net["fourier_scale"] = float(facts.get("fourier_scale", 16.0))
+    both = net.setdefault("fir", False) and net.get("resample_conv", False)  # a step without weights has no filter
+    refuse(both, "fir: fir=true with resblock_type=ddpm does not run in the original")
+    return net
 
 
 def _group_width(facts: Facts, net: Config) -> int:
-    """Channels of a group of a network of DDPM's blocks."""
+    """Channels of a group."""
+    if net["block"] == "biggan":
+        return int(facts.get("group_width", 4))
     if "group_width" not in facts.given and min(net["multipliers"]) * net["channels"] >= 128:
         return int(facts.infer("group_width", 1, "widths of 128 and more have 32 groups in any case"))
     return int(facts.need("group_width", f"{_REST} (ddpm: 32 groups; ncsnpp: of 4 channels or more)"))
