@@ -6,10 +6,12 @@ Facts about that layout are here and nowhere else (Dhariwal and Nichol 2021, arX
 from collections.abc import Mapping
 from functools import partial
 
+from scoresde.convert.config import Config, discrete_vp, labelled
 from scoresde.convert.files import Source
+from scoresde.convert.forms import SCALE_AND_SHIFT, interleaved
 from scoresde.convert.names import CLASSES, FREQUENCIES, NULL, Names, Spot
-from scoresde.convert.parts import SCALE_AND_SHIFT, Tensors, frequencies, interleaved, numbers, table
-from scoresde.convert.plan import Config, Facts, Layout, Plan, arguments, discrete_vp, labelled, unstored
+from scoresde.convert.parts import Tensors, frequencies, numbers, table
+from scoresde.convert.plan import Facts, Layout, Plan, unstored
 from scoresde.errors import InputError, refuse
 
 _NAMED = "the names of modules"
@@ -101,9 +103,9 @@ def _net(tensors: Tensors, facts: Facts) -> Config:
     attention = [k for k, i in enumerate(firsts) if f"output_blocks.{i}.1.qkv.weight" in tensors]
     scaled = tensors["middle_block.0.emb_layers.1.weight"].shape[0] == 2 * widths[-1]
     refuse(not scaled, "file: a network with use_scale_shift_norm=False is not supported")
-    classes, dropout = len(tensors.get("label_emb.weight", ())), float(facts.get("dropout", 0.0))
-    net = arguments(facts, "names and shapes of weights", channels, widths, blocks, attention, classes, dropout)
-    net["_target_"] = "scoresde.nets.ADM"
+    classes = len(tensors.get("label_emb.weight", ()))
+    net = facts.network("names and shapes of weights", channels, widths, blocks, attention, classes)
+    net |= {"_target_": "scoresde.nets.ADM", "dropout": float(facts.get("dropout", 0.0))}
     net["head_width"] = _head_width(facts, {widths[k] for k in (*attention, -1)})
     within = bool(numbers(tensors, r"output_blocks\.(\d+)\.[12]\.in_layers"))
     net["resample_blocks"] = facts.infer("resample_blocks", within, _NAMED) if ups else True

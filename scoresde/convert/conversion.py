@@ -13,11 +13,12 @@ import torch
 from scoresde import runs
 from scoresde.build import MEASURED, TARGET, build
 from scoresde.convert.adm import ADM
+from scoresde.convert.config import lookup
 from scoresde.convert.diffusers import Diffusers
 from scoresde.convert.edm import EDM
 from scoresde.convert.files import Source, read_file, read_settings
 from scoresde.convert.parts import Tensors, read
-from scoresde.convert.plan import Facts, Given, Layout, Plan, lookup
+from scoresde.convert.plan import Facts, Given, Layout, Plan
 from scoresde.convert.score_sde import ScoreSDE
 from scoresde.data import Transform
 from scoresde.described import describe

@@ -11,36 +11,20 @@ from typing import Any
 
 import numpy as np
 
+from scoresde.convert.config import Allowed, Config, check_allowed, discrete_vp, labelled
 from scoresde.convert.files import Source
+from scoresde.convert.forms import NEGATED, SAME, SINES_FIRST, Form
 from scoresde.convert.names import CLASSES, FREQUENCIES, NULL, Names, Spot
-from scoresde.convert.parts import NEGATED, SAME, SINES_FIRST, Form, Tensors, frequencies, table
-from scoresde.convert.plan import (
-    Allowed,
-    Config,
-    Facts,
-    Given,
-    Layout,
-    Plan,
-    arguments,
-    check_allowed,
-    discrete_vp,
-    labelled,
-    unstored,
-)
+from scoresde.convert.parts import Tensors, frequencies, table
+from scoresde.convert.plan import Facts, Given, Layout, Plan, unstored
 from scoresde.errors import refuse
 
 _FILE = "file: config.json"
 # what a UNet2DModel and a DDPMScheduler are where their files do not say it
-_DEFAULTS: Config = {
-    "sample_size": None,
-    "in_channels": 3,
-    "out_channels": 3,
-    "layers_per_block": 2,
-    "num_class_embeds": None,
-}
+_DEFAULTS: Config = {"sample_size": None, "in_channels": 3, "out_channels": 3, "layers_per_block": 2}
 _DEFAULTS |= {"time_embedding_type": "positional", "flip_sin_to_cos": True, "freq_shift": 0, "dropout": 0.0}
 _DEFAULTS |= {"attention_head_dim": 8, "norm_eps": 1e-5, "norm_num_groups": 32, "downsample_padding": 1}
-_DEFAULTS |= {"mid_block_scale_factor": 1, "center_input_sample": False}
+_DEFAULTS |= {"mid_block_scale_factor": 1, "center_input_sample": False, "num_class_embeds": None}
 _SCHEDULER: Config = {"beta_schedule": "linear", "num_train_timesteps": 1000, "beta_start": 1e-4, "beta_end": 0.02}
 _SCHEDULER |= {"prediction_type": "epsilon"}
 _ALLOWED: Allowed = {"mid_block_type": ("UNetMidBlock2D",), "downsample_type": ("conv",), "upsample_type": ("conv",)}
@@ -150,8 +134,9 @@ def _size(unet: Mapping[str, Any], facts: Facts) -> tuple[int, int]:
 def _net(unet: Mapping[str, Any], facts: Facts, ve: bool) -> Config:
     check_allowed(unet, _ALLOWED | (_ALLOWED_VE if ve else _ALLOWED_DDPM), _FILE)
     widths, attention = unet["block_out_channels"], _attention(unet, "Skip" if ve else "")
-    found = (widths[0], widths, unet["layers_per_block"], attention, unet["num_class_embeds"], float(unet["dropout"]))
-    net = arguments(facts, "config.json", *found) | {"_target_": "scoresde.nets.NCSNpp"}
+    classes = unet["num_class_embeds"] or 0
+    net = facts.network("config.json", widths[0], widths, unet["layers_per_block"], attention, classes)
+    net |= {"_target_": "scoresde.nets.NCSNpp", "dropout": float(unet["dropout"])}
     net |= {"head_width": unet["attention_head_dim"] or 0, "norm_eps": unet["norm_eps"]}
     if ve:
         _check_ve(unet, [widths[k] for k in attention])

@@ -10,20 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from scoresde.convert.config import Config, labelled
 from scoresde.convert.files import Source
+from scoresde.convert.forms import NEGATED, SAME, SCALE_AND_SHIFT, SINES_FIRST, TRANSPOSED, interleaved
 from scoresde.convert.names import CLASSES, FREQUENCIES, NULL, Names, Spot
-from scoresde.convert.parts import (
-    NEGATED,
-    SAME,
-    SCALE_AND_SHIFT,
-    SINES_FIRST,
-    TRANSPOSED,
-    Tensors,
-    interleaved,
-    numbers,
-    table,
-)
-from scoresde.convert.plan import Config, Facts, Given, Layout, Plan, arguments, labelled, unstored
+from scoresde.convert.parts import Tensors, numbers, table
+from scoresde.convert.plan import Facts, Given, Layout, Plan, unstored
 from scoresde.errors import InputError, require
 
 _DROPPED = {".resample_filter": "a constant", "map_augment.weight": "labels of augmentation are zero in sampling"}
@@ -129,8 +121,9 @@ def _net(tensors: Tensors, facts: Facts, adm: bool) -> tuple[int, Config]:
     facts.infer("image_channels", tensors[f"enc.{size}x{size}_conv.weight"].shape[1], f"enc.{size}x{size}_conv.weight")
     widths = [tensors[f"enc.{n}x{n}_block0.conv0.weight"].shape[0] for n in sizes]
     attention = [k for k, n in enumerate(sizes) if f"enc.{n}x{n}_block0.qkv.weight" in tensors]
-    classes, dropout = tensors.get("map_label.weight", torch.empty(0, 0)).shape[1], float(facts.get("dropout", 0.1))
-    net = arguments(facts, "names and shapes of weights", channels, widths, len(blocks), attention, classes, dropout)
+    classes = tensors.get("map_label.weight", torch.empty(0, 0)).shape[1]
+    net = facts.network("names and shapes of weights", channels, widths, len(blocks), attention, classes)
+    net["dropout"] = float(facts.get("dropout", 0.1))
     if not adm:
         return size, {**net, **_SONG_NET, **_song(tensors, facts), **({"condition_layer": "first"} if classes else {})}
     heads = all(widths[k] % 64 == 0 for k in (*attention, -1))

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from scoresde.convert.conversion import free_folder, whole
 from scoresde.convert.diffusers import SCHEDULES, TARGETS, UNetNames
+from scoresde.convert.forms import SAME, Form
 from scoresde.convert.levels import DiscreteVPSDE, LabelledModel
-from scoresde.convert.parts import SAME, Form, frequencies, write
+from scoresde.convert.parts import frequencies, write
 from scoresde.described import describe
 from scoresde.errors import InputError
 from scoresde.model import ScoreModel

@@ -51,7 +51,7 @@ def read_file(path: str | Path) -> Source:
     refuse(not place.exists(), f"file: {place} does not exist (seen from {Path.cwd()})")
     if place.is_dir():
         return _folder(place)
-    return _sorted(place, {".npz": _numpy, ".safetensors": _safetensors}.get(place.suffix, _pickle)(place))
+    return _sorted(place, _content(place))
 
 
 def read_settings(config: str | Path | Mapping[str, Any] | None) -> Mapping[str, Any]:
@@ -80,27 +80,38 @@ def _mapping(path: Path, key: str) -> dict[str, Any]:
     return content
 
 
-def _safetensors(path: Path) -> dict[str, Tensor]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
+def _content(path: Path) -> Mapping[str, Any]:
+    """What a file holds by name."""
+    kinds = {".npz": ("arrays", _arrays), ".safetensors": ("safetensors", _safetensors)}
+    kind, read = kinds.get(path.suffix, ("a checkpoint", _pickled))
     try:
-        return load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"file: {path} cannot be read as safetensors ({_line(error)})") from None
-
-
-def _pickle(path: Path) -> Mapping[str, Any]:
-    try:
-        with warnings.catch_warnings(action="ignore"):  # of protocols and formats, which the answer makes plain
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise InputError(f"file: {path} is refused: {_reason(str(error))}; nothing of it was run; {_SAFE}") from None
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, IndexError, AttributeError, TypeError) as error:
-        raise InputError(f"file: {path} cannot be read as a checkpoint ({_line(error)[:200]})") from None
+        content = read(path)
+    except Exception as error:  # whatever a damaged file leads to
+        text = _line(error)
+        if isinstance(error, pickle.UnpicklingError) or "allow_pickle" in text:
+            raise InputError(f"file: {path} is refused: {_reason(text)}; nothing of it was run; {_SAFE}") from None
+        raise InputError(f"file: {path} cannot be read as {kind} ({text[:200]})") from None
     if not isinstance(content, Mapping):
         raise InputError(f"file: {path} holds {type(content).__name__}, not weights by name")
     return content
+
+
+def _arrays(path: Path) -> dict[str, Tensor]:
+    import numpy as np
+
+    with np.load(path, allow_pickle=False) as archive:
+        return {name: torch.from_numpy(archive[name]) for name in archive.files}
+
+
+def _safetensors(path: Path) -> dict[str, Tensor]:
+    from safetensors.torch import load_file
+
+    return load_file(path)
+
+
+def _pickled(path: Path) -> Any:
+    with warnings.catch_warnings(action="ignore"):  # of protocols and formats, which the answer makes plain
+        return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def _reason(text: str) -> str:
@@ -109,18 +120,6 @@ def _reason(text: str) -> str:
     if named and ("." in named[1]):
         return f"to read it, {named[1]} would have to be called, which is code of the file's choosing"
     return "it is a pickle of more than tensors, and to read it code of the file's choosing would have to run"
-
-
-def _numpy(path: Path) -> dict[str, Tensor]:
-    import numpy as np
-
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: torch.from_numpy(archive[name]) for name in archive.files}
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        refused = "pickle" in str(error)
-        why = "an array of objects, to read which code would have to run; nothing of it was run" if refused else ""
-        raise InputError(f"file: {path} cannot be read as arrays ({why or _line(error)})") from None
 
 
 def _sorted(path: Path, content: Mapping[str, Any]) -> Source:
@@ -171,7 +170,7 @@ def _folder(path: Path) -> Source:
     pickled = "; its .bin is a pickle" if any(unet.glob("*.bin")) else ""
     wanted = f"file: {unet} must hold one diffusion_pytorch_model.safetensors, and holds {shown}{pickled}"
     refuse(len(files) != 1, wanted)
-    return Source(path, _weights(_safetensors(files[0]), files[0]), settings=settings)
+    return Source(path, _weights(_content(files[0]), files[0]), settings=settings)
 
 
 def _line(error: Exception) -> str:

@@ -5,7 +5,8 @@ from typing import Literal, NamedTuple, cast
 
 from torch import nn
 
-from scoresde.convert.parts import SAME, Form, Part
+from scoresde.convert.forms import SAME, Form
+from scoresde.convert.parts import Part
 from scoresde.nets.blocks import ResidualBlock
 from scoresde.nets.ncsnpp import InputSkip, OutputSkip, ResidualInput
 from scoresde.nets.skip_unet import SkipUNet

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from scoresde.convert.config import Config, lookup, multipliers
 from scoresde.convert.files import Source
 from scoresde.convert.names import Names
 from scoresde.convert.parts import Tensors
@@ -80,13 +81,29 @@ class Facts:
         self.assumed[key] = _plain(default)
         return default
 
+    def network(
+        self, source: str, channels: int, widths: Sequence[int], blocks: int, attention: Sequence[int], classes: int
+    ) -> Config:
+        """What every layout says of a network, as arguments of ours.
+
+        Args:
+            source: what the others were read from, for messages.
+            channels: of the first convolution.
+            widths: of the levels.
+            blocks: of a level in the down path.
+            attention: the levels that attend.
+            classes: how many; 0 if it is not conditioned on one.
+        """
+        found: Config = {"channels": channels, "multipliers": multipliers(widths, channels), "blocks": blocks}
+        found["attention"] = attention
+        net = {key: self.infer(key, value, source) for key, value in found.items()}
+        if classes:
+            net |= {"condition_size": self.infer("condition_size", classes, source), "condition": "class"}
+        return {**net, "noise_scale": 1.0}
+
 
 def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
-
-
-Config = dict[str, Any]
-Allowed = dict[str, tuple[Any, ...]]
 
 
 @dataclass
@@ -163,88 +180,7 @@ class Layout(ABC):
         return source.averages if isinstance(source.averages, dict) else None
 
 
-def lookup(config: Mapping[str, Any], key: str, default: Any = None) -> Any:
-    """The value at a dotted key of nested mappings."""
-    section, _, rest = key.partition(".")
-    value = config.get(section, {} if rest else default)
-    return lookup(value or {}, rest, default) if rest else value
-
-
-def check_allowed(config: Mapping[str, Any], allowed: Allowed, where: str) -> None:
-    """Raise InputError unless each key has one of its values; the first is the default.
-
-    Args:
-        config: of the original.
-        allowed: values by dotted key.
-        where: put before the key in messages.
-    """
-    for key, values in allowed.items():
-        value = lookup(config, key, values[0])
-        known = value in values or str(value).lower() in values
-        refuse(not known, f"{where} {key}: {value!r} cannot be converted; only {' or '.join(map(repr, values))} can")
-
-
-def multipliers(widths: Sequence[int], channels: int) -> list[int]:
-    """The widths of the levels in units of `channels`.
-
-    Raises:
-        InputError: one of them is no multiple.
-    """
-    refuse(any(w % channels for w in widths), f"file: widths {list(widths)} are no multiples of {channels}")
-    return [w // channels for w in widths]
-
-
-def arguments(
-    facts: Facts,
-    source: str,
-    channels: int,
-    widths: Sequence[int],
-    blocks: int,
-    attention: Sequence[int],
-    classes: int | None,
-    dropout: float,
-) -> Config:
-    """What every layout says of a network, as arguments of ours.
-
-    Args:
-        facts: what is known.
-        source: what the others were read from, for messages.
-        channels: of the first convolution.
-        widths: of the levels.
-        blocks: of a level in the down path.
-        attention: the levels that attend.
-        classes: how many; 0 or None if it is not conditioned on one.
-        dropout: of the blocks.
-    """
-    found: Config = {"channels": channels, "multipliers": multipliers(widths, channels), "blocks": blocks}
-    found["attention"] = attention
-    net = {key: facts.infer(key, value, source) for key, value in found.items()}
-    if classes:
-        net |= {"condition_size": facts.infer("condition_size", classes, source), "condition": "class"}
-    return {**net, "noise_scale": 1.0, "dropout": dropout}
-
-
 def unstored(net: Config, frequencies: Tensor) -> Tensors:
     """What no file stores, by its foreign name: the frequencies of positional features, and the class of no class."""
     made = {"frequencies": frequencies} if net.get("noise", "positional") == "positional" else {}
     return made | ({"null": torch.zeros(4 * net["channels"])} if "condition" in net else {})
-
-
-def labelled(label: str, scale: float, shift: float = 0.0, centered: bool = True, precond: str = "eps") -> Config:
-    """The configuration of a `LabelledModel`; data in [0, 1] are centered for the network."""
-    return {
-        "_target_": "scoresde.convert.LabelledModel",
-        "precond": precond,
-        "sigma_data": 0.5 if centered else 0.25,
-        "label": label,
-        "label_scale": scale,
-        "label_shift": shift,
-        "gain": 1.0 if centered else 2.0,
-        "centre": 0.0 if centered else 0.5,
-    }
-
-
-def discrete_vp(schedule: str, levels: int, first: float, last: float) -> Config:
-    """The configuration of a `DiscreteVPSDE`."""
-    rates = {"schedule": schedule, "levels": levels, "first": first, "last": last}
-    return {"_target_": "scoresde.convert.DiscreteVPSDE", **rates}

@@ -11,22 +11,12 @@ from typing import Any
 
 import torch
 
+from scoresde.convert.config import Allowed, Config, check_allowed, discrete_vp, labelled, lookup
 from scoresde.convert.files import Source
+from scoresde.convert.forms import NEGATED, SAME, SINES_FIRST, TRANSPOSED
 from scoresde.convert.names import FREQUENCIES, Names, Spot
-from scoresde.convert.parts import NEGATED, SAME, SINES_FIRST, TRANSPOSED, Part, Tensors, table
-from scoresde.convert.plan import (
-    Allowed,
-    Config,
-    Facts,
-    Given,
-    Layout,
-    Plan,
-    check_allowed,
-    discrete_vp,
-    labelled,
-    lookup,
-    unstored,
-)
+from scoresde.convert.parts import Part, Tensors, table
+from scoresde.convert.plan import Facts, Given, Layout, Plan, unstored
 from scoresde.convert.score_sde_shapes import infer
 from scoresde.errors import refuse, require
 

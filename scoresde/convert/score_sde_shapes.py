@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import Size, Tensor
 
-from scoresde.convert.plan import Config, Facts, multipliers
+from scoresde.convert.config import Config, multipliers
+from scoresde.convert.plan import Facts
 from scoresde.errors import InputError, refuse
 
 _REST = "give config= with the original's configuration, or the nearest of model=ncsnpp, ddpmpp, ddpm"
