@@ -15,7 +15,7 @@ from support import write_mnist
 
 from scoresde import InputError
 from scoresde.build import RUNTIME, TARGET, check, resolve
-from scoresde.cli.arguments import flags_first
+from scoresde.cli.arguments import parted
 from scoresde.cli.command import all_commands
 from scoresde.cli.commands.sample import without_path
 from scoresde.cli.main import main
@@ -173,7 +173,7 @@ def test_help_lists_groups_and_ten_examples_that_compose(row, capsys):
         settings = [word.strip("'").partition("=") for word in example.split()[2:] if "=" in word]
         for end in (0, -1):  # of the values of a sweep
             typed = [f"{k}={v}" if v[0] == "[" else f"{k}={v.split(',')[end]}" for k, _, v in settings]
-            composed(row.name, *flags_first(typed))
+            composed(row.name, *parted(row.name, typed)[1])
 
 
 @pytest.fixture

@@ -59,11 +59,11 @@ def test_every_command_composes(page):
     from hydra import compose, initialize_config_dir
     from omegaconf import OmegaConf
 
-    from scoresde.cli.arguments import flags_first
+    from scoresde.cli.arguments import parted
 
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         for command, rest in commands(page):
-            words = flags_first([word for word in shlex.split(rest) if word not in ("-m", "--help")])
+            _, words = parted(command, shlex.split(rest))
             first = [re.sub(r"(=[^,\[({']+),.*", r"\1", word) for word in words]  # the first job of a sweep
             config = compose(command, overrides=[word for word in first if not word.startswith("hydra")])
             for key, value in (word.lstrip("+").split("=", 1) for word in first):

@@ -1,6 +1,8 @@
-"""The command line before Hydra sees it: flags are checked and put in front, settings (`key=value`) behind."""
+"""The command line before Hydra sees it: flags are checked and parted from settings (`key=value`)."""
 
-from collections.abc import Iterator, Sequence
+import itertools
+import re
+from collections.abc import Sequence
 
 from scoresde.build import did_you_mean
 from scoresde.errors import InputError
@@ -13,54 +15,37 @@ _FLAGS = {
 }
 
 # Settings whose values are expressions in t, with parentheses that Hydra would take for a function of its own.
-_EXPRESSIONS = ("sde.drift", "sde.diffusion", "sde.alpha_of_t", "sde.sigma_of_t")
+_EXPRESSION = re.compile(r"(sde\.(?:drift|diffusion|alpha_of_t|sigma_of_t))=(?!null$)([^'\"\\]+)")
 
 
-def check_flags(command: str, arguments: Sequence[str]) -> None:
-    """Refuse flags that do not exist.
+def parted(command: str, arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The flags with the words that belong to them, and the settings, in which expressions are quoted for Hydra.
+
+    Flags may stand anywhere, so that `solver=heun,ddim -m sampler.steps=10,20` works as typed.
 
     Raises:
-        InputError: names the flag and the nearest right one.
+        InputError: there is no such flag; names the nearest right one.
     """
-    for flag, _ in _flags(arguments):
-        name = flag.split("=")[0]
+    flags: list[str] = []
+    settings: list[str] = []
+    rest = iter(arguments)
+    for word in rest:
+        if not word.startswith("-"):
+            settings.append(_quoted(word))
+            continue
+        name, equals, _ = word.partition("=")
         if name not in _FLAGS:
-            near = did_you_mean(name, [f for f in _FLAGS if f.startswith("--")])
+            near = did_you_mean(name, [flag for flag in _FLAGS if flag.startswith("--")])
             hint = near or f"; settings are written key=value, see scoresde {command} --help"
             raise InputError(f"{name}: no such flag{hint}")
-
-
-def flags_first(arguments: Sequence[str], supplied: Sequence[str] = ()) -> list[str]:
-    """The same arguments with the flags before the settings, so that `solver=heun,ddim -m sampler.steps=10,20` works
-    as typed; `supplied` settings come first among them, so that typed ones win. Expressions are quoted for Hydra."""
-    flags = [word for flag in _flags(arguments) for word in flag[1]]
-    return [*flags, *supplied, *map(_quoted, settings(arguments))]
+        flags += [word, *itertools.islice(rest, 0 if equals else _FLAGS[name])]
+    return flags, settings
 
 
 def _quoted(setting: str) -> str:
     """`sde.drift=sqrt(t)` as `sde.drift='sqrt(t)'`, and so each value of a sweep; other settings as they are."""
-    key, _, value = setting.partition("=")
-    if key not in _EXPRESSIONS or not value or value == "null" or any(c in value for c in "'\"\\"):
+    found = _EXPRESSION.fullmatch(setting)
+    if found is None:
         return setting
-    return f"{key}=" + ",".join(f"'{one}'" for one in value.split(","))
-
-
-def settings(arguments: Sequence[str]) -> list[str]:
-    """The arguments that are not flags."""
-    rest = list(arguments)
-    for _, words in _flags(arguments):
-        for word in words:
-            rest.remove(word)
-    return rest
-
-
-def _flags(arguments: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
-    """Each flag with the words that belong to it."""
-    position = 0
-    while position < len(arguments):
-        word = arguments[position]
-        length = 1
-        if word.startswith("-"):
-            length += 0 if "=" in word else _FLAGS.get(word, 0)
-            yield word, list(arguments[position : position + length])
-        position += length
+    key, values = found.groups()
+    return f"{key}=" + ",".join(f"'{value}'" for value in values.split(","))

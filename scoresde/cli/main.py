@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import scoresde
-from scoresde.cli.arguments import check_flags, flags_first
+from scoresde.cli.arguments import parted
 from scoresde.cli.command import Command, command, overview
 from scoresde.cli.failures import VARIABLE, TaskFailed
 from scoresde.errors import InputError
@@ -77,7 +77,7 @@ def _sigterm_as_exception() -> Iterator[None]:
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)  # None: not of Python
 
 
 def _dispatch(arguments: list[str]) -> int:
@@ -95,12 +95,12 @@ def _dispatch(arguments: list[str]) -> int:
 
 def _run(row: Command, arguments: list[str]) -> int:
     """Let Hydra compose the configuration and call the task of the command, once or once for each job of a sweep."""
-    check_flags(row.name, arguments)
-    with tempfile.TemporaryDirectory(prefix="scoresde-") as scratch, _full_errors():
+    flags, typed = parted(row.name, arguments)
+    with tempfile.TemporaryDirectory(prefix="scoresde-") as scratch:
         failures, sweep = Path(scratch) / "failures", _sweep_folder(row, Path(scratch))
         supplied = [f"hydra.sweep.dir={_quoted(sweep)}", f"+hydra.job.env_set.{VARIABLE}={_quoted(failures)}"]
         try:
-            _call_hydra(row, flags_first(arguments, [*_QUIET, *supplied]))
+            _call_hydra(row, [*flags, *_QUIET, *supplied, *typed])  # what is typed comes last, and so wins
         except SystemExit as stop:  # of --cfg, and of a training that was asked to stop
             return int(stop.code or 0)
         except TaskFailed as failed:
@@ -108,11 +108,10 @@ def _run(row: Command, arguments: list[str]) -> int:
         except Exception as error:
             from scoresde.cli.mistakes import explain
 
-            message = explain(error, row.name, config_folder(), arguments)
-            if message is None and not failures.is_file():
-                raise
-            if message is not None:
+            if message := explain(error, row.name, config_folder(), typed):
                 raise InputError(message) from error
+            if not failures.is_file():
+                raise
         finally:
             _remove_if_unused(sweep)
         return _report_jobs(failures) if failures.is_file() else 0
@@ -136,21 +135,8 @@ def _quoted(path: Path) -> str:
     return f"'{text}'"
 
 
-@contextmanager
-def _full_errors() -> Iterator[None]:
-    """Let Hydra raise exceptions instead of printing them and leaving the process."""
-    before = os.environ.get("HYDRA_FULL_ERROR")
-    os.environ["HYDRA_FULL_ERROR"] = "1"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["HYDRA_FULL_ERROR"]
-        else:
-            os.environ["HYDRA_FULL_ERROR"] = before
-
-
 def _call_hydra(row: Command, arguments: list[str]) -> None:
+    """Call Hydra as a program of this name would, and let it raise exceptions instead of leaving the process."""
     import hydra
 
     from scoresde.cli.jobs import run_job
@@ -158,12 +144,14 @@ def _call_hydra(row: Command, arguments: list[str]) -> None:
     def task(cfg: Any) -> float | None:
         return run_job(row, cfg)
 
-    before = sys.argv
+    argv, full_error = sys.argv, os.environ.get("HYDRA_FULL_ERROR", "0")
     sys.argv = [f"scoresde {row.name}", *arguments]
+    os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
         hydra.main(version_base="1.3", config_path=str(config_folder()), config_name=row.name)(task)()
     finally:
-        sys.argv = before
+        sys.argv = argv
+        os.environ["HYDRA_FULL_ERROR"] = full_error
 
 
 def _report_jobs(failures: Path) -> int:

@@ -18,17 +18,16 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from scoresde.build import did_you_mean
-from scoresde.cli.arguments import settings
 
 
-def explain(error: Exception, command: str, folder: Path, arguments: Sequence[str]) -> str | None:
+def explain(error: Exception, command: str, folder: Path, typed: Sequence[str]) -> str | None:
     """The line for an error of Hydra or OmegaConf; None for a fault of the program.
 
     Args:
         error: what was raised.
         command: the subcommand, which is also the name of its configuration.
         folder: where the YAML files are.
-        arguments: what was typed after the subcommand.
+        typed: the settings.
     """
     if isinstance(error, OverrideParseException):
         return f"{error.override}: not a setting; write key=value, such as seed=1, and quote texts with ,{{}}[] in them"
@@ -38,11 +37,11 @@ def explain(error: Exception, command: str, folder: Path, arguments: Sequence[st
         near = did_you_mean(option, options)
         return f"{group}={option}: {group} has no option {option}{near} (options: {', '.join(options)})"
     if isinstance(error, ConfigCompositionException):
-        return _explain_composition(error, command, folder, settings(arguments))
+        return _explain_composition(error, command, folder, typed)
     if isinstance(error, HydraException | OmegaConfBaseException):
         return " ".join(str(error).split())
     if isinstance(error, ValueError | TypeError | AssertionError) and _raised_by_hydra(error):
-        return f"{' '.join(settings(arguments))}: {' '.join(str(error).split())}"
+        return f"{' '.join(typed)}: {' '.join(str(error).split())}"
     return None
 
 
