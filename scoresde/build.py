@@ -37,7 +37,7 @@ class _Plan:
     arguments: dict[str, Any]
 
 
-def build(cfg: Any, path: str = "", allow: Sequence[str] = (), expect: type | None = None, **runtime: Any) -> Any:
+def build(cfg: Any, path: str = "", allow: Sequence[str] = (), expect: Any = None, **runtime: Any) -> Any:
     """Construct what `cfg` describes.
 
     A mapping with `_target_` becomes an object of that class, other mappings and lists are passed through with what
@@ -47,7 +47,7 @@ def build(cfg: Any, path: str = "", allow: Sequence[str] = (), expect: type | No
         cfg: plain values, lists and mappings; an object that is already built stands for itself.
         path: where `cfg` stands in the configuration; error messages begin with it.
         allow: packages whose classes may be named besides those of scoresde, `torch.nn` and `torch.optim`.
-        expect: the class of the result.
+        expect: the class of the result; `Class | None` where it may be None.
         runtime: objects for constructor parameters of these names that the configuration leaves out, at any depth.
 
     Raises:

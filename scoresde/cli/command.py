@@ -77,10 +77,8 @@ class Command:
         """The groups from which options can be chosen, those of samplers last."""
         defaults = (config_folder() / f"{self.name}.yaml").read_text(encoding="utf-8").partition("\n\n")[0]
         named = re.findall(r"^  - (?:optional )?(\w+)(?:@[\w.]+)?:", defaults, re.MULTILINE)
-        return sorted({name for name in named if (config_folder() / name).is_dir()} | self._named_in_lists())
-
-    def _named_in_lists(self) -> set[str]:
-        return {"solver"} if "solvers" in self.keys else set()
+        in_lists = ["solver"] if "solvers" in self.keys else []
+        return sorted({name for name in named if (config_folder() / name).is_dir()}.union(in_lists))
 
 
 def names() -> list[str]:

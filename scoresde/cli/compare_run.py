@@ -8,10 +8,11 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 
 from scoresde import runs
-from scoresde.build import build, check
-from scoresde.cli.jobs import job_folder, result_folder, sweeping
+from scoresde.build import build
+from scoresde.cli.jobs import out_folder, usual_place
 from scoresde.cli.settings import CompareSettings
 from scoresde.comparison import Comparison, Plan, Problem, Reference, Trained
+from scoresde.comparison.collect import collected
 from scoresde.comparison.entries import Defaults, candidates, sde_of, sdes
 from scoresde.comparison.output import RESULTS, TABLE, measured, report
 from scoresde.errors import InputError, refuse, require
@@ -35,16 +36,15 @@ def compare(settings: CompareSettings, cfg: dict[str, Any]) -> float | None:
         wrong = f"{' and '.join(given)}: only one is possible" if given else "run: not given"
         raise InputError(f"{wrong}; {_GIVE}")
     allow = settings.packages
-    logger: Logger | None = build(cfg["logger"], "logger", allow, Logger) if cfg["logger"] else None
-    check(cfg["metrics"], "metrics", allow)
+    logger: Logger | None = build(cfg["logger"], "logger", allow, Logger | None)
+    metrics = build(cfg["metrics"], "metrics", allow) or {}
+    place = usual_place(f"compare-{runs.timestamp()}")
     if settings.folder is not None:
-        from scoresde.comparison.collect import collected
-
-        found = collected(Path(settings.folder), build(cfg["metrics"], "metrics", allow) or {}, allow)
-        _finish(_folder(settings), found, cfg, logger)
+        found = collected(Path(settings.folder), metrics, allow)
+        _finish(out_folder(settings.out, *place), found, cfg, logger)
         return found.best()
-    comparison = Comparison(_plan(cfg, settings))
-    out, plan, results = _folder(settings), comparison.plan, comparison.results
+    comparison = Comparison(_plan(cfg, settings, metrics))
+    out, plan, results = out_folder(settings.out, *place), comparison.plan, comparison.results
     rows = f"{len(comparison.entries)} rows of {plan.seeds} x {plan.n:,} samples"
     print(f"problem  {results.title}\nrows     {rows}, {comparison.work:,.0f} evaluations\nout      {out}", flush=True)
     runs.write_config(out, cfg)
@@ -57,52 +57,39 @@ def compare(settings: CompareSettings, cfg: dict[str, Any]) -> float | None:
     return results.best()
 
 
-def _plan(cfg: Mapping[str, Any], settings: CompareSettings) -> Plan:
+def _plan(cfg: Mapping[str, Any], settings: CompareSettings, metrics: Any) -> Plan:
     """Everything that is compared, built and checked."""
     allow, run = settings.packages, None if settings.run is None else Path(settings.run)
-    reference = build(cfg["reference"], "reference", allow, Reference)
-    grid, corrector = (
-        build(cfg["sampler"][key], key, allow, kind, run=run) if cfg["sampler"].get(key) else None
-        for key, kind in (("grid", Grid), ("corrector", Corrector))
-    )
+    reference, sampler = build(cfg["reference"], "reference", allow, Reference), cfg["sampler"]
+    grid = build(sampler.get("grid"), "sampler.grid", allow, Grid | None, run=run)
+    corrector = build(sampler.get("corrector"), "sampler.corrector", allow, Corrector | None)
     folders = [Path(source.path) for source in HydraConfig.get().runtime.config_sources if source.path]
     defaults = Defaults(settings.all_tolerances, grid, corrector, allow, run, folders[::-1])
     samplers, device = candidates(cfg["solvers"], defaults), runs.pick_device(settings.device)
     problem = _problem(cfg, settings)
     return Plan(
         problem, samplers, _sdes(cfg, problem, defaults), settings.all_budgets, settings.n, settings.seed,
-        settings.seeds, build(cfg["metrics"], "metrics", allow) or {}, reference, settings.batch_size,
-        getattr(torch, settings.dtype), device,
+        settings.seeds, metrics, reference, settings.batch_size, getattr(torch, settings.dtype), device,
     )  # fmt: skip
 
 
 def _problem(cfg: Mapping[str, Any], settings: CompareSettings) -> Problem:
-    if settings.run is None:
-        require(settings.label is None, "label", settings.label, "it belongs to a run with classes; give null")
-        require(settings.guidance == 1, "guidance", settings.guidance, "it belongs to a run with classes; give 1")
-        problem: Problem = build(cfg["problem"], "problem", settings.packages, Problem)
-        return problem
-    run = settings.load(settings.run)
-    return Trained(run, settings.label, settings.guidance)
+    if settings.run is not None:
+        return Trained(settings.load(settings.run), settings.label, settings.guidance)
+    require(settings.label is None, "label", settings.label, "it belongs to a run with classes; give null")
+    require(settings.guidance == 1, "guidance", settings.guidance, "it belongs to a run with classes; give 1")
+    problem: Problem = build(cfg["problem"], "problem", settings.packages, Problem)
+    return problem
 
 
 def _sdes(cfg: Mapping[str, Any], problem: Problem, defaults: Defaults) -> dict[str, SDE | None]:
-    """The SDEs of `sdes`, or that of `sde`, or that of the run, or VP."""
+    """The SDEs of `sdes`, or that of `sde`, or those of the problem."""
     names, chosen = cfg["sdes"], cfg["sde"]
     refuse(names and chosen, "sdes: given together with sde; give one of them")
     if chosen:
         label = str(HydraConfig.get().runtime.choices.get("sde") or "sde")
         return {label: sde_of(chosen, "sde", lambda: problem.sigma_max, defaults.allow)}
-    if not names and isinstance(problem, Trained):
-        return {type(problem.run.sde).__name__: None}
-    return sdes(names or ["vp"], lambda: problem.sigma_max, defaults)
-
-
-def _folder(settings: CompareSettings) -> Path:
-    """A new folder in runs/ (in a sweep: in that of the sweep), or the given one."""
-    if sweeping():
-        return result_folder("out", None, lambda: job_folder(settings.out))
-    return result_folder("out", settings.out, lambda: runs.new_folder(Path("runs"), f"compare-{runs.timestamp()}"))
+    return sdes(names or problem.default_sdes, lambda: problem.sigma_max, defaults)
 
 
 def _finish(out: Path, results: Results, cfg: Mapping[str, Any], logger: Logger | None) -> None:

@@ -11,7 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 
 from scoresde import runs
 from scoresde.build import build
-from scoresde.cli.jobs import overrides, sweeping
+from scoresde.cli.jobs import sweeping, typed_keys
 from scoresde.cli.settings import DoctorSettings
 from scoresde.data import Dataset
 from scoresde.doctor import Finding, examine
@@ -54,8 +54,7 @@ def _free(out: Path) -> Path:
 
 def _of_run(run: Path) -> dict[str, Any]:
     """The SDE and data of a run, which its configuration fixes."""
-    for override in overrides():
-        key = override.lstrip("+~").split("=")[0]
+    for key in typed_keys():
         refuse(key.split(".")[0] in ("sde", "data"), f"{key}: the run has its own; leave it out, or leave out run=")
     stored = runs.read_config(run)
     return {key: runs.section(stored, key, run) for key in ("sde", "data")}
@@ -74,22 +73,20 @@ def _objects(cfg: dict[str, Any], settings: DoctorSettings) -> tuple[Dataset, SD
 def table(findings: Sequence[Finding]) -> str:
     """A line for each finding: verdict, check, words; and the remedy below those that need one."""
     width = max(len(finding.check) for finding in findings)
-    room = max(shutil.get_terminal_size((120, 24)).columns - width - 11, _NARROWEST)
+    margin = " " * (width + 11)
+    columns = max(shutil.get_terminal_size((120, 24)).columns, _NARROWEST + len(margin))
     lines = []
     for finding in findings:
-        words = textwrap.wrap(finding.message, room)
+        line = f"{finding.verdict:<7}  {finding.check:<{width}}  {finding.message}"
+        lines.append(textwrap.fill(line, columns, subsequent_indent=margin))
         if finding.remedy:
-            words += textwrap.wrap(f"-> {finding.remedy}", room)
-        heads = [f"{finding.verdict:<7}  {finding.check:<{width}}", *[" " * (9 + width)] * (len(words) - 1)]
-        lines += [f"{head}  {text}" for head, text in zip(heads, words, strict=True)]
+            remedy = f"{margin}-> {finding.remedy}"
+            lines.append(textwrap.fill(remedy, columns, subsequent_indent=margin))
     return "\n".join(lines)
 
 
 def _summary(counts: dict[str, int]) -> str:
+    warnings = "1 warning" if counts["warning"] == 1 else f"{counts['warning']} warnings"
     if not counts["wrong"]:
-        return f"nothing is wrong ({counts['ok']} ok, {_count(counts['warning'])})"
-    return f"{counts['wrong']} wrong, {_count(counts['warning'])}, {counts['ok']} ok"
-
-
-def _count(warnings: int) -> str:
-    return f"{warnings} warning" + ("" if warnings == 1 else "s")
+        return f"nothing is wrong ({counts['ok']} ok, {warnings})"
+    return f"{counts['wrong']} wrong, {warnings}, {counts['ok']} ok"

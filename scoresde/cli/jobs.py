@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from scoresde.build import did_you_mean
 from scoresde.cli.failures import VARIABLE, TaskFailed
-from scoresde.errors import InputError, refuse
+from scoresde.errors import InputError
 from scoresde.runs.folder import new_folder
 
 if TYPE_CHECKING:
@@ -31,6 +31,11 @@ def sweeping() -> bool:
 def overrides() -> list[str]:
     """What was typed for this job, apart from its folder."""
     return [o for o in HydraConfig.get().overrides.task if not o.startswith("run=")]
+
+
+def typed_keys() -> list[str]:
+    """The keys of `overrides`."""
+    return [override.lstrip("+~").split("=")[0] for override in overrides()]
 
 
 def varied() -> list[str]:
@@ -76,11 +81,10 @@ def plain(cfg: DictConfig, keys: Sequence[str]) -> dict[str, Any]:
     except OmegaConfBaseException as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"{error.full_key or 'configuration'}: {reason}") from None
-    for key in values:
-        if key not in keys:
-            raise InputError(f"{key}: no such key{did_you_mean(key, keys)} (keys: {', '.join(keys)})")
-    for key in keys:
-        refuse(key not in values, f"{key}: it was deleted, and this command needs it")
+    for key in sorted(values.keys() - set(keys)):
+        raise InputError(f"{key}: no such key{did_you_mean(key, keys)} (keys: {', '.join(keys)})")
+    for key in sorted(set(keys) - values.keys()):
+        raise InputError(f"{key}: it was deleted, and this command needs it")
     return values
 
 
@@ -97,27 +101,37 @@ def note_failure(message: str, fixable: bool) -> None:
         file.write(json.dumps(row) + "\n")
 
 
-def result_folder(key: str, given: str | None, new: Callable[[], Path]) -> Path:
+def result_folder(key: str, given: str | None, parent: Path, name: str) -> Path:
     """The folder `given` by the user, or a new one.
 
     Args:
         key: the setting that names it.
         given: its value.
-        new: makes a new folder.
+        parent: of a new folder.
+        name: with which that of a new folder begins.
 
     Raises:
         InputError: it cannot be made.
     """
     try:
         if given is None:
-            return new()
+            return new_folder(parent, name)
         Path(given).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"{key}: no folder can be made here ({error}); give another place with {key}=") from None
     return Path(given)
 
 
-def job_folder(parent: str | None = None) -> Path:
-    """A new folder for this job of a sweep, named by its settings, in that of the sweep or in `parent`."""
+def out_folder(out: str | None, parent: Path, name: str) -> Path:
+    """The folder `out`, in which each job of a sweep makes one of its own; None for a new one in `parent`."""
+    if out is not None and sweeping():
+        return result_folder("out", None, Path(out), name)
+    return result_folder("out", out, parent, name)
+
+
+def usual_place(name: str) -> tuple[Path, str]:
+    """Parent and name of a new folder: in runs/ the given name; in the folder of a sweep what the job varies."""
+    if not sweeping():
+        return Path("runs"), name
     hydra = HydraConfig.get()
-    return new_folder(Path(parent or hydra.sweep.dir), "-".join([str(hydra.job.num), *varied()]))
+    return Path(hydra.sweep.dir), "-".join([str(hydra.job.num), *varied()])

@@ -13,6 +13,7 @@ import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -126,7 +127,7 @@ def _sweep_folder(row: Command, scratch: Path) -> Path:
 
 def _remove_if_unused(sweep: Path) -> None:
     """A sweep that never got to a run leaves nothing behind."""
-    if sweep.is_dir() and [p.name for p in sweep.iterdir()] == ["multirun.yaml"]:
+    if [p.name for p in sweep.glob("*")] == ["multirun.yaml"]:
         shutil.rmtree(sweep)
 
 
@@ -157,6 +158,6 @@ def _call_hydra(row: Command, arguments: list[str]) -> None:
 def _report_jobs(failures: Path) -> int:
     """One line for each failed job of a sweep; the others have finished."""
     rows = [json.loads(line) for line in failures.read_text(encoding="utf-8").splitlines()]
-    for row in sorted(rows, key=lambda r: int(r["job"])):
+    for row in sorted(rows, key=itemgetter("job")):
         _fail(f"job {row['job']} ({row['overrides']}): {row['message']}")
     return 2 if all(row["input"] for row in rows) else 1

@@ -3,7 +3,8 @@
 import difflib
 import re
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,12 @@ from hydra.errors import (
     MissingConfigException,
     OverrideParseException,
 )
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from scoresde.build import did_you_mean
+
+_CHOICE = re.compile(r"(?![+~])[^.,=]+=[^,]*")  # an option of a group or a value at the top, and no sweep
 
 
 def explain(error: Exception, command: str, folder: Path, typed: Sequence[str]) -> str | None:
@@ -58,50 +61,42 @@ def _explain_composition(error: Exception, command: str, folder: Path, typed: Se
         return f"{ambiguous[1]}: several values; add -m to run each of them, or write {key}=[{value}] for one list"
     if unknown := re.match(r"(?:Could not override|Could not delete from config\.) '(.*?)'", text):
         key = unknown[1].split("=")[0]
-        groups, cfg = _known(command, folder, typed)
-        chosen = groups.get("model")
-        if key.startswith("model.net.") and chosen == "custom":
+        groups, keys = _known(command, folder, typed)
+        if key.startswith("model.net.") and groups.get("model") == "custom":
             return f"{key}: not in the configuration; to give your own network an argument write +{key}=..."
-        where = _nearest(key, [*groups, *_keys(cfg)])
+        where = _nearest(key, [*groups, *keys])
         return f"{key}: no such key{where or f'; scoresde {command} --cfg job prints all there are'}"
     return text
 
 
-def _known(command: str, folder: Path, typed: Sequence[str]) -> tuple[dict[str, str], Any]:
-    """The chosen option of each group, and the configuration with those of the typed choices that compose."""
+def _known(command: str, folder: Path, typed: Sequence[str]) -> tuple[Mapping[str, str], list[str]]:
+    """The chosen option of each group, and all keys of the configuration with the typed choices that compose."""
     with initialize_config_dir(str(folder), version_base="1.3"):
         chosen: list[str] = []
         for setting in typed:
-            key = setting.split("=")[0]
-            if "." in key or "," in setting or key.startswith(("+", "~")):
-                continue
-            try:
-                compose(command, [*chosen, setting])
-            except HydraException:
-                continue
-            chosen.append(setting)
-        cfg = compose(command, chosen, return_hydra_config=True)
-        groups = {str(k): str(v) for k, v in cfg.hydra.runtime.choices.items() if not str(k).startswith("hydra/")}
-    return groups, OmegaConf.masked_copy(cfg, [str(k) for k in cfg if k != "hydra"])
+            if _CHOICE.fullmatch(setting):
+                with suppress(HydraException):
+                    compose(command, [*chosen, setting])
+                    chosen.append(setting)
+        choices = compose(command, chosen, return_hydra_config=True).hydra.runtime.choices
+        groups = {key: option for key, option in choices.items() if not key.startswith("hydra/")}
+        return groups, list(_keys(OmegaConf.to_container(compose(command, chosen))))
 
 
 def _keys(cfg: Any, path: str = "") -> Iterator[str]:
     """All dotted keys, inner ones too."""
-    if isinstance(cfg, DictConfig) and not cfg._is_missing() and not cfg._is_none():
-        for key in map(str, cfg):
-            name = f"{path}.{key}" if path else key
-            yield name
-            if not OmegaConf.is_missing(cfg, key):
-                yield from _keys(cfg[key], name)
+    if isinstance(cfg, Mapping):
+        for key, value in cfg.items():
+            yield f"{path}{key}"
+            yield from _keys(value, f"{path}{key}.")
 
 
 def _nearest(key: str, known: Sequence[str]) -> str:
     """The key that was meant: one of that spelling as a whole, or one elsewhere whose last part is spelled so."""
     last = key.rpartition(".")[2]
     elsewhere = [k for k in known if k.rpartition(".")[2] == last]
-    if close := difflib.get_close_matches(key, elsewhere, n=1, cutoff=0.85):
-        elsewhere = close
     if elsewhere:
+        elsewhere = difflib.get_close_matches(key, elsewhere, n=1, cutoff=0.85) or elsewhere
         return f"; did you mean {' or '.join(elsewhere[:3])}?"
     return did_you_mean(key, known) or _by_last_part(last, known)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 
 from scoresde import figures
-from scoresde.data.transform import Transform
+from scoresde.errors import InputError
 from scoresde.model import Model
 from scoresde.runs import Run
 from scoresde.sampling import Sampler
@@ -65,7 +66,7 @@ def draw_path(out: Path, run: Run, model: Model, sampler: Sampler, n: int, seed:
     figures.strip(few.x, few.labels, transform, out / "strip.png", title)
     names = ["strip.png"]
     many = moments.spread(_FILM)
-    if _has_film(transform):
+    with suppress(InputError):  # it has none for series and most tables
         figures.film(many.x, many.labels, transform, out / "film.gif")
         names.append("film.gif")
     if size == 2:
@@ -74,32 +75,33 @@ def draw_path(out: Path, run: Run, model: Model, sampler: Sampler, n: int, seed:
     return names
 
 
-def _has_film(transform: Transform) -> bool:
-    return transform.kind == "image" or len(transform.event_shape) > 2 or math.prod(transform.event_shape) == 2
-
-
 def follow(sampler: Sampler, model: Model, event_shape: Sequence[int], n: int, seed: int) -> Moments:
     """The trajectories of samples 0 ... n - 1; memory is bounded however many steps the solver takes."""
     sigma_data = model.sigma_data
     most = max(min(_MOST_MOMENTS, _MOST_VALUES // (n * math.prod(event_shape))), _STRIP)
     kept: list[tuple[float, Tensor]] = []
-    stride, last = 1, (0.0, torch.empty(0))
-    for k, last in enumerate(sampler.trajectory(model, event_shape, rows=range(n), seed=seed)):
+    stride = 1
+    for k, (t, x) in enumerate(sampler.trajectory(model, event_shape, rows=range(n), seed=seed)):
         if k % stride == 0:
-            kept.append((last[0], last[1].cpu()))
+            kept.append((t, x.cpu()))
         if len(kept) > most:
             kept, stride = kept[::2], 2 * stride
-    if kept[-1][0] != last[0]:
-        kept.append((last[0], last[1].cpu()))
+    if kept[-1][0] != t:
+        kept.append((t, x.cpu()))
     scaled, angles, labels = [], [], []
     for t, x in kept:
         alpha, sigma = (1.0, 0.0) if t == 0 else model.sde.at(t)[:2]
         scaled.append(x / math.hypot(alpha, sigma / sigma_data))
         angles.append(math.atan2(sigma, alpha * sigma_data))
-        labels.append("data" if sigma == 0 else f"noise {_short(sigma / alpha)}" if alpha else "noise")
+        labels.append(_in_words(alpha, sigma))
     return Moments(torch.stack(scaled), angles, labels)
 
 
-def _short(value: float) -> str:
-    """Two digits, without an exponent where it can be."""
-    return f"{value:.2g}" if value < 10 else f"{value:.0f}"
+def _in_words(alpha: float, sigma: float) -> str:
+    """A level as its noise in two digits, without an exponent where it can be."""
+    if sigma == 0:
+        return "data"
+    if alpha == 0:
+        return "noise"
+    ratio = sigma / alpha
+    return f"noise {ratio:.2g}" if ratio < 10 else f"noise {ratio:.0f}"

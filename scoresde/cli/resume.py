@@ -14,26 +14,10 @@ from scoresde.build import MEASURED, within
 from scoresde.errors import InputError
 from scoresde.runs.config import get, leaves, put
 
-MAY_CHANGE = (
-    "device",
-    "allow",
-    "logger",
-    "n",
-    "samplers",
-    "metrics",
-    "trainer.steps",
-    "trainer.log_every",
-    "trainer.evaluate_every",
-    "trainer.checkpoint_every",
-    "trainer.keep_last",
-    "trainer.snapshot_every",
-    "trainer.precision",
-    "trainer.micro_batch",
-    "trainer.compile",
-    "trainer.channels_last",
-    "trainer.checkpoint_activations",
-    "trainer.profile",
-)
+_WHEN = ("steps", "log_every", "evaluate_every", "checkpoint_every", "keep_last", "snapshot_every")
+_HOW = ("precision", "micro_batch", "compile", "channels_last", "checkpoint_activations", "profile")
+_TRAINER = [f"trainer.{key}" for key in (*_WHEN, *_HOW)]
+MAY_CHANGE = ("device", "allow", "logger", "n", "samplers", "metrics", *_TRAINER)
 _PRESETS = ("experiment", "debug")  # groups that set keys all over the configuration
 
 

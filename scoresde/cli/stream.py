@@ -1,13 +1,15 @@
 """Arrays written batch by batch, so that they need not fit into memory."""
 
 import csv
+import math
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
 
+from scoresde.data.transform import Transform
 from scoresde.files import aside
 
 Append = Callable[[np.ndarray], object]  # takes rows (k, *event)
@@ -42,3 +44,19 @@ def table(path: Path, names: Sequence[str]) -> Iterator[Append]:
         rows.writerow(names)
         # numpy's own scalars, whose text is the shortest that reads back as the same number
         yield lambda x: rows.writerows(map(str, row) for row in x.reshape(len(x), -1))
+
+
+@contextmanager
+def sample_files(folder: Path, n: int, transform: Transform) -> Iterator[Append]:
+    """Yield a function that appends finished samples to samples.npz, and those of a table to samples.csv too."""
+    with ExitStack() as stack:
+        appends = [stack.enter_context(archive(folder / "samples.npz", n, transform.event_shape, transform.dtype))]
+        if transform.kind == "table":
+            names = transform.names or [f"x{i}" for i in range(math.prod(transform.event_shape))]
+            appends.append(stack.enter_context(table(folder / "samples.csv", names)))
+
+        def append(rows: np.ndarray) -> None:
+            for one in appends:
+                one(rows)
+
+        yield append

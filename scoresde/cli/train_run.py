@@ -11,7 +11,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 
 from scoresde import runs
-from scoresde.cli.jobs import job_folder, overrides, result_folder, sweeping
+from scoresde.cli.jobs import overrides, result_folder, sweeping, usual_place
 from scoresde.cli.resume import merge
 from scoresde.cli.settings import TrainSettings
 from scoresde.errors import InputError
@@ -68,16 +68,13 @@ def train(settings: TrainSettings, cfg: dict[str, Any]) -> float | None:
 
 def _start(settings: TrainSettings, cfg: dict[str, Any], stack: ExitStack) -> Start:
     """Look into the run folder, if one was named; from here on it is locked if it holds a run."""
-    if settings.run is None:
-        return Start(initial.taken_over(cfg, overrides()))
-    run = Path(settings.run)
-    if not runs.holds_run(run):
+    run = None if settings.run is None else Path(settings.run)
+    if run is None or not runs.holds_run(run):
         return Start(initial.taken_over(cfg, overrides()))
     stack.enter_context(runs.locked(run))
     stored = runs.read_config(run)
-    for key in cfg:
-        if key != "run":
-            runs.section(stored, key, run)
+    for key in sorted(cfg.keys() - {"run"}):
+        runs.section(stored, key, run)
     merged = merge(stored, cfg, overrides())
     changed = merged != stored
     merged |= {"run": settings.run, "allow": cfg["allow"]}  # what a folder allows itself does not count
@@ -94,8 +91,7 @@ def _new_run(settings: TrainSettings, stack: ExitStack) -> Path:
     """Make the folder of a new run, and lock it."""
     choices = HydraConfig.get().runtime.choices
     name = choices.get("experiment") or f"{choices.get('data')}-{choices.get('sde')}"
-    new = job_folder if sweeping() else lambda: runs.new_folder(Path("runs"), f"{runs.timestamp()}-{name}")
-    run = result_folder("run", settings.run, new)
+    run = result_folder("run", settings.run, *usual_place(f"{runs.timestamp()}-{name}"))
     stack.enter_context(runs.locked(run))
     return run
 

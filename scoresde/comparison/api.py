@@ -79,9 +79,7 @@ def compare(
     problem = problem_of(model, data)
     run = model.path if isinstance(model, Run) else None
     defaults = entries.Defaults(tolerances, grid, corrector, allow, run)
-    own = getattr(model, "sde", None)
-    names = sdes or ("vp" if own is None else {type(own).__name__: None})
-    paths = entries.sdes(names, lambda: problem.sigma_max, defaults)
+    paths = entries.sdes(sdes or problem.default_sdes, lambda: problem.sigma_max, defaults)
     distances = [measures.SlicedWasserstein(), measures.EnergyDistance(), measures.MMD()]
     place = str(getattr(getattr(model, "model", model), "device", "cpu"))
     what = plan.Plan(

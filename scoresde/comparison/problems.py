@@ -55,6 +55,11 @@ class Problem(ABC):
         """About the largest distance between two items, for SDEs that measure it."""
         return self.real(1000, [0])[0].sigma_max
 
+    @property
+    def default_sdes(self) -> str | dict[str, SDE | None]:
+        """The SDEs to sample under where none are given: VP, or that of the model, for which None stands."""
+        return "vp"
+
     @abstractmethod
     def model(self, sde: SDE | None, device: str) -> Model:
         """The model under an SDE, or under its own for None."""
@@ -158,6 +163,10 @@ class _OfModel(Problem):
 
     def model(self, sde: SDE | None, device: str) -> Model:
         return self._model if sde is None else self._model.under(sde)
+
+    @property
+    def default_sdes(self) -> str | dict[str, SDE | None]:
+        return {type(self._model.sde).__name__: None}
 
 
 class Given(_OfModel):

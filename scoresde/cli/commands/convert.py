@@ -55,20 +55,12 @@ def _work(settings: ConvertSettings, cfg: dict[str, Any]) -> None:
     if settings.to == "diffusers":
         _export(settings)
         return
-    from scoresde.cli.jobs import overrides
+    from scoresde.cli.jobs import typed_keys
     from scoresde.convert import convert
 
-    typed = [override.lstrip("+").split("=")[0] for override in overrides()]
     own = {key: cfg[key] for key in ("sde", "model", "data")}
-    report = convert(
-        str(settings.file),
-        settings.out,
-        settings.config,
-        weights=settings.weights,
-        size=settings.size,
-        **own,
-        typed=typed,
-    )
+    files = (str(settings.file), settings.out, settings.config)
+    report = convert(*files, weights=settings.weights, size=settings.size, **own, typed=typed_keys())
     print(f"{report}\nwritten to {settings.out}; scoresde sample run={settings.out} draws from it", flush=True)
 
 

@@ -103,16 +103,9 @@ def _kept(run: Run, found: Tuning, seconds: float, settings: TuneSettings) -> Tu
     from scoresde.sampling.tuned import TunedRule
 
     coefficients = None if found.coefficients is None else found.coefficients.tolist()
-    report = {
-        "before": dataclasses.asdict(found.before),
-        "after": dataclasses.asdict(found.after),
-        "start": found.start,
-        "evaluations": found.evaluations,
-        "seconds": seconds,
-        "checkpoint_step": run.step,
-        "label": settings.label,
-        "guidance": settings.guidance,
-    }
+    report: dict[str, Any] = {"before": dataclasses.asdict(found.before), "after": dataclasses.asdict(found.after)}
+    report |= {"start": found.start, "evaluations": found.evaluations, "seconds": seconds}
+    report |= {"checkpoint_step": run.step, "label": settings.label, "guidance": settings.guidance}
     return TunedRule(repr(run.sde), found.times.tolist(), dataclasses.asdict(found.rule), coefficients, report)
 
 
