@@ -154,12 +154,12 @@ def test_every_choice_of_a_comparison_passes_the_checks(option):
     check(cfg["reference"], "reference")
 
 
-@pytest.mark.parametrize("row", all_commands(), ids=lambda row: row.name)
+@pytest.mark.parametrize("row", all_commands().values(), ids=lambda row: row.name)
 def test_a_command_and_its_configuration_have_the_same_keys(row):
     assert set(composed(row.name)) == set(row.keys)
 
 
-@pytest.mark.parametrize("row", all_commands(), ids=lambda row: row.name)
+@pytest.mark.parametrize("row", all_commands().values(), ids=lambda row: row.name)
 def test_help_lists_groups_and_ten_examples_that_compose(row, capsys):
     assert main([row.name, "--help"]) == 0
     text = capsys.readouterr().out

@@ -7,6 +7,7 @@ import re
 import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 from scoresde.build import did_you_mean
@@ -27,7 +28,7 @@ class Command:
 
     Args:
         module: `__name__` of the module in `scoresde.cli.commands`; its last part is the name.
-        text: `__doc__` of that module, its help: the summary in one line, the usage, and examples, of which the first
+        doc: `__doc__` of that module, its help: the summary in one line, the usage, and examples, of which the first
             two are also in the overview.
         settings: class of the single values at the top of the configuration.
         groups: the other keys there.
@@ -38,7 +39,7 @@ class Command:
     """
 
     module: str
-    text: str | None
+    doc: str | None
     settings: type[Settings]
     groups: Sequence[str]
     work: Callable[[Any, dict[str, Any]], float | None]
@@ -51,10 +52,15 @@ class Command:
         return self.module.rpartition(".")[2]
 
     @property
+    def text(self) -> str:
+        """The help; empty where Python was told to keep no documentation."""
+        return self.doc or ""
+
+    @property
     def summary(self) -> str:
         """What it does, in one line."""
-        first = (self.text or "").partition("\n")[0].rstrip(".")
-        return first[:1].lower() + first[1:]
+        line = self.text.partition("\n")[0].rstrip(".")
+        return line[:1].lower() + line[1:]
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -64,11 +70,11 @@ class Command:
     @property
     def examples(self) -> list[str]:
         """The lines of the help that show a call."""
-        return re.findall(rf"^  (scoresde {self.name} .*|scoresde {self.name})$", self.text or "", re.MULTILINE)
+        return re.findall(rf"^  (scoresde {self.name} .*|scoresde {self.name})$", self.text, re.MULTILINE)
 
     def help(self) -> str:
         """What `scoresde <name> --help` prints."""
-        usage, _, examples = (self.text or "").partition("\n")[2].strip().partition("examples")
+        usage, _, examples = self.text.partition("\n")[2].strip().partition("examples")
         groups = [_wrapped(f"{group}: {', '.join(options(group))}") for group in self._groups()]
         listed = "groups, for group=option:\n{}\n\n".format("\n".join(groups)) if groups else ""
         return f"scoresde {self.name}: {self.summary}\n\n{usage}{listed}examples{examples}\n\n{_FLAGS}"
@@ -81,11 +87,13 @@ class Command:
         return sorted({name for name in named if (config_folder() / name).is_dir()}.union(in_lists))
 
 
-def names() -> list[str]:
-    """The names of all commands, in alphabetical order."""
+def all_commands() -> dict[str, Command]:
+    """Every command by its name, in the order of the overview."""
     from scoresde.cli import commands
 
-    return sorted(module.name for module in pkgutil.iter_modules(commands.__path__))
+    modules = [module.name for module in pkgutil.iter_modules(commands.__path__, f"{commands.__name__}.")]
+    rows: list[Command] = [importlib.import_module(module).COMMAND for module in modules]
+    return {row.name: row for row in sorted(rows, key=attrgetter("rank"))}
 
 
 def command(name: str) -> Command:
@@ -94,21 +102,16 @@ def command(name: str) -> Command:
     Raises:
         InputError: there is none; names the nearest.
     """
-    if name not in names():
-        near = did_you_mean(name, names(), "scoresde ")
-        raise InputError(f"{name}: no such command{near} (commands: {', '.join(c.name for c in all_commands())})")
-    found: Command = importlib.import_module(f"scoresde.cli.commands.{name}").COMMAND
-    return found
-
-
-def all_commands() -> list[Command]:
-    """Every command, in the order of the overview."""
-    return sorted((command(name) for name in names()), key=lambda c: c.rank)
+    known = all_commands()
+    if name not in known:
+        near = did_you_mean(name, known, "scoresde ")
+        raise InputError(f"{name}: no such command{near} (commands: {', '.join(known)})")
+    return known[name]
 
 
 def overview() -> str:
     """What `scoresde --help` prints."""
-    rows = all_commands()
+    rows = all_commands().values()
     lines = [f"  {c.name:<9}{c.summary}" for c in rows]
     examples = [_aligned(line) for c in rows for line in c.examples[:2]]
     return _OVERVIEW.format(commands="\n".join(lines), examples="\n".join(examples))

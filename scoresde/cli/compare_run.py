@@ -16,7 +16,7 @@ from scoresde.comparison.collect import collected
 from scoresde.comparison.entries import Defaults, candidates, sde_of, sdes
 from scoresde.comparison.output import RESULTS, TABLE, measured, report
 from scoresde.errors import InputError, refuse, require
-from scoresde.loggers import Logger
+from scoresde.loggers import Logger, NoLogger
 from scoresde.results import Results
 from scoresde.results.table import explained
 from scoresde.sampling import Corrector, Grid
@@ -36,7 +36,7 @@ def compare(settings: CompareSettings, cfg: dict[str, Any]) -> float | None:
         wrong = f"{' and '.join(given)}: only one is possible" if given else "run: not given"
         raise InputError(f"{wrong}; {_GIVE}")
     allow = settings.packages
-    logger: Logger | None = build(cfg["logger"], "logger", allow, Logger | None)
+    logger: Logger = build(cfg["logger"], "logger", allow, Logger | None) or NoLogger()
     metrics = build(cfg["metrics"], "metrics", allow) or {}
     place = usual_place(f"compare-{runs.timestamp()}")
     if settings.folder is not None:
@@ -92,15 +92,13 @@ def _sdes(cfg: Mapping[str, Any], problem: Problem, defaults: Defaults) -> dict[
     return sdes(names or problem.default_sdes, lambda: problem.sigma_max, defaults)
 
 
-def _finish(out: Path, results: Results, cfg: Mapping[str, Any], logger: Logger | None) -> None:
+def _finish(out: Path, results: Results, cfg: Mapping[str, Any], logger: Logger) -> None:
     """Print the table and the verdict, write every file of the results, and log them."""
     config = runs.without_secrets(cfg)
     found = report(out, results, config)
     verdict = "\n".join(found.verdict)
     print(f"\n{explained(results)}\n\n{verdict}\n\nreport   {found.path}")
     print(f"tables   {out / TABLE}, {out / RESULTS}", flush=True)
-    if logger is None:
-        return
     logger.start(out, config, out.name)
     try:
         logger.table("comparison", results.header(), results.flat(), 0)

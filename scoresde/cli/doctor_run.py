@@ -3,6 +3,7 @@
 import dataclasses
 import shutil
 import textwrap
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,8 @@ def doctor(settings: DoctorSettings, cfg: dict[str, Any]) -> int:
         cfg = _of_run(Path(settings.run))
     dataset, sde = _objects(cfg, settings)
     findings = examine(sde, dataset)
-    counts = {verdict: sum(f.verdict == verdict for f in findings) for verdict in ("ok", "warning", "wrong")}
+    counts = Counter(ok=0, warning=0, wrong=0)
+    counts.update(finding.verdict for finding in findings)
     print(f"sde    {sde}\ndata   {len(dataset.items):,} items of shape {dataset.event_shape}, in model units\n")
     print(f"{table(findings)}\n\n{_summary(counts)}" + ("\n" if sweeping() else ""), flush=True)
     if out is not None:

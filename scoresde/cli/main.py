@@ -10,12 +10,9 @@ import shutil
 import signal
 import sys
 import tempfile
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from operator import itemgetter
 from pathlib import Path
-from typing import Any
 
 import scoresde
 from scoresde.cli.arguments import parted
@@ -24,6 +21,7 @@ from scoresde.cli.failures import VARIABLE, TaskFailed
 from scoresde.errors import InputError
 from scoresde.named import config_folder
 from scoresde.runs import timestamp
+from scoresde.training.stop import handling
 
 # Hydra writes nothing of its own and stays in the working directory
 _QUIET = (
@@ -44,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        with _sigterm_as_exception():
+        with handling([signal.SIGTERM], _terminate):
             code = _dispatch(arguments)
             sys.stdout.flush()
             return code
@@ -64,21 +62,9 @@ def _fail(message: str, code: int = 2) -> int:
     return code
 
 
-@contextmanager
-def _sigterm_as_exception() -> Iterator[None]:
+def _terminate(number: int, frame: object) -> None:
     """Let SIGTERM unwind the stack as Ctrl-C does, so that half-written files are removed."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def stop(number: int, frame: object) -> None:
-        raise Terminated
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)  # None: not of Python
+    raise Terminated
 
 
 def _dispatch(arguments: list[str]) -> int:
@@ -142,14 +128,12 @@ def _call_hydra(row: Command, arguments: list[str]) -> None:
 
     from scoresde.cli.jobs import run_job
 
-    def task(cfg: Any) -> float | None:
-        return run_job(row, cfg)
-
     argv, full_error = sys.argv, os.environ.get("HYDRA_FULL_ERROR", "0")
     sys.argv = [f"scoresde {row.name}", *arguments]
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
-        hydra.main(version_base="1.3", config_path=str(config_folder()), config_name=row.name)(task)()
+        decorate = hydra.main(version_base="1.3", config_path=str(config_folder()), config_name=row.name)
+        decorate(lambda cfg: run_job(row, cfg))()
     finally:
         sys.argv = argv
         os.environ["HYDRA_FULL_ERROR"] = full_error

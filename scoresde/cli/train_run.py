@@ -18,7 +18,6 @@ from scoresde.errors import InputError
 from scoresde.model import ScoreModel
 from scoresde.results import Results
 from scoresde.results.table import explained
-from scoresde.runs.config import get
 from scoresde.training import FitResult
 from scoresde.training import checkpoint as checkpoints
 from scoresde.training.checkpoint import Checkpoint
@@ -29,18 +28,19 @@ from scoresde.workflows.job import Job, check_types, prepare
 
 @dataclass
 class Start:
-    """Where a training begins: its configuration, and for one that resumes its folder and checkpoint."""
+    """Where a training begins.
+
+    Attributes:
+        cfg: the configuration.
+        run: the folder of a run that is resumed.
+        checkpoint: that of such a run, if it has one.
+        complete: nothing is left to do: all steps done, final samples drawn, and no setting changed.
+    """
 
     cfg: dict[str, Any]
     run: Path | None = None
     checkpoint: Checkpoint | None = None
-    changed: bool = False
-
-    @property
-    def complete(self) -> bool:
-        """Whether nothing is left to do: all steps done, final samples drawn, and no setting changed."""
-        done = self.checkpoint is not None and self.checkpoint.step >= get(self.cfg, "trainer.steps")
-        return done and not self.changed and self.run is not None and (self.run / runs.SUMMARY).is_file()
+    complete: bool = False
 
 
 def train(settings: TrainSettings, cfg: dict[str, Any]) -> float | None:
@@ -51,9 +51,7 @@ def train(settings: TrainSettings, cfg: dict[str, Any]) -> float | None:
     """
     with ExitStack() as stack:
         start = _start(settings, cfg, stack)
-        settings = TrainSettings.of(start.cfg)
         if start.complete:
-            check_types(start.cfg, settings.packages)
             return _already_complete(start)
         job = prepare(start.cfg, settings.packages, start.checkpoint, start.run)
         run = start.run or _new_run(settings, stack)
@@ -78,13 +76,13 @@ def _start(settings: TrainSettings, cfg: dict[str, Any], stack: ExitStack) -> St
     merged = merge(stored, cfg, overrides())
     changed = merged != stored
     merged |= {"run": settings.run, "allow": cfg["allow"]}  # what a folder allows itself does not count
-    if not checkpoints.saved_steps(run):
-        return Start(merged, run, None, changed)
-    checkpoint = checkpoints.read(checkpoints.newest(run))
-    steps = get(merged, "trainer.steps")
-    if isinstance(steps, int) and steps < checkpoint.step:
-        raise InputError(f"trainer.steps: {steps} is fewer than the {checkpoint.step} that {run} has done; give more")
-    return Start(merged, run, checkpoint, changed)
+    check_types(merged, TrainSettings.of(merged).packages)
+    checkpoint = checkpoints.read(checkpoints.newest(run)) if checkpoints.saved_steps(run) else None
+    done, steps = checkpoint.step if checkpoint else 0, merged["trainer"]["steps"]
+    if steps < done:
+        raise InputError(f"trainer.steps: {steps} is fewer than the {done} that {run} has done; give more")
+    complete = steps == done and not changed and (run / runs.SUMMARY).is_file()
+    return Start(merged, run, checkpoint, complete)
 
 
 def _new_run(settings: TrainSettings, stack: ExitStack) -> Path:
@@ -136,12 +134,12 @@ def _closing(run: Path, result: FitResult[ScoreModel], results: Results) -> None
 
 def _already_complete(start: Start) -> float | None:
     """Print that there is nothing to do."""
-    run, steps = start.run or Path(), get(start.cfg, "trainer.steps")
+    run, steps = Path(start.cfg["run"]), start.cfg["trainer"]["steps"]
     print(f"{run} is complete, with all of its {steps} steps")
     print(f"further   scoresde train {runs.setting(run)} trainer.steps={2 * steps}\n{_next(run)}")
     summary = json.loads((run / runs.SUMMARY).read_text(encoding="utf-8"))
-    best = summary.get("best", summary.get("best_ratio"))  # as older versions called it
-    return None if best is None else float(best)
+    best: float | None = summary.get("best", summary.get("best_ratio"))  # as older versions called it
+    return best
 
 
 def _next(run: Path) -> str:

@@ -29,7 +29,7 @@ from scoresde.training.module import device_of, network_of
 from scoresde.training.profile import Profile
 from scoresde.training.settings import HELDOUT_LOSS, Settings
 from scoresde.training.step import Step
-from scoresde.training.stop import Interrupted, StopSignals, TrainingDiverged
+from scoresde.training.stop import Interrupted, TrainingDiverged
 
 
 @dataclass
@@ -84,7 +84,7 @@ class Loop:
         )  # fmt: skip
         self._restore()
 
-    def __call__(self, signals: StopSignals) -> FitResult[Any]:
+    def __call__(self, signals: Sequence[int]) -> FitResult[Any]:
         """Train to the last step, or until a signal arrives."""
         begin, net, steps = time.perf_counter(), network_of(self.model), self.settings.steps
         if self.settings.monitor != HELDOUT_LOSS and self.start is None:
@@ -109,10 +109,10 @@ class Loop:
         seconds = time.perf_counter() - begin
         return FitResult(self.done, self.average, self.last_loss, seconds, self.best, self.path)
 
-    def _between_steps(self, signals: StopSignals, bar: Any) -> None:
+    def _between_steps(self, signals: Sequence[int], bar: Any) -> None:
         due = self.settings.due(self.done)
         called = [callback for every, callback in self.callbacks if every > 0 and self.done % every == 0]
-        if not (due or called or signals.received):
+        if not (due or called or signals):
             return
         self._log(bar)
         if "evaluation" in due:
@@ -125,16 +125,16 @@ class Loop:
                 callback(now)
         self._since = time.perf_counter()
 
-    def _keep(self, due: set[str], signals: StopSignals) -> None:
+    def _keep(self, due: set[str], signals: Sequence[int]) -> None:
         """Write what is due, and stop if that was asked for."""
         if "snapshot" in due:  # before the checkpoint: what resumes from that finds it
             self._require_finite()
             if self.run is not None:
                 checkpoints.save(self.run, self.step.snapshot(self.done), f"snapshot-{self.done:08d}")
-        if "checkpoint" in due or signals.received:
+        if "checkpoint" in due or signals:
             self._save()
-        if signals.received:
-            raise Interrupted(signals.received, self.done, self.path)
+        if signals:
+            raise Interrupted(signals[0], self.done, self.path)
         if due & {"checkpoint", "snapshot"}:
             self.profile.mark("checkpoint")
 

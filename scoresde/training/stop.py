@@ -2,10 +2,10 @@
 
 import signal
 import threading
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from types import FrameType
 
 from scoresde.errors import InputError
 
@@ -42,29 +42,28 @@ class Interrupted(Exception):
         self.signal, self.step, self.path = number, step, path
 
 
-class StopSignals:
-    """The first of SIGINT and SIGTERM that arrived within `stop_signals`: its number in `received`, or None."""
+@contextmanager
+def handling(numbers: Iterable[int], handler: Callable[[int, FrameType | None], object]) -> Iterator[None]:
+    """Call a function for signals within the block.
 
-    received: int | None = None
-
-    def note(self, number: int, frame: Any) -> None:
-        """The handler of the signals."""
-        self.received = self.received or number
+    Outside the main thread, where Python allows no handlers, signals keep their meaning.
+    """
+    allowed = threading.current_thread() is threading.main_thread()
+    before = {number: signal.signal(number, handler) for number in numbers if allowed}
+    try:
+        yield
+    finally:
+        for number, former in before.items():
+            signal.signal(number, former or signal.SIG_DFL)  # None: it was not set from Python
 
 
 @contextmanager
-def stop_signals() -> Iterator[StopSignals]:
-    """A context in which SIGINT and SIGTERM are recorded and interrupt nothing.
+def stop_signals() -> Iterator[list[int]]:
+    """Yield a list in which SIGINT and SIGTERM are recorded within the block, where they interrupt nothing.
 
     Further signals change nothing: a Ctrl-C is often delivered twice (to the process and, through a launcher, to its
-    group), and the second must not interrupt the saving that the first requested. Outside the main thread, where
-    Python allows no handlers, signals keep their meaning.
+    group), and the second must not interrupt the saving that the first requested.
     """
-
-    signals, numbers = StopSignals(), (signal.SIGINT, signal.SIGTERM)
-    with ExitStack() as stack:
-        for number in numbers if threading.current_thread() is threading.main_thread() else ():
-            before = signal.signal(number, signals.note)
-            # None: it was not set from Python
-            stack.callback(signal.signal, number, signal.SIG_DFL if before is None else before)
-        yield signals
+    received: list[int] = []
+    with handling((signal.SIGINT, signal.SIGTERM), lambda number, _: received.append(number)):
+        yield received
