@@ -19,6 +19,7 @@ from scoresde.cli.arguments import parted
 from scoresde.cli.command import all_commands
 from scoresde.cli.commands.sample import without_path
 from scoresde.cli.main import main
+from scoresde.constraints import signature
 from scoresde.named import config_folder
 
 CONF = Path(__file__).parents[1] / "conf"
@@ -56,7 +57,7 @@ def nodes(value: Any):
 
 
 def parameters(node: dict[str, Any]) -> dict[str, inspect.Parameter]:
-    found = inspect.signature(resolve(node[TARGET])).parameters
+    found = signature(resolve(node[TARGET])).parameters
     return {k: p for k, p in found.items() if k not in RUNTIME}
 
 

@@ -53,7 +53,7 @@ class Command:
 
     @property
     def text(self) -> str:
-        """The help; empty where Python was told to keep no documentation."""
+        """The help; empty under `python -OO`, which keeps no documentation."""
         return self.doc or ""
 
     @property
