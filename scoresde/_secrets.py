@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from scoresde.plain import each
@@ -18,11 +19,11 @@ def without_secrets(cfg: Any) -> Any:
     an environment variable with such a name.
     """
     known = [v for k, v in os.environ.items() if _VARIABLE.search(k.upper()) and len(v) >= 8]
+    return _cleaned(cfg, "", known)
 
-    def clean(value: Any, key: str = "") -> Any:
-        under_key = value and not isinstance(value, int | float) and _KEY.search(key)
-        if under_key or (isinstance(value, str) and any(k in value for k in known)):
-            return REMOVED
-        return each(value, clean)
 
-    return clean(cfg)
+def _cleaned(value: Any, key: str, known: Sequence[str]) -> Any:
+    by_key = value and not isinstance(value, int | float) and _KEY.search(key)
+    if by_key or (isinstance(value, str) and any(secret in value for secret in known)):
+        return REMOVED
+    return each(value, lambda item, name: _cleaned(item, name, known))

@@ -15,8 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from scoresde.annotations import accepts_none, checked, classes
-from scoresde.constraints import hints, signature
+from scoresde.constraints import accepts_none, checked, classes, hints, parameters, signature
 from scoresde.described import RUNTIME
 from scoresde.errors import TARGET, InputError, did_you_mean, refuse
 from scoresde.plain import each, join
@@ -84,9 +83,9 @@ def resolve(target: str, path: str = "", allow: Sequence[str] = ()) -> type:
     if not isinstance(found := _lookup(target, where), type):
         raise InputError(f"{where}: {target} is not a class; give the name of a class")
     home = found.__module__
-    if within(home, ("scoresde", *packages)) or (within(home, _TORCH) and _of_torch(found)):
-        return found
-    raise InputError(f"{where}: {target} is {home}.{found.__qualname__}, which is not allowed")
+    allowed = within(home, ("scoresde", *packages)) or (within(home, _TORCH) and _of_torch(found))
+    refuse(not allowed, f"{where}: {target} is {home}.{found.__qualname__}, which is not allowed")
+    return found
 
 
 def within(name: str, parents: Iterable[str]) -> bool:
@@ -167,20 +166,17 @@ class _Checker:
             raise InputError(f"{where}: {target} is no {' or '.join(c.__name__ for c in wanted)}")
         refuse(inspect.isabstract(cls), f"{where}: {target} is abstract; name one of its subclasses")
         own = {key: value for key, value in cfg.items() if key != TARGET}
-        self._check_names(target, own, signature(cls).parameters, path)
+        self._check_names(cls, target, own, path)
         annotations = hints(cls)
         return _Plan(cls, path, {k: self.plan(v, join(path, k), annotations.get(k, Any)) for k, v in own.items()})
 
-    def _check_names(
-        self, target: str, given: Mapping[str, Any], parameters: Mapping[str, inspect.Parameter], path: str
-    ) -> None:
+    def _check_names(self, cls: type, target: str, given: Mapping[str, Any], path: str) -> None:
         """Raise InputError unless the constructor has every given argument, and every one that it needs is there."""
-        named = {k: p for k, p in parameters.items() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
-        unknown = [key for key in given if key not in named]
-        if unknown and all(p.kind != p.VAR_KEYWORD for p in parameters.values()):
-            near = did_you_mean(unknown[0], named, join(path, ""))
-            hint = near or f"; it has {', '.join(sorted(named)) or 'none'}"
-            raise InputError(f"{join(path, unknown[0])}: {target} has no such argument{hint}")
+        named = parameters(cls)
+        if not any(p.kind is p.VAR_KEYWORD for p in signature(cls).parameters.values()):
+            for key in sorted(given.keys() - named):
+                near = did_you_mean(key, named, join(path, "")) or f"; it has {', '.join(sorted(named)) or 'none'}"
+                raise InputError(f"{join(path, key)}: {target} has no such argument{near}")
         needed = {k for k, p in named.items() if p.default is p.empty} - given.keys() - self.runtime
         if needed:
             raise InputError(f"{join(path, min(needed))}: not given, and {target} needs it")
@@ -192,20 +188,21 @@ def _is_built(cfg: Any, annotation: Any) -> bool:
 
 def _holds_target(cfg: Any) -> bool:
     """Whether a class is named at any depth."""
-    items = cfg.values() if isinstance(cfg, Mapping) else cfg if isinstance(cfg, list | tuple) else ()
-    return (isinstance(cfg, Mapping) and TARGET in cfg) or any(map(_holds_target, items))
+    if isinstance(cfg, Mapping):
+        return TARGET in cfg or any(map(_holds_target, cfg.values()))
+    return isinstance(cfg, list | tuple) and any(map(_holds_target, cfg))
 
 
 def _construct(plan: Any, runtime: Mapping[str, Any]) -> Any:
     if not isinstance(plan, _Plan):
         return each(plan, lambda item, _: _construct(item, runtime))
-    parameters = signature(plan.cls).parameters
-    supplied = {name: runtime[name] for name in parameters if name in runtime}
+    named = parameters(plan.cls)
+    supplied = {name: runtime[name] for name in named if name in runtime}
     arguments = supplied | {key: _construct(value, runtime) for key, value in plan.arguments.items()}
     try:
         return plan.cls(**arguments)
     except ValueError as error:
         message = " ".join(str(error).split())
         about = re.match(r"(\w+)[\w.]*:", message)  # the name of an argument, or something about the object as a whole
-        glue = "." if about and about[1] in parameters else ": "
+        glue = "." if about and about[1] in named else ": "
         raise InputError(f"{plan.path}{glue}{message}".lstrip(".: ")) from error

@@ -1,4 +1,4 @@
-"""Ranges of constructor arguments, written in their annotations and checked once for each object.
+"""What annotations ask of constructor arguments: types and ranges, each written once.
 
     @dataclass(frozen=True)
     class Langevin(Checked):
@@ -10,15 +10,17 @@
 
 `Langevin(snr=-1)` raises `InputError("snr: -1 is not allowed; give a number > 0")` before `__init__` runs. A class
 takes part by deriving from `Checked`, as `Rebuildable` and `Described` do (name it before other bases); and
-`scoresde.build.check` refuses the same values of a configuration before anything is made. Lists, tuples, unions and
-`Literal` are looked into. Integers are numbers; True, NaN and infinities are none.
+`scoresde.build.check` refuses the same values of a configuration, and those of other types, before anything is made.
+Lists, tuples, unions and `Literal` are looked into. Integers are numbers; True, NaN and infinities are none.
 
-Only the annotations of an object's own constructor count: a base class checks what a derived class passes on to its
-`__init__` there. So it does with values that depend on each other, by `scoresde.errors.require`.
+Only the annotations of an object's own constructor count. Values that depend on each other, and those that the class of
+a user passes on to the constructor of its base, are checked in `__init__`, by `scoresde.errors.require`.
 """
 
 import functools
 import inspect
+import itertools
+import json
 import math
 import numbers
 import typing
@@ -27,7 +29,7 @@ from dataclasses import dataclass
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from scoresde.errors import TARGET, require
+from scoresde.errors import TARGET, InputError, did_you_mean, require
 
 T = TypeVar("T")
 
@@ -104,17 +106,24 @@ def signature(cls: type) -> inspect.Signature:
 
 
 @_cached
+def parameters(cls: type) -> dict[str, inspect.Parameter]:
+    """Those of the constructor, without *args and **kwargs."""
+    variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return {name: p for name, p in signature(cls).parameters.items() if p.kind not in variadic}
+
+
+@_cached
 def hints(cls: type) -> dict[str, Any]:
     """The annotations of the constructor, where they can be evaluated."""
-    parameters = signature(cls).parameters
     owner = next(base for base in cls.__mro__ if "__init__" in vars(base))
     # the annotations of a dataclass may come from several modules, and its constructor knows the names of one
     source = owner if "__dataclass_fields__" in vars(owner) else vars(owner)["__init__"]
     try:
         found = typing.get_type_hints(source, include_extras=True)
     except (NameError, TypeError):  # names that exist for type checkers only
-        found = {k: p.annotation for k, p in parameters.items() if isinstance(p.annotation, type)}
-    return {k: v for k, v in found.items() if k in parameters and v is not inspect.Parameter.empty}
+        written = inspect.get_annotations(vars(owner)["__init__"])
+        found = {name: annotation for name, annotation in written.items() if isinstance(annotation, type)}
+    return {name: found[name] for name in parameters(cls) if name in found}
 
 
 @_cached
@@ -184,3 +193,63 @@ def _is(value: object, kind: Any) -> bool:
         return False
     wanted, _ = _PLAIN.get(kind, (kind, ""))
     return not isinstance(wanted, type) or isinstance(value, wanted)
+
+
+def accepts_none(annotation: Any) -> bool:
+    """Whether None is one of the alternatives."""
+    return NoneType in members(annotation)
+
+
+def classes(annotation: Any) -> tuple[type, ...]:
+    """The classes of which a built object must be one; empty if the annotation does not say."""
+    wanted = tuple(_bare(m) for m in members(annotation) if m is not NoneType)
+    return wanted if Any not in wanted and all(isinstance(m, type) for m in wanted) else ()
+
+
+def _bare(annotation: Any) -> Any:
+    """An annotation without its constraints."""
+    return annotation.__origin__ if typing.get_origin(annotation) is Annotated else annotation
+
+
+@_cached
+def _adapter(annotation: Any) -> Any:
+    """A strict pydantic validator, or None for what pydantic cannot describe."""
+    from pydantic import ConfigDict, TypeAdapter
+    from pydantic.errors import PydanticUserError
+
+    try:
+        return TypeAdapter(annotation, config=ConfigDict(arbitrary_types_allowed=True, strict=True))
+    except PydanticUserError:
+        return None
+
+
+def checked(value: Any, path: str, annotation: Any) -> Any:
+    """The value as the annotation asks: lists become tuples, and integers become floats.
+
+    Raises:
+        InputError: it is of another type, or out of range.
+    """
+    from pydantic import ValidationError
+
+    adapter, where = _adapter(annotation), path or "value"
+    if adapter is None:
+        return value
+    try:
+        # strictness in the sense of JSON is what is wanted: "3" is no number, 3.5 no integer, a list may be a tuple
+        found = adapter.validate_json(json.dumps(value, default=str))
+    except ValidationError as error:
+        hint = _hint(value, annotation, error.errors()[0]["loc"])
+        raise InputError(f"{where}: {value!r} is not {in_words(annotation)}{hint}") from None
+    require_allowed(where, found, annotation)
+    return found
+
+
+def _hint(value: Any, annotation: Any, place: tuple[int | str, ...]) -> str:
+    """What may be meant, or which item of a list is wrong; nothing if that is not clear."""
+    if isinstance(value, str):
+        listed = (typing.get_args(m) for m in members(annotation) if typing.get_origin(m) is Literal)
+        return did_you_mean(value, itertools.chain(*listed))
+    if isinstance(value, float) and value.is_integer() and int in map(_bare, members(annotation)):
+        return f"; write {int(value)}"
+    items = dict(enumerate(value)) if isinstance(value, list | tuple) else {}
+    return "".join(f" (item {i} is {items[i]!r})" for i in place[-1:] if i in items)

@@ -1,12 +1,14 @@
 """The inverse of `build`: the configuration of an object, `{_target_: scoresde.VPSDE, beta_min: 0.1, ...}`."""
 
 import importlib
+import itertools
 import math
 from collections.abc import Mapping
 from pathlib import PurePath
+from types import NoneType
 from typing import Any, Self
 
-from scoresde.constraints import Checked, signature
+from scoresde.constraints import Checked, parameters, signature
 from scoresde.errors import TARGET, InputError, require
 from scoresde.plain import each, join
 
@@ -31,7 +33,7 @@ class Rebuildable(Checked):
     """An object whose constructor stores each argument under its name; `eval(repr(x))` makes an equal one."""
 
     def __repr__(self) -> str:
-        values = {name: _argument(self, name, name) for name in signature(type(self)).parameters}
+        values = {name: _argument(self, name, name) for name in parameters(type(self))}
         shown = (f"{k}={(str(v) if isinstance(v, PurePath) else v)!r}" for k, v in values.items())
         return f"{type(self).__name__}({', '.join(shown)})"
 
@@ -50,7 +52,7 @@ def describe(obj: Any, path: str = "") -> Any:
     Raises:
         InputError: a value that no configuration can hold, or an argument that the object does not keep.
     """
-    if obj is None or isinstance(obj, bool | int | str):
+    if isinstance(obj, NoneType | bool | int | str):
         return obj
     if isinstance(obj, float):
         require(math.isfinite(obj), path or "value", obj, "give a finite number")
@@ -72,12 +74,8 @@ def _describe_object(obj: Any, path: str) -> dict[str, Any]:
     if target is None:
         where = f"{cls.__module__}.{cls.__qualname__}"
         raise InputError(f"{path or 'object'}: {where} cannot be imported by its name; define the class in a module")
-    content = {TARGET: target}
-    for name, parameter in signature(cls).parameters.items():
-        supplied = name in RUNTIME and name != "net"
-        if not supplied and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-            content[name] = describe(_argument(obj, name, join(path, name)), join(path, name))
-    return content
+    paths = {name: join(path, name) for name in parameters(cls) if name == "net" or name not in RUNTIME}
+    return {TARGET: target, **{name: describe(_argument(obj, name, at), at) for name, at in paths.items()}}
 
 
 def _argument(obj: Any, name: str, path: str) -> Any:
@@ -96,11 +94,9 @@ def _argument(obj: Any, name: str, path: str) -> Any:
 
 def public_name(cls: type[Any]) -> str | None:
     """The shortest dotted name under which a class can be imported; None for a class in a function or a script."""
-    parts = cls.__module__.split(".")
-    for count in range(1, len(parts) + 1):
-        module = importlib.import_module(".".join(parts[:count]))
-        if cls.__name__ in getattr(module, "__all__", ()) or count == len(parts):
-            found = getattr(module, cls.__name__, None)
-            if found is cls and cls.__module__ != "__main__":
-                return f"{module.__name__}.{cls.__name__}"
+    for name in itertools.accumulate(cls.__module__.split("."), "{}.{}".format):
+        module = importlib.import_module(name)
+        public = name == cls.__module__ or cls.__name__ in getattr(module, "__all__", ())
+        if public and name != "__main__" and getattr(module, cls.__name__, None) is cls:
+            return f"{name}.{cls.__name__}"
     return None

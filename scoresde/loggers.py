@@ -1,7 +1,5 @@
 """Loggers: every logged value goes to a file of lines in the run folder, and to Weights & Biases if wanted."""
 
-from __future__ import annotations
-
 import json
 import math
 import os
@@ -67,7 +65,7 @@ class NoLogger(Logger):
 
 
 def _to_each(method: str) -> Callable[..., None]:
-    def call(self: Loggers, *args: Any, **kwargs: Any) -> None:
+    def call(self: "Loggers", *args: Any, **kwargs: Any) -> None:
         for logger in self.loggers:
             getattr(logger, method)(*args, **kwargs)
 

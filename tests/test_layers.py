@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parents[1] / "scoresde"
 FLOORS = (
     {"errors", "files", "plain", "progress", "_lazy", "_version"},
     {"_secrets", "constraints"},
-    {"annotations", "described"},
+    {"described"},
     {"build", "noise", "_shapes", "nets", "evaluations"},
     {"named"},
     {"mixture", "sde"},

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from scoresde.errors import InputError
+from scoresde.plain import each
 from scoresde.results import table
 from scoresde.results.metric import Quantity
 from scoresde.results.row import Row
@@ -108,10 +109,7 @@ def _row(stored: Mapping[str, Any]) -> Row:
     return row
 
 
-def finite(value: Any) -> Any:
+def finite(value: Any, _: str = "") -> Any:
     """The same plain values with null for NaN and infinities."""
-    if isinstance(value, Mapping):
-        return {k: finite(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(v) for v in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    lost = isinstance(value, float) and not math.isfinite(value)
+    return None if lost else each(value, finite)

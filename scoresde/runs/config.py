@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from scoresde._secrets import without_secrets
 from scoresde.build import MEASURED
-from scoresde.errors import InputError
+from scoresde.errors import InputError, refuse
 from scoresde.files import write_text
 from scoresde.plain import each, join
 from scoresde.runs.folder import CONFIG
@@ -35,20 +35,18 @@ def read_config(run: Path) -> dict[str, Any]:
     import yaml
 
     path = run / CONFIG
-    if not run.is_dir():
-        raise InputError(f"run: there is no folder {run} (seen from {Path.cwd()}){_runs_near(run)}")
     if not path.is_file():
-        raise InputError(f"run: {run} is not the folder of a run, it has no {CONFIG}{_runs_near(run)}")
+        what = f"{run} is not the folder of a run, it has no {CONFIG}"
+        missing = what if run.is_dir() else f"there is no folder {run} (seen from {Path.cwd()})"
+        raise InputError(f"run: {missing}{_runs_near(run)}")
     try:
         cfg = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not readable as YAML ({' '.join(str(error).split())})") from None
-    if not isinstance(cfg, dict):
-        raise InputError(f"{path}: holds {type(cfg).__name__}, not a mapping of keys to values")
+    refuse(not isinstance(cfg, dict), f"{path}: holds {type(cfg).__name__}, not a mapping of keys to values")
+    wanted = "a reference, which no stored configuration may hold; give the value"
     for key, value in leaves(cfg):
-        if "${" in str(value):  # not written by this program
-            wanted = "a reference, which no stored configuration may hold; give the value"
-            raise InputError(f"{path}: {key}: {value!r} is {wanted}")
+        refuse("${" in str(value), f"{path}: {key}: {value!r} is {wanted}")  # not written by this program
     return upgraded(cfg)
 
 
@@ -64,11 +62,10 @@ def _runs_near(run: Path) -> str:
 
 def section(cfg: Mapping[str, Any], key: str, run: Path) -> Any:
     """A part of a stored configuration that must be there."""
-    if key not in cfg:
-        why = "the file is not as scoresde train wrote it"
-        if (run / CONVERTED).is_file():
-            why = "this run was converted, not trained here; scoresde convert data=... gives it data to compare with"
-        raise InputError(f"{run / CONFIG}: {key} is missing; {why}")
+    why = "the file is not as scoresde train wrote it"
+    if (run / CONVERTED).is_file():
+        why = "this run was converted, not trained here; scoresde convert data=... gives it data to compare with"
+    refuse(key not in cfg, f"{run / CONFIG}: {key} is missing; {why}")
     return cfg[key]
 
 

@@ -35,8 +35,8 @@ def holds_run(run: Path) -> bool:
     refuse(run.exists() and not run.is_dir(), f"run: {run} is a file; give a folder")
     if not run.is_dir() or not any(p.name != ".lock" for p in run.iterdir()):
         return False
-    if not (run / CONFIG).is_file():
-        raise InputError(f"run: {run} is not empty and not the folder of a run; give a new folder, or that of a run")
+    wanted = "is not empty and not the folder of a run; give a new folder, or that of a run"
+    refuse(not (run / CONFIG).is_file(), f"run: {run} {wanted}")
     return True
 
 

@@ -1,29 +1,28 @@
 """A trained model from its run folder."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
 
 from scoresde.build import build
+from scoresde.control.guidance import Label, condition_of, labelled
+from scoresde.data import Dataset, Transform
 from scoresde.errors import InputError, refuse
+from scoresde.model import Model, ScoreModel
+from scoresde.named import named
+from scoresde.results import Results
 from scoresde.runs.config import read_config, section
 from scoresde.runs.folder import SUMMARY
-
-if TYPE_CHECKING:
-    from torch.nn import Module
-
-    from scoresde.control.guidance import Label
-    from scoresde.data import Dataset, Transform
-    from scoresde.model import Model, ScoreModel
-    from scoresde.results import Results
-    from scoresde.runs.samples import RunSamples
-    from scoresde.sampling import Grid, Sampler, Solver
-    from scoresde.sde import SDE
+from scoresde.runs.samples import RunSamples, draw, joined
+from scoresde.sampling import Grid, Sampler, Solver
+from scoresde.sde import SDE
+from scoresde.training import checkpoint as checkpoints
+from scoresde.training.state import load_module
 
 
 @dataclass(repr=False)
@@ -63,16 +62,12 @@ class Run:
         Raises:
             InputError: the network knows no classes, or not these; or it was never trained without one.
         """
-        from scoresde.control.guidance import condition_of, labelled
-
         if label is not None or guidance != 1:
             return labelled(model, label, guidance)
         known = condition_of(model)
-        if known is not None and known.kind == "class" and known.dropout == 0:
-            raise InputError(
-                f"run: {self.path} was trained with condition_dropout=0, so its network always needs a class; give "
-                "label=0 or label=[0,1,2]"
-            )
+        always = known is not None and known.kind == "class" and known.dropout == 0
+        why = "was trained with condition_dropout=0, so its network always needs a class"
+        refuse(always, f"run: {self.path} {why}; give label=0 or label=[0,1,2]")
         return model
 
     @property
@@ -111,10 +106,6 @@ class Run:
         Raises:
             InputError: an unknown name, a value out of range, or a label that the network does not take.
         """
-        from scoresde.named import named
-        from scoresde.runs.samples import RunSamples, draw, joined
-        from scoresde.sampling import Sampler
-
         title = type(sampler.solver).__name__ if sampler else solver if isinstance(solver, str) else repr(solver)
         if sampler is None:
             place = {"runtime": {"run": self.path}}
@@ -141,8 +132,6 @@ class Run:
     @property
     def results(self) -> Results | None:
         """The table of the final samples; None before there are any."""
-        from scoresde.results import Results
-
         content = self.summary.get("results")
         return None if content is None else Results.of_content(content, self.path / SUMMARY)
 
@@ -161,7 +150,7 @@ def load(
     weights: str = "ema",
     allow: Sequence[str] = (),
     *,
-    net: Module | None = None,
+    net: torch.nn.Module | None = None,
     sde: SDE | None = None,
 ) -> Run:
     """Load a trained model from a run folder; the training data need not be there.
@@ -180,21 +169,13 @@ def load(
     Raises:
         InputError: not a run, no such checkpoint, a checkpoint of another architecture, a class that is not allowed.
     """
-    from scoresde.data import Transform
-    from scoresde.model import ScoreModel
-    from scoresde.sde import SDE
-    from scoresde.training import checkpoint as checkpoints
-    from scoresde.training.state import load_module
-
     path = Path(run)
     cfg = read_config(path)
-    place = pick_device(device)
+    device = pick_device(device)
     found = checkpoints.read(checkpoints.find(path, str(checkpoint)))
     kept = found.averages | ({"raw": found.modules["model"]} if "model" in found.modules else {})
-    if weights not in kept:
-        raise InputError(
-            f"weights: {weights!r} is not one of {', '.join(kept)}, which {path}, step {found.step}, holds"
-        )
+    place = f"{path}, step {found.step}"
+    refuse(weights not in kept, f"weights: {weights!r} is not one of {', '.join(kept)}, which {place}, holds")
     transform = Transform.from_dict(found.state["data"]["transform"])
     stored_model = section(cfg, "model", path)
     forward = section(cfg, "sde", path) if sde is None else sde
@@ -204,8 +185,8 @@ def load(
     shape, about = tuple(transform.event_shape), {**stored_model, "net": network}
     model = build(about, "model", allow, ScoreModel, sde=build(forward, "sde", allow, SDE), event_shape=shape)
     model.event_shape = shape
-    load_module(model, kept[weights], f"{path}, step {found.step}")
-    return Run(path, model.to(place).eval(), transform, shape, cfg, found.step, allow)
+    load_module(model, kept[weights], place)
+    return Run(path, model.to(device).eval(), transform, shape, cfg, found.step, allow)
 
 
 def pick_device(name: str) -> str:
@@ -214,8 +195,6 @@ def pick_device(name: str) -> str:
     Raises:
         InputError: there is no such device.
     """
-    import torch
-
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     there = ["cpu", *(f"cuda:{i}" for i in range(count)), *["cuda"][:count]]  # the last one is what auto means
     if name not in ("auto", *there):

@@ -1,24 +1,19 @@
 """Samples of a run in data units, which show themselves in a notebook; and the progress bar of drawing them."""
 
-from __future__ import annotations
-
 import base64
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from scoresde.data import Transform
+from scoresde.model import Model
 from scoresde.progress import bar
-from scoresde.sampling import Samples
-
-if TYPE_CHECKING:
-    from scoresde.data import Transform
-    from scoresde.model import Model
-    from scoresde.sampling import Sampler
+from scoresde.sampling import Sampler, Samples
 
 _FORMAT = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt}{unit} [{elapsed}, {remaining} left]"
 _SHOWN = 2000

@@ -1,7 +1,5 @@
 """A training that starts from another run: its SDE and network as they are, its weights, its units of data."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +9,7 @@ import torch
 
 from scoresde import runs
 from scoresde.data import Dataset, Transform
-from scoresde.errors import InputError
+from scoresde.errors import refuse
 from scoresde.training.checkpoint import Checkpoint
 
 KEY = "init"
@@ -33,7 +31,7 @@ class Initial:
     weights: Mapping[str, torch.Tensor] | None
 
     @classmethod
-    def of(cls, cfg: Mapping[str, Any], own: Checkpoint | None, allow: Sequence[str]) -> Initial | None:
+    def of(cls, cfg: Mapping[str, Any], own: Checkpoint | None, allow: Sequence[str]) -> "Initial | None":
         """From the configuration of a training, or from its own checkpoint, so that the run may be gone by then."""
         if cfg[KEY] is None:
             return None
@@ -53,10 +51,8 @@ class Initial:
             ("items of shape", dataset.event_shape, tuple(theirs.event_shape)),
             ("data units from, to, in levels", *((t.low, t.high, t.levels) for t in (ours, theirs))),
         ):
-            if here != there:
-                raise InputError(
-                    f"{KEY}: {self.run} has {what} {there!r}, and this data {here!r}; give data like its own"
-                )
+            differs = f"{self.run} has {what} {there!r}, and this data {here!r}"
+            refuse(here != there, f"{KEY}: {differs}; give data like its own")
         return dataset.under(theirs)
 
 
@@ -72,6 +68,6 @@ def taken_over(cfg: dict[str, Any], typed: Sequence[str]) -> dict[str, Any]:
     stored = runs.read_config(run)
     for text in typed:
         key = text.lstrip("+~").partition("=")[0]
-        if key.partition(".")[0] in _TAKEN:
-            raise InputError(f"{key}: {KEY}= takes the SDE and the network of {run} as they are; leave it out")
+        taken = key.partition(".")[0] in _TAKEN
+        refuse(taken, f"{key}: {KEY}= takes the SDE and the network of {run} as they are; leave it out")
     return {**cfg, **{key: runs.section(stored, key, run) for key in _TAKEN}}

@@ -4,7 +4,7 @@ import inspect
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,12 @@ from scoresde.control.guidance import conditioned
 from scoresde.data import Dataset
 from scoresde.data.memory import save
 from scoresde.described import describe
-from scoresde.errors import InputError
+from scoresde.errors import InputError, refuse
 from scoresde.loggers import Logger, Loggers, MetricsFile
 from scoresde.loss import Loss
 from scoresde.model import Model, ScoreModel
 from scoresde.noise import derived_seed
+from scoresde.plain import each, join
 from scoresde.results import Results, Scorer
 from scoresde.sampling import Sampler
 from scoresde.sde import SDE
@@ -69,9 +70,8 @@ class Job:
     samplers: Mapping[str, Sampler]
     n: int
     seed: int
-    logger: Logger | None = None
+    logger: Logger
     keep_data: bool = False
-    _evaluate: Evaluate[ScoreModel] | None = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         self.cond = conditions(self.model, self.dataset, self.trainer.augment).samples
@@ -103,7 +103,7 @@ class Job:
     @contextmanager
     def _logging(self, folder: Path, start: Checkpoint | None, group: str | None) -> Iterator[Logger]:
         """All loggers, started; finished in the end whatever happens."""
-        loggers = Loggers([MetricsFile(folder / METRICS), *([] if self.logger is None else [self.logger])])
+        loggers = Loggers([MetricsFile(folder / METRICS), self.logger])
         run_id = None if start is None else start.state.get("run_id")
         loggers.start(folder, runs.without_secrets(self.config), folder.name, group, run_id)
         try:
@@ -123,15 +123,11 @@ class Job:
         if monitor == "heldout_loss":
             return None
         known = self.scorer.scalars(dataset.heldout)
-        if monitor not in known:
-            names = ", ".join(["heldout_loss", *known])
-            raise InputError(f"trainer.monitor: {monitor!r} is not measured in this training; give one of {names}")
+        wanted = f"is not measured in this training; give one of {', '.join(['heldout_loss', *known])}"
+        refuse(monitor not in known, f"trainer.monitor: {monitor!r} {wanted}")
         samplers = [s for s in self.samplers.values() if not s.solver.adaptive]
-        if not samplers:
-            raise InputError(
-                f"trainer.monitor: {monitor!r} needs a sampler on a fixed grid; add one to samplers, or give "
-                "heldout_loss"
-            )
+        wanted = "needs a sampler on a fixed grid; add one to samplers, or give heldout_loss"
+        refuse(not samplers, f"trainer.monitor: {monitor!r} {wanted}")
         sampler, n = min(samplers, key=lambda s: s.steps), min(self.n, len(dataset.heldout))
 
         def evaluate(model: Model, step: int) -> dict[str, float]:
@@ -187,15 +183,11 @@ def prepare(
 def _stored(value: Any, path: str) -> Any:
     """A part of the configuration as plain values; None, with a line on stderr, of what none can construct."""
     if isinstance(value, ScoreModel):  # of which all but the network can be described
-        value = {
-            TARGET: "scoresde.ScoreModel",
-            "net": value.net,
-            "precond": value.precond,
-            "sigma_data": value.sigma_data,
-        }
+        arguments = {key: getattr(value, key) for key in ("net", "precond", "sigma_data")}
+        value = {TARGET: "scoresde.ScoreModel", **arguments}
     if isinstance(value, Mapping):
-        return {key: _stored(item, f"{path}.{key}") for key, item in value.items()}
-    if value is None or isinstance(value, bool | int | float | str | list):
+        return each(value, lambda item, key: _stored(item, join(path, key)))
+    if isinstance(value, float | list):
         return value
     try:
         return describe(value, path)
@@ -210,14 +202,12 @@ def check_types(cfg: Mapping[str, Any], allow: Sequence[str]) -> None:
     for key in _KINDS.keys() & cfg.keys():
         check(cfg[key], key, allow, _KINDS[key], names)
     samplers = cfg.get("samplers", {})
-    if not isinstance(samplers, dict):
-        raise InputError(f"samplers: {samplers!r} is not a mapping of names to samplers")
+    refuse(not isinstance(samplers, Mapping), f"samplers: {samplers!r} is not a mapping of names to samplers")
     for name, sampler in samplers.items():
         check(sampler, f"samplers.{name}", allow, Sampler)
     source, sde = cfg["data"], cfg["sde"]
-    if not hasattr(resolve(str(source.get(TARGET)), "data", allow) if isinstance(source, Mapping) else source, "load"):
-        what = source.get(TARGET) if isinstance(source, Mapping) else repr(source)
-        raise InputError(f"data.{TARGET}: {what} has no method load, as a source of data must have")
+    kind = resolve(str(source.get(TARGET)), "data", allow) if isinstance(source, Mapping) else type(source)
+    refuse(not hasattr(kind, "load"), f"data: {kind.__name__} has no method load, as a source of data must have")
     if not isinstance(sde, Mapping) or MEASURED not in sde.values():
         build(sde, "sde", allow)
 

@@ -8,10 +8,10 @@ from torch import nn
 from torch.optim import Optimizer
 
 from scoresde import runs
-from scoresde.build import MEASURED, TARGET, build, did_you_mean
+from scoresde.build import MEASURED, TARGET, build
 from scoresde.data import Array, ArrayFile, Dataset, ImageFolder, SavedDataset
 from scoresde.described import describe
-from scoresde.errors import InputError, require
+from scoresde.errors import did_you_mean, refuse, require
 from scoresde.loggers import Logger, NoLogger
 from scoresde.loss import Loss
 from scoresde.model import ScoreModel
@@ -84,7 +84,6 @@ def train(
         TrainingDiverged: a loss, gradient or weight is not finite.
     """
     trainer = _trainer(trainer or Trainer(), steps, batch_size)
-    _check_kinds(sde=(sde, SDE), loss=(loss, Loss))
     require(n >= 1, "n", n, "give an integer >= 1")
     source = source_of(data, labels)
     dataset: Dataset = source.load()
@@ -99,16 +98,10 @@ def train(
 
 def _trainer(trainer: Trainer, steps: int | None, batch_size: int | None) -> Trainer:
     """The trainer with some of its settings changed."""
-    _check_kinds(trainer=(trainer, Trainer))
+    refuse(not isinstance(trainer, Trainer), f"trainer: {trainer!r} is not a Trainer")
     changes = {"steps": steps, "batch_size": batch_size}
     changed: Trainer = build({**describe(trainer), **{k: v for k, v in changes.items() if v is not None}})
     return changed
-
-
-def _check_kinds(**given: tuple[Any, type]) -> None:
-    for key, (value, kind) in given.items():
-        if not isinstance(value, str | kind):
-            raise InputError(f"{key}: {value!r} is not a {kind.__name__}")
 
 
 def _run(cfg: dict[str, Any], source: Any, optimizer: Any, run: str | Path | None, callbacks: Any) -> Run:
@@ -135,17 +128,15 @@ def _check_same(folder: Path, cfg: Mapping[str, Any]) -> None:
     """Raise unless the run in a folder was made with the same settings, so that it can be resumed."""
     stored, now = (dict(leaves({key: c.get(key) for key in _FIXED})) for c in (runs.read_config(folder), cfg))
     for key in now:
-        if stored.get(key) != now[key]:
-            raise InputError(
-                f"{key}: {folder} was made with {stored.get(key)!r}, not {now[key]!r}; give another folder"
-            )
+        before = stored.get(key)
+        made = f"{folder} was made with {before!r}, not {now[key]!r}"
+        refuse(before != now[key], f"{key}: {made}; give another folder")
 
 
 def source_of(data: Any, labels: Any = None) -> Any:
     """The source of data that `train` was given: an object with a method `load`."""
     if hasattr(data, "load"):
-        if labels is not None:
-            raise InputError("labels: these data bring their own; leave it out")
+        refuse(labels is not None, "labels: these data bring their own; leave it out")
         return data
     if not isinstance(data, str | Path):
         return Array(data, labels=labels)
@@ -153,9 +144,8 @@ def source_of(data: Any, labels: Any = None) -> Any:
     if path.exists():
         return ImageFolder(str(path)) if path.is_dir() else ArrayFile(str(path))
     known = options("data")
-    if str(data) not in known:
-        near = did_you_mean(str(data), known)
-        raise InputError(f"data: {str(data)!r} is no folder, file or name of data{near} (names: {', '.join(known)})")
+    near = f"{did_you_mean(str(data), known)} (names: {', '.join(known)})"
+    refuse(str(data) not in known, f"data: {str(data)!r} is no folder, file or name of data{near}")
     return build(option("data", str(data)), "data")
 
 
@@ -166,7 +156,8 @@ def _model(model: str | nn.Module | None, dataset: Dataset) -> dict[str, Any]:
     vector = len(dataset.event_shape) == 1
     cfg = option("model", model or ("mlp" if vector else "unet"))
     net = cfg["net"]
-    net["condition"] = "class" if dataset.labels is not None and net.get("condition") is None else net["condition"]
+    if dataset.labels is not None:
+        net["condition"] = net.get("condition") or "class"
     if model is None and not vector:
         side = min(dataset.event_shape[1:])
         net["multipliers"] = list(_LEVELS[: min(max(side.bit_length() - 2, 1), len(_LEVELS))])

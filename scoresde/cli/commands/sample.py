@@ -18,9 +18,9 @@ examples, where RUN is a folder made by scoresde train:
 from collections.abc import Mapping
 from typing import Any
 
-from scoresde.annotations import checked
 from scoresde.cli.command import Command
 from scoresde.cli.settings import SampleSettings
+from scoresde.constraints import checked
 
 
 def without_path(cfg: Any) -> tuple[Any, bool]:
