@@ -57,7 +57,7 @@ def made(case: str, dtype: torch.dtype = torch.float64, **changes: object) -> tu
     c = torch.linspace(-1.5, 1.2, 6, dtype=torch.float64).to(dtype)
     for layer in (m for m in net.modules() if isinstance(m, MPLayer)):
         for _ in range(4):  # as it does in training, and then no more
-            layer.weight.data = unit(layer.weight.data, tuple(range(1, layer.weight.ndim)))
+            layer.weight.data = unit(layer.weight.data, *range(1, layer.weight.ndim))
     return net, x, c
 
 

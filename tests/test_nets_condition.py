@@ -133,7 +133,7 @@ def test_a_condition_that_does_not_fit_is_refused(kind: str | None, cond: Any, m
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"condition": "label"}, "condition: 'label' is not allowed; give class"),
+        ({"condition": "label"}, "condition: 'label' is not allowed; give one of class"),
         ({"condition": "class"}, "condition_size: 0 .* the number of classes"),
         ({"condition_size": 4}, "condition_size: 4 .* condition=class"),
         ({"condition": "class", "condition_size": 2, "condition_dropout": 1.0}, "condition_dropout: 1.0"),

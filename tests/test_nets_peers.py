@@ -10,7 +10,7 @@ from scipy.signal import upfirdn
 from torch import nn
 
 from scoresde.nets import NCSNpp
-from scoresde.nets.blocks import BOX, FIR, Down, FilteredConv, ResidualBlock, Up
+from scoresde.nets.blocks import BOX, FIR, Down, ResidualBlock, Up, halving
 
 
 def copied(ours: nn.Module, theirs: Any) -> None:
@@ -118,7 +118,7 @@ def test_doubling_is_the_transpose_of_halving(taps: tuple[float, ...]) -> None:
 def test_filtered_convolution_is_a_filter_and_then_a_convolution() -> None:
     """Far from the border the order of filter, convolution and stride does not matter."""
     torch.manual_seed(0)
-    layer = FilteredConv(3, 5).double()
+    layer = halving(3, 5, taps=FIR).double()
     x = torch.randn(2, 3, 16, 12, dtype=torch.float64)
     wide = nn.functional.conv2d(x, layer.conv.weight, layer.conv.bias, padding=1)
     expected = Down(FIR).double()(wide)

@@ -111,7 +111,7 @@ def _config(net: NCSNpp, options: dict[str, Any]) -> dict[str, Any]:
 
 def _frequencies(net: NCSNpp) -> tuple[int, Form]:
     """The `freq_shift` that gives the frequencies of the noise features, and the columns that belong to these."""
-    own = cast(Waves, cast(Modulation, net.modulation).embed).frequencies.float().cpu()
+    own = cast(Modulation, net.modulation).embed.frequencies.float().cpu()
     for shift in (1, 0):
         for candidate, form in ((own, SAME), (own.flip(0), _RISING)):
             if torch.allclose(candidate, frequencies(len(own), shift), rtol=1e-5, atol=0):
@@ -121,7 +121,7 @@ def _frequencies(net: NCSNpp) -> tuple[int, Form]:
 
 def _meaning(model: ScoreModel, net: NCSNpp) -> tuple[dict[str, Any] | None, list[str]]:
     """The scheduler whose steps are the network's labels, if there is one, and how to call the network."""
-    waves, sde = cast(Waves, cast(Modulation, net.modulation).embed), model.sde
+    waves, sde = cast(Modulation, net.modulation).embed, model.sde
     notes = ["the class of no class is left out"] if net.condition.members else []
     if _numbered(model, waves):
         assert isinstance(sde, DiscreteVPSDE)

@@ -1,40 +1,48 @@
 """The residual block of every convolutional network here, filters that halve and double, and heads."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
 from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from scoresde.nets.layers import Norm, convolution, kept, scaled, zero
+from scoresde.nets.layers import CONVOLVE, Norm, convolution, kept, scaled, through, zero
 
-BOX = (1.0, 1.0)
-FIR = (1.0, 3.0, 3.0, 1.0)
-_CONV = (functional.conv1d, functional.conv2d, functional.conv3d)
-_TRANSPOSED = (functional.conv_transpose1d, functional.conv_transpose2d, functional.conv_transpose3d)
+Taps = tuple[float, ...]
+Pad = Literal["both", "end"]
+BOX: Taps = (1.0, 1.0)
+FIR: Taps = (1.0, 3.0, 3.0, 1.0)
+_TRANSPOSED = (nn.functional.conv_transpose1d, nn.functional.conv_transpose2d, nn.functional.conv_transpose3d)
 
 
 class _Filter(nn.Module):
-    """The kernel k ⊗ k ... of a separable filter, with sum `gain`, applied to each channel by itself."""
+    """The kernel k ⊗ k ... of a separable filter, applied to each channel by itself.
 
+    Attributes:
+        functions: what applies it, by the number of dimensions of events.
+        gain: the sum of k.
+        stride: of these functions.
+    """
+
+    functions: Sequence[Callable[..., Tensor]] = CONVOLVE
+    gain = 1.0
+    stride = 2
     kernel: Tensor
 
-    def __init__(self, taps: Sequence[float], event_ndim: int, gain: float) -> None:
+    def __init__(self, taps: Taps = BOX, event_ndim: int = 2) -> None:
         super().__init__()
-        one = torch.tensor(taps, dtype=torch.float64)
-        one, kernel = one / one.sum(), torch.ones((), dtype=torch.float64)
+        one, kernel = torch.tensor(taps, dtype=torch.float64), torch.ones(1, 1, dtype=torch.float64)
         for _ in range(event_ndim):
-            kernel = kernel[..., None] * one
+            kernel = kernel[..., None] * (self.gain * one / one.sum())
         # a constant, and so no part of the weights
-        kernel = (gain * kernel)[None, None].to(torch.get_default_dtype())
-        self.register_buffer("kernel", kernel, persistent=False)
-        self.padding = (len(taps) - 1) // 2
+        self.register_buffer("kernel", kernel.to(torch.get_default_dtype()), persistent=False)
+        self.padding = len(taps) // 2 + 1 - self.stride
 
-    def weight(self, h: Tensor) -> Tensor:
-        """The kernel for every channel of h, (channels, 1, ...)."""
-        return self.kernel.expand(h.shape[1], *self.kernel.shape[1:])
+    def forward(self, h: Tensor) -> Tensor:
+        function, weight = self.functions[self.kernel.ndim - 3], self.kernel.expand(h.shape[1], *self.kernel.shape[1:])
+        return function(h, weight, stride=self.stride, padding=self.padding, groups=h.shape[1])
 
 
 class Down(_Filter):
@@ -49,13 +57,6 @@ class Down(_Filter):
     Zhang 2019 (arXiv 1904.11486); the filter is that of StyleGAN2 (arXiv 1912.04958).
     """
 
-    def __init__(self, taps: Sequence[float] = BOX, event_ndim: int = 2) -> None:
-        super().__init__(taps, event_ndim, 1.0)
-
-    def forward(self, h: Tensor) -> Tensor:
-        conv = _CONV[self.kernel.ndim - 3]
-        return conv(h, self.weight(h), stride=2, padding=self.padding, groups=h.shape[1])
-
 
 class Up(_Filter):
     """The filtered image of values with zeros between them, the transpose of `Down` times 2 in each dimension.
@@ -65,31 +66,19 @@ class Up(_Filter):
         event_ndim: number of dimensions that follow the channels.
     """
 
-    def __init__(self, taps: Sequence[float] = BOX, event_ndim: int = 2) -> None:
-        super().__init__(taps, event_ndim, 2.0**event_ndim)
-
-    def forward(self, h: Tensor) -> Tensor:
-        conv = _TRANSPOSED[self.kernel.ndim - 3]
-        return conv(h, self.weight(h), stride=2, padding=self.padding, groups=h.shape[1])
+    functions = _TRANSPOSED
+    gain = 2.0
 
 
-class FilteredConv(_Filter):
-    """A 3x3 convolution of stride 2 of the filtered image, which is padded once, for both; called like a block.
+class Blur(_Filter):
+    """The filtered image, padded for a 3x3 convolution of stride 2 as well.
 
     Args:
-        inputs: number of channels.
-        outputs: number of channels of the result.
         taps: the filter, as of `Down`.
+        event_ndim: number of dimensions that follow the channels.
     """
 
-    def __init__(self, inputs: int, outputs: int, taps: Sequence[float] = FIR) -> None:
-        super().__init__(taps, 2, 1.0)
-        self.conv = nn.Conv2d(inputs, outputs, 3, stride=2)
-        self.padding = len(taps) // 2
-
-    def forward(self, h: Tensor, modulation: Iterator[Tensor] | None = None, tokens: Tensor | None = None) -> Tensor:
-        h = functional.conv2d(h, self.weight(h), padding=self.padding, groups=h.shape[1])
-        return cast(Tensor, self.conv(h))
+    stride = 1
 
 
 class ResidualBlock(nn.Module):
@@ -105,7 +94,7 @@ class ResidualBlock(nn.Module):
         dropout: probability of dropping a value in front of conv_2 in training.
         rescale: divide the sum by sqrt(2).
         resample: R.
-        project: whether skip is a 1x1 convolution, as it must be where the number of channels changes.
+        project: whether skip is a 1x1 convolution if there is R, as it must be where the number of channels changes.
         attention: self-attention among the pixels, after the sum.
         cross: attention to the tokens of a condition, after that.
         event_ndim: number of dimensions that follow the channels.
@@ -127,7 +116,7 @@ class ResidualBlock(nn.Module):
         dropout: float = 0.0,
         rescale: bool = False,
         resample: nn.Module | None = None,
-        project: bool | None = None,
+        project: bool = False,
         attention: nn.Module | None = None,
         cross: nn.Module | None = None,
         event_ndim: int = 2,
@@ -138,7 +127,8 @@ class ResidualBlock(nn.Module):
         self.conv1 = convolution(inputs, outputs, 3, event_ndim)
         self.norm2 = (norm2 or norm)(outputs)
         self.conv2 = zero(convolution(outputs, outputs, 3, event_ndim))
-        self.skip = convolution(inputs, outputs, 1, event_ndim) if project or inputs != outputs else None
+        projects = inputs != outputs or (project and resample is not None)
+        self.skip = convolution(inputs, outputs, 1, event_ndim) if projects else None
         self.attention, self.cross = attention, cross
         self.sizes = [outputs] * pieces
         self.dropout, self.rescale = dropout, rescale
@@ -151,25 +141,20 @@ class ResidualBlock(nn.Module):
             modulation: gives the next piece of `Modulation` for each of `sizes`.
             tokens: of a condition, if the block has `cross`.
         """
-        y = functional.silu(self.norm1(h))
+        y = nn.functional.silu(self.norm1(h))
         if self.resample is not None:
             y, h = self.resample(y), self.resample(h)
         y = self._modulated(self.conv1(y), modulation)
         h = h if self.skip is None else self.skip(h)
-        h = self._sum(h, y)
-        if self.attention is not None:
-            h = self.attention(h)
-        if self.cross is not None:
-            h = self.cross(h, tokens)
-        return h
+        return through((self.attention, self.cross), self._sum(h, y), tokens)
 
     def _modulated(self, y: Tensor, modulation: Iterator[Tensor]) -> Tensor:
         if len(self.sizes) == 2:
             scale, shift = next(modulation), next(modulation)
-            return functional.silu(torch.addcmul(shift, self.norm2(y), scale))
+            return nn.functional.silu(torch.addcmul(shift, self.norm2(y), scale))
         if self.sizes:
             y = y.add_(next(modulation))  # in place, for nobody else needs what the convolution gave
-        return functional.silu(self.norm2(y))
+        return nn.functional.silu(self.norm2(y))
 
     def _sum(self, h: Tensor, y: Tensor) -> Tensor:
         """(h + conv_2(dropout(y))) / sqrt(2), the factors being taken into conv_2."""
@@ -182,45 +167,43 @@ class ResidualBlock(nn.Module):
         return scaled(self.conv2, y, size / keep, size).add_(h, alpha=size)
 
 
-class Head(nn.Module):
+class Head(nn.Sequential):
     """conv(silu(norm(h))), zero at the start."""
 
     def __init__(self, inputs: int, outputs: int, norm: Norm, event_ndim: int = 2) -> None:
+        conv = zero(convolution(inputs, outputs, 3, event_ndim))
+        super().__init__(OrderedDict(norm=norm(inputs), silu=nn.SiLU(), conv=conv))
+
+
+class ResampledConv(nn.Module):
+    """A resampling and then a convolution, or the first alone; called like a block."""
+
+    def __init__(self, resample: nn.Module, conv: nn.Module | None) -> None:
         super().__init__()
-        self.norm = norm(inputs)
-        self.conv = zero(convolution(inputs, outputs, 3, event_ndim))
+        self.resample, self.conv = resample, conv
 
-    def forward(self, h: Tensor) -> Tensor:
-        return cast(Tensor, self.conv(functional.silu(self.norm(h))))
+    def forward(self, h: Tensor, modulation: Iterator[Tensor] | None = None, tokens: Tensor | None = None) -> Tensor:
+        return through((self.resample, self.conv), h)
 
 
-class StridedConv(nn.Module):
-    """Every second value of a 3x3 convolution; called like a block.
+def halving(inputs: int, outputs: int, event_ndim: int = 2, taps: Taps = BOX, pad: Pad = "both") -> ResampledConv:
+    """A 3x3 convolution of stride 2.
 
     Args:
         inputs: number of channels.
         outputs: number of channels of the result.
         event_ndim: number of dimensions that follow the channels.
-        pad: on `both` sides of the image, which halves any size n to ceil(n/2), or at its `end` only.
+        taps: a filter of images, in front of the convolution if it is wider than two.
+        pad: without such a filter, on `both` sides, which halves any size n to ceil(n/2), or images at their `end`.
     """
-
-    def __init__(self, inputs: int, outputs: int, event_ndim: int = 2, pad: Literal["both", "end"] = "both") -> None:
-        super().__init__()
-        self.ends: list[int] = [0, 1] * event_ndim if pad == "end" else []
-        self.conv = convolution(inputs, outputs, 3, event_ndim, stride=2, padding=0 if self.ends else 1)
-
-    def forward(self, h: Tensor, modulation: Iterator[Tensor] | None = None, tokens: Tensor | None = None) -> Tensor:
-        return cast(Tensor, self.conv(functional.pad(h, self.ends) if self.ends else h))
+    if len(taps) == 2 and pad == "both":
+        return ResampledConv(nn.Identity(), convolution(inputs, outputs, 3, event_ndim, stride=2))
+    padded = Blur(taps) if len(taps) > 2 else nn.ZeroPad2d((0, 1, 0, 1))
+    return ResampledConv(padded, nn.Conv2d(inputs, outputs, 3, stride=2))
 
 
-class ResampledConv(nn.Module):
-    """A resampling and then a 3x3 convolution, or the first alone; called like a block."""
-
-    def __init__(self, inputs: int, outputs: int, resample: nn.Module, conv: bool = True) -> None:
-        super().__init__()
-        self.resample = resample
-        self.conv = convolution(inputs, outputs, 3) if conv else None
-
-    def forward(self, h: Tensor, modulation: Iterator[Tensor] | None = None, tokens: Tensor | None = None) -> Tensor:
-        h = self.resample(h)
-        return h if self.conv is None else self.conv(h)
+def step_between(width: int, resample: nn.Module, taps: Taps = BOX, conv: bool = True, pad: Pad = "both") -> nn.Module:
+    """A step between two levels without a residual block: `halving`, or a convolution of doubled pixels, if `conv`."""
+    if isinstance(resample, Up) or not conv:
+        return ResampledConv(resample, convolution(width, width, 3) if conv else None)
+    return halving(width, width, taps=taps, pad=pad)

@@ -1,7 +1,8 @@
 """The conditions of a network besides the noise level. Imports torch and the errors of this package only."""
 
 from collections.abc import Collection, Mapping
-from typing import Any, Literal, NamedTuple, TypeVar, get_args
+from functools import reduce
+from typing import Any, Literal, NamedTuple, TypeVar, cast, get_args
 
 import torch
 from torch import Tensor, nn
@@ -31,8 +32,8 @@ class Embedded(NamedTuple):
     """
 
     x: Tensor
-    vector: Tensor | None = None
-    tokens: Tensor | None = None
+    vector: Tensor | None
+    tokens: Tensor | None
 
 
 class Conditions(nn.Module):
@@ -84,10 +85,22 @@ class Conditions(nn.Module):
         given = named(self.members, cond)
         hides = self.training and any(self.members[name].dropout for name in given)
         chances = torch.rand(len(x), device=x.device) if hides else None
-        out = Embedded(x)
+        uses: dict[str, list[Tensor]] = {"image": [x], "vector": [], "tokens": []}
         for name, member in self.members.items():
-            out = member.join(out, member.embedded(given.get(name), x, chances))
-        return out if out.vector is None else out._replace(vector=out.vector * self.scale)
+            use = "vector" if member.kind == "class" else member.kind
+            uses[use].append(member.embedded(given.get(name), x, chances))
+        images, vectors, tokens = uses.values()
+        return Embedded(
+            torch.cat(images, 1) if len(images) > 1 else x,
+            reduce(torch.add, vectors) * self.scale if vectors else None,
+            reduce(_beside, tokens) if tokens else None,
+        )
+
+
+def _beside(a: Tensor, b: Tensor) -> Tensor:
+    """Tokens a (B or 1, L, width), then tokens b (B or 1, M, width)."""
+    batch = max(len(a), len(b))
+    return torch.cat([t.expand(batch, -1, -1) for t in (a, b)], 1)
 
 
 class Condition(Conditions):
@@ -133,24 +146,11 @@ class Condition(Conditions):
             y = torch.where((chances < self.dropout).reshape(-1, *(1,) * (y.ndim - 1)), null, y)
         return y
 
-    def join(self, known: Embedded, y: Tensor) -> Embedded:
-        """The conditions with this one, embedded, added to those of its kind."""
-        x, vector, tokens = known
-        if self.kind == "image":
-            return Embedded(torch.cat((x, y), 1), vector, tokens)
-        if self.kind != "tokens":
-            return Embedded(x, y if vector is None else vector + y, tokens)
-        if tokens is None:
-            return Embedded(x, vector, y)
-        batch = max(len(tokens), len(y))
-        return Embedded(x, vector, torch.cat([t.expand(batch, *t.shape[1:]) for t in (tokens, y)], 1))
-
     def _missing(self, x: Tensor) -> Tensor:
         if self.embed is None:
             return x.new_zeros(len(x), self.size, *x.shape[2:])
         if self.name == AUGMENT:
-            nothing: Tensor = self.embed(self.null.new_zeros(1, self.size))
-            return nothing
+            return cast(Tensor, self.embed(self.null.new_zeros(1, self.size)))
         return self.null[None, None] if self.kind == "tokens" else self.null[None]
 
     def check(self, cond: Tensor, batch: int, sizes: tuple[int, ...] | None = None) -> None:
@@ -169,8 +169,7 @@ class Condition(Conditions):
             found = f"{cond.dtype} of shape {tuple(cond.shape)}"
             raise InputError(f"cond: {found} is not allowed; give {_WORDS[self.kind]} of shape {shape}")
         if self.kind == "class" and batch > 0 and cond.device.type == "cpu" and not torch.compiler.is_compiling():
-            low, high = (int(end) for end in torch.aminmax(cond))
-            for end in (low, high):
+            for end in map(int, torch.aminmax(cond)):
                 require(0 <= end < n, "cond", end, f"give classes from 0 to {n - 1}")
 
 

@@ -4,15 +4,14 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
+from scoresde.constraints import Count, Positive, Probability
 from scoresde.described import Described
-from scoresde.errors import at_least, probability, require
+from scoresde.errors import require
+from scoresde.nets.arguments import MultipleOf4, check_divides, check_event
 from scoresde.nets.condition import Cond, Kinds, Shares, Sizes, conditions
 from scoresde.nets.embedding import FourierEmbedding, Modulation
-from scoresde.nets.layers import Attention, check_divides, check_event, zero
-
-_FEATURES = 256  # of the noise level
+from scoresde.nets.layers import Attention, through, zero
 
 
 class DiT(Described, nn.Module):
@@ -49,30 +48,27 @@ class DiT(Described, nn.Module):
 
     def __init__(
         self,
-        event_shape: tuple[int, ...],
-        patch: int = 2,
+        event_shape: tuple[Count, ...],
+        patch: Count = 2,
         *,
-        width: int = 384,
-        depth: int = 12,
-        heads: int = 6,
-        ratio: float = 4.0,
+        width: MultipleOf4 = 384,
+        depth: Count = 12,
+        heads: Count = 6,
+        ratio: Positive = 4.0,
         noise_scale: float = 250.0,
-        dropout: float = 0.0,
+        dropout: Probability = 0.0,
         condition: Kinds = None,
         condition_size: Sizes = 0,
         condition_dropout: Shares = 0.1,
     ) -> None:
         super().__init__()
         check_event(event_shape, (2,), "a DiT takes images, (channels, height, width)")
-        at_least(1, patch=patch, depth=depth, width=width)
-        require(width % 4 == 0, "width", width, "give a multiple of 4")
-        require(ratio > 0 and int(ratio * width) >= 1, "ratio", ratio, "give a number > 0")
-        probability(dropout=dropout)
+        require(ratio * width >= 1, "ratio", ratio, f"give a number >= 1/{width}")
         check_divides(event_shape[1:], patch)
         self.patch, pixels = patch, event_shape[0] * patch**2
         self.condition = conditions(condition, condition_size, condition_dropout, width)
         sizes = [width] * (6 * depth + 2)
-        self.modulation = Modulation(FourierEmbedding(_FEATURES, 1e-4, 1.0, noise_scale), _FEATURES, [width] * 2, sizes)
+        self.modulation = Modulation(FourierEmbedding(256, 1e-4, 1.0, noise_scale), [width] * 2, sizes)
         self.first = nn.Linear(pixels + self.condition.channels * patch**2, width)
         hidden, context = int(ratio * width), self.condition.context
         self.blocks = nn.ModuleList(DiTBlock(width, heads, hidden, dropout, context) for _ in range(depth))
@@ -89,16 +85,12 @@ class DiT(Described, nn.Module):
         check_divides(x.shape[2:], self.patch, "x")
         y, vector, tokens = self.condition(cond, x)
         pieces = iter([piece[:, None] for piece in self.modulation(c, vector)])
-        size, channels, p = len(x), x.shape[1], self.patch
-        rows, columns = x.shape[2] // p, x.shape[3] // p
-        patches = y.reshape(size, -1, rows, p, columns, p).permute(0, 2, 4, 1, 3, 5)
-        h = self.first(patches.reshape(size, rows * columns, -1))
-        h = h + sincos_positions(rows, columns, h.shape[2], h)
-        for block in self.blocks:
-            h = block(h, pieces, tokens)
-        out: Tensor = self.last(modulated(self.norm(h), pieces))
-        out = out.reshape(size, rows, columns, channels, p, p).permute(0, 3, 1, 4, 2, 5)
-        return out.reshape(x.shape)
+        patches = nn.functional.pixel_unshuffle(y, self.patch)
+        h = self.first(patches.flatten(2).transpose(1, 2).contiguous())
+        h = h + sincos_positions(patches.shape[2], patches.shape[3], h.shape[2], h)
+        h = through(self.blocks, h, pieces, tokens)
+        out = self.last(modulated(self.norm(h), pieces)).transpose(1, 2).unflatten(2, patches.shape[2:])
+        return nn.functional.pixel_shuffle(out, self.patch).contiguous()
 
 
 class DiTBlock(nn.Module):
@@ -120,8 +112,8 @@ class DiTBlock(nn.Module):
         h = torch.addcmul(h, next(modulation), y)
         if self.cross is not None and self.norm_cross is not None:
             h = h + self.cross(self.norm_cross(h), tokens)
-        y = functional.gelu(self.rise(modulated(self.norm2(h), modulation)), approximate="tanh")
-        y = functional.dropout(y, self.dropout, self.training)
+        y = nn.functional.gelu(self.rise(modulated(self.norm2(h), modulation)), approximate="tanh")
+        y = nn.functional.dropout(y, self.dropout, self.training)
         return torch.addcmul(h, next(modulation), self.fall(y))
 
 
@@ -144,12 +136,11 @@ def _initialise(net: DiT) -> None:
             nn.init.zeros_(module.bias)
     for layer in net.modulation.hidden:
         nn.init.normal_(layer.get_parameter("weight"), std=0.02)
-    for member in net.condition.members.values():
-        if isinstance(member.embed, nn.Embedding):
-            nn.init.normal_(member.embed.weight, std=0.02)
-    for block in net.blocks:
-        if isinstance(block, DiTBlock) and block.cross is not None:
-            zero(block.cross.out)  # which has no gate
+    for module in net.modules():
+        if isinstance(module, nn.Embedding):
+            nn.init.normal_(module.weight, std=0.02)
+        if isinstance(module, Attention) and module.context:
+            zero(module.out)  # which has no gate
     zero(net.modulation.out)
     zero(net.last)
 

@@ -1,18 +1,18 @@
 """The magnitude-preserving U-Net of EDM2. Imports torch and this folder only."""
 
 from collections.abc import Iterator, Sequence
-from typing import Literal
+from functools import partial
+from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from scoresde.errors import positive, require
-from scoresde.nets.blocks import Down, Up
+from scoresde.constraints import Count, NonNegativeInt, Positive, Probability, ProperFraction
+from scoresde.nets.arguments import Multipliers
 from scoresde.nets.condition import Kinds, Shares, Sizes, conditions
-from scoresde.nets.layers import check_event, check_levels, check_widths, heads_of
+from scoresde.nets.layers import through
 from scoresde.nets.magnitude import MPAttention, MPFourier, MPLayer, OneHot, blend, concatenate, silu, unit
-from scoresde.nets.skip_unet import Place, SkipUNet
+from scoresde.nets.skip_unet import Parts, SkipUNet
 
 
 class EDM2(SkipUNet):
@@ -49,56 +49,41 @@ class EDM2(SkipUNet):
 
     def __init__(
         self,
-        event_shape: tuple[int, ...],
-        channels: int = 192,
-        multipliers: tuple[int, ...] = (1, 2, 3, 4),
+        event_shape: tuple[Count, ...],
+        channels: Count = 192,
+        multipliers: Multipliers = (1, 2, 3, 4),
         *,
-        blocks: int = 3,
+        blocks: Count = 3,
         attention: tuple[int, ...] = (2, 3),
-        head_width: int = 64,
-        balance: float = 0.3,
-        skip_balance: float = 0.5,
-        condition_balance: float = 0.5,
-        largest: float = 256.0,
-        dropout: float = 0.0,
+        head_width: NonNegativeInt = 64,
+        balance: ProperFraction = 0.3,
+        skip_balance: ProperFraction = 0.5,
+        condition_balance: ProperFraction = 0.5,
+        largest: Positive = 256.0,
+        dropout: Probability = 0.0,
         condition: Kinds = None,
         condition_size: Sizes = 0,
         condition_dropout: Shares = 0.1,
     ) -> None:
-        check_event(event_shape, (2,), "an EDM2 takes images, (channels, height, width)")
-        widths = check_widths(channels, multipliers, blocks, dropout)
-        attended = check_levels("attention", attention, len(widths))
-        shares = {"balance": balance, "skip_balance": skip_balance, "condition_balance": condition_balance}
-        for name, share in shares.items():
-            require(0 < share < 1, name, share, "give a share between 0 and 1")
-        positive(largest=largest)
-        width = max(widths)
-        given = conditions(condition, condition_size, condition_dropout, width)
+        super().__init__(event_shape, channels, multipliers, attention)
+        width = max(self.widths)
+        self.condition = given = conditions(condition, condition_size, condition_dropout, width)
         for member in given.members.values():
             if member.kind != "image":
                 layer = MPLayer(member.size, width)
                 member.embed = OneHot(layer) if member.kind == "class" else layer
         given.scale = max(1, sum(member.kind in ("class", "vector") for member in given.members.values())) ** -0.5
-        super().__init__(event_shape, len(widths), given)
-        self._head_width, self._balance, self._skip_balance = head_width, balance, skip_balance
-        self._largest, self._dropout = largest, dropout
-        self.stem = MPStem(event_shape[0] + given.channels, widths[0])
-        self.assemble(widths, blocks, attended, False)
-        self.head = MPHead(widths[0], event_shape[0])
-        self.modulation = MPModulation(widths[0], width, self.pieces(), condition_balance)
-
-    def block(self, inputs: int, outputs: int, place: Place) -> nn.Module:
-        changes = {"keep": None, "down": Down(), "up": Up()}[place.resample]
-        attention, cross = self.attentions(
-            place,
-            lambda context: MPAttention(outputs, heads_of(outputs, self._head_width), context, self._balance),
-        )
-        return MPBlock(
-            inputs, outputs, place.direction, changes, attention, cross, self._balance, self._dropout, self._largest
-        )
+        block = partial(MPBlock, balance=balance, dropout=dropout, largest=largest)
+        attend = partial(MPAttention, balance=balance)
+        parts = Parts(partial(block, True), partial(block, False), attend, head_width, given.context)
+        inputs, first, self.skip_balance = event_shape[0] + given.channels, self.widths[0], skip_balance
+        self.stem = MPStem(inputs, first)
+        self.assemble(parts, first, inputs, blocks)
+        self.head = MPHead(first, event_shape[0])
+        self.modulation = MPModulation(first, width, self.pieces(), condition_balance)
 
     def concatenate(self, h: Tensor, skip: Tensor) -> Tensor:
-        return concatenate(h, skip, self._skip_balance)
+        return concatenate(h, skip, self.skip_balance)
 
 
 class MPBlock(nn.Module):
@@ -113,20 +98,20 @@ class MPBlock(nn.Module):
 
     def __init__(
         self,
+        down: bool,
         inputs: int,
         outputs: int,
-        direction: Literal["down", "up"],
-        resample: nn.Module | None,
-        attention: nn.Module | None,
-        cross: nn.Module | None,
+        *,
+        resample: nn.Module | None = None,
+        attention: nn.Module | None = None,
+        cross: nn.Module | None = None,
         balance: float,
         dropout: float,
         largest: float,
     ) -> None:
         super().__init__()
-        self.down = direction == "down"
-        self.resample = resample
-        self.conv1 = MPLayer(outputs if self.down else inputs, outputs, 3)
+        self.down, self.resample = down, resample
+        self.conv1 = MPLayer(outputs if down else inputs, outputs, 3)
         self.gain = nn.Parameter(torch.zeros(()))
         self.conv2 = MPLayer(outputs, outputs, 3)
         self.skip = MPLayer(inputs, outputs, 1) if inputs != outputs else None
@@ -141,15 +126,11 @@ class MPBlock(nn.Module):
         if self.down:
             h = unit(h if self.skip is None else self.skip(h), 1)
         y = silu(self.conv1(silu(h)) * (next(modulation) * self.gain + 1))
-        y = functional.dropout(y, self.dropout, self.training)
+        y = nn.functional.dropout(y, self.dropout, self.training)
         y = self.conv2(y)
         if not self.down and self.skip is not None:
             h = self.skip(h)
-        h = blend(h, y, self.balance)
-        if self.attention is not None:
-            h = self.attention(h)
-        if self.cross is not None:
-            h = self.cross(h, tokens)
+        h = through((self.attention, self.cross), blend(h, y, self.balance), tokens)
         return h.clamp(-self.largest, self.largest)
 
 
@@ -161,8 +142,7 @@ class MPStem(nn.Module):
         self.conv = MPLayer(inputs + 1, outputs, 3)
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.conv(torch.cat((x, torch.ones_like(x[:, :1])), 1))
-        return out
+        return cast(Tensor, self.conv(torch.cat((x, torch.ones_like(x[:, :1])), 1)))
 
 
 class MPHead(nn.Module):
@@ -174,8 +154,7 @@ class MPHead(nn.Module):
         self.gain = nn.Parameter(torch.zeros(()))
 
     def forward(self, h: Tensor) -> Tensor:
-        out: Tensor = self.conv(h, self.gain)
-        return out
+        return cast(Tensor, self.conv(h, self.gain))
 
 
 class MPModulation(nn.Module):

@@ -6,12 +6,13 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from scoresde.errors import positive, require
+from scoresde.constraints import Checked, Positive
+from scoresde.errors import require
+from scoresde.nets.arguments import Even
 
 
-class Waves(nn.Module):
+class Waves(Checked, nn.Module):
     """Features of a number per sample: cosines and sines at given frequencies.
 
         e(c) = (cos w_1 y, ..., cos w_n y, sin w_1 y, ..., sin w_n y),   y = factor c + offset
@@ -65,10 +66,8 @@ class FourierEmbedding(Waves):
     """
 
     def __init__(
-        self, size: int = 64, lowest: float = 0.5, highest: float = 8.0, factor: float = 1.0, offset: float = 0.0
+        self, size: Even = 64, lowest: Positive = 0.5, highest: float = 8.0, factor: float = 1.0, offset: float = 0.0
     ) -> None:
-        require(size >= 4 and size % 2 == 0, "size", size, "give an even integer >= 4")
-        positive(lowest=lowest)
         require(highest > lowest, "highest", highest, f"give a frequency above the lowest, {lowest}")
         exponents = torch.linspace(0, 1, size // 2, dtype=torch.float64)
         super().__init__(lowest * (highest / lowest) ** exponents, factor, offset)
@@ -89,9 +88,7 @@ class RandomFourierEmbedding(Waves):
     Tancik et al. 2020 (arXiv 2006.10739), as used in Song et al. 2021 (arXiv 2011.13456, appendix H).
     """
 
-    def __init__(self, size: int, scale: float = 16.0, factor: float = 1.0, offset: float = 0.0) -> None:
-        require(size >= 4 and size % 2 == 0, "size", size, "give an even integer >= 4")
-        positive(scale=scale)
+    def __init__(self, size: Even, scale: Positive = 16.0, factor: float = 1.0, offset: float = 0.0) -> None:
         super().__init__(scale * torch.randn(size // 2), factor, offset, 2 * math.pi)
 
 
@@ -104,8 +101,7 @@ class Modulation(nn.Module):
     blocks. Row k of W belongs to the block that is k-th in the order of computation.
 
     Args:
-        embed: what makes features (B, features) of noise levels (B,).
-        features: how many they are.
+        embed: makes features of noise levels.
         hidden: widths of z and of what comes before it, first to last.
         sizes: number of channels of each piece.
         event_ndim: number of dimensions that follow the channels; 2 for images.
@@ -113,19 +109,12 @@ class Modulation(nn.Module):
     """
 
     def __init__(
-        self,
-        embed: nn.Module,
-        features: int,
-        hidden: Sequence[int],
-        sizes: Sequence[int],
-        event_ndim: int = 0,
-        listens: int = -1,
+        self, embed: Waves, hidden: Sequence[int], sizes: Sequence[int], event_ndim: int = 0, listens: int = -1
     ) -> None:
         super().__init__()
         self.embed = embed
-        widths = [features, *hidden]
-        self.hidden = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
-        self.out = nn.Linear(widths[-1], sum(sizes))
+        self.hidden = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise([2 * len(embed.frequencies), *hidden]))
+        self.out = nn.Linear(hidden[-1], sum(sizes))
         self.sizes = list(sizes)
         self._ones, self._listens = (1,) * event_ndim, listens % len(hidden)
 
@@ -139,10 +128,10 @@ class Modulation(nn.Module):
             c = c[:1]
         z = self.embed(c)
         for k, layer in enumerate(self.hidden):
-            z = layer(z if k == 0 else functional.silu(z))
+            z = layer(z if k == 0 else nn.functional.silu(z))
             if condition is not None and k == self._listens:
                 z = z + condition
-        out = self.out(functional.silu(z))
+        out = self.out(nn.functional.silu(z))
         return torch.split(out.reshape(*out.shape, *self._ones), self.sizes, dim=1)
 
     def parts(self, tensor: Tensor) -> tuple[Tensor, ...]:
@@ -157,15 +146,11 @@ class NoiseModulation(Modulation):
         widths: the number of channels of each block.
         embedding: number of features of the noise level, and width of the hidden layer.
         event_ndim: number of dimensions that follow the channels; 2 for images.
-
-    Raises:
-        InputError: an embedding that is not an even number >= 4.
     """
 
     def __init__(self, widths: Sequence[int], embedding: int, event_ndim: int = 0) -> None:
-        require(embedding >= 4 and embedding % 2 == 0, "embedding", embedding, "give an even integer >= 4")
         pieces = [width for width in widths for _ in ("scale", "shift")]
-        super().__init__(FourierEmbedding(embedding), embedding, [embedding], pieces, event_ndim)
+        super().__init__(FourierEmbedding(embedding), [embedding], pieces, event_ndim)
         begin_at_one(self)
 
 

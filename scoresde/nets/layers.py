@@ -1,48 +1,42 @@
 """Layers that several networks share, and attention. Imports torch and the errors of this package only."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from scoresde.errors import InputError, at_least, probability, require
+from scoresde.errors import require
 
 Norm = Callable[[int], nn.Module]
 M = TypeVar("M", bound=nn.Module)
+Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d
 _CONV = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-_FUNCTION = (functional.conv1d, functional.conv2d, functional.conv3d)
+CONVOLVE = (nn.functional.conv1d, nn.functional.conv2d, nn.functional.conv3d)  # by the number of dimensions of events
 
 
-def convolution(
-    inputs: int, outputs: int, kernel: int, event_ndim: int = 2, stride: int = 1, padding: int | None = None
-) -> nn.Module:
-    """A convolution of series, images or volumes that keeps their size at stride 1, unless a padding is given."""
-    pad = kernel // 2 if padding is None else padding
-    return _CONV[event_ndim - 1](inputs, outputs, kernel, stride=stride, padding=pad)
+def convolution(inputs: int, outputs: int, kernel: int, event_ndim: int = 2, stride: int = 1) -> Convolution:
+    """A convolution of series, images or volumes that keeps their size at stride 1, and halves it at stride 2."""
+    return _CONV[event_ndim - 1](inputs, outputs, kernel, stride=stride, padding=kernel // 2)
 
 
 def group_norm(width: int, groups: int = 32, least: int = 4, eps: float = 1e-6, affine: bool = True) -> nn.GroupNorm:
     """A group norm of at most `groups` groups of at least `least` channels.
 
     Raises:
-        InputError: an argument out of its range, or if the number of groups does not divide the width.
+        InputError: if the number of groups does not divide the width.
     """
-    at_least(1, groups=groups, group_width=least)
     number = max(1, min(groups, width // least))
     require(width % number == 0, "groups", groups, f"{width} channels cannot be in {number} equal groups")
     return nn.GroupNorm(number, width, eps, affine)
 
 
-def scaled(conv: nn.Module, x: Tensor, weight: float, bias: float) -> Tensor:
+def scaled(conv: Convolution, x: Tensor, weight: float, bias: float) -> Tensor:
     """What `conv` makes of x, with its weight and bias times these factors: cheaper than to scale images."""
-    assert isinstance(conv, nn.Conv1d | nn.Conv2d | nn.Conv3d)
-    assert conv.bias is not None
-    function = _FUNCTION[conv.weight.ndim - 3]
-    return function(x, conv.weight * weight, conv.bias * bias, conv.stride, conv.padding)
+    own, function = cast(Tensor, conv.bias), CONVOLVE[conv.weight.ndim - 3]
+    return function(x, conv.weight * weight, own * bias, conv.stride, conv.padding)
 
 
 def kept(x: Tensor, dropout: float) -> Tensor:
@@ -77,47 +71,6 @@ def quick(x: Tensor) -> Tensor:
     return x
 
 
-def check_levels(name: str, given: Sequence[int], levels: int) -> set[int]:
-    """The levels counted from 0 of a list that may count from -1, the coarsest.
-
-    Raises:
-        InputError: for a level that there is not.
-    """
-    for level in given:
-        wanted = f"there are {levels} levels: give 0 (finest) to {levels - 1}, or -1 (coarsest) to {-levels}"
-        require(-levels <= level < levels, name, level, wanted)
-    return {level % levels for level in given}
-
-
-def check_event(event_shape: Sequence[int], ndims: Sequence[int], what: str) -> None:
-    """Raise InputError unless an event has channels and one of the numbers of dimensions, all of size >= 1."""
-    if len(event_shape) - 1 not in ndims or any(n < 1 for n in event_shape):
-        raise InputError(f"event_shape: {tuple(event_shape)!r} is not allowed; {what}; a ResidualMLP takes any shape")
-
-
-def check_widths(channels: int, multipliers: Sequence[int], blocks: int, dropout: float) -> list[int]:
-    """The width of each level.
-
-    Raises:
-        InputError: an argument out of its range.
-    """
-    at_least(1, channels=channels, blocks=blocks)
-    probability(dropout=dropout)
-    wanted = "give one integer >= 1 for each level, such as [1, 2, 2]"
-    require(len(multipliers) > 0 and all(m >= 1 for m in multipliers), "multipliers", list(multipliers), wanted)
-    return [channels * m for m in multipliers]
-
-
-def check_divides(sizes: Sequence[int], factor: int, name: str = "event_shape") -> None:
-    """Raise InputError unless every size of an image is a multiple of `factor`."""
-    if any(n % factor for n in sizes):
-        near = tuple(max(1, math.ceil(n / factor)) * factor for n in sizes)
-        raise InputError(
-            f"{name}: sizes {tuple(sizes)!r} are not allowed; this network needs multiples of {factor}, such as"
-            f" {near!r}; a UNet takes any size"
-        )
-
-
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """softmax(q k^T / sqrt(d)) v of each head, heads side by side: (B, N, heads d) from q (B, N, heads, d).
 
@@ -125,19 +78,8 @@ def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """
     if len(k) != len(q):
         k, v = (t.expand(len(q), *t.shape[1:]) for t in (k, v))
-    y = functional.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2))
+    y = nn.functional.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2))
     return y.transpose(1, 2).flatten(2)
-
-
-def heads_of(width: int, head_width: int) -> int:
-    """The number of heads of `head_width` channels, or one head if that is 0.
-
-    Raises:
-        InputError: if the heads cannot be equal.
-    """
-    at_least(0, head_width=head_width)
-    require(not head_width or width % head_width == 0, "head_width", head_width, f"it must divide {width} channels")
-    return width // head_width if head_width else 1
 
 
 class Heads(nn.Module):
@@ -178,18 +120,13 @@ class Attention(Heads):
     """
 
     def __init__(self, width: int, heads: int, bias: bool = True, context: int = 0) -> None:
-        at_least(1, heads=heads)
         require(width % heads == 0, "heads", heads, f"it must divide the {width} channels that it attends to")
         super().__init__(width, heads, context, partial(nn.Linear, bias=bias))
         self.out = zero(nn.Linear(width, width))
 
-    def among(self, h: Tensor, tokens: Tensor | None = None) -> Tensor:
-        """What each of h (B, N, width) gathers from h, or from tokens (B or 1, L, context)."""
-        out: Tensor = self.out(attend(*self.split(h, tokens)))
-        return out
-
     def forward(self, h: Tensor, tokens: Tensor | None = None) -> Tensor:
-        return self.among(h, tokens)
+        """What each of h (B, N, width) gathers from h, or from tokens (B or 1, L, context)."""
+        return cast(Tensor, self.out(attend(*self.split(h, tokens))))
 
 
 class ImageAttention(Attention):
@@ -212,8 +149,16 @@ class ImageAttention(Attention):
 
     def forward(self, h: Tensor, tokens: Tensor | None = None) -> Tensor:
         """The output (B, width, *event) for h of that shape."""
-        y = self.among(self.norm(h).flatten(2).transpose(1, 2), tokens)
+        y = super().forward(self.norm(h).flatten(2).transpose(1, 2), tokens)
         return join(h, y.transpose(1, 2).reshape(h.shape), self.rescale)
+
+
+def through(modules: Iterable[nn.Module | None], h: Tensor, *given: Any) -> Tensor:
+    """h after all of these modules that there are, one after the other, each called `module(h, *given)`."""
+    for module in modules:
+        if module is not None:
+            h = module(h, *given)
+    return h
 
 
 def join(h: Tensor, branch: Tensor, rescale: bool) -> Tensor:

@@ -5,10 +5,10 @@ inputs of magnitude one. Karras et al. 2024 (arXiv 2312.02696), whose equations 
 """
 
 import math
+from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from scoresde.nets.layers import Heads, attend
 
@@ -16,20 +16,18 @@ _SILU = 0.596  # magnitude of silu(x) for x ~ N(0, 1)
 _TINY = 1e-4
 
 
-def unit(x: Tensor, dims: int | tuple[int, ...]) -> Tensor:
+def unit(x: Tensor, *dims: int) -> Tensor:
     """x with magnitude one along `dims`."""
-    dims = (dims,) if isinstance(dims, int) else dims
     n = math.prod([x.shape[d] for d in dims])
-    norm: Tensor = torch.linalg.vector_norm(
-        x, dim=dims, keepdim=True, dtype=torch.promote_types(x.dtype, torch.float32)
-    )
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    norm: Tensor = torch.linalg.vector_norm(x, dim=dims, keepdim=True, dtype=dtype)
     scale = _TINY + norm * math.sqrt(1 / n)
     return x / scale.to(x.dtype)
 
 
 def silu(x: Tensor) -> Tensor:
     """silu(x) / 0.596 (eq. 81)."""
-    return functional.silu(x) / _SILU
+    return nn.functional.silu(x) / _SILU
 
 
 def blend(a: Tensor, b: Tensor, t: float = 0.5) -> Tensor:
@@ -64,14 +62,14 @@ class MPLayer(nn.Module):
         self.weight = nn.Parameter(torch.randn(outputs, inputs, *(kernel, kernel) if kernel else ()))
 
     def forward(self, x: Tensor, gain: Tensor | float = 1.0) -> Tensor:
-        dims = tuple(range(1, self.weight.ndim))
+        dims = range(1, self.weight.ndim)
         if self.training:
             # by .data: a second call before the gradient is taken must not count as a change, for it is none
-            self.weight.data.copy_(unit(self.weight.detach(), dims))
-        w = unit(self.weight, dims) * (gain / math.sqrt(self.weight[0].numel()))
+            self.weight.data.copy_(unit(self.weight.detach(), *dims))
+        w = unit(self.weight, *dims) * (gain / math.sqrt(self.weight[0].numel()))
         if self.weight.ndim == 2:
-            return functional.linear(x, w.to(x.dtype))
-        return functional.conv2d(x, w.to(x.dtype), padding=self.weight.shape[-1] // 2)
+            return nn.functional.linear(x, w.to(x.dtype))
+        return nn.functional.conv2d(x, w.to(x.dtype), padding=self.weight.shape[-1] // 2)
 
 
 class MPFourier(nn.Module):
@@ -122,5 +120,4 @@ class OneHot(nn.Module):
 
     def forward(self, k: Tensor) -> Tensor:
         n = self.layer.weight.shape[1]
-        out: Tensor = self.layer(functional.one_hot(k, n).to(self.layer.weight.dtype) * math.sqrt(n))
-        return out
+        return cast(Tensor, self.layer(nn.functional.one_hot(k, n).to(self.layer.weight.dtype) * math.sqrt(n)))

@@ -2,16 +2,17 @@
 
 import math
 from collections.abc import Iterator
+from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
+from scoresde.constraints import Count, Probability
 from scoresde.described import Described
-from scoresde.errors import at_least, probability, require
+from scoresde.nets.arguments import Even
 from scoresde.nets.condition import Cond, Kinds, Shares, Sizes, conditions
 from scoresde.nets.embedding import NoiseModulation
-from scoresde.nets.layers import Attention, zero
+from scoresde.nets.layers import Attention, through, zero
 
 
 class _Block(nn.Module):
@@ -27,9 +28,9 @@ class _Block(nn.Module):
 
     def forward(self, h: Tensor, modulation: Iterator[Tensor], tokens: Tensor | None = None) -> Tensor:
         scale, shift = next(modulation), next(modulation)
-        y = functional.silu(torch.addcmul(shift, h, scale))
-        y = functional.silu(self.first(y))
-        y = functional.dropout(y, self.dropout, self.training)
+        y = nn.functional.silu(torch.addcmul(shift, h, scale))
+        y = nn.functional.silu(self.first(y))
+        y = nn.functional.dropout(y, self.dropout, self.training)
         h = h + self.second(y)
         return h if self.cross is None else h + self.cross(h[:, None], tokens)[:, 0]
 
@@ -57,20 +58,17 @@ class ResidualMLP(Described, nn.Module):
 
     def __init__(
         self,
-        event_shape: tuple[int, ...],
-        width: int = 128,
+        event_shape: tuple[Count, ...],
+        width: Count = 128,
         *,
-        blocks: int = 3,
-        embedding: int = 64,
-        dropout: float = 0.0,
+        blocks: Count = 3,
+        embedding: Even = 64,
+        dropout: Probability = 0.0,
         condition: Kinds = None,
         condition_size: Sizes = 0,
         condition_dropout: Shares = 0.1,
     ) -> None:
         super().__init__()
-        require(all(n >= 1 for n in event_shape), "event_shape", tuple(event_shape), "give sizes >= 1")
-        at_least(1, width=width, blocks=blocks)
-        probability(dropout=dropout)
         size = math.prod(event_shape)
         self.condition = conditions(condition, condition_size, condition_dropout, embedding)
         self.modulation = NoiseModulation([width] * blocks, embedding)
@@ -82,8 +80,5 @@ class ResidualMLP(Described, nn.Module):
         """The output (B, *event) for x (B, *event), noise levels c (B,) and a condition."""
         y, vector, tokens = self.condition(cond, x)
         pieces = iter(self.modulation(c, vector))
-        h = self.first(y.reshape(len(y), -1))
-        for block in self.blocks:
-            h = block(h, pieces, tokens)
-        out: Tensor = self.last(functional.silu(h))
-        return out.reshape(x.shape)
+        h = through(self.blocks, self.first(y.reshape(len(y), -1)), pieces, tokens)
+        return cast(Tensor, self.last(nn.functional.silu(h))).reshape(x.shape)

@@ -2,29 +2,25 @@
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor, nn
 
-from scoresde.errors import positive, require
-from scoresde.nets.blocks import BOX, FIR, Down, FilteredConv, Head, ResidualBlock, StridedConv, Up
+from scoresde.constraints import Constraint, Count, NonNegativeInt, Positive, Probability
+from scoresde.errors import require
+from scoresde.nets.arguments import Even, MultipleOf4, Multipliers
+from scoresde.nets.blocks import BOX, FIR, Down, Head, ResidualBlock, Taps, Up, halving, step_between
 from scoresde.nets.condition import Kinds, Shares, Sizes, conditions
 from scoresde.nets.embedding import FourierEmbedding, Modulation, RandomFourierEmbedding, Waves, begin_at_one
-from scoresde.nets.layers import (
-    ImageAttention,
-    check_event,
-    check_levels,
-    check_widths,
-    convolution,
-    group_norm,
-    join,
-    zero,
-)
-from scoresde.nets.skip_unet import ResidualUNet, SkipUNet, step_between
+from scoresde.nets.layers import ImageAttention, Norm, convolution, group_norm, join, zero
+from scoresde.nets.skip_unet import Parts, Side, SkipUNet
+
+_Embedding = Annotated[int, Constraint(lambda n: n == 0 or (n >= 16 and n % 8 == 0), "a multiple of 8, >= 16, or 0")]
+_ZERO = {ResidualBlock: "conv2", ImageAttention: "out", Head: "conv"}  # their layers that are zero at the start
 
 
-class NCSNpp(ResidualUNet):
+class NCSNpp(SkipUNet):
     """The U-Net of Song et al. with all its options: `net(x, c, cond)` for images whose sizes can be halved.
 
         name      block   fir    progressive_input  noise         rescale
@@ -76,18 +72,18 @@ class NCSNpp(ResidualUNet):
 
     def __init__(
         self,
-        event_shape: tuple[int, ...],
-        channels: int = 128,
-        multipliers: tuple[int, ...] = (1, 2, 2, 2),
+        event_shape: tuple[Count, ...],
+        channels: MultipleOf4 = 128,
+        multipliers: Multipliers = (1, 2, 2, 2),
         *,
-        blocks: int = 4,
+        blocks: Count = 4,
         attention: tuple[int, ...] = (1,),
         attention_up: Literal["last", "every"] = "last",
-        head_width: int = 0,
+        head_width: NonNegativeInt = 0,
         noise: Literal["positional", "fourier", "none"] = "fourier",
         noise_scale: float = 4.0,
         noise_shift: float = 0.0,
-        fourier_scale: float = 16.0,
+        fourier_scale: Positive = 16.0,
         block: Literal["biggan", "ddpm"] = "biggan",
         fir: bool = True,
         resample_conv: bool = True,
@@ -96,80 +92,75 @@ class NCSNpp(ResidualUNet):
         progressive_combine: Literal["sum", "cat"] = "sum",
         progressive_output: Literal["none", "output_skip"] = "none",
         rescale: bool = True,
-        groups: int = 32,
-        group_width: int = 4,
-        norm_eps: float = 1e-6,
-        dropout: float = 0.1,
+        groups: Count = 32,
+        group_width: Count = 4,
+        norm_eps: Positive = 1e-6,
+        dropout: Probability = 0.1,
         condition: Kinds = None,
         condition_size: Sizes = 0,
         condition_dropout: Shares = 0.1,
         condition_layer: Literal["first", "last"] = "last",
     ) -> None:
-        check_event(event_shape, (2,), "an NCSNpp takes images, (channels, height, width)")
-        widths = check_widths(channels, multipliers, blocks, dropout)
-        attended = check_levels("attention", attention, len(widths))
-        require(channels % 4 == 0, "channels", channels, "give a multiple of 4")
-        positive(norm_eps=norm_eps)
+        super().__init__(event_shape, channels, multipliers, attention)
         wanted = "a condition needs noise=positional or fourier"
         require(noise != "none" or condition is None, "condition", condition, wanted)
-        given = conditions(condition, condition_size, condition_dropout, 4 * channels)
-        super().__init__(event_shape, len(widths), given)
+        self.condition = conditions(condition, condition_size, condition_dropout, 4 * channels)
+        outputs, taps = event_shape[0], FIR if fir else BOX
+        inputs = outputs + self.condition.channels
         norm = partial(group_norm, groups=groups, least=group_width, eps=norm_eps)
-        self.options = {"norm": norm, "pieces": int(noise != "none"), "dropout": dropout, "rescale": rescale}
-        self.head_width, self.taps, self.project = head_width, FIR if fir else BOX, True
-        if block == "ddpm":
-            self.between = partial(step_between, conv=resample_conv, pad=resample_pad)
-        outputs = event_shape[0]
-        inputs = outputs + given.channels
-
-        def enter(level: int) -> tuple[nn.Module, int] | None:
-            width = widths[level]
-            if progressive_input == "input_skip":
-                sides = InputSkip(inputs, width, Down(self.taps), progressive_combine == "cat")
-                return sides, sides.outputs
-            if progressive_input == "residual":
-                return ResidualInput(widths[level - 1] if level else inputs, width, fir, rescale), width
-            return None
-
-        def leave(level: int) -> tuple[nn.Module, int] | None:
-            if progressive_output == "none":
-                return None
-            up = Up(self.taps) if level < len(widths) - 1 else None
-            return OutputSkip(Head(widths[level], outputs, norm), up), widths[level]
-
+        residual = partial(
+            ResidualBlock, norm=norm, pieces=0 if noise == "none" else 1, dropout=dropout, rescale=rescale, project=True
+        )
+        enter = {
+            "none": None,
+            "residual": partial(ResidualInput, taps=taps, rescale=rescale),
+            "input_skip": partial(InputSkip, taps=taps, concatenate=progressive_combine == "cat"),
+        }
+        leave = {"none": None, "output_skip": partial(OutputSkip, image=outputs, norm=norm, taps=taps)}
+        between = {"biggan": None, "ddpm": partial(step_between, taps=taps, conv=resample_conv, pad=resample_pad)}
+        parts = Parts(
+            encoder=residual,
+            decoder=residual,
+            attention=partial(ImageAttention, norm=norm, rescale=rescale),
+            head_width=head_width,
+            context=self.condition.context,
+            taps=taps,
+            between=between[block],
+            enter=enter[progressive_input],
+            leave=leave[progressive_output],
+        )
         self.stem = convolution(inputs, channels, 3)
-        self.assemble(widths, blocks, attended, attention_up == "last", enter, leave, channels)
-        self.head = Head(widths[0], outputs, norm) if progressive_output == "none" else None
+        self.assemble(parts, channels, inputs, blocks, attention_up == "last")
+        self.head = Head(self.widths[0], outputs, norm) if progressive_output == "none" else None
         if noise != "none":
             listens = 0 if condition_layer == "first" else -1
             embed: Waves = FourierEmbedding(channels, 1e-4, 1.0, noise_scale, noise_shift)
             if noise == "fourier":
                 embed = RandomFourierEmbedding(2 * channels, fourier_scale, noise_scale, noise_shift)
-            features = 2 * len(embed.frequencies)
-            self.modulation = Modulation(embed, features, [4 * channels] * 2, self.pieces(), 2, listens)
+            self.modulation = Modulation(embed, [4 * channels] * 2, self.pieces(), 2, listens)
         _initialise(self)
 
 
-class ResidualInput(nn.Module):
+class ResidualInput(Side):
     """The features of the next level are the image's, convolved and halved, plus those of the network."""
 
-    def __init__(self, inputs: int, outputs: int, fir: bool, rescale: bool) -> None:
+    def __init__(self, inputs: int, width: int, taps: Taps, rescale: bool) -> None:
         super().__init__()
-        self.halve = FilteredConv(inputs, outputs) if fir else StridedConv(inputs, outputs, pad="end")
-        self.rescale = rescale
+        self.halve = halving(inputs, width, taps=taps, pad="end")
+        self.image, self.outputs, self.rescale = width, width, rescale
 
     def forward(self, image: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
         image = join(self.halve(image), h, self.rescale)
         return image, image
 
 
-class InputSkip(nn.Module):
+class InputSkip(Side):
     """The image, halved, enters through a 1x1 convolution."""
 
-    def __init__(self, inputs: int, width: int, down: nn.Module, concatenate: bool) -> None:
+    def __init__(self, inputs: int, width: int, taps: Taps, concatenate: bool) -> None:
         super().__init__()
-        self.down, self.conv = down, convolution(inputs, width, 1)
-        self.concatenate, self.outputs = concatenate, 2 * width if concatenate else width
+        self.down, self.conv = Down(taps), convolution(inputs, width, 1)
+        self.image, self.outputs, self.concatenate = inputs, 2 * width if concatenate else width, concatenate
 
     def forward(self, image: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
         image = self.down(image)
@@ -180,13 +171,13 @@ class InputSkip(nn.Module):
 class OutputSkip(nn.Module):
     """Each level adds to an image, which is doubled from level to level."""
 
-    def __init__(self, head: nn.Module, up: nn.Module | None) -> None:
+    def __init__(self, width: int, image: int, norm: Norm, taps: Taps) -> None:
         super().__init__()
-        self.head, self.up = head, up
+        self.head, self.up = Head(width, image, norm), Up(taps)
 
     def forward(self, image: Tensor | None, h: Tensor) -> tuple[Tensor, Tensor]:
         y = self.head(h)
-        return y if image is None or self.up is None else self.up(image) + y, h
+        return y if image is None else self.up(image) + y, h
 
 
 @torch.no_grad()
@@ -204,13 +195,8 @@ def _initialise(net: SkipUNet) -> None:
     if isinstance(net.modulation, Modulation):
         _xavier(net.modulation.parts(net.modulation.out.weight))
     for module in net.modules():
-        match module:
-            case ResidualBlock():
-                zero(module.conv2)
-            case ImageAttention():
-                zero(module.out)
-            case Head():
-                zero(module.conv)
+        if last := _ZERO.get(type(module)):
+            zero(module.get_submodule(last))
 
 
 def _xavier(weights: Sequence[Tensor], gain: float = 1.0) -> None:
@@ -218,7 +204,7 @@ def _xavier(weights: Sequence[Tensor], gain: float = 1.0) -> None:
         nn.init.xavier_uniform_(weight, gain)
 
 
-class ADM(ResidualUNet):
+class ADM(SkipUNet):
     """The U-Net of ADM: the noise level scales and shifts, and every block of a level attends: `net(x, c, cond)`.
 
     It differs from `NCSNpp` in its norms, scale norm(h) + shift in place of norm(h + shift), in attention by several
@@ -251,37 +237,34 @@ class ADM(ResidualUNet):
 
     def __init__(
         self,
-        event_shape: tuple[int, ...],
-        channels: int = 192,
-        multipliers: tuple[int, ...] = (1, 2, 3, 4),
+        event_shape: tuple[Count, ...],
+        channels: Even = 192,
+        multipliers: Multipliers = (1, 2, 3, 4),
         *,
-        blocks: int = 3,
+        blocks: Count = 3,
         attention: tuple[int, ...] = (1, 2, 3),
-        head_width: int = 64,
-        embedding: int = 0,
+        head_width: NonNegativeInt = 64,
+        embedding: _Embedding = 0,
         noise_scale: float = 250.0,
         resample_blocks: bool = True,
-        groups: int = 32,
-        group_width: int = 1,
-        dropout: float = 0.1,
+        groups: Count = 32,
+        group_width: Count = 1,
+        dropout: Probability = 0.1,
         condition: Kinds = None,
         condition_size: Sizes = 0,
         condition_dropout: Shares = 0.1,
     ) -> None:
-        check_event(event_shape, (2,), "an ADM takes images, (channels, height, width)")
-        widths = check_widths(channels, multipliers, blocks, dropout)
-        attended = check_levels("attention", attention, len(widths))
+        super().__init__(event_shape, channels, multipliers, attention)
         width = embedding or 4 * channels
-        name = "embedding" if embedding else "channels"
-        wanted = "give a multiple of 8, >= 16" if embedding else "give an even integer >= 4"
-        require(width >= 16 and width % 8 == 0, name, embedding or channels, wanted)
-        given = conditions(condition, condition_size, condition_dropout, width)
-        super().__init__(event_shape, len(widths), given)
+        self.condition = conditions(condition, condition_size, condition_dropout, width)
+        inputs = event_shape[0] + self.condition.channels
         norm = partial(group_norm, groups=groups, least=group_width, eps=1e-5)
-        self.options, self.head_width = {"norm": norm, "pieces": 2, "dropout": dropout}, head_width
-        self.between = None if resample_blocks else step_between
-        self.stem = convolution(event_shape[0] + given.channels, widths[0], 3)
-        self.assemble(widths, blocks, attended, False)
-        self.head = Head(widths[0], event_shape[0], norm)
+        residual = partial(ResidualBlock, norm=norm, pieces=2, dropout=dropout)
+        attend = partial(ImageAttention, norm=norm)
+        between = None if resample_blocks else step_between
+        parts = Parts(residual, residual, attend, head_width, self.condition.context, between=between)
+        self.stem = convolution(inputs, self.widths[0], 3)
+        self.assemble(parts, self.widths[0], inputs, blocks)
+        self.head = Head(self.widths[0], event_shape[0], norm)
         embed = FourierEmbedding(width // 4, 1e-4, 1.0, noise_scale)
-        self.modulation = begin_at_one(Modulation(embed, width // 4, [width] * 2, self.pieces(), 2))
+        self.modulation = begin_at_one(Modulation(embed, [width] * 2, self.pieces(), 2))

@@ -1,25 +1,17 @@
-"""The topology that NCSN++, DDPM++, ADM and EDM2 share, and the blocks of the first three."""
+"""The topology that NCSN++, DDPM++, ADM and EDM2 share."""
 
-from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
-from typing import Any, Literal, NamedTuple, cast
+from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from scoresde.described import Described
-from scoresde.nets.blocks import BOX, Down, FilteredConv, ResampledConv, ResidualBlock, StridedConv, Up
+from scoresde.nets.arguments import check_divides, check_event, heads_of, levels
+from scoresde.nets.blocks import BOX, Down, Taps, Up
 from scoresde.nets.condition import Cond, Conditions
-from scoresde.nets.layers import ImageAttention, check_divides, heads_of, quick
-
-
-class Place(NamedTuple):
-    """Where a block stands: in the down or the up path, whether it changes the resolution, whether it attends."""
-
-    direction: Literal["down", "up"]
-    resample: Literal["keep", "down", "up"] = "keep"
-    attends: bool = False
+from scoresde.nets.layers import quick, through
 
 
 class Level(nn.Module):
@@ -31,18 +23,65 @@ class Level(nn.Module):
         side: what it does to the image that runs beside the features, if one does.
     """
 
-    def __init__(self, blocks: Sequence[nn.Module]) -> None:
+    def __init__(self, blocks: Iterable[nn.Module] = ()) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(blocks)
         self.resample: nn.Module | None = None
         self.side: nn.Module | None = None
 
 
-Side = Callable[[int], tuple[nn.Module, int] | None]  # of a level: a module and the channels that it leaves
+class Side(nn.Module):
+    """What a step down does to the image that runs beside the features: `image, h = side(image, h)`.
+
+    Attributes:
+        image: channels of the image that leaves.
+        outputs: channels of the features that leave.
+    """
+
+    image: int
+    outputs: int
 
 
-def _no_side(level: int) -> None:
-    return None
+@dataclass(frozen=True)
+class Parts:
+    """What makes the parts of a `SkipUNet`.
+
+    Attributes:
+        encoder: makes a block of the down path, `encoder(inputs, outputs, resample=, attention=, cross=)`, which is
+            called `block(h, pieces of the modulation, tokens)` and says the `sizes` of its pieces.
+        decoder: makes a block of the middle or the up path.
+        attention: makes what a block attends with, `attention(width, heads, context=)`.
+        head_width: channels of each attention head; 0 for one head.
+        context: width of the tokens that blocks attend to; 0 for none.
+        taps: of the filter where the resolution changes.
+        between: makes the step between two levels, `between(width, resample)`; None for a block that changes the
+            resolution.
+        enter: makes `side` of a level in the down path, from the channels of the image and of the features.
+        leave: makes `side` of a level in the up path, from the channels of the features.
+    """
+
+    encoder: Callable[..., nn.Module]
+    decoder: Callable[..., nn.Module]
+    attention: Callable[..., nn.Module]
+    head_width: int
+    context: int
+    taps: Taps = BOX
+    between: Callable[[int, nn.Module], nn.Module] | None = None
+    enter: Callable[[int, int], Side] | None = None
+    leave: Callable[[int], nn.Module] | None = None
+
+    def block(self, make: Callable[..., nn.Module], inputs: int, outputs: int, attends: bool = False) -> nn.Module:
+        """A block that keeps the resolution, made by `encoder` or `decoder`."""
+        if not attends:
+            return make(inputs, outputs)
+        heads = heads_of(outputs, self.head_width)
+        attention = self.attention(outputs, heads)
+        cross = self.attention(outputs, heads, context=self.context) if self.context else None
+        return make(inputs, outputs, attention=attention, cross=cross)
+
+    def step(self, make: Callable[..., nn.Module], width: int, resample: nn.Module) -> nn.Module:
+        """What changes the resolution between two levels."""
+        return make(width, width, resample=resample) if self.between is None else self.between(width, resample)
 
 
 class SkipUNet(Described, nn.Module):
@@ -54,7 +93,7 @@ class SkipUNet(Described, nn.Module):
     their result across. Modules are registered in the order in which they are computed, coarsest level first in `up`;
     row k of the modulation's matrix belongs to the block that is k-th in that order.
 
-    Subclasses say what the parts are: they set `stem`, call `assemble`, and set `head` and `modulation`.
+    Subclasses say what the parts are: they set `condition`, `stem`, call `assemble`, and set `head` and `modulation`.
 
     Attributes:
         condition: of the argument `cond`.
@@ -64,86 +103,83 @@ class SkipUNet(Described, nn.Module):
         middle: blocks at the coarsest resolution.
         up: a `Level` for each resolution, coarsest first.
         head: the last layers; None if the sides make the output.
+        widths: channels of each level, finest first.
+        attends: whether the blocks of each level attend.
         factor: heights and widths must be multiples of it.
     """
 
+    condition: Conditions
     modulation: nn.Module | None
     stem: nn.Module
     head: nn.Module | None
 
-    def __init__(self, event_shape: Sequence[int], levels: int, condition: Conditions) -> None:
+    def __init__(
+        self, event_shape: Sequence[int], channels: int, multipliers: Sequence[int], attention: Sequence[int]
+    ) -> None:
         super().__init__()
-        self.factor = 2 ** (levels - 1)
+        check_event(event_shape, (2,), f"{type(self).__name__} takes images, (channels, height, width)")
+        self.widths, self.attends = levels(channels, multipliers, attention)
+        self.factor = 2 ** (len(self.widths) - 1)
         check_divides(event_shape[1:], self.factor)
-        self.condition = condition
-        self.register_module("modulation", None)  # their place in the order, before they can be made
-        self.register_module("stem", None)
-
-    @abstractmethod
-    def block(self, inputs: int, outputs: int, place: Place) -> nn.Module:
-        """A block called `block(h, pieces of the modulation, tokens)`, with `sizes` of its pieces."""
-
-    def attentions(self, place: Place, make: Callable[[int], nn.Module]) -> tuple[nn.Module | None, nn.Module | None]:
-        """Self-attention and attention to tokens at a place; `make` takes the width of the tokens, 0 for the first."""
-        if not place.attends:
-            return None, None
-        return make(0), make(self.condition.context) if self.condition.context else None
+        for name in ("condition", "modulation", "stem"):  # their place in the order, before they can be made
+            self.register_module(name, None)
 
     def concatenate(self, h: Tensor, skip: Tensor) -> Tensor:
         return torch.cat((h, skip), 1)
 
-    def assemble(
-        self,
-        widths: Sequence[int],
-        blocks: int,
-        attended: set[int],
-        last_only: bool,
-        enter: Side = _no_side,
-        leave: Side = _no_side,
-        stem: int | None = None,
-    ) -> None:
+    def assemble(self, parts: Parts, channels: int, image: int, blocks: int, last_only: bool = False) -> None:
         """Make `down`, `middle` and `up`.
 
         Args:
-            widths: channels of each level.
+            parts: makes their parts.
+            channels: those that the stem leaves.
+            image: channels of the input.
             blocks: blocks of a level in the down path.
-            attended: levels whose blocks attend.
-            last_only: in the up path only the last block of such a level attends.
-            enter: makes `side` of a level in the down path.
-            leave: makes `side` of a level in the up path.
-            stem: channels that the stem leaves; those of the first level if not given.
+            last_only: in the up path only the last block of a level attends.
         """
-        h = widths[0] if stem is None else stem
+        passed = self._descend(parts, channels, image, blocks)
+        width = self.widths[-1]
+        middle = (parts.block(parts.decoder, width, width, attends) for attends in (True, False))
+        self.middle = nn.ModuleList(middle)
+        self._ascend(parts, passed, blocks, last_only)
+
+    def _descend(self, parts: Parts, h: int, image: int, blocks: int) -> list[int]:
+        """Make `down`; the channels of each result that passes to the up path."""
         passed = [h]
         self.down = nn.ModuleList()
-        for k, width in enumerate(widths):
-            made = [self.block(width if i else h, width, Place("down", "keep", k in attended)) for i in range(blocks)]
-            level, h = Level(made), width
-            passed += [width] * blocks
-            if k < len(widths) - 1:
-                level.resample = self.block(width, width, Place("down", "down"))
-                if side := enter(k):
-                    level.side, h = side
+        for k, width in enumerate(self.widths):
+            level = Level()
+            for _ in range(blocks):
+                level.blocks.append(parts.block(parts.encoder, h, width, self.attends[k]))
+                h = width
+                passed.append(h)
+            if k < len(self.widths) - 1:
+                level.resample = parts.step(parts.encoder, width, Down(parts.taps))
+                if parts.enter is not None:
+                    level.side = side = parts.enter(image, width)
+                    image, h = side.image, side.outputs
                 passed.append(h)
             self.down.append(level)
-        self.middle = nn.ModuleList((self.block(h, h, Place("up", "keep", True)), self.block(h, h, Place("up"))))
+        return passed
+
+    def _ascend(self, parts: Parts, passed: list[int], blocks: int, last_only: bool) -> None:
+        h = self.widths[-1]
         self.up = nn.ModuleList()
-        for k, width in reversed(list(enumerate(widths))):
-            made = []
+        for k, width in reversed(list(enumerate(self.widths))):
+            level = Level()
             for i in range(blocks + 1):
-                attends = k in attended and (i == blocks or not last_only)
-                made.append(self.block(h + passed.pop(), width, Place("up", "keep", attends)))
+                attends = self.attends[k] and (i == blocks or not last_only)
+                level.blocks.append(parts.block(parts.decoder, h + passed.pop(), width, attends))
                 h = width
-            level = Level(made)
-            if side := leave(k):
-                level.side = side[0]
-            level.resample = self.block(h, h, Place("up", "up")) if k > 0 else None
+            if parts.leave is not None:
+                level.side = parts.leave(width)
+            if k > 0:
+                level.resample = parts.step(parts.decoder, width, Up(parts.taps))
             self.up.append(level)
 
     def pieces(self) -> list[int]:
         """Sizes of the pieces of the modulation, in the order of computation."""
-        blocks = (m for m in self.modules() if m is not self)
-        return [size for block in blocks for size in getattr(block, "sizes", ())]
+        return [size for module in self.modules() for size in getattr(module, "sizes", ())]
 
     def forward(self, x: Tensor, c: Tensor, cond: Cond = None) -> Tensor:
         """The output (B, channels, height, width) for x of that shape, noise levels c (B,) and a condition.
@@ -166,8 +202,7 @@ class SkipUNet(Described, nn.Module):
                 if level.side is not None:
                     image, h = level.side(image, h)
                 passed.append(h)
-        for block in self.middle:
-            h = block(h, pieces, tokens)
+        h = through(self.middle, h, pieces, tokens)
         drawn: Tensor | None = None
         for level in cast(Iterable[Level], self.up):
             for block in level.blocks:
@@ -176,47 +211,4 @@ class SkipUNet(Described, nn.Module):
                 drawn, h = level.side(drawn, h)
             if level.resample is not None:
                 h = level.resample(h, pieces, tokens)
-        out = cast(Tensor, drawn) if self.head is None else cast(Tensor, self.head(h))
-        return out.contiguous()
-
-
-class ResidualUNet(SkipUNet):
-    """A `SkipUNet` of residual blocks; a subclass sets these attributes before `assemble`.
-
-    Attributes:
-        options: arguments of every `ResidualBlock`.
-        head_width: channels of each attention head; 0 for one head.
-        taps: of the filter where the resolution changes.
-        between: makes the step between two levels; None changes the resolution inside of residual blocks.
-        project: blocks that change the resolution have a projection though they keep the width.
-    """
-
-    options: dict[str, Any]
-    head_width: int = 0
-    taps: tuple[float, ...] = BOX
-    between: Callable[[int, int, nn.Module], nn.Module] | None = None
-    project = False
-
-    def block(self, inputs: int, outputs: int, place: Place) -> nn.Module:
-        changes = {"keep": None, "down": Down(self.taps), "up": Up(self.taps)}[place.resample]
-        if changes is not None and self.between is not None:
-            return self.between(inputs, outputs, changes)
-        norm, rescale = self.options["norm"], self.options.get("rescale", False)
-        attend = partial(ImageAttention, outputs, norm=norm, rescale=rescale)
-        attention, cross = self.attentions(
-            place, lambda context: attend(heads_of(outputs, self.head_width), context=context)
-        )
-        project = self.project and changes is not None
-        parts: dict[str, Any] = {"resample": changes, "project": project, "attention": attention, "cross": cross}
-        return ResidualBlock(inputs, outputs, **self.options, **parts)
-
-
-def step_between(
-    inputs: int, outputs: int, changes: nn.Module, conv: bool = True, pad: Literal["both", "end"] = "both"
-) -> nn.Module:
-    """A step between two levels without a residual block: a convolution of stride 2 or of doubled pixels, if `conv`."""
-    if isinstance(changes, Up) or not conv:
-        return ResampledConv(inputs, outputs, changes, conv)
-    if isinstance(changes, Down) and changes.padding:  # a filter wider than two
-        return FilteredConv(inputs, outputs)
-    return StridedConv(inputs, outputs, pad=pad)
+        return cast(Tensor, drawn if self.head is None else self.head(h)).contiguous()

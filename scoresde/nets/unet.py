@@ -7,12 +7,13 @@ from typing import cast
 
 from torch import Tensor, nn
 
+from scoresde.constraints import Count, Probability
 from scoresde.described import Described
-from scoresde.errors import at_least
-from scoresde.nets.blocks import Head, ResidualBlock, StridedConv, Up
+from scoresde.nets.arguments import Even, Multipliers, check_event, levels
+from scoresde.nets.blocks import Head, ResidualBlock, Up, halving
 from scoresde.nets.condition import Cond, Kinds, Shares, Sizes, conditions
 from scoresde.nets.embedding import NoiseModulation
-from scoresde.nets.layers import ImageAttention, check_event, check_levels, check_widths, convolution, group_norm, quick
+from scoresde.nets.layers import ImageAttention, convolution, group_norm, quick, through
 from scoresde.nets.skip_unet import Level
 
 
@@ -55,16 +56,16 @@ class UNet(Described, nn.Module):
 
     def __init__(
         self,
-        event_shape: tuple[int, ...],
-        channels: int = 32,
-        multipliers: tuple[int, ...] = (1, 2),
+        event_shape: tuple[Count, ...],
+        channels: Count = 32,
+        multipliers: Multipliers = (1, 2),
         *,
-        blocks: int = 1,
+        blocks: Count = 1,
         attention: tuple[int, ...] = (),
-        heads: int = 2,
-        groups: int = 8,
-        embedding: int = 64,
-        dropout: float = 0.0,
+        heads: Count = 2,
+        groups: Count = 8,
+        embedding: Even = 64,
+        dropout: Probability = 0.0,
         condition: Kinds = None,
         condition_size: Sizes = 0,
         condition_dropout: Shares = 0.1,
@@ -72,30 +73,28 @@ class UNet(Described, nn.Module):
         super().__init__()
         what = "a U-Net takes series, images or volumes, such as (channels, height, width)"
         check_event(event_shape, (1, 2, 3), what)
-        widths = check_widths(channels, multipliers, blocks, dropout)
-        attended = check_levels("attention", attention, len(widths))
-        at_least(1, heads=heads)
+        widths, attends = levels(channels, multipliers, attention)
         self.condition = conditions(condition, condition_size, condition_dropout, embedding)
-        crossed = attended | {len(widths) - 1} if self.condition.context else set()
-        ndim = len(event_shape) - 1
+        ndim, context = len(event_shape) - 1, self.condition.context
         norm = partial(group_norm, groups=groups, least=1, eps=1e-5)
+        norm2 = partial(norm, affine=False)  # scale and shift come from the noise level
+        block = partial(ResidualBlock, norm=norm, norm2=norm2, pieces=2, dropout=dropout, event_ndim=ndim)
+        attend = partial(ImageAttention, heads=heads, norm=norm, bias=False)  # softmax sees no constant in every key
 
-        def stage(width: int, level: int | None = None) -> Level:
-            attend = partial(ImageAttention, width, heads, norm, bias=False)  # softmax sees no constant in every key
-            norm2 = partial(norm, affine=False)  # scale and shift come from the noise level
-            block = partial(ResidualBlock, width, width, norm=norm, norm2=norm2, pieces=2, dropout=dropout)
-            made = [block(event_ndim=ndim) for _ in range(blocks - 1)]
-            attention = attend() if level in attended else None  # which follows the last block in the down path
-            cross = attend(context=self.condition.context) if level in crossed else None
-            return Level([*made, block(attention=attention, cross=cross, event_ndim=ndim)])
+        def stage(width: int, attends: bool = False, crosses: bool = False) -> Level:
+            made = [block(width, width) for _ in range(blocks - 1)]
+            attention = attend(width) if attends else None  # which follows the last block in the down path
+            cross = attend(width, context=context) if crosses and context else None
+            return Level([*made, block(width, width, attention=attention, cross=cross)])
 
         pairs = list(pairwise(widths))  # (finer, coarser)
         order = [*widths, *widths[::-1]]  # all levels downwards, then all levels upwards
         self.modulation = NoiseModulation([w for w in order for _ in range(blocks)], embedding, ndim)
         self.stem = convolution(event_shape[0] + self.condition.channels, widths[0], 3, ndim)
-        self.down = nn.ModuleList(stage(width, level) for level, width in enumerate(widths))
+        crosses = [*attends[:-1], True]
+        self.down = nn.ModuleList(map(stage, widths, attends, crosses))
         for level, (fine, coarse) in zip(cast(Iterable[Level], self.down), pairs, strict=False):
-            level.resample = StridedConv(fine, coarse, ndim)
+            level.resample = halving(fine, coarse, ndim)
         self.middle = stage(widths[-1])
         self.up = nn.ModuleList(stage(width) for width in widths[-2::-1])
         for level, (fine, coarse) in zip(cast(Iterable[Level], self.up), reversed(pairs), strict=True):
@@ -110,18 +109,14 @@ class UNet(Described, nn.Module):
         h = self.stem(quick(x))
         passed = []
         for level in cast(Iterable[Level], self.down):
-            for block in level.blocks:
-                h = block(h, pieces, tokens)
+            h = through(level.blocks, h, pieces, tokens)
             if level.resample is not None:
                 passed.append(h)
                 h = level.resample(h)
-        for block in self.middle.blocks:
-            h = block(h, pieces)
+        h = through(self.middle.blocks, h, pieces)
         for level in cast(Iterable[Level], self.up):
             skip = passed.pop()
             h = self.doubled(cast(nn.Module, level.resample)(h))
             h = h[(..., *(slice(n) for n in skip.shape[2:]))] + skip
-            for block in level.blocks:
-                h = block(h, pieces)
-        out: Tensor = self.head(h)
-        return out.contiguous()
+            h = through(level.blocks, h, pieces)
+        return cast(Tensor, self.head(h)).contiguous()
