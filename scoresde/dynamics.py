@@ -1,17 +1,21 @@
 """The family of reverse processes that share the marginals of an SDE, as coefficients of x and eps."""
 
-import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
+from scoresde.constraints import Checked, Constraint, NonNegative
 from scoresde.errors import require
 from scoresde.sde import SDE
 
+_LARGEST = 1e3  # far above anything of use; eta^2 times a step must stay far from the largest float64
+_Level = Annotated[float, Constraint(lambda eta: 0 <= eta <= _LARGEST, f"a number from 0 to {_LARGEST:g}")]
 
-class EtaFunction(ABC):
+
+class EtaFunction(Checked, ABC):
     """A noise level eta >= 0 that depends on lam = log(alpha / sigma)."""
 
     @abstractmethod
@@ -35,13 +39,11 @@ class EtaWindow(EtaFunction):
         InputError: for a negative eta or an empty window.
     """
 
-    eta: float = 1.0
-    lowest: float = 0.05
+    eta: _Level = 1.0
+    lowest: NonNegative = 0.05
     highest: float = 1.0
 
     def __post_init__(self) -> None:
-        require_eta(self.eta)
-        require(self.lowest >= 0, "lowest", self.lowest, "give a ratio sigma / alpha >= 0")
         require(self.highest > self.lowest, "highest", self.highest, f"give a ratio > lowest = {self.lowest}")
 
     def __call__(self, lam: Tensor) -> Tensor:
@@ -49,16 +51,7 @@ class EtaWindow(EtaFunction):
         return self.eta * ((self.lowest <= ratio) & (ratio <= self.highest)).to(lam.dtype)
 
 
-Eta = float | EtaFunction
-
-
-def require_eta(eta: Eta) -> None:
-    """Refuse a negative or infinite noise level."""
-    if not isinstance(eta, EtaFunction):
-        require(math.isfinite(eta) and 0 <= eta <= _LARGEST, "eta", eta, f"give a number from 0 to {_LARGEST:g}")
-
-
-_LARGEST = 1e3  # far above anything of use; eta^2 times a step must stay far from the largest float64
+Eta = _Level | EtaFunction
 
 
 def eta_at(eta: Eta, lam: Tensor) -> Tensor:

@@ -53,14 +53,9 @@ class GaussianMixture(nn.Module):
         variances, axes = torch.linalg.eigh(covariances)
         floor = -1e-10 * variances.abs().amax()
         require(bool((variances >= floor).all()), "covariances", variances.min().item(), "eigenvalues must be >= 0")
-        self.weights: Tensor
-        self.means: Tensor
-        self.variances: Tensor
-        self.axes: Tensor
-        self.register_buffer("weights", weights / weights.sum())
-        self.register_buffer("means", means)
-        self.register_buffer("variances", variances.clamp(min=0))  # (K, D), along the columns of axes (K, D, D)
-        self.register_buffer("axes", axes)
+        self.weights, self.means = nn.Buffer(weights / weights.sum()), nn.Buffer(means)
+        # variances (K, D) along the columns of axes (K, D, D)
+        self.variances, self.axes = nn.Buffer(variances.clamp(min=0)), nn.Buffer(axes)
 
     @property
     def event_shape(self) -> tuple[int, ...]:

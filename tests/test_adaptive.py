@@ -9,7 +9,7 @@ from torch import nn
 from scoresde import InputError, Sampler, ScoreModel, count_evaluations
 from scoresde.noise import Noise
 from scoresde.sampling import AdaptiveExponential, AdaptiveRungeKutta, AdaptiveSDE, Langevin
-from scoresde.sampling.increments import Increments
+from scoresde.sampling.adaptive import Increments
 
 RULES = {
     "bosh3": lambda tol: AdaptiveRungeKutta(tol, tol),

@@ -129,10 +129,10 @@ def test_an_allowed_package_opens_its_own_classes_only(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("cfg", "line"),
     [
-        ({"beta_min": "abc"}, "sde.beta_min: 'abc' is not a number (float expected)"),
-        ({"beta_min": True}, "sde.beta_min: True is not a number (float expected)"),
-        ({"beta_min": None}, "sde.beta_min: None is not a number (float expected)"),
-        ({"beta_min": [0.1]}, "sde.beta_min: [0.1] is not a number (float expected)"),
+        ({"beta_min": "abc"}, "sde.beta_min: 'abc' is not a number > 0"),
+        ({"t_min": True}, "sde.t_min: True is not a number (float expected)"),
+        ({"t_min": None}, "sde.t_min: None is not a number (float expected)"),
+        ({"t_min": [0.1]}, "sde.t_min: [0.1] is not a number (float expected)"),
         ({"betamin": 1}, "sde.betamin: scoresde.VPSDE has no such argument; did you mean sde.beta_min?"),
         ({"beta_min": -1}, "sde.beta_min: -1.0 is not allowed; give a number > 0"),
     ],
@@ -144,9 +144,9 @@ def test_names_the_value_that_is_wrong(cfg, line):
 @pytest.mark.parametrize(
     ("cfg", "line"),
     [
-        ({"steps": 3.5}, "sampler.steps: 3.5 is not an integer (int expected)"),
-        ({"steps": "3"}, "sampler.steps: '3' is not an integer (int expected)"),
-        ({"steps": 1e3}, "sampler.steps: 1000.0 is not an integer (int expected); write 1000"),
+        ({"steps": 3.5}, "sampler.steps: 3.5 is not an integer >= 1"),
+        ({"steps": "3"}, "sampler.steps: '3' is not an integer >= 1"),
+        ({"steps": 1e3}, "sampler.steps: 1000.0 is not an integer >= 1; write 1000"),
         ({"denoise": 1}, "sampler.denoise: 1 is not true or false (bool expected)"),
         ({"eta": "x"}, "sampler.eta: 'x' is not a number (float expected) or null"),
         ({"solver": 3}, "sampler.solver: 3 is not a Solver; give a mapping with _target_ or null"),

@@ -314,7 +314,7 @@ def test_the_other_jobs_of_a_sweep_finish(here, capsys):
     lines = capsys.readouterr().err.splitlines()
     assert lines == [
         "error: job 0 (sde.beta_min=-1): sde.beta_min: -1.0 is not allowed; give a number > 0",
-        "error: job 2 (sde.beta_min=x): sde.beta_min: 'x' is not a number (float expected)",
+        "error: job 2 (sde.beta_min=x): sde.beta_min: 'x' is not a number > 0",
     ]
     (sweep,) = (here / "runs").iterdir()
     assert len([p for p in sweep.iterdir() if p.is_dir()]) == 1

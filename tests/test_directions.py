@@ -1,5 +1,7 @@
 """Any level to any level: up and down again returns to the start, at the order of the rule or within its tolerance."""
 
+from typing import get_args
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,7 @@ from support import PATHS, SOLVERS, built, exact_flow, exact_model, options, sde
 from scoresde import InputError, Sampler
 from scoresde.noise import Noise
 from scoresde.sampling import AdaptiveExponential, AdaptiveRungeKutta, AdaptiveSDE, LambdaUniform, SciPy, TorchDiffEq
-from scoresde.sampling.coordinates import VARIABLES
+from scoresde.sampling.coordinates import Variable
 
 LOW, HIGH = 1.5, -2.0  # lam of the two levels, inside the range of every SDE of conf/
 NO_ODE = {"heun_churn", "restart", "reverse_diffusion"}  # at any noise level
@@ -116,7 +118,7 @@ def test_a_grid_begins_and_ends_exactly_where_it_is_asked_to(name, sde):
     """In either direction, so that the way up ends at the level where the way down begins."""
     path = sde_named(sde)
     low, high = path.T * 200 / 1000, path.T * 700 / 1000  # which are levels of the numbered ones too
-    variables = VARIABLES if name == "cosine" else ("lambda",)
+    variables = get_args(Variable) if name == "cosine" else ("lambda",)
     for grid in (built("grid", name, **({"variable": v} if name == "cosine" else {})) for v in variables):
         up, down = grid(path, 11, low, high), grid(path, 11, high, low)
         assert (up[0], up[-1], down[0], down[-1]) == (low, high, high, low)

@@ -1,7 +1,8 @@
 """The loop over adaptive grids: every sample has its own steps, chosen by its own error."""
 
+import math
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -9,14 +10,21 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from scoresde.errors import InputError, require
+from scoresde._shapes import expand
+from scoresde.constraints import Positive
+from scoresde.errors import InputError
 from scoresde.model import Model
 from scoresde.sampling.corrector import Corrector
-from scoresde.sampling.increments import Increments, by_sample
 from scoresde.sampling.solver import NoiseSource, Path, Solver
+from scoresde.sde import SDE
 
-_FIRST, _SMALLEST, _LARGEST_ATTEMPTS = 0.05, 1e-9, 100_000  # steps in lam
+_FIRST, _SMALLEST, _ARRIVED, _LARGEST_ATTEMPTS = 0.05, 1e-9, 1e-12, 100_000  # steps in lam
 _SAFETY, _SHRINK, _GROW = 0.9, 0.2, 5.0
+
+
+def by_sample(mask: Tensor, x: Tensor) -> Tensor:
+    """A mask (B,) that broadcasts over x (B, *event)."""
+    return mask.reshape(-1, *(1,) * (x.ndim - 1))
 
 
 class Trial(NamedTuple):
@@ -40,7 +48,7 @@ class _Running:
     Attributes:
         rows: their numbers in the batch.
         x, lam: where they are.
-        width: of the next step in lam.
+        h: the next step in lam, negative towards noise.
         before: error of the last accepted step.
         first, stale: the evaluation at (x, lam), and where it has to be made.
     """
@@ -48,22 +56,74 @@ class _Running:
     rows: Tensor
     x: Tensor
     lam: Tensor
-    width: Tensor
+    h: Tensor
     before: Tensor
     first: Tensor
     stale: Tensor
-
-    @classmethod
-    def at(cls, lam: float, x: Tensor) -> "_Running":
-        """All samples at the start."""
-        start = torch.full((len(x),), lam, dtype=torch.float64, device=x.device)
-        rows, stale = torch.arange(len(x), device=x.device), torch.ones_like(start, dtype=torch.bool)
-        return cls(rows, x, start, torch.full_like(start, _FIRST), torch.ones_like(start), torch.empty_like(x), stale)
 
     def keep(self, which: Tensor) -> None:
         """Drop the samples that have arrived."""
         for name, value in vars(self).items():
             setattr(self, name, value[which])
+
+
+class Increments:
+    """The increment of each sample's Brownian motion in t over its next step in lam.
+
+    Drawing again after a rejection would keep small increments and drop large ones: in two dimensions this halves the
+    variance of the samples. So a rejected increment is split by a Brownian bridge; its first half is the next attempt,
+    and the second follows when the first is used up.
+
+    Args:
+        sde: gives t at lam.
+        x: (B, *event), for shape, type and device.
+    """
+
+    def __init__(self, sde: SDE, x: Tensor) -> None:
+        self._sde = sde
+        self._depth = torch.zeros(len(x), dtype=torch.int64, device=x.device)
+        self._widths: list[Tensor] = []
+        self._values: list[Tensor] = []
+
+    def propose(self, lam: Tensor, h: Tensor, x: Tensor, draw: Callable[[], Tensor]) -> tuple[Tensor, Tensor]:
+        """(h, w): steps (B,), at most those that were asked for, and increments (B, *event) over them."""
+        fresh = self._depth == 0
+        if fresh.any():
+            span = self._sde.t_of_lam(lam) - self._sde.t_of_lam(lam + h)
+            self._put(0, fresh, h, expand(span.sqrt(), x) * draw(), x)
+            self._depth = self._depth + fresh
+        w = torch.zeros_like(x)
+        for level, (width, value) in enumerate(zip(self._widths, self._values, strict=True)):
+            top = self._depth == level + 1
+            h, w = torch.where(top, width, h), torch.where(by_sample(top, x), value, w)
+        return h, w
+
+    def settle(self, accepted: Tensor, lam: Tensor, h: Tensor, w: Tensor, draw: Callable[[], Tensor]) -> None:
+        """Drop the increments that were used, and split those that were rejected."""
+        if not accepted.all():
+            t, middle, s = (self._sde.t_of_lam(lam + part * h) for part in (0.0, 0.5, 1.0))
+            first, second = t - middle, middle - s
+            share, spread = first / (first + second), (first * second / (first + second)).sqrt()
+            near = expand(share, w) * w + expand(spread, w) * draw()
+            for level in range(len(self._widths), 0, -1):
+                top = ~accepted & (self._depth == level)
+                if top.any():
+                    self._put(level - 1, top, h / 2, w - near, w)
+                    self._put(level, top, h / 2, near, w)
+        self._depth = torch.where(accepted, self._depth - 1, self._depth + 1)
+
+    def keep(self, rows: Tensor) -> None:
+        """Drop the samples that have arrived."""
+        self._depth = self._depth[rows]
+        self._widths = [width[rows] for width in self._widths]
+        self._values = [value[rows] for value in self._values]
+
+    def _put(self, level: int, rows: Tensor, width: Tensor, value: Tensor, x: Tensor) -> None:
+        if level == len(self._widths):
+            self._widths.append(torch.zeros_like(width))
+            self._values.append(torch.zeros_like(x))
+        self._widths[level] = torch.where(rows, width, self._widths[level])
+        self._values[level] = torch.where(by_sample(rows, x), value, self._values[level])
 
 
 @dataclass(frozen=True, repr=False)
@@ -80,12 +140,8 @@ class Adaptive(Solver):
         atol: absolute tolerance of one step, in units of x.
     """
 
-    rtol: float = 1e-3
-    atol: float = 1e-3
-
-    def __post_init__(self) -> None:
-        require(self.rtol > 0, "rtol", self.rtol, "give a tolerance > 0")
-        require(self.atol > 0, "atol", self.atol, "give a tolerance > 0")
+    rtol: Positive = 1e-3
+    atol: Positive = 1e-3
 
     adaptive = True
     takes_corrector = False
@@ -103,24 +159,22 @@ class Adaptive(Solver):
     def attempt(self, model: Model, x: Tensor, lam: Tensor, h: Tensor, first: Tensor, w: Tensor | None) -> Trial:
         """A step from lam (B,) to lam + h, given the first evaluation and, for rules with noise, the increment w."""
 
-    @property
-    def noisy(self) -> bool:
-        """Whether `attempt` takes increments of Brownian motion."""
-        return False
-
     def carry(self, model: Model, times: Tensor, x: Tensor, noise: NoiseSource, corrector: Corrector | None) -> Path:
         sde, out = model.sde, x.clone()
+        normal = partial(noise.normal, shape=x.shape, device=x.device, dtype=x.dtype)
         start, end = (float(v) for v in sde.lam(times[[0, -1]]))
-        toward = 1 if end > start else -1
-        now, brownian = _Running.at(start, x), Increments(sde, x) if self.noisy else None
+        rows, zero = torch.arange(len(x), device=x.device), torch.zeros(len(x), dtype=torch.float64, device=x.device)
+        h = zero + math.copysign(_FIRST, end - start)
+        now = _Running(rows, x, lam=zero + start, h=h, before=zero + 1, first=torch.empty_like(x), stale=zero == 0)
+        brownian = Increments(sde, x) if self.eta != 0 else None
         for attempt in range(_LARGEST_ATTEMPTS):
-            now.width = torch.minimum(now.width, toward * (end - now.lam))
-            draws = [partial(self._draw, noise, purpose, attempt, out, now.rows) for purpose in ("solver", "bridge")]
-            self._try(model, now, toward, brownian, draws)
+            left = end - now.lam
+            now.h = torch.where(now.h.abs() < left.abs(), now.h, left)
+            self._try(model, now, brownian, partial(normal, step=attempt))
             out[now.rows] = now.x
-            running = toward * (end - now.lam) > 1e-12
-            last = now.lam[(toward * now.lam).argmin()]
-            yield float(sde.t_of_lam(last)) if running.any() else float(times[-1]), out.clone()
+            left = (end - now.lam).abs()
+            running = left > _ARRIVED
+            yield float(sde.t_of_lam(now.lam[left.argmax()])) if running.any() else float(times[-1]), out.clone()
             if not running.any():
                 return
             if not running.all():
@@ -129,48 +183,32 @@ class Adaptive(Solver):
                     brownian.keep(running)
         raise InputError(f"solver: {type(self).__name__} has not arrived after {_LARGEST_ATTEMPTS} steps; raise rtol")
 
-    def _try(
-        self,
-        model: Model,
-        now: "_Running",
-        toward: int,
-        brownian: Increments | None,
-        draws: Sequence[Callable[[], Tensor]],
-    ) -> None:
-        """One attempt of each sample: its step is taken if it is accepted, and its error sets the next one."""
+    def _try(self, model: Model, now: _Running, brownian: Increments | None, draw: Callable[[str], Tensor]) -> None:
+        """One attempt of each sample: its step is taken if it is accepted, and its error sets the next one.
+
+        `draw` gives the numbers of all samples; those of the running ones do not depend on which others run.
+        """
         sde, stale, w = model.sde, now.stale, None
         if stale.any():
             mine = model.of_samples(now.rows[stale])
             now.first[stale] = self.evaluate(mine, now.x[stale], sde.t_of_lam(now.lam[stale]))
         if brownian is not None:
-            now.width, w = brownian.propose(now.lam, now.width, now.x, draws[0])
-        h, (a, b) = toward * now.width, self.exponents
-        trial = self.attempt(model.of_samples(now.rows), now.x, now.lam, h, now.first, w)
-        error = self._norm(trial.error, now.x, trial.x)
-        accepted = error <= 1
-        self._refuse_if_stuck(sde.t_of_lam(now.lam), now.width, error)
+            now.h, w = brownian.propose(now.lam, now.h, now.x, lambda: draw("solver")[now.rows])
+        trial, (a, b) = self.attempt(model.of_samples(now.rows), now.x, now.lam, now.h, now.first, w), self.exponents
+        scale = self.atol + self.rtol * torch.maximum(now.x.abs(), trial.x.abs())
+        error = (trial.error / scale).flatten(1).double().square().mean(1).sqrt()
+        accepted, stuck = error <= 1, ~torch.isfinite(error) | ((now.h.abs() < _SMALLEST) & (error > 1))
+        if stuck.any():
+            t = float(sde.t_of_lam(now.lam)[stuck][0])
+            raise InputError(
+                f"solver: {type(self).__name__} is stuck at t = {t:.4g}; the model returns NaN there, or the "
+                f"tolerances rtol={self.rtol}, atol={self.atol} are too small"
+            )
         if brownian is not None and w is not None:
-            brownian.settle(accepted, now.lam, h, w, draws[1])
+            brownian.settle(accepted, now.lam, now.h, w, lambda: draw("bridge")[now.rows])
         now.x = torch.where(by_sample(accepted, now.x), trial.x, now.x)
         if trial.first is not None:
             now.first = torch.where(by_sample(accepted, now.x), trial.first, now.first)
-        now.lam, now.stale = torch.where(accepted, now.lam + h, now.lam), accepted & (trial.first is None)
-        now.width = now.width * (_SAFETY * error**-a * now.before**b).clamp(_SHRINK, _GROW)
+        now.lam, now.stale = torch.where(accepted, now.lam + now.h, now.lam), accepted & (trial.first is None)
+        now.h = now.h * (_SAFETY * error**-a * now.before**b).clamp(_SHRINK, _GROW)
         now.before = torch.where(accepted, error.clamp(min=1e-4), now.before)
-
-    @staticmethod
-    def _draw(noise: NoiseSource, purpose: str, attempt: int, x: Tensor, rows: Tensor) -> Tensor:
-        """Normal numbers of the running samples, which do not depend on the others."""
-        return noise.normal(purpose, attempt, x.shape, x.device, x.dtype)[rows]
-
-    def _norm(self, error: Tensor, x: Tensor, new: Tensor) -> Tensor:
-        scale = self.atol + self.rtol * torch.maximum(x.abs(), new.abs())
-        return (error / scale).flatten(1).double().square().mean(1).sqrt()
-
-    def _refuse_if_stuck(self, t: Tensor, width: Tensor, error: Tensor) -> None:
-        stuck = ~torch.isfinite(error) | ((width < _SMALLEST) & (error > 1))
-        if stuck.any():
-            raise InputError(
-                f"solver: {type(self).__name__} is stuck at t = {float(t[stuck][0]):.4g}; the model returns NaN there, "
-                f"or the tolerances rtol={self.rtol}, atol={self.atol} are too small"
-            )

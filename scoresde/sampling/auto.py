@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from scoresde.dynamics import Eta, require_eta
+from scoresde.dynamics import Eta
 from scoresde.model import Model
 from scoresde.sampling.corrector import Corrector
 from scoresde.sampling.exponential import ExponentialMultistep
@@ -64,9 +64,6 @@ class Auto(Solver):
     """
 
     eta: Eta = 0.0
-
-    def __post_init__(self) -> None:
-        require_eta(self.eta)
 
     @property
     def extrapolates(self) -> bool:

@@ -2,46 +2,39 @@
 
 import math
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from scoresde.constraints import Constraint, Positive
 from scoresde.dynamics import reverse_drift
-from scoresde.errors import InputError, require
+from scoresde.errors import InputError
 from scoresde.model import Model
+from scoresde.sampling.coordinates import parts
 from scoresde.sampling.corrector import Corrector
 from scoresde.sampling.solver import NoiseSource, Path, Solver
 
-_ADAPTIVE = ("dopri5", "dopri8", "bosh3", "fehlberg2", "adaptive_heun")
+_Adaptive = Literal["dopri5", "dopri8", "bosh3", "fehlberg2", "adaptive_heun"]
+_Fixed = Literal["euler", "midpoint", "heun2", "heun3", "rk4", "explicit_adams", "implicit_adams"]
 _MOST_KEPT = 10_000_000  # values of a path, which take 40 MB in float32
-_FIXED = ("euler", "midpoint", "heun2", "heun3", "rk4", "explicit_adams", "implicit_adams")
+
+
+def _no_less_than(least: float) -> Constraint:
+    return Constraint(lambda rtol: least <= rtol < math.inf, f"a tolerance >= {least:g}")
 
 
 @dataclass(frozen=True, repr=False)
 class BlackBox(Solver):
-    """An integrator that takes its own steps: one error norm over the batch, no noise and no corrector.
-
-    Attributes:
-        methods: the names that `method` may have.
-        least_rtol: the smallest relative tolerance.
-    """
+    """An integrator that takes its own steps: one error norm over the batch, no noise and no corrector."""
 
     method: str
-    rtol: float = 1e-5
-    atol: float = 1e-5
+    rtol: Annotated[float, _no_less_than(1e-15)] = 1e-5
+    atol: Positive = 1e-5
 
-    methods: ClassVar[tuple[str, ...]]
-    least_rtol: ClassVar[float] = 1e-15
     takes_corrector = False
-
-    def __post_init__(self) -> None:
-        require(self.method in self.methods, "method", self.method, f"give one of {', '.join(self.methods)}")
-        require(self.rtol >= self.least_rtol, "rtol", self.rtol, f"give a tolerance >= {self.least_rtol:g}")
-        require(self.atol > 0, "atol", self.atol, "give a tolerance > 0")
 
 
 @dataclass(frozen=True, repr=False)
@@ -63,12 +56,11 @@ class TorchDiffEq(BlackBox):
         InputError: for an unknown method, a tolerance that is not positive, or a corrector.
     """
 
-    method: str = "dopri5"
-    methods = _ADAPTIVE + _FIXED
+    method: Literal[_Adaptive, _Fixed] = "dopri5"
 
     @property
     def adaptive(self) -> bool:
-        return self.method in _ADAPTIVE
+        return self.method in get_args(_Adaptive)
 
     def carry(self, model: Model, times: Tensor, x: Tensor, noise: NoiseSource, corrector: Corrector | None) -> Path:
         from torchdiffeq import odeint  # costs 0.4 s, so only when used
@@ -93,8 +85,8 @@ class TorchDiffEq(BlackBox):
         yield from zip(grid.tolist()[1:], path[1:], strict=True)
 
 
-_EXPLICIT = ("RK23", "RK45", "DOP853")
-_IMPLICIT = ("Radau", "BDF", "LSODA")
+_Explicit = Literal["RK23", "RK45", "DOP853"]
+_Implicit = Literal["Radau", "BDF", "LSODA"]
 _MOST_DERIVATIVES = 20_000_000  # of a batch, which take 160 MB
 
 
@@ -127,14 +119,14 @@ class SciPy(BlackBox):
             model returns NaN, no step is small enough, or the derivatives would not fit into memory.
     """
 
-    method: str = "RK45"
-    methods, least_rtol = _EXPLICIT + _IMPLICIT, 1e-13
+    method: Literal[_Explicit, _Implicit] = "RK45"
+    rtol: Annotated[float, _no_less_than(1e-13)] = 1e-5
     adaptive = True
 
     def carry(self, model: Model, times: Tensor, x: Tensor, noise: NoiseSource, corrector: Corrector | None) -> Path:
         flow = _Flow(model, float(times[0]), float(times[-1]), x)
         model.sde.remember(times)
-        due = [(t, flow.angle(t)) for t in reversed(times.tolist()[1:])]
+        due = [] if self.method == "DOP853" else [(t, flow.angle(t)) for t in reversed(times.tolist()[1:])]
         stepper = self._stepper(flow, x)
         while stepper.status == "running":
             with warnings.catch_warnings():  # LSODA also warns of what `status` reports
@@ -146,38 +138,29 @@ class SciPy(BlackBox):
                     f"({' '.join(str(message).split())}); the tolerances rtol={self.rtol}, atol={self.atol} may be too "
                     f"small for {x.dtype}"
                 )
-            for t, u in self._passed(stepper, flow, due):
-                yield t, flow.state(u, t)
-
-    def _passed(
-        self, stepper: Any, flow: "_Flow", due: list[tuple[float, float]]
-    ) -> Iterator[tuple[float, np.ndarray]]:
-        """The times and states that the last step reached, of those that are due: pairs (t, phi), the next one last."""
-        if self.method == "DOP853":  # whose interpolation would cost evaluations
-            yield flow.time(stepper.t), stepper.y
-            return
-        inside = None
-        while due and (stepper.t - due[-1][1]) * stepper.direction >= 0:
-            t, angle = due.pop()
-            if angle != stepper.t and inside is None:
-                inside = stepper.dense_output()
-            yield t, stepper.y if inside is None or angle == stepper.t else inside(angle)
+            if self.method == "DOP853":  # at its own steps, since its interpolation would cost evaluations
+                t = flow.time(stepper.t)
+                yield t, flow.state(stepper.y, t)
+            while due and (stepper.t - due[-1][1]) * stepper.direction >= 0:
+                t, angle = due.pop()
+                yield t, flow.state(stepper.dense_output()(angle), t)
 
     def _stepper(self, flow: "_Flow", x: Tensor) -> Any:
         import scipy.integrate  # takes a while, so only when used
 
-        arguments: dict[str, Any] = {"rtol": self.rtol, "atol": self.atol}
-        if self.method in _IMPLICIT:
-            size = x[0].numel()
-            if x.numel() * size > _MOST_DERIVATIVES:
-                raise InputError(
-                    f"solver: {self.method} of scipy needs {size} x {size} derivatives for each of {len(x)} samples; "
-                    "use method=RK45, or a smaller batch_size"
-                )
-            arguments["jac"] = flow.banded if self.method == "LSODA" else flow.sparse
-            arguments |= {"lband": size - 1, "uband": size - 1} if self.method == "LSODA" else {}
+        size, jacobian = x[0].numel(), {}
+        implicit = self.method in get_args(_Implicit)
+        if implicit and x.numel() * size > _MOST_DERIVATIVES:
+            raise InputError(
+                f"solver: {self.method} of scipy needs {size} x {size} derivatives for each of {len(x)} samples; "
+                "use method=RK45, or a smaller batch_size"
+            )
+        if self.method == "LSODA":
+            jacobian = {"jac": flow.banded, "lband": size - 1, "uband": size - 1}
+        elif implicit:
+            jacobian = {"jac": flow.sparse}
         make = getattr(scipy.integrate, self.method)
-        return make(flow.rate, flow.first, flow.start, flow.last, **arguments)
+        return make(flow.rate, flow.first, flow.start, flow.last, rtol=self.rtol, atol=self.atol, **jacobian)
 
 
 class _Flow:
@@ -187,7 +170,7 @@ class _Flow:
         self.model = model
         self.shape, self.device, self.dtype = x.shape, x.device, x.dtype
         self.first, self.last, level = self.angle(start), self.angle(end), model.sde.at(start)
-        self._low, self._high = sorted(((self.first, start), (self.last, end)))
+        self._ends = {self.first: start, self.last: end}
         x64 = x.detach().to("cpu", torch.float64)
         self.start = (x64 / math.hypot(level.alpha, level.sigma)).numpy().ravel()
 
@@ -198,12 +181,11 @@ class _Flow:
 
     def time(self, phi: float) -> float:
         """The time at an angle; exact at both ends, and never beyond them."""
-        for beyond, t in ((phi <= self._low[0], self._low[1]), (phi >= self._high[0], self._high[1])):
-            if beyond:
-                return t
+        if phi in self._ends:
+            return self._ends[phi]
         lam = math.log(math.cos(phi)) - math.log(math.sin(phi))
-        t = float(self.model.sde.t_of_lam(torch.tensor(lam, dtype=torch.float64)))
-        return min(max(t, self._low[1]), self._high[1])
+        low, high = sorted(self._ends.values())
+        return min(max(float(self.model.sde.t_of_lam(torch.tensor(lam, dtype=torch.float64))), low), high)
 
     def state(self, u: np.ndarray, t: float) -> Tensor:
         """x of the flat u."""
@@ -215,8 +197,8 @@ class _Flow:
         """du/dphi."""
         t = self.time(phi)
         level = self.model.sde.at(t)
-        rho = math.hypot(level.alpha, level.sigma)
-        v = self.model(self.state(u, t), t).combine(x0=-level.sigma / rho, eps=level.alpha / rho)
+        of_x0, of_eps = parts("v", level.alpha, level.sigma)
+        v = self.model(self.state(u, t), t).combine(x0=of_x0, eps=of_eps)
         rate = v.detach().to("cpu", torch.float64).numpy().ravel()
         if not np.isfinite(rate).all():
             raise InputError(

@@ -21,7 +21,7 @@ ratios, whatever the SDE.
 
 from collections.abc import Callable
 from functools import cache
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 import torch
@@ -33,23 +33,14 @@ from scoresde.sde import SDE
 
 Quantity = Literal["x0", "eps", "v", "velocity"]
 Variable = Literal["lambda", "ratio", "noise_share", "time"]
-QUANTITIES, VARIABLES = get_args(Quantity), get_args(Variable)
 _NODES = 32
 _SMOOTH = 12.0  # an exponential over so many units is integrated to rounding by the nodes of one panel
 
 
 def parts(quantity: Quantity, alpha: Coefficient, sigma: Coefficient) -> tuple[Coefficient, Coefficient]:
     """(a, b) of P = a x0 + b eps at a level."""
-    match quantity:
-        case "x0":
-            return 1.0, 0.0
-        case "eps":
-            return 0.0, 1.0
-        case "v":
-            rho = (alpha**2 + sigma**2) ** 0.5
-            return -sigma / rho, alpha / rho
-        case "velocity":
-            return -1.0, 1.0
+    rho = (alpha**2 + sigma**2) ** 0.5
+    return {"x0": (1.0, 0.0), "eps": (0.0, 1.0), "v": (-sigma / rho, alpha / rho), "velocity": (-1.0, 1.0)}[quantity]
 
 
 # log n and q of the table above, at lam
@@ -144,10 +135,7 @@ class Kernel:
         at, weights = at[rows], self.weights[rows]
         columns = []
         for j in range(nodes.shape[1]):
-            basis = weights
-            for other in range(nodes.shape[1]):
-                if other != j:
-                    scale = nodes[:, j] - nodes[:, other]
-                    basis = basis * ((at - nodes[:, other, None]) / scale[:, None])
-            columns.append(basis.sum(1))
+            others = nodes[:, torch.arange(nodes.shape[1]) != j, None]
+            basis = ((at[:, None] - others) / (nodes[:, j, None, None] - others)).prod(1)
+            columns.append((weights * basis).sum(1))
         return torch.stack(columns, dim=1)

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from torch import Tensor
 
+from scoresde._shapes import expand
 from scoresde.constraints import Count, NonNegative, Positive, ProperFraction, between
 from scoresde.described import Rebuildable
 from scoresde.errors import InputError
@@ -57,24 +58,25 @@ class Langevin(Corrector):
     rule: Literal["level", "norm"] = "level"
 
     def correct(self, model: Model, x: Tensor, t: float, noise: Callable[[], Tensor]) -> Tensor:
+        move = self._by_norm if self.rule == "norm" else self._by_level
         for _ in range(self.steps):
-            if self.rule == "norm":
-                x = self._norm_step(model(x, t).score, x, noise())
-            else:
-                x = _langevin_step(model, x, t, 2 * self.snr**2, noise())
+            x = move(model, x, t, noise())
         return x
 
-    def _norm_step(self, score: Tensor, x: Tensor, z: Tensor) -> Tensor:
+    def _by_level(self, model: Model, x: Tensor, t: float, z: Tensor) -> Tensor:
+        # score = -eps / sigma and sqrt(2 e) = 2 snr sigma, so that there are two operations on the state
+        sigma = model.sde.at(t).sigma
+        return model(x, t).combine(x=1.0, eps=-2 * self.snr**2 * sigma).add_(z, alpha=2 * self.snr * sigma)
+
+    def _by_norm(self, model: Model, x: Tensor, t: float, z: Tensor) -> Tensor:
         if x[0].numel() < _NORM_RULE_DIMENSIONS:
             raise InputError(
                 f"rule: 'norm' has no correct limit in {x[0].numel()} dimensions; "
                 f"it needs at least {_NORM_RULE_DIMENSIONS}, use level"
             )
-        shape = (-1, *(1,) * (x.ndim - 1))
-        ratio = (z.flatten(1).norm(dim=1) / score.flatten(1).norm(dim=1)).reshape(shape)
-        e = 2 * (self.snr * ratio) ** 2
-        moved: Tensor = x + e * score + (2 * e).sqrt() * z
-        return moved
+        score = model(x, t).score
+        e = 2 * (self.snr * z.flatten(1).norm(dim=1) / score.flatten(1).norm(dim=1)) ** 2
+        return x + expand(e, x) * score + expand((2 * e).sqrt(), x) * z
 
 
 @dataclass(frozen=True, repr=False)
@@ -101,9 +103,7 @@ class AnnealedLangevin(Corrector):
     steps: Count = 10
 
     def correct(self, model: Model, x: Tensor, t: float, noise: Callable[[], Tensor]) -> Tensor:
-        for _ in range(self.steps):
-            x = _langevin_step(model, x, t, self.step / 2, noise())
-        return x
+        return Langevin(math.sqrt(self.step) / 2, self.steps).correct(model, x, t, noise)
 
 
 @dataclass(frozen=True, repr=False)
@@ -147,9 +147,3 @@ class UnderdampedLangevin(Corrector):
             v = v + kick
             x = x + h * v
         return x
-
-
-def _langevin_step(model: Model, x: Tensor, t: float, e: float, z: Tensor) -> Tensor:
-    """x + e sigma^2 score + sqrt(2 e) sigma z, in two operations on the state."""
-    sigma = model.sde.at(t).sigma
-    return model(x, t).combine(x=1.0, eps=-e * sigma).add_(z, alpha=math.sqrt(2 * e) * sigma)

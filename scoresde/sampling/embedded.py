@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from scoresde._shapes import expand
-from scoresde.dynamics import Eta, require_eta, reverse_drift
-from scoresde.errors import require
+from scoresde.constraints import Positive
+from scoresde.dynamics import Eta, reverse_drift
 from scoresde.model import Model
 from scoresde.sampling.adaptive import Adaptive, Trial
 from scoresde.sampling.one_step import ExponentialRungeKutta, RungeKutta, RungeKuttaVariable, Stages
@@ -73,10 +73,6 @@ class AdaptiveRungeKutta(_Embedded):
     pair: Literal["bosh3", "dopri5"] = "bosh3"
     variable: RungeKuttaVariable = "ratio"
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require(self.pair in ("bosh3", "dopri5"), "pair", self.pair, "give bosh3 or dopri5")
-
     @cached_property
     def rule(self) -> RungeKutta:
         return RungeKutta(self.pair, self.variable)
@@ -105,10 +101,6 @@ class AdaptiveExponential(_Embedded):
     _: KW_ONLY
     predict: Literal["x0", "eps"] = "x0"
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require(self.predict in ("x0", "eps"), "predict", self.predict, "give x0 or eps")
-
     @cached_property
     def rule(self) -> ExponentialRungeKutta:
         return ExponentialRungeKutta("thirds", self.predict)
@@ -135,22 +127,14 @@ class AdaptiveSDE(Adaptive):
         InputError: for a tolerance that is not positive or a negative eta.
     """
 
-    rtol: float = 1e-2
-    atol: float = 1e-2
+    rtol: Positive = 1e-2
+    atol: Positive = 1e-2
     _: KW_ONLY
     eta: Eta = 1.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_eta(self.eta)
 
     order = 2
 
     exponents = (0.9, 0.0)
-
-    @property
-    def noisy(self) -> bool:
-        return self.eta != 0
 
     def evaluate(self, model: Model, x: Tensor, t: Tensor) -> Tensor:
         a, b, _ = reverse_drift(model.sde, t, self.eta)

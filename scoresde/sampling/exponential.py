@@ -2,33 +2,20 @@
 
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
-from typing import Any, NamedTuple, get_args
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
 
-from scoresde.dynamics import Eta, eta_at, require_eta
-from scoresde.errors import InputError, require
+from scoresde.constraints import Constraint, Fraction
+from scoresde.dynamics import Eta, eta_at
+from scoresde.errors import InputError, refuse
 from scoresde.model import Model
 from scoresde.sampling import published
-from scoresde.sampling.coordinates import QUANTITIES, VARIABLES, Kernel, Quantity, Variable, parts, variable
+from scoresde.sampling.coordinates import Kernel, Quantity, Variable, parts, variable
 from scoresde.sampling.published import Weights
 from scoresde.sampling.solver import Draw, GridSolver, Step, accumulate, add
 from scoresde.sde import SDE, half_log_snr
-
-HIGHEST_ORDER = 4
-
-
-class History(NamedTuple):
-    """State that the next step needs.
-
-    Attributes:
-        values: the interpolated quantity at the last levels, the newest first.
-        base: the last step without the terms of those values.
-    """
-
-    values: tuple[Tensor, ...]
-    base: Tensor | None
 
 
 @dataclass(frozen=True, repr=False)
@@ -64,24 +51,15 @@ class ExponentialMultistep(GridSolver):
     predict: Quantity = "x0"
     variable: Variable = "lambda"
     _: KW_ONLY
-    predictor: int = 2
-    corrector: int = 0
+    predictor: Annotated[int, Constraint(range(1, 5).__contains__, "an integer from 1 to 4")] = 2
+    corrector: Annotated[int, Constraint(range(5).__contains__, "an integer from 0 (none) to 4")] = 0
     eta: Eta = 0.0
     ramp_down: bool = False
     weights: Weights = "exact"
 
     def __post_init__(self) -> None:
-        require(self.predict in QUANTITIES, "predict", self.predict, f"give one of {', '.join(QUANTITIES)}")
-        require(self.variable in VARIABLES, "variable", self.variable, f"give one of {', '.join(VARIABLES)}")
-        known = 1 <= self.predictor <= HIGHEST_ORDER
-        require(known, "predictor", self.predictor, f"give an integer from 1 to {HIGHEST_ORDER}")
-        known = 0 <= self.corrector <= HIGHEST_ORDER
-        require(known, "corrector", self.corrector, f"give an integer from 0 (none) to {HIGHEST_ORDER}")
-        require_eta(self.eta)
-        kinds = get_args(Weights)
-        require(self.weights in kinds, "weights", self.weights, f"give one of {', '.join(kinds)}")
-        if self.weights == "dpmpp" and self.predictor > 3:
-            raise InputError(f"weights: dpmpp was published up to order 3, not {self.predictor}; give weights=exact")
+        beyond = self.weights == "dpmpp" and self.predictor > 3
+        refuse(beyond, f"weights: dpmpp was published up to order 3, not {self.predictor}; give weights=exact")
         if self.weights != "exact" and (self.predict not in ("x0", "eps") or self.variable != "lambda"):
             raise InputError(
                 f"weights: {self.weights} was published for x0 or eps in lambda, not for {self.predict} in "
@@ -121,50 +99,47 @@ class ExponentialMultistep(GridSolver):
         at = variable(self.variable, sde, kernel.lam)
         nodes = variable(self.variable, sde, lam)
         x0, eps = parts(self.predict, alpha[:-1], sigma[:-1])
-        left = [times[:-1], x0, eps, kernel.decay, kernel.std]
-        columns = [torch.as_tensor(c, dtype=torch.float64).expand(len(middle)) for c in left]
+        left = [c + torch.zeros_like(middle) for c in (times[:-1], x0, eps, kernel.decay, kernel.std)]
         predict = self._weights(kernel, at, nodes, lam, self.predictor, newest=0)
         correct = self._weights(kernel, at, nodes, lam, self.corrector, newest=1)
         # the step before is corrected once P at its end is known
         correct = torch.cat((torch.zeros(1, self.corrector, dtype=torch.float64), correct[:-1]))
-        return torch.cat((torch.stack(columns, dim=1), predict, correct), dim=1)
+        return torch.cat((torch.stack(left, dim=1), predict, correct), dim=1)
 
     def _weights(self, kernel: Kernel, at: Tensor, nodes: Tensor, lam: Tensor, order: int, newest: int) -> Tensor:
         """Weights (N, order) of the values at levels i + newest, i + newest - 1, ... in the step from level i."""
         steps, i = len(lam) - 1, torch.arange(len(lam) - 1)
+        found = torch.zeros(steps, order, dtype=torch.float64)
         if order == 0:
-            return torch.zeros(steps, 0, dtype=torch.float64)
+            return found
         known = (i + 1 + newest).clamp(max=order)
         if self.ramp_down:
             known = torch.minimum(known, steps - i + newest)
-        rule, done, parts = published.corrector if newest else published.predictor, [], []
+        rule = published.corrector if newest else published.predictor
         for p in sorted(set(known.tolist())):
             rows = (known == p).nonzero()[:, 0]
             levels = rows[:, None] + newest - torch.arange(p)
             weights = rule(self.weights, kernel, lam[levels], rows)
-            if weights is None:
-                weights = kernel.lagrange(at, nodes[levels], rows)
-            parts.append(torch.nn.functional.pad(weights, (0, order - p)))
-            done.append(rows)
-        return torch.cat(parts)[torch.cat(done).argsort()]
+            found[rows, :p] = kernel.lagrange(at, nodes[levels], rows) if weights is None else weights
+        return found
 
     def step(self, model: Model, x: Tensor, plan: Any, state: Any, noise: Draw) -> Step:
+        # the state: P at the last levels, the newest first, and the last step without the terms of those values
+        before, base = state or ((), None)
         t, x0, eps, decay, std, *weights = plan
         predict, correct = weights[: self.predictor], weights[self.predictor :]
         prediction = model(x, t)
         depth = max(self.predictor, self.corrector) - 1
-        values: tuple[Tensor, ...] = (prediction.combine(x0=x0, eps=eps),) if depth or self.corrector else ()
-        values += state.values if state else ()
-        base = None
+        values = (prediction.combine(x0=x0, eps=eps), *before) if depth or self.corrector else before
         if not self.corrector:
             x = prediction.combine(x=decay, x0=predict[0] * x0, eps=predict[0] * eps)
             x = accumulate(x, predict[1:], values[1:])
-            return Step(add(x, std, noise()) if std else x, History(values[:depth], None))
-        base = accumulate(state.base, correct, values) * decay if state else x * decay
+            return Step(add(x, std, noise()) if std else x, (values[:depth], None))
+        base = (x if base is None else accumulate(base, correct, values)) * decay
         base = add(base, std, noise()) if std else base
         c, newest = predict[0], values[0]
         x = base + c * newest if isinstance(c, Tensor) else torch.add(base, newest, alpha=c)  # base is kept
-        return Step(accumulate(x, predict[1:], values[1:]), History(values[:depth], base))
+        return Step(accumulate(x, predict[1:], values[1:]), (values[:depth], base))
 
 
 class Ancestral(ExponentialMultistep):
@@ -207,12 +182,8 @@ class DDIM(ExponentialMultistep):
         eta: noise level, from 0 to 1.
     """
 
-    def __init__(self, eta: float = 0.0) -> None:
+    def __init__(self, eta: Fraction = 0.0) -> None:
         super().__init__(predictor=1, eta=eta)
-
-    def __post_init__(self) -> None:
-        fits = isinstance(self.eta, int | float) and 0 <= self.eta <= 1
-        require(fits, "eta", self.eta, "give a number from 0 to 1")
 
     def coefficients(self, sde: SDE, times: Tensor) -> Tensor:
         alpha, sigma, h = sde.alpha(times), sde.sigma(times), sde.lam(times).diff()

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from scoresde.constraints import Positive
 from scoresde.described import Rebuildable
 from scoresde.errors import InputError, require
-from scoresde.sampling.coordinates import VARIABLES, Variable, time_of, variable
+from scoresde.sampling.coordinates import Variable, time_of, variable
 from scoresde.sde import SDE
 
 
@@ -17,6 +18,17 @@ def require_known(sde: SDE, **times: float | None) -> None:
     for name, t in times.items():
         inside = t is None or sde.t_train <= t <= sde.T
         require(inside, name, t, f"give a time from t_train = {sde.t_train:g} to T = {sde.T:g}")
+
+
+def falling(times: Tensor) -> bool:
+    """Whether times (N,) fall; if they do not rise either, InputError names the first two that turn."""
+    signs = times.diff().sign()
+    turns = (signs == 0) | (signs != signs[:1])
+    if turns.any():
+        turn = int(turns.int().argmax())
+        pair = ", ".join(f"{t:.6g}" for t in times[turn : turn + 2].tolist())
+        raise InputError(f"times: {pair} follow each other; give times that all fall, or times that all rise")
+    return bool((signs < 0).all())
 
 
 class Grid(Rebuildable, ABC):
@@ -64,9 +76,8 @@ class ContinuousGrid(Grid):
         first, last = (self.coordinate(sde, torch.tensor(t, dtype=torch.float64)) for t in (start, end))
         u = self.spread(torch.linspace(0.0, 1.0, points, dtype=torch.float64))
         times = self.time(sde, first + (last - first) * u)
-        times[0] = start  # inverses return the ends up to rounding
-        if points > 1:
-            times[-1] = end
+        times[-1] = end  # inverses return the ends up to rounding
+        times[0] = start
         return times
 
     def spread(self, u: Tensor) -> Tensor:
@@ -124,9 +135,6 @@ class Cosine(ContinuousGrid):
 
     variable: Variable = "lambda"
 
-    def __post_init__(self) -> None:
-        require(self.variable in VARIABLES, "variable", self.variable, f"give one of {', '.join(VARIABLES)}")
-
     def spread(self, u: Tensor) -> Tensor:
         return torch.sin(0.5 * torch.pi * u) ** 2
 
@@ -148,10 +156,7 @@ class Karras(ContinuousGrid):
         rho: larger values put more points at low noise.
     """
 
-    rho: float = 7.0
-
-    def __post_init__(self) -> None:
-        require(self.rho > 0, "rho", self.rho, "give a number > 0")
+    rho: Positive = 7.0
 
     def coordinate(self, sde: SDE, t: Tensor) -> Tensor:
         return torch.exp(-sde.lam(t) / self.rho)

@@ -2,14 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import Literal, get_args
+from fractions import Fraction
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from scoresde.errors import InputError, require
-from scoresde.sampling.grid import Grid
+from scoresde.constraints import Count
+from scoresde.errors import InputError, refuse, require
+from scoresde.sampling.grid import Grid, falling
 from scoresde.sde import SDE
 
 Spacing = Literal["leading", "trailing", "linspace"]
@@ -44,29 +45,20 @@ class Discrete(Grid):
     """
 
     spacing: Spacing = "trailing"
-    levels: int = 1000
-
-    def __post_init__(self) -> None:
-        known = get_args(Spacing)
-        require(self.spacing in known, "spacing", self.spacing, f"give one of {', '.join(known)}")
-        require(self.levels >= 1, "levels", self.levels, "give an integer >= 1")
+    levels: Count = 1000
 
     def numbers(self, points: int, first: int | None = None, last: int | None = None) -> list[int]:
-        """The level numbers n from `first` (N) to `last`; integers throughout, so that none is off by one."""
-        n = self.levels if first is None else first
-        span = n if last is None else abs(n - last) + 1
-        if points > span:
-            raise InputError(f"levels: {span} are fewer than the {points} points of the grid; use at most {span} steps")
-        if last is not None:
-            steps = max(points - 1, 1)
-            return [_rounded(n * (steps - i) + last * i, steps) for i in range(points)]
-        if self.spacing == "leading":
-            rising = [1 + i * (n // points) for i in range(points)]
-        elif self.spacing == "trailing" or points == 1:
-            rising = [_rounded(n * i, points) for i in range(1, points + 1)]
-        else:
-            rising = [_rounded((n - 1) * i + points - 1, points - 1) for i in range(points)]
-        return rising[::-1]
+        """The level numbers n from `first` (N) to `last`; exact, so that none is off by one, and halves to even."""
+        n, end = self.levels if first is None else first, 1 if last is None else last
+        span = abs(n - end) + 1
+        fewer = f"levels: {span} are fewer than the {points} points of the grid; use at most {span} steps"
+        refuse(points > span, fewer)
+        spacing = self.spacing if last is None else "linspace"
+        leading, trailing = Fraction(n // points), Fraction(n, points)
+        linspace = Fraction(n - end, max(points - 1, 1))
+        step = {"leading": leading, "trailing": trailing, "linspace": linspace}[spacing]
+        top = 1 + (points - 1) * step if spacing == "leading" else Fraction(n)
+        return [round(top - i * step) for i in range(points)]
 
     def place(self, sde: SDE, points: int, start: float | None, end: float | None) -> Tensor:
         first, last = self._number(sde, "start", start), self._number(sde, "end", end)
@@ -101,13 +93,6 @@ class Discrete(Grid):
         return number
 
 
-def _rounded(numerator: int, denominator: int) -> int:
-    """numerator / denominator to the nearest integer, exactly; halves go to the even one, as in numpy."""
-    below, rest = divmod(numerator, denominator)
-    up = 2 * rest > denominator or (2 * rest == denominator and below % 2 == 1)
-    return below + up
-
-
 @dataclass(frozen=True, repr=False)
 class Explicit(Grid):
     """The given times.
@@ -123,13 +108,8 @@ class Explicit(Grid):
     times: Sequence[float]
 
     def __post_init__(self) -> None:
-        times = [float(t) for t in self.times]
-        require(len(times) >= 1, "times", times, "give at least one time")
-        falls = len(times) == 1 or not times[0] < times[1]
-        for before, after in pairwise(times):
-            ordered = after < before if falls else after > before
-            wanted = f"they must {'decrease' if falls else 'increase'}, but {before} is followed by {after}"
-            require(ordered, "times", times, wanted)
+        require(len(self.times) >= 1, "times", self.times, "give at least one time")
+        falling(torch.tensor(self.times, dtype=torch.float64))
 
     def place(self, sde: SDE, points: int, start: float | None, end: float | None) -> Tensor:
         times = torch.tensor(list(self.times), dtype=torch.float64)

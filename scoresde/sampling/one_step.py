@@ -6,17 +6,17 @@ The rules are tableaux, see `scoresde.sampling.tableaux`.
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-from scoresde.dynamics import Eta, eta_at, require_eta, reverse_drift
-from scoresde.errors import require
+from scoresde.constraints import Constraint
+from scoresde.dynamics import Eta, eta_at, reverse_drift
 from scoresde.model import Model
 from scoresde.sampling.coordinates import Kernel, parts, time_of
 from scoresde.sampling.solver import Draw, GridSolver, Step, accumulate, add
-from scoresde.sampling.tableaux import EXPLICIT, EXPONENTIAL, Explicit, Exponential
+from scoresde.sampling.tableaux import EXPLICIT, EXPONENTIAL, Tableau
 from scoresde.sde import SDE
 
 RungeKuttaVariable = Literal["ratio", "noise_share", "time"]
@@ -51,12 +51,18 @@ class Stages(GridSolver):
     """Rules x_i = d_i x + sum_{j < i} w_ij P_j + noise, where P_j is a combination of x_j, x0 and eps.
 
     The plan of a step is a list of `Stage`; the first is where it begins, the last is its result.
+
+    Attributes:
+        tableaux: the rules that `tableau` may name.
     """
 
+    tableau: str
+    tableaux: ClassVar[dict[str, Tableau[Any]]]
+
     @property
-    @abstractmethod
-    def rule(self) -> Explicit | Exponential:
-        """The tableau."""
+    def rule(self) -> Tableau[Any]:
+        """The numbers of the rule."""
+        return self.tableaux[self.tableau]
 
     @abstractmethod
     def stages(self, sde: SDE, t: Tensor, s: Tensor) -> Iterator[Stage]:
@@ -70,25 +76,28 @@ class Stages(GridSolver):
     def evaluations(self) -> int:
         return len(self.rule.b)
 
+    @property
+    def extrapolates(self) -> bool:
+        return self.eta == 0 and self.order > 1
+
     def plan(self, sde: SDE, times: Tensor) -> Sequence[Any]:
         stages = self.stages(sde, times[:-1], times[1:])
         numbers = [torch.stack((*columns, *weights), dim=1).tolist() for *columns, weights in stages]
         return [[Stage._make((*row[:7], tuple(row[7:]))) for row in step] for step in zip(*numbers, strict=True)]
 
     def step(self, model: Model, x: Tensor, plan: Any, state: Any, noise: Draw) -> Step:
-        values: list[Tensor] = []
-        at, kick = x, None  # kick: the noise that has come in so far
-        for k, stage in enumerate(plan):
-            if k:
-                at = accumulate(x * stage.scale, stage.weights, values)
+        first, *stages = plan
+        values, kick = [first.value(model, x)], None  # kick: the noise that has come in so far
+        for k, stage in enumerate(stages, 1):
+            at = accumulate(x * stage.scale, stage.weights, values)
             if kick is not None:
                 kick = kick * stage.carry
             if stage.std:  # zero without noise, and between two stages at one level
                 z = noise(k - 1)
                 kick = z * stage.std if kick is None else add(kick, stage.std, z)
             if kick is not None:
-                at = at.add_(kick)  # its own: the first stage has no noise
-            if k < len(plan) - 1:
+                at = at.add_(kick)
+            if k < len(stages):
                 values.append(stage.value(model, at))
         return Step(at)
 
@@ -115,49 +124,31 @@ class RungeKutta(Stages):
     are those of Karras et al. 2022 (arXiv 2206.00364) and of the rectified path (arXiv 2209.03003).
     """
 
-    tableau: str = "heun"
+    tableau: Annotated[str, Constraint(EXPLICIT.__contains__, f"one of {', '.join(EXPLICIT)}")] = "heun"
     variable: RungeKuttaVariable = "ratio"
 
-    def __post_init__(self) -> None:
-        require(self.tableau in EXPLICIT, "tableau", self.tableau, f"give one of {', '.join(EXPLICIT)}")
-        known = get_args(RungeKuttaVariable)
-        require(self.variable in known, "variable", self.variable, f"give one of {', '.join(known)}")
-
-    @property
-    def rule(self) -> Explicit:
-        return EXPLICIT[self.tableau]
-
-    @property
-    def extrapolates(self) -> bool:
-        return self.tableau != "euler"
+    tableaux = EXPLICIT
 
     def stages(self, sde: SDE, t: Tensor, s: Tensor) -> Iterator[Stage]:
-        rule, zero, first = self.rule, torch.zeros_like(t), self._flow(sde, t)
-        yield Stage(t, *first.parts, torch.ones_like(t), zero, zero, ())
+        rule, zero, (q, m, parts_of_p) = self.rule, torch.zeros_like(t), self._flow(sde, t)
+        yield Stage(t, *parts_of_p, torch.ones_like(t), zero, zero, ())
         last = self._flow(sde, s)
-        h = last.q - first.q
+        h = last[0] - q
         for c, row in zip((*rule.c, 1), (*rule.a, rule.b + rule.error), strict=True):
-            time = s if c == 1 else time_of(self.variable, sde, first.q + c * h)
-            here = last if c == 1 else self._flow(sde, time)
-            yield Stage(time, *here.parts, here.m / first.m, zero, zero, tuple(here.m * h * w for w in row))
+            time = s if c == 1 else time_of(self.variable, sde, q + c * h)
+            _, here, parts_of_p = last if c == 1 else self._flow(sde, time)
+            yield Stage(time, *parts_of_p, here / m, zero, zero, tuple(here * h * w for w in row))
 
-    def _flow(self, sde: SDE, t: Tensor) -> "_FlowPoint":
+    def _flow(self, sde: SDE, t: Tensor) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor, Tensor]]:
+        """q, m and the parts (x, x0, eps) of P."""
         alpha, sigma = sde.alpha(t), sde.sigma(t)
         zero, one = torch.zeros_like(t), torch.ones_like(t)
         if self.variable == "ratio":
-            return _FlowPoint(sigma / alpha, alpha, (zero, zero, one))
+            return sigma / alpha, alpha, (zero, zero, one)
         if self.variable == "noise_share":
-            return _FlowPoint(sigma / (alpha + sigma), alpha + sigma, (zero, -one, one))
+            return sigma / (alpha + sigma), alpha + sigma, (zero, -one, one)
         f, b, _ = reverse_drift(sde, t, 0.0)
-        return _FlowPoint(t, one, (f, zero, b))
-
-
-class _FlowPoint(NamedTuple):
-    """q, m and the parts (x, x0, eps) of P at some times, see `RungeKutta`."""
-
-    q: Tensor
-    m: Tensor
-    parts: tuple[Tensor, Tensor, Tensor]
+        return t, one, (f, zero, b)
 
 
 class Heun(RungeKutta):
@@ -193,22 +184,11 @@ class ExponentialRungeKutta(Stages):
     2211.01095), at eta = 1 SEEDS-2 and -3 (Gonzalez et al. 2023, arXiv 2305.14267), and Krogstad's ETD4RK.
     """
 
-    tableau: str = "midpoint"
+    tableau: Annotated[str, Constraint(EXPONENTIAL.__contains__, f"one of {', '.join(EXPONENTIAL)}")] = "midpoint"
     predict: Literal["x0", "eps"] = "x0"
     eta: Eta = 0.0
 
-    def __post_init__(self) -> None:
-        require(self.tableau in EXPONENTIAL, "tableau", self.tableau, f"give one of {', '.join(EXPONENTIAL)}")
-        require(self.predict in ("x0", "eps"), "predict", self.predict, "give x0 or eps")
-        require_eta(self.eta)
-
-    @property
-    def rule(self) -> Exponential:
-        return EXPONENTIAL[self.tableau]
-
-    @property
-    def extrapolates(self) -> bool:
-        return self.eta == 0
+    tableaux = EXPONENTIAL
 
     def stages(self, sde: SDE, t: Tensor, s: Tensor) -> Iterator[Stage]:
         rule, zero, alpha, lam = self.rule, torch.zeros_like(t), sde.alpha(t), sde.lam(t)
@@ -217,7 +197,7 @@ class ExponentialRungeKutta(Stages):
         h = sde.lam(s) - lam
         eta = eta_at(self.eta, lam + h / 2)
         before = alpha, lam
-        for c, row in zip((*rule.c, 1), (*rule.p, rule.b + rule.error), strict=True):
+        for c, row in zip((*rule.c, 1), (*rule.a, rule.b + rule.error), strict=True):
             time = sde.t_of_lam(lam + c * h)
             here = sde.alpha(time), lam + c * h
             whole = Kernel(self.predict, (alpha, here[0]), (lam, here[1]), eta)

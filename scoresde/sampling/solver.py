@@ -1,25 +1,24 @@
 """The contract of solvers, the one loop over fixed grids, and the rules that discretise the reverse SDE."""
 
-import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
+from scoresde.constraints import signature
 from scoresde.described import Rebuildable
-from scoresde.dynamics import Eta, eta_at, require_eta, reverse_drift
+from scoresde.dynamics import Eta, eta_at, reverse_drift
 from scoresde.errors import InputError
 from scoresde.model import Model
 from scoresde.sampling.corrector import Corrector
-from scoresde.sampling.grid import Grid, LambdaUniform
+from scoresde.sampling.grid import Grid, LambdaUniform, falling
 from scoresde.sde import SDE
 
-S = TypeVar("S", bound="Solver")
 Path = Iterator[tuple[float, Tensor]]
 Draw = Callable[..., Tensor]  # draw(k=0): the k-th standard normal tensor of a step, of the shape of x
 
@@ -52,22 +51,18 @@ def accumulate(x: Tensor, weights: Sequence[Any], values: Sequence[Tensor]) -> T
     return x
 
 
-def changed(solver: S, **fields: Any) -> S:
-    """The same solver with other values of some fields, checked as at construction."""
-    new = copy.copy(solver)
-    for name, value in fields.items():
-        object.__setattr__(new, name, value)  # solvers are frozen
-    type(new).__post_init__(new)  # type: ignore[attr-defined]
-    return new
-
-
 class Solver(Rebuildable, ABC):
     """Carries x from times[0] to times[-1], from noise to data or from data to noise.
 
     A solver that adds noise has a field `eta`, see `scoresde.dynamics`; the others solve the probability-flow ODE.
+
+    Attributes:
+        takes_corrector: whether a corrector may act after each step; there is no place for it where the solver chooses
+            its own steps.
     """
 
     eta: Eta = 0.0
+    takes_corrector: ClassVar[bool] = True
 
     @property
     def order(self) -> int | None:
@@ -113,18 +108,12 @@ class Solver(Rebuildable, ABC):
         Raises:
             InputError: times neither fall nor rise, or rise although the solver is not bidirectional.
         """
-        steps = times.diff()
-        falls = bool((steps < 0).all())
-        if not (falls or bool((steps > 0).all())):
-            turn = int(((steps == 0) | (steps.sign() != steps[0].sign())).int().argmax())
-            pair = ", ".join(f"{t:.6g}" for t in times[turn : turn + 2].tolist())
-            raise InputError(f"times: {pair} follow each other; give times that all fall, or times that all rise")
-        if not (falls or self.bidirectional):
+        if not falling(times) and not self.bidirectional:
             raise InputError(
                 f"times: {type(self).__name__} runs from noise to data only, and these times rise; "
                 "use a solver of the probability-flow ODE, such as heun, or eta=0"
             )
-        return self.carry(model, times, x, noise, corrector) if len(steps) else iter(())
+        return self.carry(model, times, x, noise, corrector) if len(times) > 1 else iter(())
 
     @abstractmethod
     def carry(self, model: Model, times: Tensor, x: Tensor, noise: NoiseSource, corrector: Corrector | None) -> Path:
@@ -135,11 +124,6 @@ class Solver(Rebuildable, ABC):
         """The grid of a sampler that is given none."""
         return LambdaUniform()
 
-    @property
-    def takes_corrector(self) -> bool:
-        """Whether a corrector may act after each step; a solver that chooses its own steps has no place for it."""
-        return True
-
     def check(self, corrector: Corrector | None) -> None:
         """Refuse a combination that cannot work, with the reason; called when a sampler is made."""
         if corrector is not None and not self.takes_corrector:
@@ -149,7 +133,8 @@ class Solver(Rebuildable, ABC):
     def with_eta(self, eta: float) -> "Solver":
         """The same solver at another noise level; a solver of the ODE refuses eta > 0."""
         if "eta" in vars(self):
-            return changed(self, eta=eta)
+            fields = {name: getattr(self, name) for name in signature(type(self)).parameters}
+            return type(self)(**{**fields, "eta": eta})
         if eta != 0:
             raise InputError(
                 f"eta: {eta} is not possible with {type(self).__name__}, which solves the probability-flow ODE; "
@@ -174,13 +159,13 @@ class GridSolver(Solver):
         """One step; `state` is None at the first one, then what the step before returned."""
 
     def carry(self, model: Model, times: Tensor, x: Tensor, noise: NoiseSource, corrector: Corrector | None) -> Path:
-        shape, device, dtype = x.shape, x.device, x.dtype
+        normal = partial(noise.normal, shape=x.shape, device=x.device, dtype=x.dtype)
         model.sde.remember(times)
         state = None
-        fresh = (noise.normal("corrector", k, shape, device, dtype) for k in count()).__next__
+        fresh = (normal("corrector", k) for k in count()).__next__
 
         def draw(i: int, k: int = 0) -> Tensor:
-            return noise.normal(f"solver {k}" if k else "solver", i, shape, device, dtype)
+            return normal(f"solver {k}" if k else "solver", i)
 
         for i, (t, plan) in enumerate(zip(times.tolist()[1:], self.plan(model.sde, times), strict=True)):
             x, state = self.step(model, x, plan, state, partial(draw, i))
@@ -194,9 +179,6 @@ class _StochasticRule(GridSolver):
     """A rule of order 1 with the noise level eta of `scoresde.dynamics` (1: reverse SDE, 0: no noise)."""
 
     eta: Eta = 1.0
-
-    def __post_init__(self) -> None:
-        require_eta(self.eta)
 
     order = 1
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scoresde.errors import InputError, require
+from scoresde.errors import InputError, refuse, require
 from scoresde.model import Model
 from scoresde.sampling.corrector import Corrector
 from scoresde.sampling.exponential import ExponentialMultistep
@@ -70,8 +70,8 @@ def read(run: pathlib.Path | str | None, points: int, sde: SDE) -> TunedRule:
         found.rule.update({"predictor": found.rule.pop("order")} if "order" in found.rule else {})  # the former name
     except (ValueError, TypeError) as error:
         raise InputError(f"run: {file} is damaged ({error}); tune again") from None
-    if found.sde not in (repr(sde), sde.attributes_text()):
-        raise InputError(f"sde: {file} was tuned for {found.sde}, not for {sde!r}; tune again")
+    other = found.sde not in (repr(sde), sde.attributes_text())
+    refuse(other, f"sde: {file} was tuned for {found.sde}, not for {sde!r}; tune again")
     return found
 
 

@@ -3,25 +3,18 @@
 import math
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from scoresde.constraints import Count, NonNegative, Positive
 from scoresde.errors import InputError, require
 from scoresde.model import Model
 from scoresde.sampling.corrector import Corrector
 from scoresde.sampling.one_step import Heun
 from scoresde.sampling.solver import Draw, GridSolver, NoiseSource, Path, Solver, Step
 from scoresde.sde import SDE
-
-
-class Raised(NamedTuple):
-    """A step that first goes up: x <- scale x + std z, then the inner plan."""
-
-    scale: float
-    std: float
-    plan: Any
 
 
 @dataclass(frozen=True, repr=False)
@@ -46,15 +39,13 @@ class Churn(GridSolver):
 
     solver: GridSolver | None = None
     _: KW_ONLY
-    churn: float = 40.0
-    lowest: float = 0.05
+    churn: NonNegative = 40.0
+    lowest: NonNegative = 0.05
     highest: float = 50.0
-    noise: float = 1.0
+    noise: Positive = 1.0
 
     def __post_init__(self) -> None:
-        require(math.isfinite(self.churn) and self.churn >= 0, "churn", self.churn, "give a number >= 0")
-        require(0 <= self.lowest < self.highest, "lowest", self.lowest, f"give a ratio from 0 to {self.highest}")
-        require(self.noise > 0, "noise", self.noise, "give a factor > 0, such as 1")
+        require(self.lowest < self.highest, "lowest", self.lowest, f"give a ratio from 0 to {self.highest}")
         looks_back = self.inner.least_steps > 1 or getattr(self.inner, "corrector", None)
         if looks_back or not isinstance(self.inner, GridSolver):
             name = type(self.inner).__name__
@@ -82,18 +73,15 @@ class Churn(GridSolver):
         alphas, plans = sde.alpha(starts), []
         for i, (t, s) in enumerate(zip(starts, times[1:], strict=True)):
             std = float(alphas[i] * (raised[i] ** 2 - r[i] ** 2).clamp(min=0).sqrt()) * self.noise
-            plans.append(Raised(float(alphas[i] / alpha[i]), std, self.inner.plan(sde, torch.stack((t, s)))[0]))
+            plans.append((float(alphas[i] / alpha[i]), std, self.inner.plan(sde, torch.stack((t, s)))[0]))
         sde.remember(starts)
         return plans
 
     def step(self, model: Model, x: Tensor, plan: Any, state: Any, noise: Draw) -> Step:
-        if plan.std:
-            x = torch.add(x * plan.scale, noise(), alpha=plan.std)
-
-        def later(k: int = 0) -> Tensor:
-            return noise(k + 1)
-
-        return Step(self.inner.step(model, x, plan.plan, None, later).x)
+        scale, std, inner = plan  # a step that first goes up
+        if std:
+            x = torch.add(x * scale, noise(), alpha=std)
+        return Step(self.inner.step(model, x, inner, None, lambda k=0: noise(k + 1)).x)
 
 
 @dataclass(frozen=True, repr=False)
@@ -116,15 +104,13 @@ class Restart(Solver):
 
     solver: Solver | None = None
     _: KW_ONLY
-    lowest: float = 0.1
+    lowest: Positive = 0.1
     highest: float = 0.5
-    times: int = 2
+    times: Count = 2
     steps: int = 4
 
     def __post_init__(self) -> None:
-        require(self.lowest > 0, "lowest", self.lowest, "give a ratio sigma / alpha > 0")
         require(self.highest > self.lowest, "highest", self.highest, f"give a ratio > lowest = {self.lowest}")
-        require(self.times >= 1, "times", self.times, "give an integer >= 1")
         least = self.inner.least_steps
         require(self.steps >= least, "steps", self.steps, f"give an integer >= {least}, which the solver needs")
 

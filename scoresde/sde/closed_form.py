@@ -2,35 +2,31 @@
 
 import math
 from dataclasses import KW_ONLY, dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
-from scoresde.errors import positive, require
+from scoresde.constraints import Constraint, NonNegative, Positive
+from scoresde.errors import require
 from scoresde.sde.base import SDE, TimedSDE
 
 
-def _check_rising(**values: float) -> None:
-    """Require two finite numbers, 0 < first < second."""
-    positive(**values)
-    (low, first), (high, second) = values.items()
-    require(second > first, high, second, f"give a value > {low} = {first}")
-
-
-def _check_end(T: float, such: float) -> None:
-    require(T < 1, "T", T, f"give a time below 1, such as {such}: at 1 nothing is left of the data and g is infinite")
+def _below_one(such: float) -> Constraint:
+    why = "at 1 nothing is left of the data and g is infinite"
+    return Constraint(lambda T: 0 < T < 1, f"a time below 1, such as {such}: {why}")
 
 
 @dataclass(eq=False, repr=False)
 class _LinearBeta(TimedSDE):
     """beta(t) increases linearly from beta_min to beta_max over [0, T]; B(t) is its integral in units of T = 1."""
 
-    beta_min: float = 0.1
-    beta_max: float = 20.0
+    beta_min: Positive = 0.1
+    beta_max: Positive = 20.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_rising(beta_min=self.beta_min, beta_max=self.beta_max)
+        require(self.beta_max > self.beta_min, "beta_max", self.beta_max, f"give a value > beta_min = {self.beta_min}")
 
     prior_std = 1.0  # the path preserves unit variance, so N(0, I) is closer to p_T than N(0, sigma(T)^2 I)
 
@@ -117,35 +113,29 @@ class CosineSDE(TimedSDE):
         InputError: if T is not below 1, or the offset is negative.
     """
 
-    offset: float = 0.008
+    offset: NonNegative = 0.008
     _: KW_ONLY
-    T: float = 0.996
+    T: Annotated[float, _below_one(0.996)] = 0.996
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(0 <= self.offset < math.inf, "offset", self.offset, "give a time >= 0, such as 0.008")
-        _check_end(self.T, 0.996)
         self._speed = math.pi / 2 / (1 + self.offset)
+        self._sin_0, self._cos_0 = math.sin(self._speed * self.offset), math.cos(self._speed * self.offset)
 
     prior_std = 1.0  # the path preserves unit variance
 
-    @property
-    def _sin_cos_0(self) -> tuple[float, float]:
-        return math.sin(self._speed * self.offset), math.cos(self._speed * self.offset)
-
     def alpha(self, t: Tensor) -> Tensor:
         # the cosine of theta as the sine of pi/2 - theta, which keeps its digits near t = 1
-        return torch.sin(self._speed * (1 - t)) / self._sin_cos_0[1]
+        return torch.sin(self._speed * (1 - t)) / self._cos_0
 
     def sigma(self, t: Tensor) -> Tensor:
         product = torch.sin(self._speed * t) * torch.sin(self._speed * (t + 2 * self.offset))
-        return torch.sqrt(product) / self._sin_cos_0[1] if self.offset else torch.sin(self._speed * t)
+        return torch.sqrt(product) / self._cos_0 if self.offset else torch.sin(self._speed * t)
 
     def t_of_lam(self, lam: Tensor) -> Tensor:
         # tan(theta - theta_0) solves a quadratic; this form of its root has no difference in it
-        sin_0, cos_0 = self._sin_cos_0
         alpha2, sigma2 = torch.sigmoid(2 * lam), torch.sigmoid(-2 * lam)
-        tangent = cos_0 * sigma2 / (sin_0 + torch.sqrt(alpha2 * (sin_0**2 + cos_0**2 * sigma2)))
+        tangent = self._cos_0 * sigma2 / (self._sin_0 + torch.sqrt(alpha2 * (self._sin_0**2 + self._cos_0**2 * sigma2)))
         return torch.atan(tangent) / self._speed
 
 
@@ -167,14 +157,15 @@ class VESDE(TimedSDE):
         t_train: see `SDE`.
     """
 
-    sigma_min: float = 0.01
-    sigma_max: float = 50.0
+    sigma_min: Positive = 0.01
+    sigma_max: Positive = 50.0
     _: KW_ONLY
     t_min: float = 1e-5
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_rising(sigma_min=self.sigma_min, sigma_max=self.sigma_max)
+        above = self.sigma_max > self.sigma_min
+        require(above, "sigma_max", self.sigma_max, f"give a value > sigma_min = {self.sigma_min}")
 
     def alpha(self, t: Tensor) -> Tensor:
         return torch.ones_like(t)
@@ -197,8 +188,8 @@ class EDMSDE(SDE):
         sigma_max: largest noise.
     """
 
-    def __init__(self, sigma_min: float = 0.002, sigma_max: float = 80.0) -> None:
-        _check_rising(sigma_min=sigma_min, sigma_max=sigma_max)
+    def __init__(self, sigma_min: Positive = 0.002, sigma_max: Positive = 80.0) -> None:
+        require(sigma_max > sigma_min, "sigma_max", sigma_max, f"give a value > sigma_min = {sigma_min}")
         super().__init__(T=sigma_max, t_min=sigma_min, t_train=sigma_min)
         self.sigma_min, self.sigma_max = sigma_min, sigma_max
 
@@ -210,6 +201,9 @@ class EDMSDE(SDE):
 
     def t_of_lam(self, lam: Tensor) -> Tensor:
         return torch.exp(-lam)
+
+
+_RectifiedT = Annotated[float, _below_one(0.999)]
 
 
 class RectifiedSDE(SDE):
@@ -230,9 +224,8 @@ class RectifiedSDE(SDE):
         InputError: if T is not below 1.
     """
 
-    def __init__(self, T: float = 0.999, t_min: float = 1e-3, t_train: float = 1e-5) -> None:
+    def __init__(self, T: _RectifiedT = 0.999, t_min: float = 1e-3, t_train: float = 1e-5) -> None:
         super().__init__(T, t_min, t_train)
-        _check_end(T, 0.999)
 
     def alpha(self, t: Tensor) -> Tensor:
         return 1 - t

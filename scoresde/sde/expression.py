@@ -32,7 +32,7 @@ Node = Callable[[Tensor], Tensor]
 
 
 def parse(text: str, name: str) -> Node:
-    """The function of t that `text` describes; it takes and returns float64 tensors of one shape.
+    """The function of t that `text` describes: of float64 tensors, whose shape a constant broadcasts to.
 
     Args:
         text: numbers, t, pi, e, + - * / **, parentheses and the named functions.
@@ -44,26 +44,11 @@ def parse(text: str, name: str) -> Node:
     if len(text) > _LONGEST:
         raise InputError(f"{name}: {len(text)} characters are too many; give an expression of at most {_LONGEST}")
     try:
-        tree = ast.parse(text.strip(), mode="eval").body
-        node = _node(tree, name, text)
+        return _node(ast.parse(text.strip(), mode="eval").body, name, text)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{name}: {text!r} is not an expression in t; write one such as sqrt(0.1 + 19.9*t)") from None
-    return _Expression(text, name, node)
-
-
-class _Expression:
-    """A parsed text; copied and pickled as the text."""
-
-    def __init__(self, text: str, name: str, node: Node) -> None:
-        self.text, self.name, self.node = text, name, node
-
-    def __call__(self, t: Tensor) -> Tensor:
-        return self.node(t).expand(t.shape)  # a constant is one number
-
-    def __reduce__(self) -> tuple[Callable[[str, str], Node], tuple[str, str]]:
-        return parse, (self.text, self.name)
 
 
 def _node(tree: ast.expr, name: str, text: str) -> Node:
@@ -76,8 +61,7 @@ def _node(tree: ast.expr, name: str, text: str) -> Node:
         case ast.Name(id="t"):
             return lambda t: t
         case ast.Name(id=constant) if constant in _CONSTANTS:
-            number = _number(_CONSTANTS[constant])
-            return lambda t: number
+            return _node(ast.Constant(_CONSTANTS[constant]), name, text)
         case ast.UnaryOp(op=op, operand=operand) if type(op) in _UNARY:
             unary, inner = _UNARY[type(op)], _node(operand, name, text)
             return lambda t: unary(inner(t))

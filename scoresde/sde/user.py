@@ -1,8 +1,8 @@
 """Custom paths: from alpha(t) and sigma(t), or from drift f(t) and diffusion g(t)."""
 
-import functools
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,22 +15,25 @@ from scoresde.sde.expression import parse
 Function = str | Callable[[Tensor], Tensor]
 
 
-def _function(given: Function, name: str) -> Callable[[Tensor], Tensor]:
-    """An expression or a callable as a function from float64 tensors to float64 tensors of the same shape."""
-    if isinstance(given, str):
-        return parse(given, name)
-    return functools.partial(_called, given)  # which can be pickled where the callable can
+class _Function:
+    """An expression or a callable as a function from float64 tensors to float64 tensors of the same shape.
 
+    Copied and pickled as what was given.
+    """
 
-def _called(function: Callable[[Tensor], Tensor], t: Tensor) -> Tensor:
-    return torch.as_tensor(function(t), dtype=torch.float64, device=t.device).expand(t.shape)
+    def __init__(self, given: Function, name: str) -> None:
+        self.given, self.name = given, name
+        self._call = parse(given, name) if isinstance(given, str) else given
+
+    def __call__(self, t: Tensor) -> Tensor:
+        return torch.as_tensor(self._call(t), dtype=torch.float64, device=t.device).expand(t.shape)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Function, (self.given, self.name)
 
 
 class _UserSDE(TimedSDE):
     """Checks the path at all times in use, and inverts lam by a table and Newton's method."""
-
-    _times: Tensor
-    _lams: Tensor
 
     def _settle(self, *names: str) -> None:
         """Make the table of lam, to be called at the end of a constructor.
@@ -110,7 +113,7 @@ class PathSDE(_UserSDE):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._alpha, self._sigma = _function(self.alpha_of_t, "alpha_of_t"), _function(self.sigma_of_t, "sigma_of_t")
+        self._alpha, self._sigma = _Function(self.alpha_of_t, "alpha_of_t"), _Function(self.sigma_of_t, "sigma_of_t")
         self._settle("alpha_of_t", "sigma_of_t")
 
     def alpha(self, t: Tensor) -> Tensor:
@@ -154,7 +157,7 @@ class DriftSDE(_UserSDE):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._f, self._g = _function(self.drift, "drift"), _function(self.diffusion, "diffusion")
+        self._f, self._g = _Function(self.drift, "drift"), _Function(self.diffusion, "diffusion")
         with torch.no_grad():
             self._edges, self._log_alphas, self._variances = self._panels()
         self._settle("drift", "diffusion")

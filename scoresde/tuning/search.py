@@ -1,17 +1,53 @@
-"""Two optimisers of a grid: by gradients, and without."""
+"""A grid and the coefficients of a rule as free numbers, and two optimisers of them: by gradients, and without."""
 
 import math
 from collections.abc import Callable
+from itertools import count
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
-from scoresde.tuning.parameters import Parameters
+from scoresde.sampling.exponential import ExponentialMultistep
+from scoresde.sde import SDE
 from scoresde.tuning.pilot import Pilot
 
 OnStep = Callable[[int, float], None]
+_SMALLEST = 1e-3  # of a step, as a share of the mean step: two times may not meet
 _RADIUS = 0.3  # of the first trials, in logits and relative weights
+
+
+class Parameters:
+    """A grid and coefficients as free numbers: steps in lam as logits, changes of the weights as offsets."""
+
+    def __init__(self, sde: SDE, rule: ExponentialMultistep, times: Tensor, coefficients: bool) -> None:
+        self.sde, self.rule = sde, rule
+        lam = sde.lam(times)
+        self._first, self._span = float(lam[0]), float(lam[-1] - lam[0])
+        shares = torch.cat((lam.diff() / self._span, torch.tensor([0.01], dtype=torch.float64)))
+        self.logits = torch.log(shares).requires_grad_()
+        self.offsets = torch.zeros(len(times) - 1, rule.predictor, dtype=torch.float64, requires_grad=coefficients)
+
+    @property
+    def free(self) -> list[Tensor]:
+        """What the optimiser moves."""
+        return [p for p in (self.logits, self.offsets) if p.requires_grad]
+
+    def __call__(self) -> tuple[Tensor, Tensor]:
+        """Times (N,) and the rows of the rule on them, with the offsets.
+
+        The last share is what is left before t_min, so the grid may end earlier.
+        """
+        share = torch.softmax(self.logits, 0) + _SMALLEST / len(self.logits)
+        lam = self._first + self._span * torch.cumsum(share / share.sum(), 0)[:-1]
+        times = torch.cat((torch.tensor([self.sde.T], dtype=torch.float64), self.sde.t_of_lam(lam)))
+        rows = self.rule.coefficients(self.sde, times)
+        if not self.offsets.requires_grad:
+            return times, rows
+        weights = rows[:, 5 : 5 + self.rule.predictor]
+        whole, used = weights.sum(1, keepdim=True).detach(), (weights != 0).to(rows.dtype)
+        return times, torch.cat((rows[:, :5], rows[:, 5:] + self.offsets * whole * used), dim=1)
 
 
 def descend(
@@ -42,21 +78,17 @@ def search(parameters: Parameters, pilot: Pilot, iterations: int, on_step: OnSte
     from scipy.optimize import minimize  # takes a while to import
 
     free = parameters.free
-    start: Any = parameters_to_vector(free).detach().numpy().copy()
-    best, found, count = start, math.inf, 0
+    numbers = count(1)
 
     def error(values: Any) -> float:
-        nonlocal best, found, count
         vector_to_parameters(torch.tensor(values), free)
         with torch.no_grad():
             mean = pilot.error(parameters.rule, *parameters()).mean
-        count += 1
-        if mean < found:
-            best, found = values.copy(), mean
-        if on_step is not None and count <= iterations:
-            on_step(count, mean)
+        if on_step is not None and (number := next(numbers)) <= iterations:
+            on_step(number, mean)
         return mean if math.isfinite(mean) else 1e30
 
     options: Any = {"maxfev": iterations, "initial_tr_radius": _RADIUS, "final_tr_radius": 1e-3 * _RADIUS}
-    minimize(error, start, method="COBYQA", options=options)
+    start: Any = parameters_to_vector(free).detach().numpy()
+    best = minimize(error, start, method="COBYQA", options=options).x
     vector_to_parameters(torch.tensor(best), free)

@@ -22,10 +22,8 @@ from scoresde.sampling.grid import Grid, Karras, LambdaUniform, NoiseShareUnifor
 from scoresde.sampling.listed import Explicit
 from scoresde.sampling.sampler import Sampler
 from scoresde.sampling.tuned import GivenRows
-from scoresde.tuning.equal import equal_error
-from scoresde.tuning.parameters import Parameters
-from scoresde.tuning.pilot import Error, Pilot
-from scoresde.tuning.search import OnStep, descend, search
+from scoresde.tuning.pilot import Error, Pilot, equal_error
+from scoresde.tuning.search import OnStep, Parameters, descend, search
 
 _RULES = (
     ExponentialMultistep("velocity", "noise_share", predictor=3),
