@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from scoresde._shapes import Coefficient
-from scoresde.errors import InputError
+from scoresde.errors import refuse, require
 from scoresde.mixture import GaussianMixture
 from scoresde.model import Model
 from scoresde.nets.condition import Cond
@@ -24,10 +24,8 @@ class FiniteData(nn.Module):
     def __init__(self, points: Tensor) -> None:
         super().__init__()
         points = torch.as_tensor(points, dtype=torch.float64)
-        if points.ndim < 2 or len(points) == 0:
-            raise InputError(
-                f"points: shape {tuple(points.shape)} is not allowed; give at least one point, (N, *event)"
-            )
+        fine = points.ndim >= 2 and len(points) > 0
+        require(fine, "points", tuple(points.shape), "give at least one point, (N, *event)")
         self.points: Tensor
         self.register_buffer("points", points)
 
@@ -68,15 +66,9 @@ class ExactModel(Model):
         self.data = data if isinstance(data, GaussianMixture) else FiniteData(data)
         self.event_shape: tuple[int, ...] = self.data.event_shape
 
-    @property
-    def device(self) -> torch.device:
-        return next(self.data.buffers()).device
-
     def forward(self, x: Tensor, t: float | Tensor, cond: Cond = None) -> Prediction:
-        if cond is not None:
-            raise InputError("cond: this exact model is unconditional; give no condition")
-        if x.shape[1:] != self.event_shape:
-            raise InputError(f"x: shape {tuple(x.shape)} does not fit; this model takes (B, *{self.event_shape})")
+        refuse(cond is not None, "cond: this exact model is unconditional; give no condition")
+        require(x.shape[1:] == self.event_shape, "x", tuple(x.shape), f"this model takes (B, *{self.event_shape})")
         level = self.levels(t)
         x0 = self.data.posterior_mean(x, *level[:2]).to(x.dtype)
         return Prediction(x, x0, self.sde, t, 0.0, 1.0, level=level)

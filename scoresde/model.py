@@ -3,15 +3,16 @@
 import copy
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Any, NamedTuple, Self, get_args
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
 
 from scoresde._shapes import Coefficient, expand
-from scoresde.errors import InputError, require
+from scoresde.constraints import Checked, Positive
+from scoresde.errors import InputError
 from scoresde.evaluations import counted
-from scoresde.nets.condition import Cond, Condition, Conditions
+from scoresde.nets.condition import Cond, Condition, conditions_of
 from scoresde.precond import Precond, Preconditioning, coefficients
 from scoresde.prediction import Level, Prediction, check_output, levels, rates
 from scoresde.sde import SDE
@@ -20,7 +21,8 @@ from scoresde.sde import SDE
 class Model(nn.Module):
     """Base class of everything that predicts clean data from noisy data: what samplers take.
 
-    A subclass implements `forward` and `device`. Evaluations are counted by the call, see `count_evaluations`.
+    A subclass implements `forward`, and `device` if it has neither parameters nor buffers. Evaluations are counted by
+    the call, see `count_evaluations`.
 
     Attributes:
         sde: the path of the noisy data.
@@ -42,9 +44,9 @@ class Model(nn.Module):
         return prediction
 
     @property
-    @abstractmethod
     def device(self) -> torch.device:
-        """The device of x."""
+        """The device of x: where the first parameter or buffer lies."""
+        return device_of(self)
 
     @abstractmethod
     def forward(self, x: Tensor, t: float | Tensor, cond: Cond = None) -> Prediction:
@@ -89,7 +91,7 @@ class _Place(NamedTuple):
 _SAME_ON_EVERY_PATH: tuple[Precond, ...] = ("eps", "x0", "edm")  # the others change with the length of x
 
 
-class ScoreModel(Model):
+class ScoreModel(Checked, Model):
     """A network trained on noisy data, with its SDE and preconditioning.
 
         x0_hat = c_skip x + c_out net(c_in x, c_noise[, cond]),   score = (alpha x0_hat - x) / sigma^2
@@ -104,10 +106,8 @@ class ScoreModel(Model):
         InputError: for an unknown preconditioning or a sigma_data that is not positive.
     """
 
-    def __init__(self, net: nn.Module, sde: SDE, precond: Precond = "edm", sigma_data: float = 0.5) -> None:
+    def __init__(self, net: nn.Module, sde: SDE, precond: Precond = "edm", sigma_data: Positive = 0.5) -> None:
         super().__init__(sde)
-        require(precond in get_args(Precond), "precond", precond, f"give one of {', '.join(get_args(Precond))}")
-        require(sigma_data > 0, "sigma_data", sigma_data, "give a standard deviation > 0")
         self.net, self.precond, self.sigma_data, self._trained_with = net, precond, sigma_data, sde
         self.event_shape = getattr(net, "event_shape", None)
         self._places: dict[float, _Place] = {}
@@ -119,15 +119,8 @@ class ScoreModel(Model):
         return other
 
     @property
-    def device(self) -> torch.device:
-        tensor: Tensor | None = _first_parameter(self.net)
-        tensor = next(self.net.buffers(), None) if tensor is None else tensor
-        return torch.device("cpu") if tensor is None else tensor.device
-
-    @property
     def conditions(self) -> Mapping[str, Condition]:
-        found = getattr(self.net, "condition", None)
-        return found.members if isinstance(found, Conditions) else {}
+        return conditions_of(self.net)
 
     def preconditioning(self, alpha: Coefficient, sigma: Coefficient, lam: Coefficient) -> Preconditioning:
         """The four coefficients at a level, as returned by `levels`."""
@@ -173,6 +166,13 @@ class ScoreModel(Model):
         out: Tensor = self.net(scaled, level) if cond is None else self.net(scaled, level, cond)
         check_output(out, x, f"model.net: {type(self.net).__name__}")
         return out.to(x.dtype)
+
+
+def device_of(module: nn.Module) -> torch.device:
+    """Where the first parameter or buffer of a module lies; the CPU if it has none."""
+    tensor: Tensor | None = _first_parameter(module)
+    tensor = next(module.buffers(), None) if tensor is None else tensor
+    return torch.device("cpu") if tensor is None else tensor.device
 
 
 def _first_parameter(module: nn.Module) -> nn.Parameter | None:

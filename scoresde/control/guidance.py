@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from scoresde.control.wrapper import Wrapper
-from scoresde.errors import InputError, require
+from scoresde.errors import InputError, refuse, require
 from scoresde.model import Model
 from scoresde.nets.condition import AUGMENT, Cond, Condition, named
 from scoresde.prediction import Prediction
@@ -60,9 +60,13 @@ class Conditioned(Wrapper):
         require(possible, "scale", scale, "the network was trained with condition_dropout=0, so give 1")
 
     @property
+    def _guided(self) -> bool:
+        """Whether the network is evaluated with and without its conditions."""
+        return isinstance(self.scale, Tensor) or self.scale not in (0, 1)
+
+    @property
     def cost(self) -> int:
-        single = not isinstance(self.scale, Tensor) and self.scale in (0, 1)
-        return self.model.cost * (1 if single else 2)
+        return self.model.cost * (2 if self._guided else 1)
 
     @property
     def conditions(self) -> Mapping[str, Condition]:
@@ -76,12 +80,11 @@ class Conditioned(Wrapper):
         return other
 
     def forward(self, x: Tensor, t: float | Tensor, cond: Cond = None) -> Prediction:
-        others = dict(named(self.conditions, cond)) if self.conditions else {}
-        if cond is not None and not others:
-            raise InputError("cond: this model has its own; give none")
+        refuse(cond is not None and not self.conditions, "cond: this model has its own; give none")
+        others = dict(named(self.conditions, cond))
         own = {name: _for_batch("conditions", value, x) for name, value in self.cond.items()}
         null = {name: value for name, value in own.items() if name not in self._hidden}
-        if not isinstance(self.scale, Tensor) and self.scale in (0, 1):
+        if not self._guided:
             return self._given(x, t, {**others, **(own if self.scale else null)})
         scale = _for_batch("scales", self.scale, x) if isinstance(self.scale, Tensor) else self.scale
         conditional = self._given(x, t, {**others, **own})

@@ -1,14 +1,12 @@
 """The base class of all wrappers of a model."""
 
 import copy
-from collections.abc import Mapping
+from operator import attrgetter
 from typing import Any, Self
 
-import torch
 from torch import Tensor, nn
 
 from scoresde.model import Model
-from scoresde.nets.condition import Condition
 from scoresde.sde import SDE
 
 _FORWARDED = ("sde", "sigma_data", "event_shape")
@@ -35,17 +33,9 @@ class Wrapper(Model):
     def __getattr__(self, name: str) -> Any:
         return getattr(self._modules["model"], name) if name in _FORWARDED else super().__getattr__(name)
 
-    @property
-    def device(self) -> torch.device:
-        return self.model.device
-
-    @property
-    def cost(self) -> int:
-        return self.model.cost
-
-    @property
-    def conditions(self) -> Mapping[str, Condition]:
-        return self.model.conditions
+    device = property(attrgetter("model.device"))
+    cost = property(attrgetter("model.cost"))
+    conditions = property(attrgetter("model.conditions"))
 
     def of_samples(self, rows: Tensor) -> Model:
         inner = self.model.of_samples(rows)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from scoresde._shapes import Coefficient, expand
+from scoresde.constraints import Positive
 from scoresde.errors import at_least, one_of, require
 from scoresde.model import ScoreModel
 from scoresde.nets.condition import Cond
@@ -47,7 +48,7 @@ class LabelledModel(ScoreModel):
         net: nn.Module,
         sde: SDE,
         precond: Precond = "eps",
-        sigma_data: float = 0.5,
+        sigma_data: Positive = 0.5,
         *,
         label: Label = "time",
         label_scale: float = 999.0,

@@ -7,6 +7,7 @@ from typing import Generic, NamedTuple, TypeVar
 
 from torch import Tensor, nn
 
+from scoresde.constraints import Checked
 from scoresde.errors import InputError
 from scoresde.noise import Noise, take
 
@@ -49,7 +50,7 @@ class Batch:
         return Batch(x0, u, eps, cond, Noise(self.noise.seed, numbers), self.step)
 
 
-class Loss(ABC, Generic[M]):
+class Loss(Checked, ABC, Generic[M]):
     """What a training minimizes: a subclass writes `__call__`, and states what it needs.
 
     Attributes:

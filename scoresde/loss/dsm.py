@@ -1,19 +1,26 @@
 """Denoising score matching."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from scoresde._shapes import expand
-from scoresde.errors import require
+from scoresde.constraints import Positive
 from scoresde.loss.base import Batch, Loss, LossTerms
 from scoresde.model import ScoreModel
 from scoresde.sde import SDE
 
 Weight = Literal["noise", "likelihood", "velocity", "edm"]
 Times = Literal["uniform", "log_normal"]
+_WEIGHTS: dict[Weight, Callable[[ScoreModel, Tensor, Tensor, Tensor], Tensor | float]] = {
+    "noise": lambda model, t, alpha, sigma: 1.0,
+    "likelihood": lambda model, t, alpha, sigma: model.sde.g2(t) / sigma**2,
+    "velocity": lambda model, t, alpha, sigma: (model.sde.g2(t) / (2 * sigma)) ** 2,
+    "edm": lambda model, t, alpha, sigma: 1 + (sigma / (alpha * model.sigma_data)) ** 2,
+}
 
 
 @dataclass(eq=False)
@@ -43,7 +50,7 @@ class DenoisingScoreMatching(Loss[ScoreModel]):
         std: of the log-normal density; not used by the uniform one.
 
     Raises:
-        InputError: if std is not positive.
+        InputError: an unknown weight or density, or a std that is not positive.
     """
 
     weight: Weight = "noise"
@@ -51,13 +58,7 @@ class DenoisingScoreMatching(Loss[ScoreModel]):
     stratified: bool = True
     importance: bool = False
     mean: float = -1.2
-    std: float = 1.2
-
-    def __post_init__(self) -> None:
-        for name, allowed in (("weight", get_args(Weight)), ("times", get_args(Times))):
-            value = getattr(self, name)
-            require(value in allowed, name, value, f"give {', '.join(allowed[:-1])} or {allowed[-1]}")
-        require(self.std > 0, "std", self.std, "give a standard deviation > 0")
+    std: Positive = 1.2
 
     def sample_times(self, sde: SDE, u: Tensor) -> Tensor:
         """Times (B,) from uniform numbers u (B,) in [0, 1), by the inverse of the distribution function, float64."""
@@ -84,15 +85,5 @@ class DenoisingScoreMatching(Loss[ScoreModel]):
         out = model.raw(x, c, batch.cond)
         target = expand((1 - c.c_skip * alpha) / c.c_out, x0) * x0 - expand(c.c_skip * sigma / c.c_out, x0) * eps
         error = ((out - target) ** 2).flatten(1).mean(1)
-        weight = self._weight(model, t, alpha, sigma) * (alpha * c.c_out / sigma) ** 2
+        weight = _WEIGHTS[self.weight](model, t, alpha, sigma) * (alpha * c.c_out / sigma) ** 2
         return LossTerms(weight.to(error.dtype) * error, lam)
-
-    def _weight(self, model: ScoreModel, t: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor | float:
-        match self.weight:
-            case "noise":
-                return 1.0
-            case "likelihood":
-                return model.sde.g2(t) / sigma**2
-            case "velocity":
-                return (model.sde.g2(t) / (2 * sigma)) ** 2
-        return 1 + (sigma / (alpha * model.sigma_data)) ** 2

@@ -208,6 +208,12 @@ def conditions(condition: Kinds, size: Sizes, dropout: Shares, width: int) -> Co
     return _Several(members) if len(members) > 1 else next(iter(members.values()), Conditions())
 
 
+def conditions_of(net: nn.Module) -> Mapping[str, Condition]:
+    """The conditions that a network takes, by name."""
+    found = getattr(net, "condition", None)
+    return found.members if isinstance(found, Conditions) else {}
+
+
 def _by_name(what: str, given: T | Mapping[str, T], known: Collection[str], names: Collection[str]) -> Mapping[str, T]:
     """Values by name; one value is that of all `names`."""
     if not isinstance(given, Mapping):

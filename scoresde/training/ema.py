@@ -7,7 +7,7 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
-from scoresde.errors import require
+from scoresde.constraints import Checked, Probability
 from scoresde.training.power_ema import POWER, exponent
 from scoresde.training.state import module_state
 
@@ -59,7 +59,7 @@ class Average(Generic[M]):
         self.updates += 1
 
 
-class Ema(Average[M]):
+class Ema(Checked, Average[M]):
     """Exponential moving average of a module's parameters, with a warm-up in which the random start is forgotten.
 
         ema <- d_n ema + (1 - d_n) weights,   d_n = min(decay, (1 + n) / (10 + n)),   n = updates so far
@@ -72,8 +72,7 @@ class Ema(Average[M]):
         InputError: decay outside [0, 1).
     """
 
-    def __init__(self, module: M, decay: float) -> None:
-        require(0 <= decay < 1, "ema", decay, "give a decay in [0, 1), such as 0.999; 0 turns averaging off")
+    def __init__(self, module: M, decay: Probability) -> None:
         super().__init__(module, lambda n: min(decay, (1 + n) / (10 + n)))
 
 

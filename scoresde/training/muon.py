@@ -2,13 +2,15 @@
 
 from collections import defaultdict
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
 
+from scoresde.constraints import Constraint, NonNegative, Probability
 from scoresde.described import Described
-from scoresde.errors import require
+
+_Iterations = Annotated[int, Constraint(lambda n: 1 <= n < 100, "an integer from 1 to 99")]
 
 
 class Muon(Described, torch.optim.Optimizer):
@@ -37,19 +39,13 @@ class Muon(Described, torch.optim.Optimizer):
     def __init__(
         self,
         params: Any,
-        lr: float = 0.001,
-        weight_decay: float = 0.01,
-        momentum: float = 0.95,
-        ns_steps: int = 5,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
+        lr: NonNegative = 0.001,
+        weight_decay: NonNegative = 0.01,
+        momentum: Probability = 0.95,
+        ns_steps: _Iterations = 5,
+        betas: tuple[Probability, Probability] = (0.9, 0.999),
+        eps: NonNegative = 1e-8,
     ) -> None:
-        require(lr >= 0, "lr", lr, "give a learning rate >= 0")
-        require(weight_decay >= 0, "weight_decay", weight_decay, "give a number >= 0")
-        require(0 <= momentum < 1, "momentum", momentum, "give a number in [0, 1)")
-        require(1 <= ns_steps < 100, "ns_steps", ns_steps, "give an integer from 1 to 99")
-        require(all(0 <= b < 1 for b in betas), "betas", betas, "give two numbers in [0, 1)")
-        require(eps >= 0, "eps", eps, "give a number >= 0")
         # fused: so that torch moves the step counts of a loaded state to where fused AdamW expects them
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "fused": True})
         stand_in = [nn.Parameter(torch.empty(1, 1))]
@@ -62,22 +58,23 @@ class Muon(Described, torch.optim.Optimizer):
         with torch.enable_grad():
             loss = None if closure is None else closure()
         for group in self.param_groups:
-            moving = [p for p in group["params"] if p.grad is not None]
             settings = {key: group[key] for key in ("lr", "weight_decay")}
-            self._step_matrices([p for p in moving if p.ndim >= 2], settings)
+            self._step_matrices([p for p in group["params"] if p.ndim >= 2], settings)
             self._adamw.state = self.state  # it looks for its own parameters only
-            self._adamw.param_groups[0] |= settings | {"params": [p for p in moving if p.ndim < 2]}
+            self._adamw.param_groups[0] |= settings | {"params": [p for p in group["params"] if p.ndim < 2]}
             self._adamw.step()
         return loss
 
     def _step_matrices(self, parameters: list[Tensor], settings: dict[str, Any]) -> None:
         states: defaultdict[Tensor, dict[str, Tensor]] = defaultdict(dict)
         for p in parameters:
+            if p.grad is None:
+                continue
             state = self.state[p]
             if not state:
                 state["momentum_buffer"] = torch.zeros_like(p)
             view = nn.Parameter(_matrix(p.detach(), p), requires_grad=False)
-            view.grad = None if p.grad is None else _matrix(p.grad, p)
+            view.grad = _matrix(p.grad, p)
             states[view]["momentum_buffer"] = _matrix(state["momentum_buffer"], p)
         self._muon.state = states
         self._muon.param_groups[0] |= settings | {"params": list(states)}

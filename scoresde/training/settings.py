@@ -1,68 +1,69 @@
 """The settings of a training."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Annotated, Literal
 
+from scoresde.constraints import Checked, Constraint, Count, NonNegativeInt
 from scoresde.errors import require
 from scoresde.training.acceleration import Precision
 from scoresde.training.power_ema import LONGEST
 
 Schedule = Literal["cosine", "constant"]
 HELDOUT_LOSS = "heldout_loss"
-_POSITIVE = ("steps", "batch_size", "log_every", "keep_last")
-_EVERY = ("warmup", "evaluate_every", "checkpoint_every", "snapshot_every")
+
+
+def _different(values: Sequence[float]) -> bool:
+    return len(set(values)) == len(values)
+
+
+def _lengths(values: Sequence[float]) -> bool:
+    return _different(values) and all(0 < length < LONGEST for length in values)
+
+
+_Norm = Annotated[float, Constraint(lambda c: 0 <= c < math.inf, "a norm > 0, or 0 to turn clipping off")]
+_Decay = Annotated[float, Constraint(lambda d: 0 <= d < 1, "a decay in [0, 1), such as 0.999 (0 turns averaging off)")]
+_Decays = Annotated[tuple[_Decay, ...], Constraint(lambda ds: bool(ds) and _different(ds), "a list of different ones")]
+_Lengths = Annotated[tuple[float, ...], Constraint(_lengths, "different lengths in (0, 0.288), such as [0.05, 0.1]")]
+_Chance = Annotated[float, Constraint(lambda p: 0 <= p <= 1, "a probability in [0, 1], such as 0.12; 0 turns it off")]
+_Metric = Annotated[str, Constraint(bool, "the name of a metric, such as heldout_loss")]
 
 
 @dataclass
-class Settings:
+class Settings(Checked):
     """What `Trainer` is constructed with, checked; see there."""
 
-    steps: int = 3500
-    batch_size: int = 128
-    ema: float | tuple[float, ...] = 0.999
-    clip: float = 1.0
-    warmup: int = 100
+    steps: Count = 3500
+    batch_size: Count = 128
+    ema: _Decay | _Decays = 0.999
+    clip: _Norm = 1.0
+    warmup: NonNegativeInt = 100
     schedule: Schedule = "cosine"
-    log_every: int = 50
-    evaluate_every: int = 500
-    checkpoint_every: int = 500
-    keep_last: int = 2
-    monitor: str = HELDOUT_LOSS
-    ema_power: tuple[float, ...] = ()
-    snapshot_every: int = 500
+    log_every: Count = 50
+    evaluate_every: NonNegativeInt = 500
+    checkpoint_every: NonNegativeInt = 500
+    keep_last: Count = 2
+    monitor: _Metric = HELDOUT_LOSS
+    ema_power: _Lengths = ()
+    snapshot_every: NonNegativeInt = 500
     precision: Precision = "auto"
-    micro_batch: int | None = None
+    micro_batch: Count | None = None
     compile: bool = False
     channels_last: bool = False
     checkpoint_activations: bool = False
     profile: bool = False
-    augment: float = 0.0
+    augment: _Chance = 0.0
 
     def __post_init__(self) -> None:
-        for name in (*_POSITIVE, *_EVERY):
-            count, least = getattr(self, name), int(name in _POSITIVE)
-            require(count >= least, name, count, f"give an integer >= {least}")
-        clip, batch, micro = self.clip, self.batch_size, self.micro_batch
-        wanted = "give a decay in [0, 1), such as 0.999, or a list of different ones; 0 turns averaging off"
-        require(bool(self.decays) and _different(self.decays, lambda d: 0 <= d < 1), "ema", self.ema, wanted)
-        wanted = "give different lengths in (0, 0.288), such as [0.05, 0.1]"
-        powers = self.ema_power
-        require(_different(powers, lambda length: 0 < length < LONGEST), "ema_power", list(powers), wanted)
-        require(math.isfinite(clip) and clip >= 0, "clip", clip, "give a norm > 0, or 0 to turn clipping off")
-        require(self.schedule in get_args(Schedule), "schedule", self.schedule, "give cosine or constant")
-        require(bool(self.monitor), "monitor", self.monitor, "give the name of a metric, such as heldout_loss")
-        require(self.precision in get_args(Precision), "precision", self.precision, "give auto, float32, bf16 or fp16")
-        wanted = "give a probability in [0, 1], such as 0.12; 0 turns it off"
-        require(0 <= self.augment <= 1, "augment", self.augment, wanted)
+        batch, micro = self.batch_size, self.micro_batch
         wanted = f"give a divisor of batch_size, {batch}, or null for all at once"
-        require(micro is None or (micro >= 1 and batch % micro == 0), "micro_batch", micro, wanted)
+        require(micro is None or batch % micro == 0, "micro_batch", micro, wanted)
 
     @property
     def decays(self) -> tuple[float, ...]:
         """Those of the exponential averages."""
-        return self.ema if isinstance(self.ema, tuple) else (self.ema,)
+        return (self.ema,) if isinstance(self.ema, float | int) else tuple(self.ema)
 
     def due(self, done: int) -> set[str]:
         """What is done after so many steps, of log, evaluation, checkpoint and snapshot."""
@@ -81,7 +82,3 @@ class Settings:
         """
         ramp = min(1.0, (step + 1) / max(self.warmup, 1))
         return ramp * (0.5 * (1 + math.cos(math.pi * step / self.steps)) if self.schedule == "cosine" else 1.0)
-
-
-def _different(values: Sequence[float], valid: Callable[[float], bool]) -> bool:
-    return all(map(valid, values)) and len(set(values)) == len(values)
