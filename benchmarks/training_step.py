@@ -24,6 +24,7 @@ from scoresde import VPSDE, ScoreModel
 from scoresde.loggers import MetricsFile
 from scoresde.loss import DenoisingScoreMatching
 from scoresde.nets import ResidualMLP, UNet
+from scoresde.training import Trainer
 from scoresde.training.batches import Batches
 from scoresde.training.ema import Averages
 from scoresde.training.step import Step
@@ -61,7 +62,8 @@ def trainer_step(net: nn.Module, data: Tensor, batch: int) -> Step:
     model = ScoreModel(net, VPSDE())
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-4, fused=True)
     averages, batches = Averages(model, [0.999]), Batches(data, 0, data.device)
-    return Step(model, averages, optimizer, DenoisingScoreMatching(), batches, batch, 0, 1.0, lambda k: 1.0)
+    settings = Trainer(batch_size=batch, warmup=0, schedule="constant")
+    return Step(model, averages, optimizer, DenoisingScoreMatching(), batches, settings, 0)
 
 
 def measure(kind: type[UNet] | type[ResidualMLP], event: tuple[int, ...], batch: int, pairs: int) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from scoresde.loss import Batch, DenoisingScoreMatching, LossTerms
 from scoresde.loss.levels import LossHistory, stratified
 from scoresde.noise import Noise
 from scoresde.precond import Preconditioning, coefficients
+from scoresde.training import Trainer
 from scoresde.training.batches import Batches
 from scoresde.training.ema import Averages
 from scoresde.training.heldout import heldout_loss
@@ -253,7 +254,8 @@ def test_the_order_of_a_batch_and_its_parts_do_not_matter() -> None:
 def _step(loss: DenoisingScoreMatching, batch: int = 32, seed: int = 7, micro_batch: int | None = None) -> Step:
     model, optimizer = model_and_optimizer()
     averages, batches = Averages(model, [0.999]), Batches(moons().train, seed, torch.device("cpu"))
-    return Step(model, averages, optimizer, loss, batches, batch, seed, 0.0, lambda k: 1.0, micro_batch=micro_batch)
+    settings = Trainer(batch_size=batch, clip=0.0, warmup=0, schedule="constant", micro_batch=micro_batch)
+    return Step(model, averages, optimizer, loss, batches, settings, seed)
 
 
 @pytest.mark.parametrize("micro_batch", [None, 8])

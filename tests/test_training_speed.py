@@ -15,7 +15,7 @@ from training_job import assert_same, fit, last, model_and_optimizer, moons, res
 from scoresde import VPSDE, InputError, ScoreModel, nets
 from scoresde.data import Dataset, Transform
 from scoresde.loss import Batch, DenoisingScoreMatching, LossTerms
-from scoresde.training import Muon, TrainingDiverged, acceleration, heldout
+from scoresde.training import Muon, Trainer, TrainingDiverged, acceleration, heldout
 from scoresde.training import checkpoint as checkpoints
 from scoresde.training.acceleration import gradient_scaler, half_type
 from scoresde.training.batches import Batches
@@ -118,9 +118,15 @@ def test_killed_it_resumes_to_the_bit_and_the_names_in_a_checkpoint_stay(
 # ---- micro-batches ----
 
 
-def _step(model: ScoreModel, optimizer: torch.optim.Optimizer, loss: Any, batch: int = 12, **changes: Any) -> Step:
-    batches = Batches(images().train, 7, CPU)
-    return Step(model, Averages(model, [0.9]), optimizer, loss, batches, batch, 7, 0.0, lambda k: 1.0, **changes)
+def constant(**changes: Any) -> Trainer:
+    return Trainer(clip=0.0, warmup=0, schedule="constant", **changes)
+
+
+def _step(
+    model: ScoreModel, optimizer: torch.optim.Optimizer, loss: Any, micro_batch: int | None = None, **changes: Any
+) -> Step:
+    batches, settings = Batches(images().train, 7, CPU), constant(batch_size=12, micro_batch=micro_batch)
+    return Step(model, Averages(model, [0.9]), optimizer, loss, batches, settings, 7, **changes)
 
 
 class _Watched(DenoisingScoreMatching):
@@ -169,7 +175,7 @@ def test_each_micro_batch_drops_other_values_and_the_same_ones_when_the_step_is_
             model.net.inner.bias.fill_(9.0)  # no unit is zero but for dropout
         optimizer.param_groups[0]["lr"] = 0.0
         with torch.random.fork_rng([]):
-            step = Step(model, averages, optimizer, loss, batches, 32, 7, 0.0, lambda k: 1.0, micro_batch=8)
+            step = Step(model, averages, optimizer, loss, batches, constant(batch_size=32, micro_batch=8), 7)
             for k in steps:
                 step(k)
         return seen

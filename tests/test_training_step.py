@@ -91,7 +91,7 @@ def test_ema_is_a_module_of_its_own() -> None:
         assert torch.equal(mine, raw.float())  # decay 0: a plain copy
     assert not ema.module.training
     assert model.training
-    with pytest.raises(InputError, match=r"ema: 1\.0"):
+    with pytest.raises(InputError, match=r"decay: 1\.0"):
         Ema(model, 1.0)
 
 
@@ -124,7 +124,8 @@ def test_learning_rate_is_applied_and_given_back(tmp_path: Path) -> None:
 def _step(model: ScoreModel, optimizer: torch.optim.Optimizer, clip: float = 0.0, seed: int = 7) -> Step:
     batches = Batches(moons().train, seed, torch.device("cpu"))
     loss = DenoisingScoreMatching()
-    return Step(model, Averages(model, [0.999]), optimizer, loss, batches, 32, seed, clip, lambda k: 1.0)
+    settings = Trainer(batch_size=32, clip=clip, warmup=0, schedule="constant")
+    return Step(model, Averages(model, [0.999]), optimizer, loss, batches, settings, seed)
 
 
 @pytest.mark.parametrize("clip", [0.0, 1e-3, 1e3])
@@ -158,11 +159,12 @@ def test_steps_may_begin_anywhere() -> None:
     def run(cuts: list[int]) -> Tensor:
         model, optimizer = model_and_optimizer()
         averages = Averages(model, [0.999])
+        settings = Trainer(batch_size=32, clip=1.0, warmup=0, schedule="constant")
         batches = Batches(moons().train, 7, torch.device("cpu"))
         with torch.random.fork_rng([]):
             for first, last in itertools.pairwise([0, *cuts, 40]):
                 loss = DenoisingScoreMatching()
-                step = Step(model, averages, optimizer, loss, batches, 32, 7, 1.0, lambda k: 1.0, 32 * first)
+                step = Step(model, averages, optimizer, loss, batches, settings, 7, 32 * first)
                 for k in range(first, last):
                     step(k)
         return torch.cat([p.flatten() for p in (*model.parameters(), *averages.first.parameters())])

@@ -5,6 +5,8 @@ training runs. Modules, parameters and the names in their state do not change, s
 options.
 """
 
+import copy
+import itertools
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -15,8 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from scoresde.errors import InputError
-from scoresde.training.module import device_of
+from scoresde.errors import require
+from scoresde.model import device_of
 
 Precision = Literal["auto", "float32", "bf16", "fp16"]
 
@@ -66,11 +68,9 @@ class Acceleration:
         Raises:
             InputError: activations are to be recomputed, but no module of the network allows it.
         """
-        if self.checkpoint_activations and not _checkpointable(net):
-            raise InputError(
-                f"checkpoint_activations: True is not possible, since {type(net).__name__} has no module whose class "
-                "sets checkpointable = True; give false, or set it in the class of its blocks"
-            )
+        possible = not self.checkpoint_activations or bool(_checkpointable(net))
+        wanted = f"{type(net).__name__} has no module whose class sets checkpointable = True; set it, or give false"
+        require(possible, "checkpoint_activations", True, wanted)
         if self.channels_last:
             for weight in net.parameters():
                 if weight.ndim == 4:
@@ -114,27 +114,16 @@ def _forward_of(module: nn.Module, stand_in: _Forward) -> Iterator[None]:
 
 
 def _recomputed(forward: _Forward) -> _Forward:
-    def call(*args: Any, **kwargs: Any) -> Any:
-        def again(*args: Any) -> Any:
-            return forward(*(iter(a) if isinstance(a, _Tape) else a for a in args), **kwargs)
+    def once(*args: Any, **kwargs: Any) -> Any:
+        return forward(*(copy.copy(a) if isinstance(a, Iterator) else a for a in args), **kwargs)
 
+    def call(*args: Any, **kwargs: Any) -> Any:
+        # the copies of a tee begin at the same item, so the second pass takes from an iterator what the first one took
+        repeatable = (itertools.tee(a, 1)[0] if isinstance(a, Iterator) else a for a in args)
         # the random generators are restored for the second pass, so dropout drops the same values
-        return checkpoint(again, *(_Tape(a) if isinstance(a, Iterator) else a for a in args), use_reentrant=False)
+        return checkpoint(once, *repeatable, use_reentrant=False, **kwargs)
 
     return call
-
-
-class _Tape:
-    """The items of an iterator, recorded in the first pass and replayed in the second."""
-
-    def __init__(self, source: Iterator[Any]) -> None:
-        self._source, self._taken = source, list[Any]()
-
-    def __iter__(self) -> Iterator[Any]:
-        yield from tuple(self._taken)
-        for item in self._source:
-            self._taken.append(item)
-            yield item
 
 
 def _fed_channels_last(forward: _Forward) -> _Forward:

@@ -59,18 +59,18 @@ class Batches:
         else:
             following = [position + i * size for i in range(1 + _BATCHES_AHEAD)]
             batch = self._data.read({(first, size): self._index(first, size) for first in following})
-        return self._mirrored(batch.to(self._device, non_blocking=True), position)
+        return self._placed(batch, position)
 
     def conditions(self, position: int, size: int) -> dict[str, Tensor]:
         """The conditions of what `at` returns, by name."""
-        if not self._conditions:
-            return {}
-        index = self._index(position, size)
-        values = {name: values.index_select(0, index) for name, values in self._conditions.items()}
-        return {name: self._mirrored(v.to(self._device, non_blocking=True), position) for name, v in values.items()}
+        return {
+            name: self._placed(values.index_select(0, self._index(position, size)), position)
+            for name, values in self._conditions.items()
+        }
 
-    def _mirrored(self, batch: Tensor, position: int) -> Tensor:
-        """Every other one of a batch of images; any other batch as it is."""
+    def _placed(self, batch: Tensor, position: int) -> Tensor:
+        """A batch on the device, where every other image is mirrored."""
+        batch = batch.to(self._device, non_blocking=True)
         if not self._flip or batch.ndim != _IMAGES:
             return batch
         chosen = Noise(self._seed, range(position, position + len(batch))).uniform("flip", 0, len(batch)) < 0.5

@@ -21,7 +21,7 @@ from typing import Any
 
 from torch import Tensor
 
-from scoresde.errors import InputError
+from scoresde.errors import InputError, refuse
 from scoresde.training.job import Best
 from scoresde.training.power_ema import POWER
 
@@ -197,14 +197,10 @@ def read(path: Path) -> Checkpoint:
         InputError: it is damaged, or of an unknown schema version.
     """
     wrong = damage(path)
-    if wrong is not None:
-        raise InputError(f"checkpoint: {path} is damaged: {wrong}; use another one")
+    refuse(wrong is not None, f"checkpoint: {path} is damaged: {wrong}; use another one")
     state = json.loads((path / "state.json").read_text(encoding="utf-8"))
-    if state["schema"] != _SCHEMA:
-        raise InputError(
-            f"checkpoint: {path} has schema {state['schema']} but this version reads {_SCHEMA}; "
-            "use the version that wrote it"
-        )
+    schema, wanted = state["schema"], f"this version reads {_SCHEMA}; use the version that wrote it"
+    refuse(schema != _SCHEMA, f"checkpoint: {path} has schema {schema} but {wanted}")
     modules = {name: tensors(path, name) for name in sorted(file.stem for file in path.glob("*.safetensors"))}
     optimizer = modules.pop("optimizer")
     return Checkpoint(state["step"], modules, optimizer, state)

@@ -2,16 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, cast, get_args
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
 
 from scoresde.data.augment import Augmentation
 from scoresde.data.dataset import Dataset
-from scoresde.errors import InputError, require
-from scoresde.nets.condition import AUGMENT, Condition, Conditions, Kind, Kinds
-from scoresde.training.module import network_of
+from scoresde.errors import refuse, require
+from scoresde.nets.condition import AUGMENT, Condition, Kind, Kinds, conditions_of
 
 _WHERE = "model.net.condition"
 
@@ -33,23 +32,27 @@ class TrainingConditions:
     augmentation: Augmentation | None = None
 
 
+def network_of(module: nn.Module) -> nn.Module:
+    """The network that a training accelerates: `module.net` of a score model, otherwise the module itself."""
+    net = getattr(module, "net", None)
+    return net if isinstance(net, nn.Module) else module
+
+
 def conditions(model: nn.Module, dataset: Dataset, augment: float) -> TrainingConditions:
     """What fits the network, the data and `Trainer.augment`.
 
     Raises:
         InputError: they do not fit together; names the values.
     """
-    module = getattr(network_of(model), "condition", None)
-    members = dict(module.members) if isinstance(module, Conditions) else {}
+    members = dict(conditions_of(network_of(model)))
     augmentation = members.pop(AUGMENT, None)
     if augment > 0:
         _check_augmented(augmentation, dataset, augment)
     for name, member in members.items():
         _check(member, _of_all(dataset, name))
-    both = dataset.conditions, dataset.heldout_conditions
-    train, heldout = ({name: known[name] for name in members} for known in both)
-    classes = members.keys() == {"class"}
-    samples = {"class": torch.unique(train["class"])} if classes else heldout
+    train = {name: dataset.conditions[name] for name in members}
+    heldout = {name: dataset.heldout_conditions[name] for name in members}
+    samples = {"class": torch.unique(train["class"])} if members.keys() == {"class"} else heldout
     return TrainingConditions(train, heldout, samples, Augmentation(augment) if augment > 0 else None)
 
 
@@ -66,14 +69,17 @@ def condition_sizes(condition: Kinds, given: Any, dataset: Dataset) -> Any:
     """
     given = 0 if given == "measured" else given
     if not isinstance(condition, Mapping):
-        known = condition in get_args(Kind)  # else it is of a network of the user
-        return given or (_size(cast(Kind, condition), _of_all(dataset, str(condition))) if known else 0)
+        return given or _measured(str(condition), condition, dataset)
     sizes = given if isinstance(given, Mapping) else dict.fromkeys(condition, given)
-    own = {AUGMENT: Augmentation.size}
-    return {
-        name: sizes.get(name) or own.get(name) or _size(kind, _of_all(dataset, name))
-        for name, kind in condition.items()
-    }
+    return {name: sizes.get(name) or _measured(name, kind, dataset) for name, kind in condition.items()}
+
+
+def _measured(name: str, kind: Kind | None, dataset: Dataset) -> int:
+    if name == AUGMENT:
+        return Augmentation.size
+    if kind is None or kind not in get_args(Kind):  # of a network of the user
+        return 0
+    return _size(kind, _of_all(dataset, name))
 
 
 def _of_all(dataset: Dataset, name: str) -> tuple[Tensor, Tensor]:
@@ -105,9 +111,7 @@ def _check_augmented(member: Condition | None, dataset: Dataset, augment: float)
     wanted = f"items of shape {dataset.event_shape} are no images (channels, height, width); give 0"
     require(images, "trainer.augment", augment, wanted)
     found = "no such condition" if member is None else f"{member.kind} {member.size}, dropout {member.dropout:g}"
-    if member is None or (member.kind, member.size, member.dropout) != ("vector", Augmentation.size, 0):
-        raise InputError(
-            f"trainer.augment: {augment!r} needs a network with the condition augment: vector, of size "
-            f"{Augmentation.size}, without dropout, but it has {found}; give {_WHERE}={{augment:vector}}, "
-            "with others if you like, or 0"
-        )
+    fits = member is not None and (member.kind, member.size, member.dropout) == ("vector", Augmentation.size, 0)
+    needed = f"needs a network with the condition augment: vector, of size {Augmentation.size}, without dropout"
+    wanted = f"give {_WHERE}={{augment:vector}}, with others if you like, or 0"
+    refuse(not fits, f"trainer.augment: {augment!r} {needed}, but it has {found}; {wanted}")

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from scoresde.loss import Batch, Loss
+from scoresde.model import device_of
 from scoresde.noise import Noise, permutation
-from scoresde.training.module import device_of
 
 _BATCHES = 32  # forward passes: about the cost of eleven training steps, whatever the data
 _SEED = 0  # the same noise for every run, so that runs are compared on the same task

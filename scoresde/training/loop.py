@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +17,18 @@ from scoresde.data.dataset import Dataset
 from scoresde.errors import InputError, refuse
 from scoresde.loggers import Logger
 from scoresde.loss import Loss
+from scoresde.model import device_of
 from scoresde.training import checkpoint as checkpoints
 from scoresde.training.acceleration import Acceleration, gradient_scaler, half_type
 from scoresde.training.batches import Batches
 from scoresde.training.checkpoint import Checkpoint
-from scoresde.training.conditions import conditions
+from scoresde.training.conditions import conditions, network_of
 from scoresde.training.ema import Averages
 from scoresde.training.heldout import heldout_loss
 from scoresde.training.job import Best, Callback, Direction, Evaluate, FitResult, Progress
-from scoresde.training.module import device_of, network_of
 from scoresde.training.profile import Profile
 from scoresde.training.settings import HELDOUT_LOSS, Settings
-from scoresde.training.step import Step
+from scoresde.training.step import Step, Unprofiled
 from scoresde.training.stop import Interrupted, TrainingDiverged
 
 
@@ -50,23 +50,20 @@ class Loop:
     callbacks: Sequence[tuple[int, Callback[Any]]]
     extra: dict[str, Any]
 
-    done: int = field(default=0, init=False)  # steps
-    last_loss: float = field(default=math.nan, init=False)
-    best: Best | None = field(default=None, init=False)
-    path: Path | None = field(default=None, init=False)  # the newest checkpoint
-    values: dict[str, float] = field(default_factory=dict, init=False)
-
     def __post_init__(self) -> None:
-        s, data, model, loss = self.settings, self.dataset, self.model, self.loss
-        self.device = device_of(model)
+        self.done, self.last_loss = 0, math.nan
+        self.best: Best | None = None
+        self.path: Path | None = None  # the newest checkpoint
+        self.values: dict[str, float] = {}  # the latest ones
+        s, data, model, loss, device = self.settings, self.dataset, self.model, self.loss, device_of(self.model)
         self.conditions = conditions(model, data, s.augment)
-        dtype = half_type(s.precision, self.device)
+        dtype = half_type(s.precision, device)
         self.acceleration = Acceleration(dtype, s.compile, s.channels_last, s.checkpoint_activations)
         self.acceleration.prepare(network_of(model))
-        if s.compile and loss.differentiates:
-            raise InputError(f"compile: True is not allowed, since {type(loss).__name__} differentiates; give false")
+        broken = s.compile and loss.differentiates
+        refuse(broken, f"compile: True is not allowed, since {type(loss).__name__} differentiates; give false")
         if loss.teacher is not None:
-            loss.teacher.to(self.device).eval().requires_grad_(False)
+            loss.teacher.to(device).eval().requires_grad_(False)
         self.data = {
             "transform": data.transform.to_dict(),
             "sigma_data": data.sigma_data,
@@ -74,13 +71,13 @@ class Loop:
             "train": len(data.items),
             "heldout": len(data.heldout),
         }
-        self.profile = Profile(self.run if s.profile else None, self.device, dtype)
+        profile = Profile(self.run, device, dtype) if s.profile and self.run is not None else Unprofiled()
         averages = Averages(model, s.decays, s.ema_power)
         self.average = averages.first
-        batches = Batches(data.items, self.seed, self.device, data.flip, self.conditions.train)
+        batches = Batches(data.items, self.seed, device, data.flip, self.conditions.train)
         self.step = Step(
-            model, averages, self.optimizer, loss, batches, s.batch_size, self.seed, s.clip, s.rate, 0, s.micro_batch,
-            gradient_scaler(dtype, self.device), self.profile.mark, self.conditions.augmentation,
+            model, averages, self.optimizer, loss, batches, s, self.seed, 0, gradient_scaler(dtype, device),
+            profile, self.conditions.augmentation,
         )  # fmt: skip
         self._restore()
 
@@ -92,20 +89,20 @@ class Loop:
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
         if self.done < steps:
-            self.profile.count(self.step, self.done)
+            self.step.profile.count(self.step, self.done)
         self._since = time.perf_counter()
         # the bar moves at logs only, since a loss to show costs a wait
         shown = {"unit": "step", "miniters": 1, "mininterval": 0, "dynamic_ncols": True}
         bar = progress.bar(steps, "training", initial=self.done, **shown)
         with self.acceleration.applied(net), bar:
             while self.done < steps:
-                self.profile.before_step(self.step)
+                self.step.profile.before_step(self.step)
                 self.step(self.done)
                 self.done += 1
                 self._between_steps(signals, bar)
         if self.path is None:  # no step was left, with a checkpoint of another run
             self._save()
-        self.profile.finish(self.step)
+        self.step.profile.finish(self.step)
         seconds = time.perf_counter() - begin
         return FitResult(self.done, self.average, self.last_loss, seconds, self.best, self.path)
 
@@ -135,8 +132,7 @@ class Loop:
             self._save()
         if signals:
             raise Interrupted(signals[0], self.done, self.path)
-        if due & {"checkpoint", "snapshot"}:
-            self.profile.mark("checkpoint")
+        self.step.profile.mark("checkpoint")
 
     @contextmanager
     def _saved_if_broken(self) -> Iterator[None]:
@@ -159,7 +155,7 @@ class Loop:
         self.last_loss = scalars["loss"]
         bar.set_postfix(loss=f"{self.last_loss:.4g}", refresh=False)
         bar.update(steps)
-        self.profile.mark("logging")
+        self.step.profile.mark("logging")
 
     def _record(self, values: dict[str, float]) -> None:
         self.logger.log(values, self.done)
@@ -179,7 +175,7 @@ class Loop:
         size, data = self.settings.batch_size, self.dataset.heldout
         loss = heldout_loss(self.loss, self.average, data, size, self.conditions.heldout)
         value = self._measure({HELDOUT_LOSS: loss})
-        self.profile.mark("evaluation")
+        self.step.profile.mark("evaluation")
         sign = -1 if self.direction == "higher" else 1
         if not math.isfinite(value) or (self.best and sign * value >= sign * self.best.value):
             return set()
@@ -236,11 +232,8 @@ class Loop:
         """Raise InputError for settings with which the training of a checkpoint cannot be resumed."""
         state, steps, seed = start.state, self.settings.steps, self.seed
         refuse(start.step > steps, f"steps: {steps} is fewer than the {start.step} done in {path}; give more")
-        if seed != state["seed"]:
-            raise InputError(f"seed: {seed} is not the {state['seed']} of {path}; resume with that one")
+        refuse(seed != state["seed"], f"seed: {seed} is not the {state['seed']} of {path}; resume with that one")
         for part in ("train", "heldout"):
-            if self.data[part] != state["data"][part]:
-                raise InputError(
-                    f"data: {self.data[part]} {part} items, but {path} was trained with {state['data'][part]}; "
-                    "resume with the same data"
-                )
+            now, then = self.data[part], state["data"][part]
+            wanted = f"{path} was trained with {then}; resume with the same data"
+            refuse(now != then, f"data: {now} {part} items, but {wanted}")

@@ -11,8 +11,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
-from scoresde.training.module import device_of
-from scoresde.training.step import Step, reseed
+from scoresde.model import device_of
+from scoresde.training.step import Step, Unprofiled, reseed
 
 FILE = "profile.json"
 _WARM_UP, _STEPS = 5, 100  # steps that are ignored (memory is allocated, code compiled), and steps that are timed
@@ -20,40 +20,32 @@ _PARTS = ("data", "forward", "backward", "optimizer", "average", "logging", "eva
 _REPEATS = 8  # of the matrix product
 
 
-class Profile:
-    """Times the parts of a few steps; writes profile.json to the run folder and prints it as a table.
+class Profile(Unprofiled):
+    """Times the parts of a few steps; then writes profile.json to the run folder and prints it as a table.
 
     On CUDA it synchronizes at every mark, so that each part gets its own time; that costs a little.
 
     Args:
-        run: the folder; None for a training that is not profiled, where nothing happens.
+        run: the folder.
         device: of the model.
         dtype: half precision of the network's arithmetic; None for float32.
     """
 
-    def __init__(self, run: Path | None, device: torch.device, dtype: torch.dtype | None) -> None:
+    def __init__(self, run: Path, device: torch.device, dtype: torch.dtype | None) -> None:
         self._run, self._device, self._dtype = run, device, dtype or torch.float32
         self._seconds: defaultdict[str, float] = defaultdict(float)
         self._steps, self._flops, self._last = -_WARM_UP, 0.0, 0.0
 
     def mark(self, what: str) -> None:
-        """Add the time since the last mark to `what`, one of data, forward, ..., checkpoint."""
-        if self._run is None:
-            return
         _wait_for(self._device)
         now = time.perf_counter()
         self._seconds[what] += now - self._last
         self._last = now
 
     def count(self, step: Step, k: int) -> None:
-        """Count the operations of step k; call it while the network is not accelerated."""
-        if self._run is not None:
-            self._flops = flops(step, k)
+        self._flops = flops(step, k)
 
     def before_step(self, step: Step) -> None:
-        """Call it before each step; writes the result after enough steps."""
-        if self._run is None:
-            return
         if self._steps == 0:
             self._seconds.clear()
         if self._steps == _STEPS:
@@ -62,12 +54,12 @@ class Profile:
         self._last = time.perf_counter()
 
     def finish(self, step: Step) -> None:
-        """Write the result so far, unless it was written."""
-        if self._run is None or not self._seconds:
+        step.profile = Unprofiled()
+        if not self._seconds:
             return
         steps = self._steps if self._steps > 0 else self._steps + _WARM_UP  # the warm-up, if there was nothing else
         seconds = {name: self._seconds[name] / steps for name in _PARTS if name in self._seconds}
-        rate = self._flops / (seconds.get("forward", 0.0) + seconds.get("backward", 0.0))
+        rate = self._flops / (seconds["forward"] + seconds["backward"])
         peak = matmul_peak(self._device, self._dtype)
         content: dict[str, Any] = {
             "device": torch.cuda.get_device_name(self._device) if self._device.type == "cuda" else "cpu",
@@ -83,7 +75,6 @@ class Profile:
         }
         (self._run / FILE).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
         tqdm.write(table(content))
-        self._run = None
 
 
 def flops(step: Step, k: int) -> float:

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from scoresde.errors import InputError
+from scoresde.errors import InputError, refuse
 from scoresde.training import checkpoint as checkpoints
 from scoresde.training.checkpoint import Checkpoint
 from scoresde.training.power_ema import POWER, Profile, combination, exponent
@@ -52,13 +52,13 @@ def reconstruct(run: Path, module: nn.Module, length: float, which: str = "last"
         raise InputError(f"run: {place} has no power-function averages; train with trainer.ema_power=[0.05,0.1]")
     sources = list(_sources(run, place, end.step))
     factors, error = combination([profile for profile, _, _ in sources], Profile(gamma, end.step))
-    weights = [name for name, _ in module.named_parameters(remove_duplicate=False)]
+    weights = dict(module.named_parameters(remove_duplicate=False))
     sums = {name: torch.zeros_like(start[name], dtype=torch.float64) for name in weights}
     for factor, (_, path, stem) in zip(factors, sources, strict=True):
         tensors = checkpoints.tensors(path, stem)
         for name, total in sums.items():
-            total.add_(tensors[name].to(torch.float64), alpha=factor)
-    ema = {**start, **{name: total.to(start[name].dtype) for name, total in sums.items()}}
+            total.add_(tensors[name], alpha=factor)
+    ema = start | {name: total.to(start[name].dtype) for name, total in sums.items()}
     state = {**end.state, "length": length, "profile_error": error}
     path = checkpoints.save(run, Checkpoint(end.step, {"ema": ema}, {}, state), f"length-{length}")
     return Reconstruction(path, end.step, len(sources), error)
@@ -69,7 +69,6 @@ def _sources(run: Path, end: Path, last: int) -> Iterator[tuple[Profile, Path, s
     paths = {step: path for step, path in checkpoints.snapshots(run).items() if step < last}
     for step, path in {**paths, last: end}.items():
         wrong = checkpoints.damage(path)
-        if wrong is not None:
-            raise InputError(f"snapshot: {path} is damaged: {wrong}; delete the folder to use the others")
+        refuse(wrong is not None, f"snapshot: {path} is damaged: {wrong}; delete the folder to use the others")
         for file in sorted(path.glob(f"{POWER}*.safetensors")):
             yield Profile(exponent(float(file.stem.removeprefix(POWER))), step), path, file.stem

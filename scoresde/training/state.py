@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from scoresde.errors import InputError
+from scoresde.errors import refuse
 
 _SHOWN = 3  # of each kind of mismatch; the rest are counted
 
@@ -24,8 +24,7 @@ def module_state(module: nn.Module) -> dict[str, Tensor]:
     """
     state = module.state_dict()
     other = [name for name, value in state.items() if not isinstance(value, Tensor)]
-    if other:
-        raise InputError(f"model: {_some(other)} cannot be saved; keep only tensors in the state of a module")
+    refuse(bool(other), f"model: {_some(other)} cannot be saved; keep only tensors in the state of a module")
     return state
 
 
@@ -46,10 +45,8 @@ def load_module(module: nn.Module, tensors: Mapping[str, Tensor], origin: object
         "unknown to the model": sorted(saved.keys() - own.keys()),
     }
     faults = [f"{len(names)} {kind} ({_some(names)})" for kind, names in kinds.items() if names]
-    if faults:
-        raise InputError(
-            f"checkpoint: {origin} is of another architecture: {'; '.join(faults)}; use the model settings of its run"
-        )
+    wrong = f"{origin} is of another architecture: {'; '.join(faults)}"
+    refuse(bool(faults), f"checkpoint: {wrong}; use the model settings of its run")
     module.load_state_dict(dict(tensors), strict=True)
 
 
@@ -84,19 +81,14 @@ def load_optimizer(
     Raises:
         InputError: the state is of another class of optimizer, or does not fit the parameters.
     """
-    if rest["class"] != type(optimizer).__name__:
-        raise InputError(
-            f"optimizer: {type(optimizer).__name__} cannot resume from the state of {rest['class']} in {origin}; "
-            f"use {rest['class']}"
-        )
+    own, saved = type(optimizer).__name__, rest["class"]
+    refuse(own != saved, f"optimizer: {own} cannot resume from the state of {saved} in {origin}; use {saved}")
     parameters = {name: p for p, name in _parameter_names(optimizer, module).items()}
     states: dict[str, dict[str, Any]] = {name: {} for name in parameters}
     for key, value in {**tensors, **rest["values"]}.items():
         slot, _, name = key.partition("/")
-        if name not in states:
-            raise InputError(
-                f"optimizer: {origin} trained {name}, which is not trained now; use the settings of its run"
-            )
+        wanted = "which is not trained now; use the settings of its run"
+        refuse(name not in states, f"optimizer: {origin} trained {name}, {wanted}")
         states[name][slot] = _laid_out_as(parameters[name], value)
     state = optimizer.state_dict()
     state["state"] = {index: own for index, own in enumerate(states.values()) if own}
@@ -115,11 +107,8 @@ def _parameter_names(optimizer: torch.optim.Optimizer, module: nn.Module) -> dic
     known = {parameter: name for name, parameter in module.named_parameters()}
     params = [p for group in optimizer.param_groups for p in group["params"]]
     strangers = len(set(params) - known.keys())
-    if strangers:
-        raise InputError(
-            f"optimizer: {strangers} of its {len(params)} parameters are not parameters of the model; "
-            "build it from model.parameters()"
-        )
+    wanted = "are not parameters of the model; build it from model.parameters()"
+    refuse(strangers > 0, f"optimizer: {strangers} of its {len(params)} parameters {wanted}")
     return {p: known[p] for p in params}
 
 

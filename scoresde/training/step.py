@@ -1,6 +1,5 @@
 """One training step, which waits for no device, and everything that it changes, as a checkpoint holds it."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -9,16 +8,17 @@ import torch
 from torch import Tensor, nn
 
 from scoresde.data.augment import Augmentation
-from scoresde.errors import InputError
+from scoresde.errors import refuse
 from scoresde.loss import Batch, Loss, LossTerms
 from scoresde.loss.levels import LossHistory, stratified
+from scoresde.model import device_of
 from scoresde.nets.condition import AUGMENT
 from scoresde.noise import Noise, derived_seed, parts, take
 from scoresde.training.batches import Batches
 from scoresde.training.checkpoint import Checkpoint
 from scoresde.training.ema import Averages
-from scoresde.training.module import device_of
 from scoresde.training.power_ema import POWER
+from scoresde.training.settings import Settings
 from scoresde.training.state import first_not_finite, load_module, load_optimizer, module_state, optimizer_state
 from scoresde.training.window import Window
 
@@ -27,8 +27,20 @@ from scoresde.training.window import Window
 _STEPS_AHEAD, _VALUES_AHEAD = 16, 2**17
 
 
-def not_timed(what: str) -> None:
-    """Stands for `Profile.mark` in trainings that are not profiled."""
+class Unprofiled:
+    """Measures nothing; see `scoresde.training.profile.Profile`, which measures the time of each part of a step."""
+
+    def count(self, step: "Step", k: int) -> None:
+        """Called before the first step, k, while the network is not accelerated."""
+
+    def before_step(self, step: "Step") -> None:
+        """Called before each step."""
+
+    def mark(self, what: str) -> None:
+        """Called with what the time since the last mark was spent on: data, forward, ..., checkpoint."""
+
+    def finish(self, step: "Step") -> None:
+        """Called after the last step."""
 
 
 def reseed(device: torch.device, seed: int) -> None:
@@ -50,16 +62,12 @@ class Step:
         optimizer: which a step changes; its learning rates are the base.
         loss: what it minimizes.
         batches: the data.
-        batch_size: items in a step.
+        settings: of the training. The gradients of micro-batches add up to that of the whole batch. Data, noise and
+            noise levels are those of the whole batch; dropout is a function of (seed, k, micro-batch).
         seed: with k, decides every random number.
-        clip: largest norm of the whole gradient; 0 turns clipping off.
-        rate: factor of the learning rate in step k.
         position: number of items used by earlier steps.
-        micro_batch: items in one pass through the network, a divisor of `batch_size`; their gradients add up to that of
-            the whole batch. Data, noise and noise levels are those of the whole batch; dropout is a function of (seed,
-            k, micro-batch).
         scaler: scales the gradients of float16; it skips steps in which one overflows.
-        mark: called with the name of what the time since its last call was spent on.
+        profile: is told what time is spent on.
         augmentation: changes the data by random numbers of (seed, k); the condition `augment` says how.
 
     Raises:
@@ -71,19 +79,16 @@ class Step:
     optimizer: torch.optim.Optimizer
     loss: Loss[Any]
     batches: Batches
-    batch_size: int
+    settings: Settings
     seed: int
-    clip: float
-    rate: Callable[[int], float]
     position: int = 0
-    micro_batch: int | None = None
     scaler: torch.amp.GradScaler = field(default_factory=lambda: torch.amp.GradScaler(enabled=False))
-    mark: Callable[[str], None] = not_timed
+    profile: Unprofiled = field(default_factory=Unprofiled)
     augmentation: Augmentation | None = None
 
     def __post_init__(self) -> None:
-        size = self.batch_size
-        self._parts = size // (self.micro_batch or size)
+        self.clip, size = self.settings.clip, self.settings.batch_size
+        self.batch_size, self._parts = size, size // (self.settings.micro_batch or size)
         self._device = device_of(self.model)
         self._on_host = self._device.type == "cpu"
         self.window = Window(self.loss.range_of_lam(self.model), skipping=self.scaler.is_enabled())
@@ -97,10 +102,10 @@ class Step:
         module_state(self.model), optimizer_state(self.optimizer, self.model)
 
     def __call__(self, k: int) -> None:
-        self.set_rate(self.rate(k))
+        self.set_rate(self.settings.rate(k))
         if not self._drawn:
             self._drawn = [self.draw(k + i, self.position + i * self.batch_size) for i in range(self._ahead)][::-1]
-        self.mark("data")
+        self.profile.mark("data")
         batch, seeds = self._drawn.pop()
         weight = None
         if self.history is not None:
@@ -112,14 +117,14 @@ class Step:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
-        self.mark("optimizer")
+        self.profile.mark("optimizer")
         self.averages.update(self.model)
         if self.history is not None:
             self.history.update(batch.u, terms.loss)
         self.window.add(terms, norm, weight)
         self.loss.after_step(self.model, k)
         self.position += self.batch_size
-        self.mark("average")
+        self.profile.mark("average")
 
     def draw(self, k: int, position: int) -> tuple[Batch, list[int]]:
         """The batch of step k, whose data begin at `position`, and the seed of each micro-batch for the network."""
@@ -161,11 +166,11 @@ class Step:
         """Forward and backward through the network, for a share of the whole batch."""
         reseed(self._device, seed)
         loss, lam = self.loss(self.model, batch)
-        self.mark("forward")
+        self.profile.mark("forward")
         weighted = loss if weight is None else weight.to(loss.dtype) * loss
         mean = weighted.mean() if share == 1 else weighted.mean() * share
         self.scaler.scale(mean).backward()  # type: ignore[no-untyped-call]
-        self.mark("backward")
+        self.profile.mark("backward")
         return LossTerms(loss.detach(), lam)
 
     def set_rate(self, rate: float) -> None:
@@ -211,11 +216,9 @@ class Step:
             InputError: the checkpoint is that of another model, optimizer, loss or of other averages.
         """
         asked, held, state = self.averages.members, start.averages, start.state
-        if held.keys() != asked.keys():
-            raise InputError(
-                f"ema: the averages asked for are {', '.join(asked)}, but {origin} holds {', '.join(sorted(held))}; "
-                "resume with the same"
-            )
+        here, there = ", ".join(asked), ", ".join(sorted(held))
+        wanted = f"{origin} holds {there}; resume with the same"
+        refuse(held.keys() != asked.keys(), f"ema: the averages asked for are {here}, but {wanted}")
         load_module(self.model, start.modules["model"], origin)
         for name, average in asked.items():
             load_module(average.module, held[name], origin)

@@ -8,14 +8,14 @@ import torch
 from torch import nn
 
 from scoresde.data.dataset import Dataset
-from scoresde.errors import InputError
+from scoresde.errors import refuse
 from scoresde.loggers import Logger, NoLogger
 from scoresde.loss import DenoisingScoreMatching, Loss
+from scoresde.model import device_of
 from scoresde.training import checkpoint as checkpoints
 from scoresde.training.checkpoint import Checkpoint
 from scoresde.training.job import Callback, Direction, Evaluate, FitResult
 from scoresde.training.loop import Loop
-from scoresde.training.module import device_of
 from scoresde.training.settings import Settings
 from scoresde.training.stop import stop_signals
 
@@ -103,8 +103,8 @@ class Trainer(Settings):
             Interrupted: SIGINT or SIGTERM arrived; everything is saved.
         """
         folder, device = None if run is None else Path(run), device_of(model)
-        if checkpoint is None and folder is not None and checkpoints.saved_steps(folder):
-            raise InputError(f"run: {folder} already holds checkpoints; resume from one of them or give another folder")
+        used = checkpoint is None and folder is not None and bool(checkpoints.saved_steps(folder))
+        refuse(used, f"run: {folder} already holds checkpoints; resume from one of them or give another folder")
         loss = cast(Loss[M], DenoisingScoreMatching("edm", "log_normal")) if loss is None else loss
         optimizer = optimizer or torch.optim.Adam(model.parameters(), lr=2e-3, fused=True)
         logger, training = logger or NoLogger(), model.training
