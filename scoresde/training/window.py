@@ -37,7 +37,7 @@ class Window:
         self._width = (high - self._low) / _BINS
         centres = [self._low + (i + 0.5) * self._width for i in range(_BINS)]
         digits = max(1, math.ceil(-math.log10(self._width)))  # enough to tell the bins apart
-        self._names = [f"loss_at/lam_{round(c, digits) + 0.0:.{digits}f}" for c in centres]  # + 0.0: no minus zero
+        self._names = [f"loss_at/lam_{c:z.{digits}f}" for c in centres]
         self._steps: list[tuple[LossTerms, Tensor, Tensor | None]] = []
 
     def __len__(self) -> int:
