@@ -67,7 +67,7 @@ class Step:
         seed: with k, decides every random number.
         position: number of items used by earlier steps.
         scaler: scales the gradients of float16; it skips steps in which one overflows.
-        profile: is told what time is spent on.
+        profile: measures the time of each part.
         augmentation: changes the data by random numbers of (seed, k); the condition `augment` says how.
 
     Raises:
