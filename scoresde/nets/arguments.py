@@ -54,5 +54,6 @@ def heads_of(width: int, head_width: int) -> int:
     Raises:
         InputError: if the heads cannot be equal.
     """
-    require(not head_width or width % head_width == 0, "head_width", head_width, f"it must divide {width} channels")
-    return width // head_width if head_width else 1
+    size = head_width or width
+    require(width % size == 0, "head_width", head_width, f"it must divide {width} channels")
+    return width // size

@@ -145,8 +145,8 @@ class ResidualBlock(nn.Module):
         if self.resample is not None:
             y, h = self.resample(y), self.resample(h)
         y = self._modulated(self.conv1(y), modulation)
-        h = h if self.skip is None else self.skip(h)
-        return through((self.attention, self.cross), self._sum(h, y), tokens)
+        h = self._sum(through([self.skip], h), y)
+        return through((self.attention, self.cross), h, tokens)
 
     def _modulated(self, y: Tensor, modulation: Iterator[Tensor]) -> Tensor:
         if len(self.sizes) == 2:

@@ -121,15 +121,14 @@ class MPBlock(nn.Module):
 
     def forward(self, h: Tensor, modulation: Iterator[Tensor], tokens: Tensor | None = None) -> Tensor:
         """The output (B, outputs, *event) for h (B, inputs, *event), the next piece of the modulation, and tokens."""
-        if self.resample is not None:
-            h = self.resample(h)
+        h = through([self.resample], h)
         if self.down:
-            h = unit(h if self.skip is None else self.skip(h), 1)
+            h = unit(through([self.skip], h), 1)
         y = silu(self.conv1(silu(h)) * (next(modulation) * self.gain + 1))
         y = nn.functional.dropout(y, self.dropout, self.training)
         y = self.conv2(y)
-        if not self.down and self.skip is not None:
-            h = self.skip(h)
+        if not self.down:
+            h = through([self.skip], h)
         h = through((self.attention, self.cross), blend(h, y, self.balance), tokens)
         return h.clamp(-self.largest, self.largest)
 

@@ -133,7 +133,7 @@ class NCSNpp(SkipUNet):
         self.assemble(parts, channels, inputs, blocks, attention_up == "last")
         self.head = Head(self.widths[0], outputs, norm) if progressive_output == "none" else None
         if noise != "none":
-            listens = 0 if condition_layer == "first" else -1
+            listens = {"first": 0, "last": -1}[condition_layer]
             embed: Waves = FourierEmbedding(channels, 1e-4, 1.0, noise_scale, noise_shift)
             if noise == "fourier":
                 embed = RandomFourierEmbedding(2 * channels, fourier_scale, noise_scale, noise_shift)
@@ -186,8 +186,7 @@ def _initialise(net: SkipUNet) -> None:
     for module in net.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             _xavier([module.weight])
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
+            nn.init.zeros_(module.get_parameter("bias"))
         if isinstance(module, ImageAttention):
             for layer in (module.q, module.kv) if module.context else (module.qkv,):
                 weight = layer.get_parameter("weight")
