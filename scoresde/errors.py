@@ -1,6 +1,5 @@
 """The one exception that means: the user can fix this. Imports nothing heavy."""
 
-import math
 from collections.abc import Iterable
 from typing import Any, get_args
 
@@ -30,12 +29,6 @@ def at_least(least: int, **values: int) -> None:
     """Require integers of at least `least`, by the names of their parameters."""
     for name, value in values.items():
         require(value >= least, name, value, f"give an integer >= {least}")
-
-
-def positive(**values: float) -> None:
-    """Require finite numbers above zero, by the names of their parameters."""
-    for name, value in values.items():
-        require(0 < value < math.inf, name, value, "give a number > 0")
 
 
 def probability(**values: float) -> None:
