@@ -14,7 +14,7 @@ import torch
 from exact_problems import PATHS
 from torch import Tensor
 
-from scoresde.comparison.reference import Law
+from scoresde.comparison.reference import Distribution
 
 
 class Drawn(NamedTuple):
@@ -24,7 +24,7 @@ class Drawn(NamedTuple):
     calls: int
 
 
-Peer = Callable[[Law, Tensor, int], Drawn]
+Peer = Callable[[Distribution, Tensor, int], Drawn]
 _BETAS = {"num_train_timesteps": 1000, "beta_start": 1e-4, "beta_end": 0.02, "beta_schedule": "linear"}
 
 
@@ -114,7 +114,7 @@ def _diffusers(schedulers: dict[str, Any]) -> dict[str, Peer]:
     return {name: partial(_run_scheduler, scheduler, name) for name, scheduler in schedulers.items()}
 
 
-def _run_scheduler(scheduler: Any, name: str, law: Law, z: Tensor, budget: int) -> Drawn:
+def _run_scheduler(scheduler: Any, name: str, law: Distribution, z: Tensor, budget: int) -> Drawn:
     """The exact eps, or the raw output of an EDM network, in place of the network."""
     scheduler.set_timesteps((budget + 1) // 2 if name.startswith("heun") else budget)
     if name.startswith("ddpm"):
@@ -145,7 +145,7 @@ def _run_scheduler(scheduler: Any, name: str, law: Law, z: Tensor, budget: int) 
     return Drawn(x, scale, first, calls)
 
 
-def _run_ddpm(scheduler: Any, law: Law, z: Tensor) -> Drawn:
+def _run_ddpm(scheduler: Any, law: Distribution, z: Tensor) -> Drawn:
     x, first = z, 0.0
     for t in scheduler.timesteps:
         alpha = float(scheduler.alphas_cumprod[int(t)]) ** 0.5
@@ -176,7 +176,7 @@ def _azula(kind: str) -> dict[str, Peer]:
     return found
 
 
-def _run_azula(rule: Any, order: int, schedule: Any, clean: bool, law: Law, z: Tensor, budget: int) -> Drawn:
+def _run_azula(rule: Any, order: int, schedule: Any, clean: bool, law: Distribution, z: Tensor, budget: int) -> Drawn:
     from azula.denoise import Denoiser, DiracPosterior
 
     class Exact(Denoiser):  # type: ignore[misc]

@@ -25,7 +25,7 @@ from torch import Tensor
 from scoresde import SDE, ExactModel, GaussianMixture
 from scoresde.build import build
 from scoresde.comparison.budget import Candidate, fitting
-from scoresde.comparison.reference import Law, endpoints
+from scoresde.comparison.reference import Distribution, endpoints
 from scoresde.noise import Noise
 from scoresde.tuning import endpoint, tune
 
@@ -37,7 +37,7 @@ GRIDS = ("lambda", "karras", "noise_share", "time")
 class References:
     """Exact endpoints, remembered by start."""
 
-    def __init__(self, law: Law, z: Tensor) -> None:
+    def __init__(self, law: Distribution, z: Tensor) -> None:
         self.law, self.z, self._known = law, z, dict[tuple[float, float], Tensor]()
 
     def error(self, x: Tensor, scale: float, r: float) -> dict[str, float]:
@@ -59,7 +59,9 @@ def option(group: str, name: str) -> Any:
     return build(yaml.safe_load((CONF / group / f"{name}.yaml").read_text()))
 
 
-def ours(law: Law, references: References, sde: SDE, names: list[str], budgets: list[int]) -> list[dict[str, Any]]:
+def ours(
+    law: Distribution, references: References, sde: SDE, names: list[str], budgets: list[int]
+) -> list[dict[str, Any]]:
     """Rows of all solvers, grids and budgets on one path."""
     model, rows, level = ExactModel(law if isinstance(law, GaussianMixture) else law.points, sde), [], sde.at(sde.T)
     for name, grid, budget in itertools.product(names, GRIDS, budgets):
@@ -77,7 +79,7 @@ def ours(law: Law, references: References, sde: SDE, names: list[str], budgets: 
     return rows
 
 
-def theirs(law: Law, references: References, kind: str, budgets: list[int]) -> list[dict[str, Any]]:
+def theirs(law: Distribution, references: References, kind: str, budgets: list[int]) -> list[dict[str, Any]]:
     """Rows of all peers and budgets on one path."""
     rows: list[dict[str, Any]] = []
     for (name, peer), budget in itertools.product(peers.deterministic(kind).items(), budgets):
@@ -101,7 +103,11 @@ def main() -> None:
     torch.set_num_threads(1)
     names = arguments.solvers or deterministic()
     results: list[dict[str, Any]] = []
-    problems: dict[str, Law] = {"modes 2-D": narrow_modes(), "Gaussians 64-D": anisotropic(), "digits": digits()}
+    problems: dict[str, Distribution] = {
+        "modes 2-D": narrow_modes(),
+        "Gaussians 64-D": anisotropic(),
+        "digits": digits(),
+    }
     for problem, law in problems.items():
         budgets = [b for b in BUDGETS if problem != "digits" or b <= 10]
         z = Noise(5).normal("start", 0, (arguments.n, *law.event_shape), dtype=torch.float64)
@@ -154,7 +160,9 @@ def report(rows: list[dict[str, Any]], title: str) -> None:
                 print(f"  {budget:4} {who:6} {row['median']:.2e}  {row['solver']} {row.get('grid', '')}", flush=True)
 
 
-def tuned(law: Law, references: References, sde: SDE, budgets: list[int], iterations: int) -> list[dict[str, Any]]:
+def tuned(
+    law: Distribution, references: References, sde: SDE, budgets: list[int], iterations: int
+) -> list[dict[str, Any]]:
     """Rows of tuned grids and coefficients on one path; the starts of the tuning are others."""
     model, level, rows = ExactModel(law if isinstance(law, GaussianMixture) else law.points, sde), sde.at(sde.T), []
     for budget in (b for b in budgets if b <= 35):

@@ -213,7 +213,7 @@ def test_one_endpoint_for_all_sdes_whatever_their_cut_off():
     [
         ({"n": 5}, "n: 5 is not allowed"),
         ({"seeds": 1}, "seeds: 1"),
-        ({"budgets": [1]}, "budgets: .1. is not allowed; 2 is the smallest"),
+        ({"budgets": [1]}, "budgets: .1. is not allowed; give a list in which each item is an integer >= 2"),
         ({"budgets": []}, "budgets: "),
         ({"candidates": []}, "solvers: "),
         ({"candidates": [Candidate("a", DDIM())] * 2}, "solvers: 'a' is not allowed; each may be there once"),

@@ -211,7 +211,7 @@ def test_weights_and_biases_gets_table_and_plots(here, monkeypatch):
             ["problem=mixture_2d", "solvers=[heun]", "budgets=[2]"],
             "budgets: 2 is too small for heun; it needs at least 3",
         ),
-        (["problem=mixture_2d", "budgets=[1]"], "budgets: [1] is not allowed; 2 is the smallest"),
+        (["problem=mixture_2d", "budgets=[1]"], "budgets: [1] is not allowed; give a list"),
         (["problem=mixture_2d", "n=2"], "n: 2 is not allowed; give at least 20"),
         (["problem=mixture_2d", "seeds=1"], "seeds: 1 is not allowed; give at least 2"),
         (["problem=mixture_2d", "sde=vp", "sdes=[ve]"], "sdes: given together with sde"),

@@ -8,10 +8,10 @@ from typing import Any
 from scoresde import progress, runs
 from scoresde.comparison.measure import Comparison
 from scoresde.comparison.notes import notes
+from scoresde.figures.pictures import pictures
+from scoresde.figures.plots import quality
 from scoresde.results import Results
 from scoresde.results.page import page
-from scoresde.results.pictures import pictures
-from scoresde.results.plots import quality
 from scoresde.results.verdict import verdict
 
 RESULTS, TABLE, REPORT = "results.json", "results.csv", "report.html"
@@ -70,5 +70,5 @@ def report(folder: Path, results: Results, config: Mapping[str, Any]) -> Report:
     plots = [files for k in ("nfe", "seconds") if (files := quality(results, k, folder / f"quality-{k}"))]
     shown = pictures(results, folder)
     images = {"Plots": [files[-1] for files in plots], "Samples": shown}
-    runs.write_text(folder / REPORT, page(results, "Comparison of samplers", said, images, config, versions))
+    runs.write_text(folder / REPORT, page(results, said, images, config, versions))
     return Report(folder / REPORT, [*(files[0] for files in plots), *shown], said)

@@ -2,18 +2,24 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 
 from scoresde.comparison.budget import Candidate
 from scoresde.comparison.problems import Problem
-from scoresde.errors import InputError, at_least, require
+from scoresde.constraints import Checked, Constraint, NonNegativeInt, ProperFraction, at_least
+from scoresde.errors import InputError, require
 from scoresde.sde import SDE
+
+# a step and the denoising
+_Budget = Annotated[int, at_least(2)]
+_Samples = Annotated[int, Constraint(lambda n: n >= 20, "at least 20, fewer say nothing about a distribution")]
+_Seeds = Annotated[int, Constraint(lambda n: n >= 2, "at least 2, an interval needs them; 5 or more are better")]
 
 
 @dataclass(frozen=True)
-class Reference:
+class Reference(Checked):
     """How the exact endpoints are computed.
 
     Args:
@@ -24,16 +30,12 @@ class Reference:
         InputError: a negative n, or a tolerance outside (0, 1).
     """
 
-    n: int = 200
-    tolerance: float = 1e-9
-
-    def __post_init__(self) -> None:
-        at_least(0, n=self.n)
-        require(0 < self.tolerance < 1, "tolerance", self.tolerance, "give a number between 0 and 1, such as 1e-9")
+    n: NonNegativeInt = 200
+    tolerance: ProperFraction = 1e-9
 
 
 @dataclass
-class Plan:
+class Plan(Checked):
     """What is to be compared.
 
     Args:
@@ -57,10 +59,10 @@ class Plan:
     problem: Problem
     candidates: Sequence[Candidate]
     sdes: Mapping[str, SDE | None]
-    budgets: Sequence[int]
-    n: int = 500
+    budgets: Sequence[_Budget]
+    n: _Samples = 500
     seed: int = 0
-    seeds: int = 8
+    seeds: _Seeds = 8
     metrics: Mapping[str, Any] | Sequence[Any] = ()
     reference: Reference = field(default_factory=Reference)
     batch_size: int = 500
@@ -69,15 +71,11 @@ class Plan:
 
     def __post_init__(self) -> None:
         most = self.problem.largest_n
-        require(self.n >= 20, "n", self.n, "give at least 20, fewer say nothing about a distribution")
         if most is not None and self.n > most:
             raise InputError(f"n: {self.n} is more than the {most} training items that make the floor; give {most}")
-        require(self.seeds >= 2, "seeds", self.seeds, "give at least 2, an interval needs them; 5 or more are better")
         require(bool(self.candidates), "solvers", [], "give one at least")
         names = [c.name for c in self.candidates]
         for name in names:
             require(names.count(name) == 1, "solvers", name, "each may be there once")
-        small = "2 is the smallest: a step and the denoising"
-        require(all(b >= 2 for b in self.budgets), "budgets", list(self.budgets), small)
         fixed = any(not c.solver.adaptive for c in self.candidates)
         require(bool(self.budgets) or not fixed, "budgets", [], "give one at least, such as budgets=[10,20]")

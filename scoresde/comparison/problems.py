@@ -9,10 +9,11 @@ from torch import Tensor
 
 from scoresde.analytic import ExactModel, FiniteData
 from scoresde.comparison.reference import Distribution
+from scoresde.constraints import Checked, Count
 from scoresde.control.guidance import Label
 from scoresde.data import Dataset, Transform
 from scoresde.data.dataset import CLASS
-from scoresde.errors import InputError, at_least
+from scoresde.errors import InputError
 from scoresde.mixture import GaussianMixture
 from scoresde.model import Model
 from scoresde.noise import Noise, derived_seed, permutation
@@ -28,7 +29,7 @@ class Source(Protocol):
         """Read the data."""
 
 
-class Problem(ABC):
+class Problem(Checked, ABC):
     """What samplers are compared on.
 
     Attributes:
@@ -102,8 +103,7 @@ class Mixture(_FromMixture):
         InputError: dimension or components < 1.
     """
 
-    def __init__(self, dimension: int = 2, components: int = 5, seed: int = 0) -> None:
-        at_least(1, dimension=dimension, components=components)
+    def __init__(self, dimension: Count = 2, components: Count = 5, seed: int = 0) -> None:
         noise, size = Noise(seed), (components, dimension, dimension)
         axes, _ = torch.linalg.qr(noise.normal("axes", 0, size, dtype=torch.float64))
         spread = noise.uniform("spread", 0, components * dimension).reshape(components, dimension)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -44,16 +43,11 @@ def strip(
         title: above all columns.
     """
     shown = np.stack([transform.finish(x) for x in moments])
-    shape = transform.event_shape
-    if transform.kind == "image" or len(shape) > 2:
-        figure = _sheets(*_as_images(shown, transform), labels)
-    elif math.prod(shape) == 2:
-        figure = _small_clouds(shown, labels, transform)
-    elif len(shape) == 2:
-        figure = _small_series(shown, labels)
-    else:
-        figure = _small_histograms(shown, labels, transform.names)
-    return style.finished(figure, path, title or None)
+    draw = {
+        "image": _sheets, "volume": _sheets, "plane": _small_clouds, "series": _small_series,
+        "table": _small_histograms,
+    }  # fmt: skip
+    return style.finished(draw[style.form(transform)](shown, labels, transform), path, title or None)
 
 
 def film(moments: Tensor, labels: Sequence[str], transform: Transform, path: str | Path) -> None:
@@ -68,36 +62,24 @@ def film(moments: Tensor, labels: Sequence[str], transform: Transform, path: str
     Raises:
         InputError: for series, and tables of other than two columns, which have no film.
     """
-    shown = np.stack([transform.finish(x) for x in moments])
-    if transform.kind == "image" or len(transform.event_shape) > 2:
-        frames = _image_frames(*_as_images(shown, transform), labels)
-    elif math.prod(transform.event_shape) == 2:
-        frames = _cloud_frames(shown.reshape(*shown.shape[:2], 2), labels, transform)
-    else:
+    frames_of = {"image": _image_frames, "volume": _image_frames, "plane": _cloud_frames}.get(style.form(transform))
+    if frames_of is None:
         raise InputError("film: only images and pairs of numbers have one; draw a strip instead")
+    frames = frames_of(np.stack([transform.finish(x) for x in moments]), labels, transform)
     durations = [_FIRST, *[_FRAME] * (len(frames) - 2), _LAST][: len(frames)]
     frames[0].save(path, format="GIF", save_all=True, append_images=frames[1:], duration=durations, loop=0)
 
 
-def _as_images(shown: np.ndarray, transform: Transform) -> tuple[np.ndarray, float, float]:
-    """Moments as images (m, n, channels, height, width), and the range of the last one."""
-    if transform.kind == "image":
-        low, high = transform.low, transform.high
-        last = shown[-1]
-        return shown, float(last.min()) if low is None else low, float(last.max()) if high is None else high
-    low, high = np.nanquantile(shown[-1], [0.005, 0.995])
-    return np.stack([style.middle(x) for x in shown]), float(low), float(high)
-
-
-def _sheets(images: np.ndarray, low: float, high: float, labels: Sequence[str]) -> Figure:
+def _sheets(shown: np.ndarray, labels: Sequence[str], transform: Transform) -> Figure:
     """Rows of samples, columns of moments; one pixel of data is a whole number of pixels."""
-    rows = images[:, :_ROWS].swapaxes(0, 1)
-    sheet = style.tiled(rows.reshape(-1, *images.shape[2:]), low, high, across=len(images), pixels=72)
+    images = np.stack([style.as_images(x[:_ROWS], transform) for x in shown], axis=1)
+    low, high = style.greys(shown[-1], transform)
+    sheet = style.tiled(images.reshape(-1, *images.shape[2:]), low, high, across=len(labels), pixels=72)
     margin, header = 18, 82
     height, width = sheet.shape[0] + header + margin, max(sheet.shape[1] + 2 * margin, 500)
     figure = style.canvas(width, height)
     ax = style.place(figure, sheet, (width - sheet.shape[1]) / 2, header)
-    column = (sheet.shape[1] + SPACE) / len(images)
+    column = (sheet.shape[1] + SPACE) / len(labels)
     for k, label in enumerate(labels):
         ax.text(k * column + (column - SPACE) / 2, -6, label, ha="center", va="bottom", fontsize=8, color=INK)
     return figure
@@ -106,14 +88,11 @@ def _sheets(images: np.ndarray, low: float, high: float, labels: Sequence[str]) 
 def _small_clouds(shown: np.ndarray, labels: Sequence[str], transform: Transform) -> Figure:
     points = shown.reshape(*shown.shape[:2], 2)
     x, y, equal = _plane_of(points, transform)
-    across = min(len(points), 5)
-    figure, axes = style.panels(math.ceil(len(points) / across), across, 2.0, 2.1)
-    for k, ax in enumerate(axes.ravel()):
-        ax.set_visible(k < len(points))
-        if k < len(points):
-            style.dots(ax, points[k], SAMPLES, alpha=0.5)
-            style.plane(ax, x, y, equal)
-            ax.set_title(labels[k], fontsize=9, color=INK)
+    figure, axes = style.wrapped(len(points), 5, 2.0, 2.1)
+    for ax, cloud, label in zip(axes, points, labels, strict=True):
+        style.dots(ax, cloud, SAMPLES, alpha=0.5)
+        style.plane(ax, x, y, equal)
+        ax.set_title(label, fontsize=9, color=INK)
     return figure
 
 
@@ -123,7 +102,7 @@ def _plane_of(points: np.ndarray, transform: Transform) -> tuple[tuple[float, fl
     return x, y, transform.kind == "points"
 
 
-def _small_series(shown: np.ndarray, labels: Sequence[str]) -> Figure:
+def _small_series(shown: np.ndarray, labels: Sequence[str], transform: Transform) -> Figure:
     """The first channel of some series, a row each."""
     rows = min(shown.shape[1], _ROWS)
     figure, axes = style.panels(rows, len(shown), 1.5, 1.1)
@@ -139,7 +118,7 @@ def _small_series(shown: np.ndarray, labels: Sequence[str]) -> Figure:
     return figure
 
 
-def _small_histograms(shown: np.ndarray, labels: Sequence[str], names: Sequence[str] | None) -> Figure:
+def _small_histograms(shown: np.ndarray, labels: Sequence[str], transform: Transform) -> Figure:
     """The distribution of the first features, a row each."""
     values = shown.reshape(*shown.shape[:2], -1)
     rows = min(values.shape[2], _ROWS)
@@ -151,20 +130,21 @@ def _small_histograms(shown: np.ndarray, labels: Sequence[str], names: Sequence[
             style.plain(ax)
             ax.set_yticks([])
             ax.tick_params(labelsize=6)
-        axes[row][0].set_ylabel(f"feature {row + 1}" if names is None else names[row], fontsize=8, color=INK)
+        axes[row][0].set_ylabel(style.feature(transform, row), fontsize=8, color=INK)
     for k, label in enumerate(labels):
         axes[0][k].set_title(label, fontsize=9, color=INK)
     return figure
 
 
-def _image_frames(images: np.ndarray, low: float, high: float, labels: Sequence[str]) -> list[Image]:
+def _image_frames(shown: np.ndarray, labels: Sequence[str], transform: Transform) -> list[Image]:
     """Sheets of images with the label above."""
     from PIL import Image, ImageDraw, ImageFont
 
+    low, high = style.greys(shown[-1], transform)
     font, margin, header = ImageFont.load_default(13), 12, 34
     frames = []
-    for moment, label in zip(images, labels, strict=True):
-        sheet = style.tiled(moment, low, high)
+    for moment, label in zip(shown, labels, strict=True):
+        sheet = style.tiled(style.as_images(moment, transform), low, high)
         size = (max(sheet.shape[1] + 2 * margin, 150), sheet.shape[0] + header + margin)
         frame = Image.new("RGB", size, "white")
         frame.paste(Image.fromarray(sheet), (margin, header))
@@ -173,17 +153,18 @@ def _image_frames(images: np.ndarray, low: float, high: float, labels: Sequence[
     return frames
 
 
-def _cloud_frames(points: np.ndarray, labels: Sequence[str], transform: Transform) -> list[Image]:
+def _cloud_frames(shown: np.ndarray, labels: Sequence[str], transform: Transform) -> list[Image]:
     """A cloud that moves between fixed axes."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from PIL import Image
 
+    points = shown.reshape(*shown.shape[:2], 2)
     x, y, equal = _plane_of(points, transform)
     figure, axes = style.panels(1, 1, 4.0, 3.8)
     figure.dpi, ax, surface = 100, axes[0][0], FigureCanvasAgg(figure)
     drawn = ax.scatter([], [], s=5, color=SAMPLES, alpha=0.6, linewidths=0)
     style.plane(ax, x, y, equal)
-    style.name_axes(ax, transform.names)
+    style.name_axes(ax, transform)
     title = ax.set_title("noise", fontsize=11, color=INK, loc="left")
     frames = []
     for cloud, label in zip(points, labels, strict=True):

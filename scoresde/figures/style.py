@@ -5,15 +5,16 @@ from __future__ import annotations
 import functools
 import io
 import math
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from scoresde.data.transform import Transform
 
 # Blue and orange of Okabe and Ito's palette, which differ for any color vision and in grey print.
 SAMPLES = "#0072B2"
@@ -40,11 +41,22 @@ def _figure_class() -> type[Figure]:
     return NotebookFigure
 
 
-def panels(rows: int, columns: int, width: float, height: float) -> tuple[Figure, np.ndarray]:
-    """A figure of equal panels (rows, columns), each of width x height inches."""
-    size = (columns * width, rows * height + 0.6)
-    figure = _figure_class()(figsize=size, dpi=120, layout="constrained", facecolor="white")
+def panels(
+    rows: int, columns: int, width: float, height: float, margins: tuple[float, float] = (0.0, 0.6), dpi: int = 120
+) -> tuple[Figure, np.ndarray]:
+    """A figure of equal panels (rows, columns), each of width x height inches, with margins beside and above them."""
+    size = (columns * width + margins[0], rows * height + margins[1])
+    figure = _figure_class()(figsize=size, dpi=dpi, layout="constrained", facecolor="white")
     return figure, figure.subplots(rows, columns, squeeze=False)
+
+
+def wrapped(count: int, across: int, width: float, height: float, **looks: Any) -> tuple[Figure, list[Axes]]:
+    """A figure of `count` equal panels in rows of at most `across`, see `panels`."""
+    across = min(count, across)
+    figure, axes = panels(math.ceil(count / across), across, width, height, **looks)
+    for ax in axes.ravel()[count:]:
+        ax.set_visible(False)
+    return figure, list(axes.ravel()[:count])
 
 
 def canvas(width: int, height: int) -> Figure:
@@ -83,7 +95,7 @@ def dots(ax: Axes, points: np.ndarray, color: str, alpha: float) -> None:
 
 
 def plain(ax: Axes) -> None:
-    ax.tick_params(labelsize=8, colors=INK, length=3)
+    ax.tick_params(which="both", labelsize=8, colors=INK, length=3)
     for side, spine in ax.spines.items():
         spine.set_visible(side in ("left", "bottom"))
         spine.set_color(FAINT)
@@ -114,11 +126,16 @@ def square(points: np.ndarray, margin: float) -> tuple[tuple[float, float], tupl
     return (x - half, x + half), (y - half, y + half)
 
 
-def name_axes(ax: Axes, names: Sequence[str] | None) -> None:
+def feature(transform: Transform, k: int) -> str:
+    """The name of a feature."""
+    return f"feature {k + 1}" if transform.names is None else transform.names[k]
+
+
+def name_axes(ax: Axes, transform: Transform) -> None:
     """Label both axes with the names of two features, if there are any."""
-    if names is not None:
-        ax.set_xlabel(names[0], color=INK)
-        ax.set_ylabel(names[1], color=INK)
+    if transform.names is not None:
+        ax.set_xlabel(transform.names[0], color=INK)
+        ax.set_ylabel(transform.names[1], color=INK)
 
 
 def finished(figure: Figure, path: str | Path | None, title: str | None) -> Figure:
@@ -130,33 +147,52 @@ def finished(figure: Figure, path: str | Path | None, title: str | None) -> Figu
     return figure
 
 
-def tiled(
-    images: np.ndarray, low: float | None, high: float | None, across: int | None = None, pixels: int = 44
-) -> np.ndarray:
+def form(transform: Transform) -> Literal["image", "plane", "table", "series", "volume"]:
+    """What an event is drawn as; a volume is one of three axes and more, drawn as its middle plane."""
+    shape = transform.event_shape
+    if transform.kind == "image":
+        return "image"
+    if math.prod(shape) == 2:
+        return "plane"
+    return "table" if len(shape) < 2 else "series" if len(shape) == 2 else "volume"
+
+
+def as_images(events: np.ndarray, transform: Transform) -> np.ndarray:
+    """Images or volumes (n, *event) as images (n, channels, height, width)."""
+    if transform.kind == "image":
+        return events
+    planes = events.reshape(len(events), -1, 1, *events.shape[-2:])
+    return np.asarray(planes[:, planes.shape[1] // 2])
+
+
+def greys(ruler: np.ndarray, transform: Transform) -> tuple[float, float]:
+    """What is black and what is white: the bounds of the data, or else the range of a ruler, of images or volumes."""
+    rare = 0.0 if transform.kind == "image" else 0.005
+    low, high = (float(q) for q in np.nanquantile(ruler, [rare, 1 - rare]))
+    return low if transform.low is None else transform.low, high if transform.high is None else transform.high
+
+
+def colors(image: np.ndarray, low: float, high: float) -> np.ndarray:
+    """An image (channels, height, width) as (height, width, 3) from 0 to 1; unless of three channels, the first one."""
+    unit = np.nan_to_num((image.astype(np.float64) - low) / max(high - low, 1e-12)).clip(0, 1)
+    return np.moveaxis(unit if len(unit) == 3 else unit[:1].repeat(3, axis=0), 0, -1)
+
+
+def tiled(images: np.ndarray, low: float, high: float, across: int | None = None, pixels: int = 44) -> np.ndarray:
     """One sheet (rows, columns, 3) in uint8 of images (n, channels, height, width).
 
     All of them in rows of `across`; or, without that, as many as fit into a square of up to 10 x 10. Small images are
     enlarged by a whole number, to at most `pixels` pixels.
     """
-    images = images.astype(np.float64)
-    low = float(np.nanmin(images)) if low is None else low
-    high = float(np.nanmax(images)) if high is None else high
-    unit = np.nan_to_num((images - low) / max(high - low, 1e-12)).clip(0, 1)
-    n, channels, h, w = unit.shape
+    n, _, h, w = images.shape
     zoom = max(1, pixels // max(h, w))
     if across is None:
         across = max(1, min(10, math.ceil(math.sqrt(n)), max(3, 640 // (zoom * max(h, w)))))
-        unit = unit[: across**2]
-    down = math.ceil(len(unit) / across)
+        images = images[: across**2]
+    down = math.ceil(len(images) / across)
     sheet = np.full((down * (zoom * h + SPACE) - SPACE, across * (zoom * w + SPACE) - SPACE, 3), GAP)
-    for k, image in enumerate(unit):
+    for k, image in enumerate(images):
         top, left = (k // across) * (zoom * h + SPACE), (k % across) * (zoom * w + SPACE)
-        colors = np.moveaxis(image if channels == 3 else image[:1].repeat(3, axis=0), 0, -1)
-        sheet[top : top + zoom * h, left : left + zoom * w] = colors.repeat(zoom, axis=0).repeat(zoom, axis=1)
+        block = colors(image, low, high).repeat(zoom, axis=0).repeat(zoom, axis=1)
+        sheet[top : top + zoom * h, left : left + zoom * w] = block
     return np.asarray(np.rint(sheet * 255), dtype=np.uint8)
-
-
-def middle(events: np.ndarray) -> np.ndarray:
-    """The middle plane (n, 1, height, width) of events (n, ..., height, width)."""
-    planes = events.reshape(len(events), -1, 1, *events.shape[-2:])
-    return np.asarray(planes[:, planes.shape[1] // 2])

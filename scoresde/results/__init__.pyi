@@ -6,6 +6,6 @@ from scoresde.results.metric import Metric as Metric
 from scoresde.results.metric import Quantity as Quantity
 from scoresde.results.metric import Scorer as Scorer
 from scoresde.results.results import Results as Results
-from scoresde.results.row import Row as Row
+from scoresde.results.rows import Row as Row
 
 __all__: list[str]

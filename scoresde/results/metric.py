@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from math import nan
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -57,6 +57,12 @@ class Quantity:
     def title(self) -> str:
         """What it is, with its unit."""
         return (self.words or self.key) + (f" [{self.unit}]" if self.unit else "")
+
+    @property
+    def meaning(self) -> str:
+        """What a reader of its heading must know."""
+        best = "higher is better" if self.direction == "higher" else ""
+        return "; ".join(filter(None, (self.title, self.note, best)))
 
     @property
     def sign(self) -> int:
@@ -119,10 +125,10 @@ class Scorer:
         self._metrics: list[Any] = list(metrics.values() if isinstance(metrics, Mapping) else metrics)
         self.dataset = dataset
         self._real: dict[tuple[int, int], dict[str, float]] = {}
-        declared = [q for metric in self._metrics for q in _declared(metric)]
-        self.quantities: dict[str, Quantity] = {q.key: q for q in declared}
-        for key, times in Counter(q.key for q in declared).items():
-            refuse(times > 1, f"metrics: {key} is measured by two metrics; leave one of them out")
+        self.quantities: dict[str, Quantity] = {}
+        for q in chain.from_iterable(map(_declared, self._metrics)):
+            refuse(q.key in self.quantities, f"metrics: {q.key} is measured by two metrics; leave one of them out")
+            self.quantities[q.key] = q
 
     def prepare(self) -> Scorer:
         """Prepare every metric; returns itself."""
@@ -165,11 +171,10 @@ class Scorer:
         """The values of real items in place of n samples, of the quantities that have a floor."""
         if (index, n) not in self._real:
             metric, found = self._metrics[index], self._real.setdefault((index, n), {})
-            for part in ("heldout", "train"):
-                if keys := [q.key for q in _declared(metric) if q.floor == part]:
-                    items = self.dataset.heldout if part == "heldout" else evenly(self.dataset.train, n)
-                    values = self._values(metric, items)
-                    found |= {key: values[key].value for key in keys if key in values}
+            for part, items in (("heldout", self.dataset.heldout), ("train", evenly(self.dataset.train, n))):
+                keys = {q.key for q in _declared(metric) if q.floor == part}
+                values = self._values(metric, items) if keys else {}
+                found |= {key: values[key].value for key in keys & values.keys()}
         return self._real[index, n]
 
 

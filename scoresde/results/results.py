@@ -15,8 +15,7 @@ from scoresde.errors import InputError
 from scoresde.plain import each
 from scoresde.results import table
 from scoresde.results.metric import Quantity
-from scoresde.results.row import Row
-from scoresde.results.rows import Rows
+from scoresde.results.rows import Row, Rows
 
 _UNSTORED = ("shown",)  # fields of a row
 _STORED = ("title", "n", "seeds", "floors", "notes", "comparable")  # fields of results besides rows and quantities

@@ -1,4 +1,4 @@
-"""Rows of results, and what follows from them: ranking, floors, labels, blocks of one budget."""
+"""Rows of results, a sampler in a setting each, and what follows from them: ranking, floors, labels, blocks."""
 
 from __future__ import annotations
 
@@ -8,14 +8,81 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
+from scoresde.errors import InputError
 from scoresde.results.interval import Interval, student
 from scoresde.results.metric import Measurement, Quantity
-from scoresde.results.row import Row
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from scoresde.data.transform import Transform
+
+
+@dataclass
+class Row:
+    """One sampler in one setting.
+
+    Attributes:
+        name: of the sampler.
+        setting: what else tells it from other rows, such as its SDE.
+        budget: network evaluations allowed per sample; None for adaptive solvers, which have a tolerance.
+        tolerance: of an adaptive solver.
+        steps: of the sampler, the final denoising included; None for adaptive solvers.
+        nfe: network evaluations per sample, counted.
+        stochastic: whether it drew noise.
+        seconds: wall-clock time of n samples, for each seed.
+        memory: peak memory in MB above that before, None where it cannot be measured.
+        values: of each quantity, for each seed.
+        halves: half-intervals that were measured within a single seed.
+        error: why there are no values.
+        shown: the first samples of the first seed, for pictures; not stored.
+    """
+
+    name: str
+    setting: str = ""
+    budget: int | None = None
+    tolerance: float | None = None
+    steps: int | None = None
+    nfe: float = math.nan
+    stochastic: bool = False
+    seconds: list[float] = field(default_factory=list)
+    memory: float | None = None
+    values: dict[str, list[float]] = field(default_factory=dict)
+    halves: dict[str, float] = field(default_factory=dict)
+    error: str | None = None
+    shown: Tensor | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def family(self) -> str:
+        """The name without the tolerance: what makes one line in a plot."""
+        return self.name if self.tolerance is None else self.name.removesuffix(f" {self.tolerance:g}")
+
+    def interval(self, key: str) -> Interval:
+        """Mean and 95 % interval of a quantity, or of `seconds`, over the seeds."""
+        values = self.seconds if key == "seconds" else self.values.get(key, [])
+        found = student(values)
+        return Interval(found.mean, self.halves.get(key, math.nan)) if len(values) == 1 else found
+
+    def finite(self, key: str) -> bool:
+        """Whether the quantity was measured for every seed."""
+        return bool(self.values.get(key)) and all(map(math.isfinite, self.values[key]))
+
+    def failed(self, error: Exception) -> None:
+        """Keep the reason, in one line, in place of values."""
+        kind = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
+        self.values, self.halves, self.seconds = {}, {}, []
+        self.error = kind + " ".join(str(error).split())[:300]
+
+    def extend(self, other: Row) -> None:
+        """Add the values of further seeds of the same sampler."""
+        self.seconds += other.seconds
+        self.error = self.error or other.error
+        _extend(self.values, other.values)
+
+
+def _extend(values: dict[str, list[float]], others: Mapping[str, list[float]]) -> None:
+    for key, more in others.items():
+        values.setdefault(key, []).extend(more)
 
 
 @dataclass
@@ -56,6 +123,19 @@ class Rows:
                 row.halves[key] = measured.half
             if measured.floor is not None and len(self.floors.setdefault(key, [])) < len(values):
                 self.floors[key].append(measured.floor)
+
+    def extend(self, other: Rows) -> None:
+        """Add the values of further seeds; rows of the same sampler become one."""
+        self.title = self.title if self.title == other.title else ""
+        self.comparable &= self.n == other.n
+        self.seeds += other.seeds
+        _extend(self.floors, other.floors)
+        mine = {(row.name, row.setting, row.steps): row for row in self.rows}
+        for row in other.rows:
+            if same := mine.get((row.name, row.setting, row.steps)):
+                same.extend(row)
+            else:
+                self.rows.append(row)
 
     @property
     def measured(self) -> list[Quantity]:

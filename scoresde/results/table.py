@@ -3,32 +3,22 @@
 import math
 from collections.abc import Callable, Sequence
 from html import escape
-from itertools import islice
+from pathlib import Path
 from typing import NamedTuple
 
 from scoresde.results.interval import Interval
 from scoresde.results.metric import Quantity
-from scoresde.results.row import Row
-from scoresde.results.rows import Rows
+from scoresde.results.rows import Row, Rows
 
 FLOOR = "floor: real data"
-STYLE = """
-table.results{border-collapse:collapse;font-size:13px;font-variant-numeric:tabular-nums}
-table.results th,table.results td{padding:.25em .7em;text-align:right;white-space:nowrap}
-table.results th,table.results td{border-bottom:1px solid rgba(128,128,128,.2)}
-table.results th:first-child,table.results td:first-child{text-align:left}
-table.results th{background:rgba(128,128,128,.1)}table.results tr.floor td{opacity:.7;font-style:italic}
-table.results td.best{font-weight:600;background:rgba(0,114,178,.13)}
-table.results tr.first td{border-top:2px solid rgba(128,128,128,.4)}
-table.results tr.failed td{color:#c2410c;text-align:left;white-space:normal}
-"""
+STYLE = Path(__file__).with_name("table.css").read_text(encoding="utf-8")
 
 
 class Cell(NamedTuple):
     """What a cell shows, what it is sorted by, and whether it is the best of its budget."""
 
     text: str = ""
-    value: float | str | None = None
+    value: float | str = ""
     best: bool = False
 
 
@@ -45,7 +35,7 @@ def _count(value: float | None, text: str) -> Cell:
 
 
 def _interval(interval: Interval, best: bool = False) -> Cell:
-    return Cell(str(interval), interval.mean, best)
+    return Cell(str(interval), interval.mean if math.isfinite(interval.mean) else "", best)
 
 
 def _columns(results: Rows, brief: bool) -> list[Column]:
@@ -88,30 +78,26 @@ def _best(rows: Sequence[Row], q: Quantity) -> float | None:
 def text(results: Rows) -> str:
     """A block of rows for each budget, the floor, and a line for each failure."""
     columns = _columns(results, brief=True)
-    blocks = results.blocks(results.succeeded)
-    cells = [[c.cell(row).text for c in columns] for own in blocks.values() for row in own]
-    lines = iter(aligned([[c.heading for c in columns], *cells, [c.floor.text for c in columns]]))
-    out = list(islice(lines, 2))
-    for own in blocks.values():
-        out += [*islice(lines, len(own)), ""]
-    out += lines if results.floors else []
-    out += [f"{results.full_label(row)}: {row.error}" for row in results.rows if row.error is not None]
-    return "\n".join(out).rstrip()
+    lines = [[c.heading for c in columns]]
+    for own in results.blocks(results.succeeded).values():
+        lines += [[c.cell(row).text for c in columns] for row in own]
+        lines.append([""] * len(columns))
+    if results.floors:
+        lines.append([c.floor.text for c in columns])
+    failures = [f"{results.full_label(row)}: {row.error}" for row in results.rows if row.error is not None]
+    return "\n".join(aligned(lines) + failures).rstrip()
 
 
 def legend(results: Rows, brief: bool = True) -> dict[str, str]:
     """What the headings mean, of those that need words."""
-    headings = [column.heading for column in _columns(results, brief)]
-    words = {
+    words = {q.heading: q.meaning for q in results.measured} | {
         "NFE": "network evaluations per sample, counted",
         "seconds": f"to draw {f'{results.n:,}' if results.n else 'the'} samples of one seed",
         "MB": "peak memory above that before",
         "x floor": "the value before it as a multiple of the floor, which real data reach",
     }
-    for q in results.measured:
-        best = {"lower": "", "higher": "higher is better", None: ""}[q.direction]
-        words.setdefault(q.heading, "; ".join(part for part in (q.title, q.note, best) if part))
-    return {heading: meaning for heading, meaning in words.items() if heading in headings and meaning != heading}
+    headings = [column.heading for column in _columns(results, brief)]
+    return {heading: words[heading] for heading in headings if words.get(heading, heading) != heading}
 
 
 def explained(results: Rows) -> str:
@@ -155,6 +141,5 @@ def _tr(kind: str, cells: Sequence[Cell], rest: str = "") -> str:
 
 
 def _td(cell: Cell) -> str:
-    number = cell.value if not isinstance(cell.value, float) or math.isfinite(cell.value) else None
     mark = " class=best" if cell.best else ""
-    return f'<td{mark} data-v="{escape("" if number is None else str(number))}">{escape(cell.text)}</td>'
+    return f'<td{mark} data-v="{escape(str(cell.value))}">{escape(cell.text)}</td>'

@@ -4,8 +4,7 @@ from collections.abc import Sequence
 
 from scoresde.results.interval import Interval, paired
 from scoresde.results.metric import Quantity
-from scoresde.results.row import Row
-from scoresde.results.rows import Rows
+from scoresde.results.rows import Row, Rows
 
 _MISS = 0.05  # the probability that any difference of a budget is called one by chance
 

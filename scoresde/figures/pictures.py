@@ -1,6 +1,5 @@
 """Samples side by side: a row for each sampler, in each column the same noise, or in the plane a cloud a budget."""
 
-import math
 from collections.abc import Callable, Sequence
 from itertools import zip_longest
 from pathlib import Path
@@ -8,12 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from scoresde.results.row import Row
-from scoresde.results.rows import Rows
+from scoresde.figures import style
+from scoresde.figures.style import DATA, FAINT, INK, SAMPLES
+from scoresde.results.rows import Row, Rows
 
 _COLUMNS = 12
-_INK, _FAINT = "#333333", "#C4C4C4"
-_SAMPLES, _EXACT = "#0072B2", "#D98200"
 
 
 def pictures(results: Rows, folder: Path) -> list[Path]:
@@ -25,26 +23,23 @@ def pictures(results: Rows, folder: Path) -> list[Path]:
     if transform.kind == "image":
         return [_images(results, own, folder / f"samples-{budget or 'adaptive'}.png") for budget, own in blocks.items()]
     rows = [row for own in blocks.values() for row in own]
-    return [_clouds(results, rows, folder / "samples.png")] if math.prod(transform.event_shape) == 2 else []
+    return [_clouds(results, rows, folder / "samples.png")] if style.form(transform) == "plane" else []
 
 
 def _mosaic(
     path: Path, title: str, lines: Sequence[tuple[str, Sequence[Any]]], draw: Callable[[Any, Any], None], size: float
 ) -> Path:
     """Labelled lines of small panels, each drawn by `draw(axes, item)`; None leaves a gap."""
-    from matplotlib.figure import Figure
-
     across = max(len(items) for _, items in lines)
-    figure = Figure((2.3 + across * size, 0.5 + len(lines) * size), dpi=110, facecolor="white", layout="constrained")
-    axes = figure.subplots(len(lines), across, squeeze=False)
+    figure, axes = style.panels(len(lines), across, size, size, margins=(2.3, 0.5), dpi=110)
     for (label, items), own in zip(lines, axes, strict=True):
-        own[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=9, color=_INK)
+        own[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=9, color=INK)
         for ax, item in zip_longest(own, items):
             ax.set(xticks=[], yticks=[])
-            ax.spines[:].set(color=_FAINT, visible=item is not None)
+            ax.spines[:].set(color=FAINT, visible=item is not None)
             if item is not None:
                 draw(ax, item)
-    figure.suptitle(title, fontsize=10, color=_INK)
+    figure.suptitle(title, fontsize=10, color=INK)
     figure.savefig(path)
     return path
 
@@ -53,16 +48,15 @@ def _images(results: Rows, rows: Sequence[Row], path: Path) -> Path:
     """One line of images for each sampler, under those of the exact endpoints."""
     transform, several = results.transform, len(results.settings) > 1
     assert transform is not None
-    low, high = transform.low or 0.0, 1.0 if transform.high is None else transform.high
-
-    def draw(ax: Any, image: np.ndarray) -> None:
-        pixels = np.moveaxis(image if len(image) == 3 else image[:1].repeat(3, axis=0), 0, -1)
-        ax.imshow(((pixels - low) / (high - low)).clip(0, 1), interpolation="nearest")
-        ax.spines[:].set_visible(False)
-
     exact = [(f"exact endpoint, {k}" if several else "exact endpoint", x) for k, x in results.endpoints.items()]
     own = [(results.label(row), row.shown) for row in rows]
     lines = [(k, list(transform.finish(x[:_COLUMNS].nan_to_num()))) for k, x in exact + own if x is not None]
+    low, high = style.greys(lines[0][1][0], transform)
+
+    def draw(ax: Any, image: np.ndarray) -> None:
+        ax.imshow(style.colors(image, low, high), interpolation="nearest")
+        ax.spines[:].set_visible(False)
+
     what = f"{rows[0].budget} evaluations" if rows[0].budget else "solvers that choose their own steps"
     return _mosaic(path, f"{what}; the same noise in each column", lines, draw, 0.62)
 
@@ -78,11 +72,11 @@ def _clouds(results: Rows, rows: Sequence[Row], path: Path) -> Path:
 
     def draw(ax: Any, row: Row) -> None:
         if row.setting in exact:
-            ax.scatter(*exact[row.setting].T, s=2, color=_EXACT, alpha=0.5, linewidths=0)
-        ax.scatter(*shown[id(row)][: len(ruler)].T, s=2, color=_SAMPLES, alpha=0.6, linewidths=0)
+            ax.scatter(*exact[row.setting].T, s=2, color=DATA, alpha=0.5, linewidths=0)
+        ax.scatter(*shown[id(row)][: len(ruler)].T, s=2, color=SAMPLES, alpha=0.6, linewidths=0)
         ax.set(xlim=limits[0], ylim=limits[1])
         note = f"NFE {row.nfe:.0f}" if row.tolerance is None else f"tolerance {row.tolerance:g}"
-        ax.text(0.03, 0.97, note, transform=ax.transAxes, fontsize=7, va="top", color=_INK)
+        ax.text(0.03, 0.97, note, transform=ax.transAxes, fontsize=7, va="top", color=INK)
 
     what = "samples (blue) over exact endpoints of the same noise (orange)" if exact else "samples"
     return _mosaic(path, what, _by_family(results, rows), draw, 1.55)

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from scoresde.figures.style import INK, finished, plain, wrapped
 from scoresde.results.metric import Quantity
-from scoresde.results.row import Row
-from scoresde.results.rows import Rows
+from scoresde.results.rows import Row, Rows
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#56B4E9", "#E69F00")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
 _LOOK: dict[str, Any] = {"lw": 1.3, "ms": 4.5, "capsize": 2.5, "elinewidth": 0.9}
-_INK, _FAINT, _BAND = "#333333", "#C4C4C4", "#E4E4E4"
+_BAND = "#E4E4E4"
 _MOST = 4
 _AXES = {"nfe": "network evaluations per sample", "seconds": "seconds for {n:,} samples, of the fastest seed"}
 
@@ -37,50 +37,41 @@ def quality(results: Rows, horizontal: str, stem: Path) -> list[Path]:
     if not shown:
         return []
     import matplotlib
-    from matplotlib.figure import Figure
 
-    across = min(2, len(shown))
-    down = math.ceil(len(shown) / across)
     with matplotlib.rc_context({"svg.hashsalt": "scoresde", "svg.fonttype": "path"}):
-        size = (across * 5.4 + 2.2, down * 4.0 + 0.4)
-        figure = Figure(figsize=size, dpi=110, layout="constrained", facecolor="white")
-        axes = figure.subplots(down, across, squeeze=False).ravel()
-        drawn = [_panel(ax, results, q, horizontal) for ax, q in zip(axes, shown, strict=False)]
-        lines = {label: line for panel in drawn for label, line in panel}
-        for ax in axes[len(shown) :]:
-            ax.set_visible(False)
-        figure.suptitle(results.title, fontsize=12, color=_INK)
+        figure, axes = wrapped(len(shown), 2, 5.4, 4.0, margins=(2.2, 0.4), dpi=110)
+        lines: dict[str, Any] = {}
+        for ax, quantity in zip(axes, shown, strict=True):
+            lines |= _panel(ax, results, quantity, horizontal)
         figure.legend(lines.values(), lines.keys(), loc="outside right center", frameon=False, fontsize=9)
         files = [stem.with_suffix(".png"), stem.with_suffix(".svg")]
-        for file in files:
-            figure.savefig(file, metadata={"Date": None} if file.suffix == ".svg" else {})
-            figure.set_layout_engine("none")  # it is the same for the next file, and half of the time
+        finished(figure, files[0], results.title)
+        figure.set_layout_engine("none")  # it is the same for the next file, and half of the time
+        figure.savefig(files[1], metadata={"Date": None})
     return files
 
 
-def _panel(ax: Axes, results: Rows, quantity: Quantity, horizontal: str) -> list[tuple[str, Any]]:
-    """Draw a panel; returns its lines with their labels, which have the same look in all panels."""
-    key, floor, lines = quantity.key, results.floor(quantity.key), []
+def _panel(ax: Axes, results: Rows, quantity: Quantity, horizontal: str) -> dict[str, Any]:
+    """Draw a panel; returns its lines by their labels, which have the same look in all panels."""
+    key, floor, lines = quantity.key, results.floor(quantity.key), {}
     families = results.families(results.succeeded)
     for i, (label, rows) in enumerate(families.items()):
         if own := sorted((r for r in rows if math.isfinite(r.interval(key).mean)), key=lambda r: r.nfe):
             shift = 1.012 ** (i - len(families) / 2)  # side by side where intervals would cover each other
-            lines.append((label, _line(ax, i, own, key, [shift * _place(r, horizontal) for r in own])))
+            lines[label] = _line(ax, i, own, key, [shift * _place(r, horizontal) for r in own])
     ax.set_xscale("log")
     if floor is not None:
         around = 0.0 if math.isnan(floor.half) else floor.half
         ax.axhspan(floor.mean - around, floor.mean + around, color=_BAND, zorder=0, linewidth=0)
-        lines.append(("real data (floor)", ax.axhline(floor.mean, color="#8A8A8A", lw=0.9, ls=":", zorder=0.5)))
+        lines["real data (floor)"] = ax.axhline(floor.mean, color="#8A8A8A", lw=0.9, ls=":", zorder=0.5)
     if quantity.direction != "higher":
         means = [row.interval(key).mean for row in results.succeeded]
         _scale(ax, [m for m in means if math.isfinite(m)], math.inf if floor is None else floor.mean)
     if horizontal == "nfe":
         _ticks(ax, results.succeeded)
-    ax.set_xlabel(_AXES[horizontal].format(n=results.n), color=_INK, fontsize=9)
-    ax.set_title(quantity.title + " (higher is better)" * (quantity.sign < 0), fontsize=10, color=_INK, loc="left")
-    ax.tick_params(labelsize=8, colors=_INK, which="both", length=3)
-    ax.spines[:].set_color(_FAINT)
-    ax.spines[["top", "right"]].set_visible(False)
+    ax.set_xlabel(_AXES[horizontal].format(n=results.n), color=INK, fontsize=9)
+    ax.set_title(quantity.title + " (higher is better)" * (quantity.sign < 0), fontsize=10, color=INK, loc="left")
+    plain(ax)
     return lines
 
 
