@@ -57,13 +57,13 @@ class ExactModel(Model):
     gradient of the log density of x_t (Tweedie's formula). Computed in float64, returned in the dtype of x.
 
     Args:
-        data: a `GaussianMixture`, or a tensor (N, *event) of data points.
+        data: a `GaussianMixture`, `FiniteData`, or a tensor (N, *event) of data points.
         sde: the forward diffusion.
     """
 
-    def __init__(self, data: GaussianMixture | Tensor, sde: SDE) -> None:
+    def __init__(self, data: GaussianMixture | FiniteData | Tensor, sde: SDE) -> None:
         super().__init__(sde)
-        self.data = data if isinstance(data, GaussianMixture) else FiniteData(data)
+        self.data = FiniteData(data) if isinstance(data, Tensor) else data
         self.event_shape: tuple[int, ...] = self.data.event_shape
 
     def forward(self, x: Tensor, t: float | Tensor, cond: Cond = None) -> Prediction:

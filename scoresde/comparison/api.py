@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
 
 from scoresde.data import Dataset
-from scoresde.errors import InputError
+from scoresde.errors import InputError, refuse
 from scoresde.mixture import GaussianMixture
 from scoresde.model import Model
 from scoresde.runs import Run
@@ -81,10 +80,9 @@ def compare(
     defaults = entries.Defaults(tolerances, grid, corrector, allow, run)
     paths = entries.sdes(sdes or problem.default_sdes, lambda: problem.sigma_max, defaults)
     distances = [measures.SlicedWasserstein(), measures.EnergyDistance(), measures.MMD()]
-    place = str(getattr(getattr(model, "model", model), "device", "cpu"))
     what = plan.Plan(
         problem, entries.candidates(solvers, defaults), paths, budgets, n, seed, seeds,
-        distances if metrics is None else metrics, reference or plan.Reference(), batch_size, dtype, place,
+        distances if metrics is None else metrics, reference or plan.Reference(), batch_size, dtype,
     )  # fmt: skip
     out = None if folder is None else Path(folder)
     results = output.measured(measure.Comparison(what), out)
@@ -99,14 +97,12 @@ def problem_of(model: Model | Run | Problem, data: Any = None) -> Problem:
 
     if isinstance(model, Problem):
         return model
-    if isinstance(model, Run) and data is None:
-        return Trained(model)
-    own = model.plain if isinstance(model, Run) else model
-    if data is None:
-        raise InputError("data: not given; give a Dataset, items (N, *event), or a GaussianMixture to compare with")
-    if isinstance(data, GaussianMixture):
-        return GivenMixture(own, data)
-    return Given(own, dataset_of(data))
+    if isinstance(model, Run):
+        if data is None:
+            return Trained(model)
+        model = model.plain
+    refuse(data is None, "data: not given; give a Dataset, items (N, *event), or a GaussianMixture to compare with")
+    return GivenMixture(model, data) if isinstance(data, GaussianMixture) else Given(model, dataset_of(data))
 
 
 def dataset_of(data: Any) -> Dataset:
@@ -120,5 +116,4 @@ def dataset_of(data: Any) -> Dataset:
     if items.ndim < 2 or len(items) < 4:
         raise InputError(f"data: items of shape {tuple(items.shape)} cannot be compared with; give (N, *event)")
     items = items.detach().cpu().to(torch.promote_types(items.dtype, torch.float32))
-    halves: tuple[Tensor, Tensor] = (items[::2], items[1::2])
-    return Dataset(*halves, plain_transform(tuple(items.shape[1:])))
+    return Dataset(items[::2], items[1::2], plain_transform(tuple(items.shape[1:])))

@@ -1,7 +1,7 @@
 """The samplers and SDEs that a comparison names, from the YAML files of their groups or as objects."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -66,26 +66,22 @@ def _of_object(name: str | None, entry: Any, defaults: Defaults) -> Candidate:
         own = Candidate("", entry.solver, entry.grid, entry.corrector)
     elif isinstance(entry, Solver):
         own = Candidate("", entry, defaults.grid, None if entry.adaptive else defaults.corrector)
-    elif isinstance(entry, Candidate):
-        return entry
     else:
         raise InputError(f"solvers: {entry!r} is not a sampler; give a name such as 'heun', a Solver or a Sampler")
+    parts = ("" if part is None else type(part).__name__ for part in (own.corrector, own.grid))
     tolerance = getattr(own.solver, "rtol", None) if own.solver.adaptive else None
-    return Candidate(name or _label(own), own.solver, own.grid, own.corrector, tolerance)
+    return replace(own, name=name or _marked(_label(own.solver), *parts), tolerance=tolerance)
 
 
-def _label(candidate: Candidate) -> str:
-    """The classes of its parts, the solver with the arguments that are not its defaults."""
-    solver = candidate.solver
-    defaults = signature(type(solver)).parameters
-    stated = {k: v for k, v in describe(solver).items() if k != TARGET and v != defaults[k].default}
+def _label(solver: Solver) -> str:
+    """Its class, with the arguments that are not its defaults."""
+    defaults = {name: parameter.default for name, parameter in signature(type(solver)).parameters.items()}
+    stated = {k: v for k, v in describe(solver).items() if k != TARGET and v != defaults[k]}
     changed = ", ".join(f"{k}={v}" for k, v in stated.items() if not isinstance(v, Mapping))
-    label = f"{type(solver).__name__}({changed})" if changed else type(solver).__name__
-    corrector, grid = (None if p is None else type(p).__name__ for p in (candidate.corrector, candidate.grid))
-    return _marked(label, corrector, grid)
+    return type(solver).__name__ + (f"({changed})" if changed else "")
 
 
-def _marked(solver: str, corrector: str | None, grid: str | None) -> str:
+def _marked(solver: str, corrector: str = "", grid: str = "") -> str:
     """SOLVER[+CORRECTOR][@GRID]."""
     return solver + (f"+{corrector}" if corrector else "") + (f"@{grid}" if grid else "")
 
@@ -143,7 +139,7 @@ def _parsed(entry: str | Mapping[str, Any]) -> dict[str, Any]:
         raise InputError(f"solvers: {entry!r} has no name of a solver; write {{solver: NAME, ...}}")
     parsed = {**entry, **_parsed(entry["solver"])}
     changes = ", ".join(f"{k}={v}" for k, v in entry.items() if k not in _PARTS)
-    label = _marked(parsed["solver"], parsed.get("corrector"), parsed.get("grid"))
+    label = _marked(parsed["solver"], parsed.get("corrector") or "", parsed.get("grid") or "")
     return {**parsed, "name": entry.get("name") or f"{label} {changes}".strip()}
 
 

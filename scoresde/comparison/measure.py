@@ -118,20 +118,18 @@ class Comparison:
         """Compute the real data of each seed and the exact endpoints."""
         plan = self.plan
         self._scorers = [Scorer(plan.metrics, real) for real in plan.problem.real(plan.n, self._seeds)]
-        distribution, m = plan.problem.distribution, min(plan.reference.n, plan.n)
+        distribution, m, prior = plan.problem.distribution, min(plan.reference.n, plan.n), Sampler(DDIM()).prior
         if distribution is None or not m:
             return
         for name, model in self.models.items():
             level, tolerance = model.sde.at(model.sde.T), plan.reference.tolerance
-            starts = [self._start(model, m, Noise(s)).double() / level.alpha for s in self._seeds]
+            priors = [prior(model, plan.problem.event_shape, m, Noise(s), plan.dtype) for s in self._seeds]
+            starts = [x.double() / level.alpha for x in priors]
             r = level.sigma / level.alpha
             distribution = distribution.to(model.device)
             self._endpoints[name] = [endpoints(distribution, y, r, tolerance) for y in starts]
             self.results.endpoints[name] = self._endpoints[name][0][:SHOWN].float().cpu()
             self.accuracy[name] = accuracy(distribution, starts[0], r, tolerance, self._endpoints[name][0])
-
-    def _start(self, model: Model, n: int, noise: Noise) -> Tensor:
-        return Sampler(DDIM()).prior(model, self.plan.problem.event_shape, n, noise, self.plan.dtype)
 
     def _measured(self, candidate: Candidate, row: Row) -> None:
         """Fill the row, unless it has an error."""

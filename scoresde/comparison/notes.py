@@ -1,5 +1,6 @@
 """What a reader of a comparison must know, a sentence each."""
 
+import math
 from collections.abc import Iterator
 
 from scoresde.comparison.measure import Comparison
@@ -21,10 +22,10 @@ def notes(comparison: Comparison) -> list[str]:
 
 
 def _of_data(comparison: Comparison) -> Iterator[str]:
-    problem, accuracies = comparison.plan.problem, comparison.accuracy.values()
+    plan, problem, accuracies = comparison.plan, comparison.plan.problem, comparison.accuracy.values()
     if problem.distribution is None:
         yield "Real data are the held-out items, the same for all seeds: intervals do not include their choice."
-        if not problem.floor_is_independent:
+        if plan.n * plan.seeds > (problem.largest_n or math.inf):
             yield "There are too few training items for disjoint floors, so the interval of the floor is too short."
     elif accuracies:
         median, largest = max(a.median for a in accuracies), max(a.largest for a in accuracies)
@@ -37,7 +38,7 @@ def _of_data(comparison: Comparison) -> Iterator[str]:
 def _of_memory(comparison: Comparison) -> Iterator[str]:
     if any(row.memory is None for row in comparison.results.succeeded):
         yield "Peak memory cannot be measured on this system."
-    elif comparison.plan.device == "cpu":
+    elif any(model.device.type == "cpu" for model in comparison.models.values()):
         yield (
             "Memory is the growth of the resident memory of the process at its peak: 0 where freed memory was used "
             "again. Seconds include what else ran on this machine."

@@ -50,7 +50,7 @@ class Plan(Checked):
         reference: see `Reference`.
         batch_size: samples computed at once.
         dtype: of the state.
-        device: of the model.
+        device: of an exact model; others are where they are.
 
     Raises:
         InputError: a value that leaves nothing to compare or no interval.

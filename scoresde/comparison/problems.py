@@ -37,14 +37,12 @@ class Problem(Checked, ABC):
         transform: the map between model units and data units.
         distribution: of the data, where it is known.
         largest_n: how many samples a seed may have, so that as many real items make the floor; None for any number.
-        floor_is_independent: whether the floors of two seeds of the last call of `real` have no items in common.
     """
 
     name: str
     transform: Transform
     distribution: Distribution | None = None
     largest_n: int | None = None
-    floor_is_independent = True
 
     @property
     def event_shape(self) -> tuple[int, ...]:
@@ -70,10 +68,14 @@ class Problem(Checked, ABC):
         """For each seed n real items as `train` and more as `heldout`, with which samples are compared."""
 
 
-def _exact(data: GaussianMixture | Tensor, sde: SDE | None, device: str) -> Model:
-    if sde is None:
-        raise InputError("sde: an exact problem needs one; give sde=vp")
-    return ExactModel(data, sde).to(device).eval()
+class _Exact(Problem):
+    """A problem whose distribution gives the score."""
+
+    def model(self, sde: SDE | None, device: str) -> Model:
+        if sde is None:
+            raise InputError("sde: an exact problem needs one; give sde=vp")
+        assert self.distribution is not None
+        return ExactModel(self.distribution, sde).to(device).eval()
 
 
 class _FromMixture(Problem):
@@ -88,7 +90,7 @@ class _FromMixture(Problem):
         return [Dataset(draw("floor", s), draw("real", s), self.transform) for s in seeds]
 
 
-class Mixture(_FromMixture):
+class Mixture(_FromMixture, _Exact):
     """A random Gaussian mixture in any dimension, the same for the same arguments, with its exact score.
 
     Its components have unequal weights and covariances with standard deviations from 0.15 to 0.4 in random directions;
@@ -115,11 +117,8 @@ class Mixture(_FromMixture):
         self.name = f"mixture of {components} Gaussians in {dimension} dimensions"
         self.transform = plain_transform((dimension,))
 
-    def model(self, sde: SDE | None, device: str) -> Model:
-        return _exact(self.distribution, sde, device)
 
-
-class Finite(Problem):
+class Finite(_Exact):
     """The distribution that puts equal mass on each training item of a data set, with its exact score.
 
     A perfect sampler draws training items, so there are correct samples of real images; it says nothing about how well
@@ -129,15 +128,10 @@ class Finite(Problem):
         data: a data source such as `scoresde.data.Digits`.
     """
 
-    distribution: FiniteData
-
     def __init__(self, data: Source) -> None:
         self.data, self.dataset = data, data.load()
         self.distribution, self.transform = FiniteData(self.dataset.train), self.dataset.transform
         self.name = f"{len(self.dataset.train):,} items of {type(data).__name__} as a finite distribution"
-
-    def model(self, sde: SDE | None, device: str) -> Model:
-        return _exact(self.dataset.train, sde, device)
 
     def real(self, n: int, seeds: Sequence[int]) -> list[Dataset]:
         def chosen(purpose: str, seed: int) -> Tensor:
@@ -185,8 +179,7 @@ class Given(_OfModel):
 
     def real(self, n: int, seeds: Sequence[int]) -> list[Dataset]:
         total = len(self.dataset.train)
-        self.floor_is_independent = n * len(seeds) <= total
-        if self.floor_is_independent:
+        if n * len(seeds) <= total:
             parts = list(permutation(min(seeds), "floor", 0, total)[: n * len(seeds)].reshape(-1, n))
         else:
             parts = [permutation(seed, "floor", 1, total)[:n] for seed in seeds]

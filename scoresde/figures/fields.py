@@ -130,8 +130,8 @@ def flow(
         title: above the panel.
         lines: how many trajectories are drawn, dark at the noise and light near the data; all ends are drawn faintly.
     """
-    steps = np.stack([transform.decode(x.double().reshape(-1, *transform.event_shape)).numpy() for x in moments])
-    steps = steps.reshape(*steps.shape[:2], 2)
+    given = moments.reshape(*moments.shape[:2], *transform.event_shape)
+    steps = np.stack([transform.decode(x.double()).numpy() for x in given]).reshape(*moments.shape[:2], 2)
     figure, axes = panels(1, 1, 6.0, 5.6)
     ax, few = axes[0][0], steps[:, :lines]
     dots(ax, steps[-1], DATA, alpha=0.25)

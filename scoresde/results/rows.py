@@ -168,7 +168,7 @@ class Rows:
 
     def label(self, row: Row) -> str:
         """The name of a row's sampler, with its setting if there are several."""
-        return row.name if len(self.settings) < 2 or not row.setting else f"{row.name}, {row.setting}"
+        return self._named(row.name, row)
 
     def full_label(self, row: Row) -> str:
         """The same with the budget of the row."""
@@ -178,8 +178,11 @@ class Rows:
         """The rows of each sampler in each setting, whatever the budget or the tolerance."""
         found: dict[str, list[Row]] = {}
         for row in rows:
-            found.setdefault(row.family if len(self.settings) < 2 else f"{row.family}, {row.setting}", []).append(row)
+            found.setdefault(self._named(row.family, row), []).append(row)
         return found
+
+    def _named(self, name: str, row: Row) -> str:
+        return f"{name}, {row.setting}" if row.setting and len(self.settings) > 1 else name
 
     def blocks(self, rows: Iterable[Row]) -> dict[int | None, list[Row]]:
         """The rows of each budget, small ones first; adaptive ones last, under None."""
