@@ -132,8 +132,7 @@ def _line(row: Row, columns: Sequence[Column], first: bool) -> str:
     if row.error is None:
         return _tr(mark, [c.cell(row) for c in columns])
     named = [c.cell(row) for c in columns if c.heading in ("sampler", "setting", "budget")]
-    rest = len(columns) - len(named)
-    return _tr(f"failed {mark}", named, f"<td colspan={rest}>{escape(row.error)}</td>" if rest else "")
+    return _tr(f"failed {mark}", named, f"<td colspan={len(columns) - len(named)}>{escape(row.error)}</td>")
 
 
 def _tr(kind: str, cells: Sequence[Cell], rest: str = "") -> str:
