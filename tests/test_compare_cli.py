@@ -298,6 +298,9 @@ def test_a_verdict_calls_only_what_is_larger_than_its_interval():
     line = judged(a=[1.0, 2.0, 3.0, 4.0], b=[2.0, 1.0, 4.0, 3.5])
     assert "not significantly better than b (worse by " in line
     assert "not distinguishable from real data" in judged(a=[0.1, 0.0, -0.1, 0.1])
+    row = Row("a", budget=10, nfe=10, values={"mmd2": [0.1]})
+    one = verdict(Results("p", 100, 1, [row], DISTANCE, {"mmd2": [0.0]}))
+    assert one[1] == "  10 evaluations: a, 0.1."  # a single seed has no interval to judge by
 
 
 def test_many_pairs_need_more_evidence_than_one():

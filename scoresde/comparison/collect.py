@@ -21,6 +21,7 @@ from scoresde.build import TARGET, build
 from scoresde.comparison.measure import ENDPOINT
 from scoresde.comparison.output import RESULTS
 from scoresde.errors import refuse
+from scoresde.plain import join
 from scoresde.results import Measurement, Quantity, Results, Row, Scorer
 
 # keys of a configuration that do not distinguish results, or that the names of rows hold already
@@ -66,12 +67,12 @@ def _summaries(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
 
 def _flat(cfg: Any, path: str = "") -> Iterator[tuple[str, Any]]:
     """(dotted key, value) of a configuration, without what does not distinguish results."""
-    if isinstance(cfg, Mapping):
-        for key, value in cfg.items():
-            if path or key not in _ASIDE:
-                yield from _flat(value, f"{path}.{key}" if path else str(key))
-    else:
+    if not isinstance(cfg, Mapping):
         yield path, cfg
+        return
+    for key, value in cfg.items():
+        if path or key not in _ASIDE:
+            yield from _flat(value, join(path, key))
 
 
 def _labels(configs: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -73,8 +73,8 @@ class _Ranking:
         if not floor or len(floor) != len(best.values[self.key]):
             return ""
         gap = paired(best.values[self.key], floor)
-        above = gap.low > 0 if self.quantity.sign > 0 else gap.high < 0
-        return "" if above else f"; not distinguishable from real data ({self.results.floor(self.key)})"
+        near = gap.low <= 0 if self.quantity.sign > 0 else gap.high >= 0  # neither with one seed
+        return f"; not distinguishable from real data ({self.results.floor(self.key)})" if near else ""
 
     def _of_adaptive(self, row: Row, rivals: Sequence[Row]) -> str:
         best = self._ranked(rivals)[0]
