@@ -1,7 +1,7 @@
 """Samples side by side: a row for each sampler, in each column the same noise, or in the plane a cloud a budget."""
 
 from collections.abc import Callable, Sequence
-from itertools import zip_longest
+from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ def pictures(results: Rows, folder: Path) -> list[Path]:
         return []
     if transform.kind == "image":
         return [_images(results, own, folder / f"samples-{budget or 'adaptive'}.png") for budget, own in blocks.items()]
-    rows = [row for own in blocks.values() for row in own]
+    rows = list(chain(*blocks.values()))
     return [_clouds(results, rows, folder / "samples.png")] if style.form(transform) == "plane" else []
 
 

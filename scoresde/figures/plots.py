@@ -11,7 +11,7 @@ import numpy as np
 
 from scoresde.figures.style import INK, finished, plain, wrapped
 from scoresde.results.metric import Quantity
-from scoresde.results.rows import Row, Rows
+from scoresde.results.rows import Row, Rows, finite_means
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -65,8 +65,7 @@ def _panel(ax: Axes, results: Rows, quantity: Quantity, horizontal: str) -> dict
         ax.axhspan(floor.mean - around, floor.mean + around, color=_BAND, zorder=0, linewidth=0)
         lines["real data (floor)"] = ax.axhline(floor.mean, color="#8A8A8A", lw=0.9, ls=":", zorder=0.5)
     if quantity.direction != "higher":
-        means = [row.interval(key).mean for row in results.succeeded]
-        _scale(ax, [m for m in means if math.isfinite(m)], math.inf if floor is None else floor.mean)
+        _scale(ax, finite_means(results.succeeded, key), math.inf if floor is None else floor.mean)
     if horizontal == "nfe":
         _ticks(ax, results.succeeded)
     ax.set_xlabel(_AXES[horizontal].format(n=results.n), color=INK, fontsize=9)

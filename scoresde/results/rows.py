@@ -80,6 +80,11 @@ class Row:
         _extend(self.values, other.values)
 
 
+def finite_means(rows: Iterable[Row], key: str) -> list[float]:
+    """The means of a quantity, of the rows that have one."""
+    return [mean for mean in (row.interval(key).mean for row in rows) if math.isfinite(mean)]
+
+
 def _extend(values: dict[str, list[float]], others: Mapping[str, list[float]]) -> None:
     for key, more in others.items():
         values.setdefault(key, []).extend(more)
@@ -148,6 +153,11 @@ class Rows:
     def succeeded(self) -> list[Row]:
         """The rows that have values."""
         return [row for row in self.rows if row.error is None]
+
+    @property
+    def failed(self) -> list[Row]:
+        """The rows that have a reason in place of values."""
+        return [row for row in self.rows if row.error is not None]
 
     @property
     def basis(self) -> tuple[Any, ...]:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from scoresde.results.interval import Interval
 from scoresde.results.metric import Quantity
-from scoresde.results.rows import Row, Rows
+from scoresde.results.rows import Row, Rows, finite_means
 
 FLOOR = "floor: real data"
 STYLE = Path(__file__).with_name("table.css").read_text(encoding="utf-8")
@@ -71,8 +71,7 @@ def _measured(results: Rows, q: Quantity) -> list[Column]:
 
 
 def _best(rows: Sequence[Row], q: Quantity) -> float | None:
-    means = [row.interval(q.key).mean for row in rows]
-    return min((m for m in means if math.isfinite(m)), key=lambda m: q.sign * m, default=None)
+    return min(finite_means(rows, q.key), key=lambda m: q.sign * m, default=None)
 
 
 def text(results: Rows) -> str:
@@ -84,7 +83,7 @@ def text(results: Rows) -> str:
         lines.append([""] * len(columns))
     if results.floors:
         lines.append([c.floor.text for c in columns])
-    failures = [f"{results.full_label(row)}: {row.error}" for row in results.rows if row.error is not None]
+    failures = [f"{results.full_label(row)}: {row.error}" for row in results.failed]
     return "\n".join(aligned(lines) + failures).rstrip()
 
 

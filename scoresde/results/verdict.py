@@ -18,8 +18,8 @@ def verdict(results: Rows) -> list[str]:
     if not results.comparable:
         return ["The rows are of several problems, sizes or numbers of seeds: they are not ranked against each other."]
     lines = [line for quantity in results.ranking for line in _Ranking(results, quantity).lines()]
-    if failed := [row for row in results.rows if row.error is not None]:
-        lines.append("Without a result: " + ", ".join(results.full_label(row) for row in failed) + ".")
+    if results.failed:
+        lines.append("Without a result: " + ", ".join(map(results.full_label, results.failed)) + ".")
     return lines or ["No sampler has a result that could be ranked."]
 
 
