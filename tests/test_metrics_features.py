@@ -132,8 +132,8 @@ def test_it_is_trained_once_and_again_for_other_data_settings_or_a_damaged_file(
     clothes: Dataset, tmp_path: Path, monkeypatch
 ) -> None:
     trained = []
-    real = Classifier._trained
-    monkeypatch.setattr(Classifier, "_trained", lambda self, *a: trained.append(self) or real(self, *a))
+    real = Classifier._train
+    monkeypatch.setattr(Classifier, "_train", lambda self, *a: trained.append(self) or real(self, *a))
     torch.manual_seed(7)
     state = torch.get_rng_state()
 

@@ -1,10 +1,16 @@
 """What the metrics share: checked, flattened clouds of events."""
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
 
+from scoresde.results.metric import Quantity
+
+UNBIASED = "unbiased: 0 on average for a perfect sampler"
+# A comparison with real data whose floor is what training items reach; lower is better unless it says otherwise.
+Compared = partial(Quantity, direction="lower", floor="train")
 # Distances held at a time: 32 MB in float64.
 _CHUNK = 2**22
 

@@ -1,18 +1,14 @@
 """How often each class appears among samples: is one missing?"""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from scoresde.data.dataset import Dataset
 from scoresde.errors import at_least
 from scoresde.metrics.nearest import nearest_neighbours
 from scoresde.results.metric import Metric, Quantity
-
-if TYPE_CHECKING:
-    from scoresde.data.dataset import Dataset
 
 
 def classify(x: Tensor, reference: Tensor, labels: Tensor, neighbours: int = 1) -> Tensor:
@@ -32,6 +28,7 @@ def classify(x: Tensor, reference: Tensor, labels: Tensor, neighbours: int = 1) 
     return given
 
 
+@dataclass(eq=False)
 class ClassShares(Metric):
     """The shares of the rarest and of the most frequent class among samples, by nearest training items.
 
@@ -48,10 +45,10 @@ class ClassShares(Metric):
         Quantity("class_share_min", "rarest", "share of the rarest class"),
         Quantity("class_share_max", "commonest", "share of the most frequent class"),
     )
+    neighbours: int = 1
 
-    def __init__(self, neighbours: int = 1) -> None:
-        at_least(1, neighbours=neighbours)
-        self.neighbours = neighbours
+    def __post_init__(self) -> None:
+        at_least(1, neighbours=self.neighbours)
 
     def __call__(self, samples: Tensor, dataset: Dataset) -> dict[str, float]:
         labels = dataset.train_labels

@@ -8,19 +8,17 @@ from collections.abc import Iterable
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from scoresde import progress
+from scoresde.data.dataset import Dataset
 from scoresde.data.source import cache_folder
 from scoresde.errors import InputError, at_least, refuse
 from scoresde.files import aside
-
-if TYPE_CHECKING:
-    from scoresde.data.dataset import Dataset
 
 _RECIPE = 1  # counts the changes of network and training, so that features of an older one are never reused
 _COARSEST = 8  # pixels of a side at which halving ends
@@ -69,10 +67,12 @@ class Classifier:
             network = _Network(shape, self.features, len(classes)).eval()
         key = self._key(dataset.train, targets)
         file = cache_folder(self.cache) / f"classifier-{key[:16]}.safetensors"
-        if (weights := _stored(file, key)) is None:
-            weights = self._trained(network, dataset.train, targets)
-            _store(file, key, weights)
-        network.load_state_dict(weights)
+        weights = _stored(file, key)
+        if weights:
+            network.load_state_dict(weights)
+        else:
+            self._train(network, dataset.train, targets)
+            _store(file, key, network.state_dict())
         return network.requires_grad_(False)
 
     def _key(self, x: Tensor, targets: Tensor) -> str:
@@ -80,17 +80,15 @@ class Classifier:
         settings = json.dumps([_RECIPE, self.features, self.epochs, self.seed, list(x.shape), str(x.dtype)])
         return _hash([settings, x, targets])
 
-    def _trained(self, network: _Network, x: Tensor, targets: Tensor) -> dict[str, Tensor]:
-        """Minimise the cross-entropy with Adam, at a rate that rises and falls once; returns the weights."""
+    @torch.enable_grad()
+    def _train(self, network: _Network, x: Tensor, targets: Tensor) -> None:
+        """Minimise the cross-entropy with Adam, at a rate that rises and falls once."""
         x, targets = x.detach().cpu().float(), targets.cpu()
         generator = torch.Generator().manual_seed(self.seed)
         optimizer = torch.optim.Adam(network.parameters())
         steps = self.epochs * -(-len(x) // _BATCH)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _RATE, total_steps=steps)
-        with (
-            torch.enable_grad(),
-            progress.bar(steps, "training the classifier", unit="step", leave=False) as bar,
-        ):
+        with progress.bar(steps, "training the classifier", unit="step", leave=False) as bar:
             for _ in range(self.epochs):
                 for index in torch.split(torch.randperm(len(x), generator=generator), _BATCH):
                     optimizer.zero_grad(set_to_none=True)
@@ -100,7 +98,6 @@ class Classifier:
                     schedule.step()
                     bar.update()
         network.standardise(x)
-        return {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
 
 
 class _Network(nn.Module):
@@ -118,10 +115,8 @@ class _Network(nn.Module):
         )
         self.hidden = nn.Linear(widths[-1] * sides[0] * sides[1], features)
         self.last = nn.Linear(features, classes)
-        self.mean: Tensor
-        self.scale: Tensor
-        self.register_buffer("mean", torch.zeros(features))
-        self.register_buffer("scale", torch.ones(()))
+        self.mean = nn.Buffer(torch.zeros(features))
+        self.scale = nn.Buffer(torch.ones(()))
 
     def forward(self, x: Tensor) -> Tensor:
         """Standardised features (B, features) of images x."""

@@ -1,18 +1,14 @@
 """The energy distance between two clouds of any sizes."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from scoresde.metrics._events import flat_pair, pair_mean
-from scoresde.results.metric import Metric, Quantity
-
-if TYPE_CHECKING:
-    from scoresde.data.dataset import Dataset
+from scoresde.data.dataset import Dataset
+from scoresde.metrics._events import UNBIASED, Compared, flat_pair, pair_mean
+from scoresde.results.metric import Metric
 
 
 def discrepancy(x: Tensor, y: Tensor, kernel: Callable[[Tensor], Tensor], unbiased: bool) -> float:
@@ -42,6 +38,7 @@ def energy_distance(x: Tensor, y: Tensor, unbiased: bool = True) -> float:
     return discrepancy(x, y, torch.neg, unbiased)
 
 
+@dataclass(eq=False)
 class EnergyDistance(Metric):
     """Energy distance of samples to the held-out data.
 
@@ -49,15 +46,8 @@ class EnergyDistance(Metric):
         unbiased: zero on average between equal distributions, whatever the numbers of points; else never negative.
     """
 
-    quantities = (
-        Quantity(
-            "energy_distance", "energy", "energy distance to real data", "unbiased: 0 on average for a perfect sampler",
-            unit="model units", direction="lower", floor="train",
-        ),
-    )  # fmt: skip
-
-    def __init__(self, unbiased: bool = True) -> None:
-        self.unbiased = unbiased
+    quantities = (Compared("energy_distance", "energy", "energy distance to real data", UNBIASED, "model units"),)
+    unbiased: bool = True
 
     def __call__(self, samples: Tensor, dataset: Dataset) -> dict[str, float]:
         return {"energy_distance": energy_distance(samples, dataset.heldout, self.unbiased)}

@@ -1,18 +1,14 @@
 """Items as a network sees them: the space in which distances between images are meaningful."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
+from scoresde.data.dataset import Dataset
 from scoresde.errors import InputError, at_least
 from scoresde.metrics.classifier import Classifier
 from scoresde.results.metric import Metric
-
-if TYPE_CHECKING:
-    from scoresde.data.dataset import Dataset
 
 
 def features_of(network: nn.Module, items: Tensor, batch_size: int = 500) -> Tensor:
@@ -33,6 +29,7 @@ def features_of(network: nn.Module, items: Tensor, batch_size: int = 500) -> Ten
     return torch.cat([part.flatten(1).cpu() for part in parts])
 
 
+@dataclass(eq=False)
 class FeatureMetric(Metric):
     """A metric in features of a network; those of the held-out items are computed once.
 
@@ -44,10 +41,12 @@ class FeatureMetric(Metric):
         InputError: batch_size < 1.
     """
 
-    def __init__(self, features: nn.Module | Classifier, batch_size: int = 500) -> None:
-        at_least(1, batch_size=batch_size)
-        self.features, self.batch_size = features, batch_size
-        self._known: dict[int, tuple[Dataset, nn.Module, Tensor]] = {}
+    features: nn.Module | Classifier
+    batch_size: int = 500
+    _known: dict[int, tuple[Dataset, nn.Module, Tensor]] = field(default_factory=dict, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        at_least(1, batch_size=self.batch_size)
 
     def prepare(self, dataset: Dataset) -> None:
         """Train the network if need be, and compute the features of the held-out items."""

@@ -1,18 +1,11 @@
 """The Frechet distance between two clouds in the space of a feature network."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
 
-from scoresde.metrics._events import flat_pair
+from scoresde.data.dataset import Dataset
+from scoresde.metrics._events import Compared, flat_pair
 from scoresde.metrics.features import FeatureMetric
-from scoresde.results.metric import Quantity
-
-if TYPE_CHECKING:
-    from scoresde.data.dataset import Dataset
 
 
 def frechet_distance(x: Tensor, y: Tensor) -> float:
@@ -38,13 +31,11 @@ def frechet_distance(x: Tensor, y: Tensor) -> float:
     return float((x.mean(0) - y.mean(0)).square().sum() + a.trace() + b.trace() - 2 * middle)
 
 
-FRECHET = Quantity(
+FRECHET = Compared(
     "frechet_distance",
     "Frechet",
     "Frechet distance to real data in features of a network",
     "depends on n, on the network and on the held-out items",
-    direction="lower",
-    floor="train",
     ratio=True,
 )
 

@@ -1,19 +1,15 @@
 """The maximum mean discrepancy between two clouds of any sizes, with a Gaussian kernel."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from scoresde.data.dataset import Dataset
 from scoresde.errors import require
-from scoresde.metrics._events import flat_pair
+from scoresde.metrics._events import UNBIASED, Compared, flat_pair
 from scoresde.metrics.energy import discrepancy
-from scoresde.results.metric import Metric, Quantity
-
-if TYPE_CHECKING:
-    from scoresde.data.dataset import Dataset
+from scoresde.results.metric import Metric
 
 # Points whose distances give the bandwidth: two million pairs.
 _MOST_POINTS = 2000
@@ -40,6 +36,7 @@ def mmd2(x: Tensor, y: Tensor, bandwidth: float, unbiased: bool = True) -> float
     return discrepancy(x, y, lambda d: torch.exp(-d.square() / (2 * bandwidth**2)), unbiased)
 
 
+@dataclass(eq=False)
 class MMD(Metric):
     """Squared maximum mean discrepancy of samples to the held-out data.
 
@@ -52,16 +49,13 @@ class MMD(Metric):
         InputError: bandwidth <= 0.
     """
 
-    quantities = (
-        Quantity(
-            "mmd2", "MMD²", "squared maximum mean discrepancy to real data, Gaussian kernel",
-            "unbiased: 0 on average for a perfect sampler", direction="lower", floor="train",
-        ),
-    )  # fmt: skip
+    quantities = (Compared("mmd2", "MMD²", "squared maximum mean discrepancy to real data, Gaussian kernel", UNBIASED),)
+    bandwidth: float | None = None
+    unbiased: bool = True
 
-    def __init__(self, bandwidth: float | None = None, unbiased: bool = True) -> None:
-        require(bandwidth is None or bandwidth > 0, "bandwidth", bandwidth, "give a number > 0, or null")
-        self.bandwidth, self.unbiased = bandwidth, unbiased
+    def __post_init__(self) -> None:
+        wanted = "give a number > 0, or null"
+        require(self.bandwidth is None or self.bandwidth > 0, "bandwidth", self.bandwidth, wanted)
 
     def __call__(self, samples: Tensor, dataset: Dataset) -> dict[str, float]:
         bandwidth = self.bandwidth or median_distance(dataset.heldout)

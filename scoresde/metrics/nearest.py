@@ -1,17 +1,11 @@
 """Nearest training items: do samples copy the training data?"""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
 
+from scoresde.data.dataset import Dataset
 from scoresde.metrics._events import flat_pair
 from scoresde.results.metric import Metric, Quantity
-
-if TYPE_CHECKING:
-    from scoresde.data.dataset import Dataset
 
 # Distances held at a time: 64 MB in float32.
 _CHUNK = 2**24

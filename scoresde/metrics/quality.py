@@ -1,23 +1,20 @@
 """Four metrics of samples in the features of one network, from one pass through it."""
 
-from __future__ import annotations
+from dataclasses import dataclass
 
-from typing import TYPE_CHECKING
+from torch import Tensor
 
-from torch import Tensor, nn
-
+from scoresde.data.dataset import Dataset
 from scoresde.errors import at_least
-from scoresde.metrics.classifier import Classifier
+from scoresde.metrics._events import UNBIASED, Compared
 from scoresde.metrics.features import FeatureMetric
 from scoresde.metrics.frechet import FRECHET, frechet_distance
 from scoresde.metrics.kernel import kernel_distance
 from scoresde.metrics.manifold import precision_recall
-from scoresde.results.metric import Measurement, Quantity
-
-if TYPE_CHECKING:
-    from scoresde.data.dataset import Dataset
+from scoresde.results.metric import Measurement
 
 
+@dataclass(eq=False)
 class FeatureQuality(FeatureMetric):
     """Frechet distance, kernel distance, precision and recall against held-out data in features of a network.
 
@@ -36,31 +33,19 @@ class FeatureQuality(FeatureMetric):
 
     quantities = (
         FRECHET,
-        Quantity(
-            "kernel_distance", "kernel", "kernel distance to real data in the same features",
-            "unbiased: 0 on average for a perfect sampler", direction="lower", floor="train",
-        ),
-        Quantity(
-            "precision", "", "share of samples that lie where real items lie", direction="higher", floor="train"
-        ),
-        Quantity(
-            "recall", "", "share of real items that lie where samples lie", direction="higher", floor="train"
-        ),
-    )  # fmt: skip
+        Compared("kernel_distance", "kernel", "kernel distance to real data in the same features", UNBIASED),
+        Compared("precision", words="share of samples that lie where real items lie", direction="higher"),
+        Compared("recall", words="share of real items that lie where samples lie", direction="higher"),
+    )
+    block: int = 1000
+    neighbours: int = 3
+    seed: int = 0
 
-    def __init__(
-        self,
-        features: nn.Module | Classifier,
-        batch_size: int = 500,
-        block: int = 1000,
-        neighbours: int = 3,
-        seed: int = 0,
-    ) -> None:
-        super().__init__(features, batch_size)
-        at_least(2, block=block)
-        at_least(1, neighbours=neighbours)
-        at_least(0, seed=seed)
-        self.block, self.neighbours, self.seed = block, neighbours, seed
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least(2, block=self.block)
+        at_least(1, neighbours=self.neighbours)
+        at_least(0, seed=self.seed)
 
     def __call__(self, samples: Tensor, dataset: Dataset) -> dict[str, float | Measurement]:
         x, real = self.pair(samples, dataset)

@@ -1,18 +1,14 @@
 """The sliced Wasserstein distance between two clouds of any sizes."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from scoresde.data.dataset import Dataset
 from scoresde.errors import at_least
-from scoresde.metrics._events import flat_pair
-from scoresde.results.metric import Metric, Quantity
-
-if TYPE_CHECKING:
-    from scoresde.data.dataset import Dataset
+from scoresde.metrics._events import Compared, flat_pair
+from scoresde.results.metric import Metric
 
 # Projected values held at a time, over all directions of a chunk: 32 MB in float64.
 _CHUNK = 2**22
@@ -58,6 +54,7 @@ def sliced_wasserstein(x: Tensor, y: Tensor, projections: int = 500, seed: int =
     return float(squares.mean().sqrt())
 
 
+@dataclass(eq=False)
 class SlicedWasserstein(Metric):
     """Sliced Wasserstein distance of samples to the held-out data.
 
@@ -70,15 +67,15 @@ class SlicedWasserstein(Metric):
     """
 
     quantities = (
-        Quantity(
-            "sliced_wasserstein", "sliced W", "sliced Wasserstein distance to real data", unit="model units",
-            direction="lower", floor="train", ratio=True,
+        Compared(
+            "sliced_wasserstein", "sliced W", "sliced Wasserstein distance to real data", unit="model units", ratio=True
         ),
-    )  # fmt: skip
+    )
+    projections: int = 500
+    seed: int = 0
 
-    def __init__(self, projections: int = 500, seed: int = 0) -> None:
-        at_least(1, projections=projections)
-        self.projections, self.seed = projections, seed
+    def __post_init__(self) -> None:
+        at_least(1, projections=self.projections)
 
     def __call__(self, samples: Tensor, dataset: Dataset) -> dict[str, float]:
         return {"sliced_wasserstein": sliced_wasserstein(samples, dataset.heldout, self.projections, self.seed)}
