@@ -49,40 +49,31 @@ class ArrayFile(Source):
         """Read the file."""
         path = existing(self.path, "table.csv")
         values, names = self._read(path)
-        values = checked(values, f"data.path: {path}")
+        check(values, f"data.path: {path}")
+        values = floating(values)
         parts = split(len(values), self.held_out, self.split_seed)
-        dtype = values.dtype.name if values.dtype in (np.float32, np.float64) else "float64"
-        transform = Transform.standardising(values[parts[0]], "table", per_feature=True, names=names, dtype=dtype)
-        return assemble(values.astype(np.float64, copy=False), transform, parts)
+        train, dtype = values[parts[0]], values.dtype.name
+        transform = Transform.standardising(train, "table", per_feature=True, names=names, dtype=dtype)
+        return assemble(values, transform, parts)
 
     def _read(self, path: Path) -> tuple[np.ndarray, tuple[str, ...] | None]:
         """The array, and the names of its columns if the file has them."""
         refuse(path.is_dir(), f"data.path: {path} is a folder; give one file, or data=folder for a folder of images")
         kind = path.suffix.lower()
-        if kind not in (".npy", ".npz", ".csv"):
-            raise InputError(f"data.path: {path} ends in {kind or 'nothing'}; give a .npy, .npz or .csv file")
-        if self.key is not None and kind != ".npz":
-            raise InputError(f"data.key: {self.key} is given, but only .npz files have keys; leave it out for {path}")
-        if kind == ".csv":
-            return read_csv(path)
-        return _read_npz(path, self.key) if kind == ".npz" else _read_npy(path), None
+        known, keyless = kind in (".npy", ".npz", ".csv"), kind != ".npz" and self.key is not None
+        refuse(not known, f"data.path: {path} ends in {kind or 'nothing'}; give a .npy, .npz or .csv file")
+        refuse(keyless, f"data.key: {self.key} is given, but only .npz files have keys; leave it out for {path}")
+        return read_csv(path) if kind == ".csv" else (_read_numpy(path, self.key), None)
 
 
-def _read_npy(path: Path) -> np.ndarray:
-    """The array of a .npy file."""
+def _read_numpy(path: Path, key: str | None) -> np.ndarray:
+    """The array of a .npy file, or one of a .npz file."""
     try:
-        with path.open("rb") as file:
-            return np.lib.format.read_array(file, allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        raise _unreadable(path, error) from None
-
-
-def _read_npz(path: Path, key: str | None) -> np.ndarray:
-    """One array of a .npz file."""
-    try:
-        with zipfile.ZipFile(path):
-            pass
-        with np.load(path, allow_pickle=False) as archive:
+        if path.suffix.lower() == ".npy":
+            with path.open("rb") as file:
+                return np.lib.format.read_array(file, allow_pickle=False)
+        # numpy alone takes a file that is no archive for a pickle
+        with zipfile.ZipFile(path), np.load(path, allow_pickle=False) as archive:
             return np.asarray(archive[_key(archive.files, key, path)])
     except InputError:
         raise
@@ -94,11 +85,11 @@ def _key(keys: Sequence[str], key: str | None, path: Path) -> str:
     """The key of the array to read."""
     refuse(not keys, f"data.path: {path} holds no array")
     hint = f"{path}, which holds {', '.join(keys)}; e.g. data.key={keys[0]}"
-    if key is None and len(keys) > 1:
-        raise InputError(f"data.key: not given for {hint}")
-    if key is not None and key not in keys:
-        raise InputError(f"data.key: {key} is not in {hint}")
-    return key or keys[0]
+    if key is None:
+        refuse(len(keys) > 1, f"data.key: not given for {hint}")
+        return keys[0]
+    refuse(key not in keys, f"data.key: {key} is not in {hint}")
+    return key
 
 
 def _unreadable(path: Path, error: Exception) -> InputError:
@@ -112,18 +103,22 @@ def _unreadable(path: Path, error: Exception) -> InputError:
     return InputError(f"data.path: {path} cannot be read as a {path.suffix} file ({reason}); save it again with numpy")
 
 
-def checked(values: np.ndarray, where: str) -> np.ndarray:
-    """The array as (N, *event) of finite numbers in native byte order; `where` begins the message if it is not one."""
-    if values.dtype.kind not in "fiub":
-        raise InputError(f"{where} holds values of type {values.dtype}; give an array of real numbers")
-    if values.ndim == 0 or values.size == 0:
-        what = "a single number" if values.ndim == 0 else f"an empty array of shape {values.shape}"
-        raise InputError(f"{where} holds {what}; give an array (items, features)")
-    if len(values) < 2:
-        raise InputError(f"{where} holds 1 item of shape {values.shape[1:]}; give at least 2, along the first axis")
-    _check_finite(values, where)
-    wide = values.dtype.kind == "f" and values.dtype.itemsize == 4
-    values = values.astype(np.float32 if wide else np.float64, copy=False)
+def check(values: np.ndarray, where: str) -> None:
+    """Raise InputError, beginning with `where`, for anything but an array (N, *event) of finite numbers, N > 1."""
+    shape, remedy = values.shape, "give an array (items, features)"
+    refuse(
+        values.dtype.kind not in "fiub", f"{where} holds values of type {values.dtype}; give an array of real numbers"
+    )
+    refuse(values.ndim == 0, f"{where} holds a single number; {remedy}")
+    refuse(values.size == 0, f"{where} holds an empty array of shape {shape}; {remedy}")
+    refuse(len(values) < 2, f"{where} holds 1 item of shape {shape[1:]}; give at least 2, along the first axis")
+    if values.dtype.kind == "f":
+        _check_finite(values, where)
+
+
+def floating(values: np.ndarray) -> np.ndarray:
+    """Items (N, *event) of float32 or float64 in native byte order; numbers (N,) become (N, 1)."""
+    values = values.astype(np.float32 if values.dtype.str[1:] == "f4" else np.float64, copy=False)
     return values[:, None] if values.ndim == 1 else values
 
 
@@ -174,36 +169,33 @@ def _parse(rows: Reader, path: Path) -> tuple[np.ndarray, tuple[str, ...] | None
     for row in rows:
         if not "".join(row).strip() and len(row) < 2:
             continue
-        first, width = not width, width or len(row)
-        if first and not any(_is_number(cell) for cell in row):
+        if not width and not any(map(_is_number, row)):
             row[0] = row[0].lstrip("# ")  # numpy.savetxt writes its header behind a "#"
             names = tuple(cell.strip() or f"column {k + 1}" for k, cell in enumerate(row))
-            continue
-        if len(row) != width:
-            raise InputError(
-                f"data.path: {path}, line {rows.line_num}: {len(row)} columns, but {width} in the first line"
-            )
-        numbers = _numbers(row)
-        if numbers is None:
+        elif len(row) != (width or len(row)):
+            where = f"data.path: {path}, line {rows.line_num}"
+            raise InputError(f"{where}: {len(row)} columns, but {width} in the first line")
+        elif numbers := _numbers(row):
+            values.extend(numbers)
+        else:
             raise _bad_cell(path, rows.line_num, row, names)
-        values.extend(numbers)
+        width = len(row)
     refuse(not values, f"data.path: {path} holds no rows of numbers")
     return np.array(values).reshape(-1, width), names
 
 
-def _numbers(row: list[str]) -> list[float] | None:
-    """The cells as finite numbers, or None."""
+def _numbers(row: list[str]) -> list[float]:
+    """The cells as finite numbers; none if one of them is no such number."""
     try:
         numbers = [float(cell) for cell in row]
     except ValueError:
-        return None
-    # the sum is finite when all are, and is cheaper than checking each; huge numbers are refused later
-    return numbers if math.isfinite(sum(numbers)) or np.isfinite(numbers).all() else None
+        return []
+    return numbers if all(map(math.isfinite, numbers)) else []
 
 
 def _bad_cell(path: Path, line: int, row: list[str], names: tuple[str, ...] | None) -> InputError:
     """Names the first cell of a row that is not a finite number."""
-    k = next(k for k, cell in enumerate(row) if not _is_number(cell) or not np.isfinite(float(cell)))
+    k = next(k for k, cell in enumerate(row) if not _numbers([cell]))
     cell = row[k].strip()
     what = "is not finite" if _is_number(cell) else "is not a number" if cell else "is an empty cell"
     column = f"column {k + 1}" if names is None else f"column {k + 1} ({names[k]})"

@@ -131,10 +131,10 @@ class Dataset:
         if labels is None or heldout is None:
             raise InputError("label: the data of this run have no classes, so its samples cannot be compared with them")
         wanted = torch.tensor(sorted(set(classes)))
-        a, b = torch.isin(labels, wanted), torch.isin(heldout, wanted)
-        missing = [int(c) for c in wanted if not ((labels == c).any() and (heldout == c).any())]
+        missing = wanted[~(torch.isin(wanted, labels) & torch.isin(wanted, heldout))].tolist()
         if missing:
             raise InputError(f"label: {missing[0]} is a class without items; give one that the data have")
+        a, b = torch.isin(labels, wanted), torch.isin(heldout, wanted)
         ours = {name: values[:: self._step][a] for name, values in self.conditions.items()}
         theirs = {name: values[b] for name, values in self.heldout_conditions.items()}
         return replace(self, items=self.train[a], heldout=self.heldout[b], conditions=ours, heldout_conditions=theirs)

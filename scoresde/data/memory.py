@@ -1,6 +1,7 @@
 """Data given in Python: arrays, tensors, lists, and data sets of torch; and their copy in the folder of a run."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -8,11 +9,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from scoresde.data.array import checked
+from scoresde.data.array import check, floating
 from scoresde.data.dataset import Dataset, assemble, split
 from scoresde.data.source import Source
 from scoresde.data.transform import Kind, Transform
-from scoresde.errors import InputError, require
+from scoresde.errors import InputError, refuse, require
 
 _DATA = "data: the array"
 
@@ -54,25 +55,24 @@ class Array(Source):
         _check_axes(values)
         if values.ndim == 3 and values.dtype == np.uint8:
             values = values[:, None]
-        bytes_of_images = values.dtype == np.uint8 and values.ndim == 4 and len(values) > 1 and values.size > 0
-        plain = values if bytes_of_images else checked(values, _DATA)
-        parts = split(len(plain), self.held_out, self.split_seed)
-        return assemble(plain, _transform(plain, parts[0]), parts, labels, self.flip)
+        check(values, _DATA)
+        images_of_bytes = values.ndim == 4 and values.dtype == np.uint8
+        values = values if images_of_bytes else floating(values)
+        parts = split(len(values), self.held_out, self.split_seed)
+        return assemble(values, _transform(values, parts[0]), parts, labels, self.flip)
 
 
 def _transform(values: np.ndarray, train: np.ndarray) -> Transform:
     """The map to model units that fits items (N, *event)."""
-    dtype = values.dtype.name if values.dtype in (np.float32, np.float64) else "float64"
     shape = values.shape[1:]
     if len(shape) == 3:
-        return _of_images(values, dtype)
-    if len(shape) == 1 and shape != (2,):
-        return Transform.standardising(values[train], "table", per_feature=True, dtype=dtype)
+        return _of_images(values)
     kind: Kind = "points" if shape == (2,) else "table"
-    return Transform.standardising(values[train], kind, per_feature=False, dtype=dtype)
+    per_feature = len(shape) == 1 and kind == "table"
+    return Transform.standardising(values[train], kind, per_feature=per_feature, dtype=values.dtype.name)
 
 
-def _of_images(values: np.ndarray, dtype: str) -> Transform:
+def _of_images(values: np.ndarray) -> Transform:
     """Images: bytes as in files; other numbers from [0, 1], [-1, 1] or their own range to [-1, 1]."""
     shape = values.shape[1:]
     if values.dtype == np.uint8:
@@ -81,18 +81,19 @@ def _of_images(values: np.ndarray, dtype: str) -> Transform:
     if low >= -1 and high <= 1:
         low, high = (0.0 if low >= 0 else -1.0), 1.0
     middle, half = (low + high) / 2, (high - low) / 2 or 1.0
-    return Transform("image", shape, middle, half, low=low, high=high, dtype=dtype)
+    return Transform("image", shape, middle, half, low=low, high=high, dtype=values.dtype.name)
 
 
 def _check_axes(values: np.ndarray) -> None:
     """Refuse images with the channels last, or without their axis, which would be taken for something else."""
-    shape = values.shape
-    if len(shape) == 4 and shape[1] > 4 and shape[3] <= 4:
-        raise InputError(f"{_DATA} of shape {shape} has its channels last; give x.transpose(0, 3, 1, 2)")
-    if len(shape) == 3 and shape[2] in (1, 3, 4) and shape[1] > 4:
-        raise InputError(f"{_DATA} of shape {shape} looks like one image; give many, as (N, channels, height, width)")
-    if len(shape) == 3 and values.dtype != np.uint8 and shape[1] == shape[2]:
-        raise InputError(f"{_DATA} of shape {shape} could be grey images or series; give images as x[:, None]")
+    shape, what = values.shape, f"{_DATA} of shape {values.shape}"
+    if len(shape) == 4:
+        refuse(shape[1] > 4 >= shape[3], f"{what} has its channels last; give x.transpose(0, 3, 1, 2)")
+    if len(shape) == 3:
+        one, square = shape[1] > 4 and shape[2] in (1, 3, 4), shape[1] == shape[2]
+        refuse(one, f"{what} looks like one image; give many, as (N, channels, height, width)")
+        unclear = square and values.dtype != np.uint8
+        refuse(unclear, f"{what} could be grey images or series; give images as x[:, None]")
     require(len(shape) <= 5, "data", f"an array of shape {shape}", "give items of at most 4 axes")
 
 
@@ -105,21 +106,27 @@ def _check_labels(labels: np.ndarray, count: int) -> None:
 
 def _collected(values: Any) -> tuple[np.ndarray, np.ndarray | None]:
     """The items as one array, and their classes if they come with one."""
-    if isinstance(values, np.ndarray | torch.Tensor):
-        return (values if isinstance(values, np.ndarray) else values.detach().cpu().numpy()), None
+    values = _from_torch(values)
+    if isinstance(values, np.ndarray):
+        return values, None
     if not hasattr(values, "__getitem__") or not hasattr(values, "__len__") or isinstance(values, str | bytes | dict):
         what = type(values).__name__
         raise InputError(f"data: {what} has no items by number; give an array, a tensor, a data set or a folder")
-    items = [values[i] for i in range(len(values))]
+    items: Sequence[Any] = [values[i] for i in range(len(values))]
     require(len(items) > 0, "data", f"{type(values).__name__} of length 0", "give at least 2 items")
     labels = None
     if all(map(_is_pair, items)) and np.ndim(items[0][0]) > 0:
-        labels, items = np.asarray([int(label) for _, label in items]), [item for item, _ in items]
-    arrays = [_array(item) for item in items]
+        items, classes = zip(*items, strict=True)
+        labels = np.asarray(list(map(int, classes)))
+    arrays = list(map(_array, items))
     shapes = sorted({array.shape for array in arrays})
-    if len(shapes) > 1:
-        raise InputError(f"data: items of shapes {shapes[0]} and {shapes[1]}; give all of one shape")
+    two = " and ".join(map(str, shapes[:2]))
+    refuse(len(shapes) > 1, f"data: items of shapes {two}; give all of one shape")
     return np.stack(arrays), labels
+
+
+def _from_torch(x: Any) -> Any:
+    return x.numpy(force=True) if isinstance(x, torch.Tensor) else x
 
 
 def _is_pair(item: Any) -> bool:
@@ -127,13 +134,11 @@ def _is_pair(item: Any) -> bool:
 
 
 def _array(item: Any) -> np.ndarray:
-    if isinstance(item, torch.Tensor):
-        return item.detach().cpu().numpy()
     if hasattr(item, "getbands"):  # an image of PIL
         pixels = np.asarray(item)
         return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
     try:
-        array = np.asarray(item)
+        array = np.asarray(_from_torch(item))
     except ValueError:  # ragged
         array = np.asarray(None)
     if array.dtype.kind not in "fiub":
@@ -164,18 +169,19 @@ class SavedDataset:
         if not file.is_file():
             raise InputError(f"data: {file} is not there; the data of this run were given in Python, or are too large")
         with np.load(file, allow_pickle=False) as archive:
-            content = {key: archive[key] for key in archive.files}
-        transform = Transform.from_dict(json.loads(str(content.pop("transform"))))
+            content = dict(archive)
+        transform = Transform.from_dict(json.loads(str(content["transform"])))
 
         def restored(x: np.ndarray) -> torch.Tensor:
             return transform.encode(x).float() if transform.levels else torch.from_numpy(x)
 
-        items, heldout, flip = restored(content.pop("items")), restored(content.pop("heldout")), content.pop("flip")
-        known: dict[str, dict[str, torch.Tensor]] = {part: {} for part in _PARTS}
-        for key, values in content.items():
-            part, _, name = key.partition("/")
-            known[part][name] = torch.from_numpy(values)
-        return Dataset(items, heldout, transform, flip=bool(flip), **known)
+        def conditions(part: str) -> dict[str, torch.Tensor]:
+            keys = [key for key in content if key.startswith(f"{part}/")]
+            return {key.removeprefix(f"{part}/"): torch.from_numpy(content[key]) for key in keys}
+
+        items, heldout, flip = restored(content["items"]), restored(content["heldout"]), bool(content["flip"])
+        own, others = map(conditions, _PARTS)
+        return Dataset(items, heldout, transform, own, others, flip)
 
 
 def save(dataset: Dataset, run: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from scoresde.data.dataset import Dataset, assemble, split
+from scoresde.data.dataset import Dataset, assemble, joined, split
 from scoresde.data.source import Source
 from scoresde.data.transform import Transform
 from scoresde.errors import InputError, refuse
@@ -112,16 +112,11 @@ class FashionMNIST:
         folder = _installed() if self.folder is None else Path(self.folder).expanduser()
         refuse(not folder.is_dir(), f"data.folder: {folder} is not a folder (seen from {Path.cwd()}); {_REMEDY}")
         (images, classes), (tests, test_classes) = _part(folder, "train"), _part(folder, "t10k")
-        if images.shape[1:] != tests.shape[1:]:
-            raise InputError(
-                f"data.folder: {folder} holds training images of {images.shape[1:]} pixels and test images of "
-                f"{tests.shape[1:]}; give the files of one set"
-            )
-        events = np.concatenate([images, tests])[:, None]
-        parts = np.arange(len(images)), np.arange(len(images), len(events))
-        return assemble(
-            events, Transform.of_bytes(events.shape[1:]), parts, np.concatenate([classes, test_classes]), self.flip
-        )
+        pixels, others = images.shape[1:], tests.shape[1:]
+        found = f"training images of {pixels} pixels and test images of {others}"
+        refuse(pixels != others, f"data.folder: {folder} holds {found}; give the files of one set")
+        transform = Transform.of_bytes((1, *pixels))
+        return joined(images[:, None], tests[:, None], transform, (classes, test_classes), flip=self.flip)
 
 
 def _installed() -> Path:
@@ -140,11 +135,8 @@ def _part(folder: Path, name: str) -> tuple[np.ndarray, np.ndarray]:
     """Images (n, height, width) and classes (n,) of one part of the set."""
     images = read_idx(_file(folder, f"{name}-images-idx3-ubyte"), 3)
     classes = read_idx(_file(folder, f"{name}-labels-idx1-ubyte"), 1)
-    if len(images) != len(classes):
-        raise InputError(
-            f"data.folder: {folder} holds {len(images):,} {name} images and {len(classes):,} {name} labels; give the "
-            "files of one set"
-        )
+    found = f"{len(images):,} {name} images and {len(classes):,} {name} labels"
+    refuse(len(images) != len(classes), f"data.folder: {folder} holds {found}; give the files of one set")
     refuse(images.size == 0, f"data.folder: {folder} holds no pixels in its {name} images ({images.shape}); {_REMEDY}")
     return images, classes
 
