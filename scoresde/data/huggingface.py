@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import KW_ONLY, dataclass
 from functools import partial
+from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
@@ -63,27 +64,31 @@ class HuggingFace(ImageSource):
 
     def load(self) -> Dataset:
         """Read the set, with a progress bar on a terminal."""
+        refuse(not self.path, "data.path: not given; e.g. data.path=zalando-datasets/fashion_mnist")
         images, labels = self._part(self.split)
         if self.held_out_split is None:
             parts = split(len(images), self.held_out, self.split_seed)
             return assemble(images, Transform.of_bytes(images.shape[1:]), parts, labels, self.flip)
         others, classes = self._part(self.held_out_split)
-        if others.shape[1:] != images.shape[1:]:
-            raise InputError(
-                f"data.size: not given, but images of {self.split} are of shape {images.shape[1:]} and those of "
-                f"{self.held_out_split} of {others.shape[1:]}; e.g. data.size=64 resizes and crops all"
-            )
+        shape, other = images.shape[1:], others.shape[1:]
+        found = f"images of {self.split} are of shape {shape} and those of {self.held_out_split} of {other}"
+        refuse(other != shape, f"data.size: not given, but {found}; e.g. data.size=64 resizes and crops all")
         both = None if labels is None or classes is None else (labels, classes)
-        return joined(images, others, Transform.of_bytes(images.shape[1:]), both, flip=self.flip)
+        return joined(images, others, Transform.of_bytes(shape), both, flip=self.flip)
+
+    @property
+    def _place(self) -> Path:
+        """Where the set lies, if it is on this machine."""
+        return Path(str(self.path)).expanduser()
 
     def _part(self, part: str) -> tuple[np.ndarray, np.ndarray | None]:
         """Levels and classes of one part of the set."""
         found = self._opened(part)
         image, label = self._columns(found.features or {})
-        origin = signature(_files(Path(str(self.path)).expanduser())) or getattr(found, "_fingerprint", None)
+        origin = signature(_files(self._place)) or getattr(found, "_fingerprint", None)
         about = ["huggingface", self.path, self.name, part, image, label, self.size, self.mode, self.limit, origin]
-        count = None if self.streaming else min(len(found), self.limit or len(found))
-        return kept(self._items(found, part, image, label), count, about, self.cache)
+        total = None if self.streaming else min(len(found), self.limit or len(found))
+        return kept(self._items(found, part, image, label), total, about, self.cache)
 
     def _opened(self, part: str) -> Any:
         """The part as an object of the library, images not yet decoded."""
@@ -96,10 +101,9 @@ class HuggingFace(ImageSource):
 
     def _saved(self, part: str) -> Any:
         """A part of what save_to_disk wrote; None if the path is nothing of that kind."""
-        path = Path(self.path or "").expanduser()
-        if not self.path or not any((path / name).is_file() for name in _SAVED):
+        if not any((self._place / name).is_file() for name in _SAVED):
             return None
-        found = _library().load_from_disk(str(path))
+        found = _library().load_from_disk(str(self._place))
         if isinstance(found, dict):
             refuse(part not in found, f"data.split: {part} is not in {self.path}, which holds {', '.join(found)}")
             found = found[part]
@@ -108,48 +112,40 @@ class HuggingFace(ImageSource):
     def _loaded(self, part: str) -> Any:
         """A part of a file, a folder, or a set of the hub."""
         load = partial(_library().load_dataset, split=part, streaming=self.streaming)
-        if not self.path:
-            raise InputError("data.path: not given; e.g. data.path=zalando-datasets/fashion_mnist")
-        path = Path(self.path).expanduser()
+        path, name = self._place, self.path or ""
         if path.is_dir():
             return load(str(path), self.name)
         if path.is_file():
-            if path.suffix not in _FORMATS:
-                raise InputError(f"data.path: {path} ends in {path.suffix}; give one of {', '.join(_FORMATS)}")
+            known = ", ".join(_FORMATS)
+            refuse(path.suffix not in _FORMATS, f"data.path: {path} ends in {path.suffix}; give one of {known}")
             # a file has one part, which the library calls train
             return load(_FORMATS[path.suffix], data_files={part: str(path)})
         # a name without an owner may mean a reader of the library, of which one unpickles all files around
-        if not re.fullmatch(r"[\w.-]+/[\w.-]+", self.path):
-            raise InputError(
-                f"data.path: {self.path} is no file or folder (seen from {Path.cwd()}) and no owner/name of the hub"
-            )
-        return load(self.path, self.name)
+        named, here = re.fullmatch(r"[\w.-]+/[\w.-]+", name), f"no file or folder (seen from {Path.cwd()})"
+        refuse(not named, f"data.path: {name} is {here} and no owner/name of the hub")
+        return load(name, self.name)
 
     def _columns(self, features: Mapping[str, Any]) -> tuple[str, str | None]:
         """The columns of images and of classes."""
         datasets = _library()
         known = ", ".join(features)
         for key, given in (("image", self.image), ("label", self.label)):
-            if given is not None and given not in features:
-                raise InputError(f"data.{key}: {given} is not a column of {self.path}, which has {known}")
+            missing = given is not None and given not in features
+            refuse(missing, f"data.{key}: {given} is not a column of {self.path}, which has {known}")
         images = [name for name, kind in features.items() if isinstance(kind, datasets.Image)]
         classes = [name for name, kind in features.items() if isinstance(kind, datasets.ClassLabel)]
-        label = self.label or (classes[0] if len(classes) == 1 else None)
-        return self.image if self.image in images else self._only(images, known), label
-
-    def _only(self, images: list[str], known: str) -> str:
-        """The only column of images, if none was named."""
-        if self.image is not None:
-            raise InputError(f"data.image: column {self.image} holds no images; those with images: {', '.join(images)}")
-        if len(images) == 1:
-            return images[0]
-        what = f"several columns of images ({', '.join(images)})" if images else f"no column of images among {known}"
-        raise InputError(f"data.image: {self.path} has {what}; e.g. data.image={(images or ['image'])[0]}")
+        image, label = _only(self.image, images), _only(self.label, classes)
+        pictured = ", ".join(images)
+        if image is None:
+            what = f"several columns of images ({pictured})" if images else f"no column of images among {known}"
+            raise InputError(f"data.image: {self.path} has {what}; e.g. data.image={(images or ['image'])[0]}")
+        refuse(image not in images, f"data.image: column {image} holds no images; those with images: {pictured}")
+        return image, label
 
     def _items(self, found: Any, part: str, image: str, label: str | None) -> Iterator[Item]:
         """Decode one item after the other."""
-        rows = iter(found.select_columns([image, *([label] if label else [])]))
-        for i in range(sys.maxsize if self.limit is None else self.limit):
+        rows = iter(found.select_columns([name for name in (image, label) if name]))
+        for i in islice(count(), self.limit):
             name = f"item {i} of {part}"
             try:
                 row = next(rows)
@@ -158,9 +154,9 @@ class HuggingFace(ImageSource):
                 return
             except Exception as error:  # of pillow, of the library, of the network
                 raise InputError(f"data.path: {name} of {self.path} cannot be read ({_first_line(error)})") from None
-            value = row[label] if label else None
-            if label and not isinstance(value, int):
-                raise InputError(f"data.label: {name} has {value!r} in column {label}; give a column of integers")
+            value = row.get(label)
+            unusable = label is not None and not isinstance(value, int)
+            refuse(unusable, f"data.label: {name} has {value!r} in column {label}; give a column of integers")
             yield Item(name, pixels, value)
 
 
@@ -173,6 +169,11 @@ def _library() -> Any:
     if not sys.stderr.isatty():
         datasets.disable_progress_bars()
     return datasets
+
+
+def _only(given: str | None, columns: list[str]) -> str | None:
+    """The column that the user named, or else the only one."""
+    return given or (columns[0] if len(columns) == 1 else None)
 
 
 def _files(path: Path) -> list[Path]:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import struct
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, BinaryIO, Literal, NamedTuple
 
 import numpy as np
 
@@ -20,8 +19,6 @@ from scoresde.errors import InputError, at_least, one_of, require
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-
-_HEADER = 128  # bytes, with room for any number of items
 
 
 class Item(NamedTuple):
@@ -47,6 +44,23 @@ def cache_folder(folder: str | None) -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "scoresde"
 
 
+@contextmanager
+def written(file: Path) -> Iterator[Path]:
+    """A file to write aside, which becomes `file` at the end, so that it exists complete or not at all.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    aside = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        yield aside
+        aside.replace(file)
+    finally:
+        with suppress(OSError):
+            aside.unlink(missing_ok=True)
+
+
 def signature(files: Sequence[Path]) -> list[tuple[str, int, int]]:
     """Name, size and time of change of each file: another one where a file may have changed."""
     return [(str(file.resolve()), (stat := file.stat()).st_size, stat.st_mtime_ns) for file in files]
@@ -67,30 +81,20 @@ def kept(items: Iterator[Item], count: int | None, about: object, folder: str | 
     key = hashlib.sha256(json.dumps(about, default=str).encode()).hexdigest()[:16]
     root = cache_folder(folder)
     file, classes = root / f"images-{key}.npy", root / f"images-{key}-classes.npy"
-    found = _mapped(file, classes)
-    if found is None:
-        aside = file.with_name(f".{file.name}.{os.getpid()}")
-        try:
-            root.mkdir(parents=True, exist_ok=True)
+    with suppress(OSError, ValueError, EOFError):  # where it is not there, or not whole
+        return _mapped(file, classes)
+    try:
+        with written(file) as aside:  # renamed last, since its presence says that all is there
             labels = _decode(items, count, aside)
             np.save(classes, np.empty(0, np.int64) if labels is None else labels)
-            aside.replace(file)  # last, since its presence says that all is there
-        except OSError as error:
-            raise InputError(f"data.cache: {root} cannot be written ({error.strerror}); give another folder") from None
-        finally:
-            with suppress(OSError):
-                aside.unlink(missing_ok=True)
-        found = _mapped(file, classes)
-    assert found is not None
-    return found
+    except OSError as error:
+        raise InputError(f"data.cache: {root} cannot be written ({error.strerror}); give another folder") from None
+    return _mapped(file, classes)
 
 
-def _mapped(file: Path, classes: Path) -> Images | None:
-    """What lies in the cache, if it is whole."""
-    try:
-        levels, labels = np.load(file, mmap_mode="c"), np.load(classes)  # "c": torch wants memory it could write to
-    except (OSError, ValueError, EOFError):
-        return None
+def _mapped(file: Path, classes: Path) -> Images:
+    """What lies in the cache."""
+    levels, labels = np.load(file, mmap_mode="c"), np.load(classes)  # "c": torch wants memory it could write to
     return Images(levels, labels if len(labels) == len(levels) else None)
 
 
@@ -101,9 +105,10 @@ def _decode(items: Iterator[Item], count: int | None, file: Path) -> np.ndarray 
     labels: list[int | None] = []
     first: Item | None = None
     with file.open("wb") as out:
-        out.seek(_HEADER)
         for item in tqdm(items, desc="reading images", total=count, unit="image", disable=None, leave=False):
-            first = first or item
+            if first is None:
+                first = item
+                _write_header(out, (0, *item.levels.shape))
             if item.levels.shape != first.levels.shape:
                 raise InputError(
                     f"data.size: not given, but {first.name} is {_shown(first.levels)} pixels and {item.name} is "
@@ -114,15 +119,13 @@ def _decode(items: Iterator[Item], count: int | None, file: Path) -> np.ndarray 
         if first is None or len(labels) < 2:
             raise InputError(f"data: {len(labels)} images; give at least 2, one to train on and one held out")
         out.seek(0)
-        out.write(_header((len(labels), *first.levels.shape)))
-    known = [label for label in labels if label is not None]
-    return np.array(known, np.int64) if len(known) == len(labels) else None
+        _write_header(out, (len(labels), *first.levels.shape))
+    return None if None in labels else np.array(labels, np.int64)
 
 
-def _header(shape: tuple[int, ...]) -> bytes:
-    """The first bytes of a .npy file of unsigned bytes, always as many."""
-    words = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {tuple(map(int, shape))}, }}".encode()
-    return b"\x93NUMPY\x01\x00" + struct.pack("<H", _HEADER - 10) + words.ljust(_HEADER - 11) + b"\n"
+def _write_header(out: BinaryIO, shape: tuple[int, ...]) -> None:
+    """The first bytes of a .npy file of unsigned bytes; numpy leaves room for any number of items."""
+    np.lib.format.write_array_header_1_0(out, {"descr": "|u1", "fortran_order": False, "shape": shape})
 
 
 def _shown(levels: np.ndarray) -> str:
