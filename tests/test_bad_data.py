@@ -165,7 +165,7 @@ BAD = {
         write_clothes("train-images-idx3-ubyte.gz", lambda f: write_idx(f, np.zeros((40, 0, 8), np.uint8))),
         ["no pixels", "(40, 0, 8)"],
     ),
-    "held_out": (lambda _: Digits(held_out=1.0), ["held_out: 1.0", "between 0 and 1"]),
+    "held_out": (lambda _: Digits(held_out=1.0), ["held_out: 1.0", "number in (0, 1)"]),
     "held_out of nothing": (lambda _: ImageFolder(held_out=0.0), ["held_out: 0.0", "between 0 and 1"]),
     "split_seed": (lambda _: ArrayFile(split_seed=-1), ["split_seed: -1", ">= 0"]),
     "seed": (lambda _: Rings(seed=-2), ["seed: -2", ">= 0"]),

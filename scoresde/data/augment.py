@@ -1,18 +1,20 @@
 """Augmentation that does not leak: the network is conditioned on how an image was changed; samples are unchanged."""
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from scoresde.errors import require
+from scoresde.constraints import Checked, Fraction
 
 # Standard deviations: of the two scalings in octaves, of the shift in sides of the image.
 _OCTAVES, _SHIFT = 0.2, 0.125
 
 
-class Augmentation:
+@dataclass(eq=False)
+class Augmentation(Checked):
     """Random geometric changes of images, each with a probability, and the vector that describes them.
 
         change        how much                                       vector
@@ -38,10 +40,7 @@ class Augmentation:
     """
 
     uniforms, normals, size = 10, 4, 9  # random numbers of each image, and size of its vector
-
-    def __init__(self, probability: float = 0.12) -> None:
-        require(0 <= probability <= 1, "probability", probability, "give a number in [0, 1], such as 0.12")
-        self.probability = probability
+    probability: Fraction = 0.12
 
     def __call__(self, x: Tensor, u: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
         """Images x (B, channels, height, width) changed by random numbers, and the vectors (B, 9).

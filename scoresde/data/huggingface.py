@@ -7,14 +7,15 @@ from dataclasses import KW_ONLY, dataclass
 from functools import partial
 from itertools import count, islice
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
+from scoresde.constraints import at_least
 from scoresde.data.dataset import Dataset, assemble, joined, split
 from scoresde.data.source import ImageSource, Item, kept, levels, sides, signature
 from scoresde.data.transform import Transform
-from scoresde.errors import InputError, refuse, require
+from scoresde.errors import InputError, refuse
 
 # By the ending of a file; of the others of the library some hold pickles.
 _FORMATS = {".parquet": "parquet", ".arrow": "arrow", ".csv": "csv", ".json": "json", ".jsonl": "json"}
@@ -56,11 +57,7 @@ class HuggingFace(ImageSource):
     image: str | None = None
     label: str | None = None
     streaming: bool = False
-    limit: int | None = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require(self.limit is None or self.limit >= 2, "limit", self.limit, "give an integer >= 2, or null")
+    limit: Annotated[int, at_least(2)] | None = None
 
     def load(self) -> Dataset:
         """Read the set, with a progress bar on a terminal."""

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from scoresde.constraints import ProperFraction
 from scoresde.data.dataset import Dataset, assemble, joined, split
 from scoresde.data.source import Source
 from scoresde.data.transform import Transform
@@ -32,7 +33,7 @@ class Digits(Source):
     Reference: E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI repository, 1998.
     """
 
-    held_out: float = 0.2
+    held_out: ProperFraction = 0.2
 
     def load(self) -> Dataset:
         """Read the images from the installed scikit-learn."""

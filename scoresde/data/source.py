@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, BinaryIO, Literal, NamedTuple
 
 import numpy as np
 
+from scoresde.constraints import Checked, NonNegativeInt, ProperFraction
 from scoresde.data.dataset import Dataset
-from scoresde.errors import InputError, at_least, one_of, require
+from scoresde.errors import InputError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -132,9 +133,6 @@ def _shown(levels: np.ndarray) -> str:
     return f"{levels.shape[2]} x {levels.shape[1]}"
 
 
-Mode = Literal["rgb", "grey"]
-
-
 def sides(size: int | Sequence[int] | None) -> tuple[int, int] | None:
     """(height, width) from one number or two; None stays None."""
     if size is None:
@@ -179,7 +177,7 @@ def _eight_bit(image: Image) -> Image:
 
 
 @dataclass(kw_only=True)
-class Source(ABC):
+class Source(Checked, ABC):
     """Settings of a data set, read by `load`.
 
     Args:
@@ -190,12 +188,8 @@ class Source(ABC):
         InputError: held_out outside (0, 1), or a negative seed.
     """
 
-    held_out: float = 0.1
-    split_seed: int = 0
-
-    def __post_init__(self) -> None:
-        require(0 < self.held_out < 1, "held_out", self.held_out, "give a fraction between 0 and 1, such as 0.1")
-        at_least(0, split_seed=self.split_seed)
+    held_out: ProperFraction = 0.1
+    split_seed: NonNegativeInt = 0
 
     @abstractmethod
     def load(self) -> Dataset:
@@ -223,11 +217,9 @@ class ImageSource(Source):
     """
 
     size: int | list[int] | tuple[int, int] | None = None
-    mode: Mode = "rgb"
+    mode: Literal["rgb", "grey"] = "rgb"
     flip: bool = False
     cache: str | None = None
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        one_of(Mode, mode=self.mode)
         self.size = sides(self.size)

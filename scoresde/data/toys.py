@@ -2,13 +2,14 @@
 
 from abc import abstractmethod
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 
+from scoresde.constraints import NonNegative, NonNegativeInt, ProperFraction, at_least
 from scoresde.data.dataset import Dataset, assemble, split
 from scoresde.data.source import Source
 from scoresde.data.transform import Transform
-from scoresde.errors import at_least, require
 
 
 @dataclass(kw_only=True)
@@ -29,16 +30,10 @@ class Toy(Source):
         InputError: n < 2, noise < 0, held_out outside (0, 1) or a negative seed.
     """
 
-    n: int = 10000
-    noise: float = 0.0
-    seed: int = 0
-    held_out: float = 0.2
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        at_least(2, n=self.n)
-        at_least(0, seed=self.seed)
-        require(0 <= self.noise < float("inf"), "noise", self.noise, "give a number >= 0")
+    n: Annotated[int, at_least(2)] = 10000
+    noise: NonNegative = 0.0
+    seed: NonNegativeInt = 0
+    held_out: ProperFraction = 0.2
 
     @abstractmethod
     def draw(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray | None]:
@@ -58,7 +53,7 @@ class Toy(Source):
 class Moons(Toy):
     """Two half circles of radius 1 that interlock, the curves of scikit-learn's make_moons. See `Toy`."""
 
-    noise: float = 0.08
+    noise: NonNegative = 0.08
 
     def draw(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray | None]:
         moon = rng.integers(0, 2, self.n)
@@ -71,7 +66,7 @@ class Moons(Toy):
 class SwissRoll(Toy):
     """A spiral of one and a half turns, the plane of scikit-learn's make_swiss_roll over 10. See `Toy`."""
 
-    noise: float = 0.05
+    noise: NonNegative = 0.05
 
     def draw(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray | None]:
         angle = 1.5 * np.pi * (1 + 2 * rng.random(self.n))
@@ -93,7 +88,7 @@ class Checkerboard(Toy):
 class Rings(Toy):
     """Three concentric circles of radius 1, 2 and 3 that hold a third of the points each. See `Toy`."""
 
-    noise: float = 0.1
+    noise: NonNegative = 0.1
 
     def draw(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray | None]:
         ring = rng.integers(0, 3, self.n)

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from scoresde.constraints import Count
 from scoresde.data.dataset import Dataset
-from scoresde.errors import at_least
 from scoresde.metrics.nearest import nearest_neighbours
 from scoresde.results.metric import Metric, Quantity
 
@@ -45,10 +45,7 @@ class ClassShares(Metric):
         Quantity("class_share_min", "rarest", "share of the rarest class"),
         Quantity("class_share_max", "commonest", "share of the most frequent class"),
     )
-    neighbours: int = 1
-
-    def __post_init__(self) -> None:
-        at_least(1, neighbours=self.neighbours)
+    neighbours: Count = 1
 
     def __call__(self, samples: Tensor, dataset: Dataset) -> dict[str, float]:
         labels = dataset.train_labels

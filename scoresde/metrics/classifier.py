@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from scoresde import progress
+from scoresde.constraints import Checked, Count, NonNegativeInt
 from scoresde.data.dataset import Dataset
 from scoresde.data.source import cache_folder
-from scoresde.errors import InputError, at_least, refuse
+from scoresde.errors import InputError, refuse
 from scoresde.files import aside
 
 _RECIPE = 1  # counts the changes of network and training, so that features of an older one are never reused
@@ -25,7 +27,8 @@ _COARSEST = 8  # pixels of a side at which halving ends
 _BATCH, _RATE = 128, 2e-3
 
 
-class Classifier:
+@dataclass(eq=False)
+class Classifier(Checked):
     """Features of a small convolutional network that was trained to classify the data set.
 
     Trained once for a data set, on its training items, on the CPU and from a fixed seed; then kept in a cache folder
@@ -46,10 +49,10 @@ class Classifier:
             or that are no images.
     """
 
-    def __init__(self, features: int = 64, epochs: int = 4, seed: int = 0, cache: str | None = None) -> None:
-        at_least(1, features=features, epochs=epochs)
-        at_least(0, seed=seed)
-        self.features, self.epochs, self.seed, self.cache = features, epochs, seed, cache
+    features: Count = 64
+    epochs: Count = 4
+    seed: NonNegativeInt = 0
+    cache: str | None = None
 
     def network(self, dataset: Dataset) -> nn.Module:
         """The network that gives features (B, features) of items (B, channels, height, width) in model units."""

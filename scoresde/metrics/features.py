@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from scoresde.constraints import Count
 from scoresde.data.dataset import Dataset
-from scoresde.errors import InputError, at_least
+from scoresde.errors import InputError
 from scoresde.metrics.classifier import Classifier
 from scoresde.results.metric import Metric
 
@@ -42,11 +43,8 @@ class FeatureMetric(Metric):
     """
 
     features: nn.Module | Classifier
-    batch_size: int = 500
+    batch_size: Count = 500
     _known: dict[int, tuple[Dataset, nn.Module, Tensor]] = field(default_factory=dict, init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        at_least(1, batch_size=self.batch_size)
 
     def prepare(self, dataset: Dataset) -> None:
         """Train the network if need be, and compute the features of the held-out items."""

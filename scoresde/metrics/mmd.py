@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from scoresde.constraints import Positive
 from scoresde.data.dataset import Dataset
-from scoresde.errors import require
 from scoresde.metrics._events import UNBIASED, Compared, flat_pair
 from scoresde.metrics.energy import discrepancy
 from scoresde.results.metric import Metric
@@ -50,12 +50,8 @@ class MMD(Metric):
     """
 
     quantities = (Compared("mmd2", "MMD²", "squared maximum mean discrepancy to real data, Gaussian kernel", UNBIASED),)
-    bandwidth: float | None = None
+    bandwidth: Positive | None = None
     unbiased: bool = True
-
-    def __post_init__(self) -> None:
-        wanted = "give a number > 0, or null"
-        require(self.bandwidth is None or self.bandwidth > 0, "bandwidth", self.bandwidth, wanted)
 
     def __call__(self, samples: Tensor, dataset: Dataset) -> dict[str, float]:
         bandwidth = self.bandwidth or median_distance(dataset.heldout)

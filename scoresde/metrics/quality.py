@@ -1,11 +1,12 @@
 """Four metrics of samples in the features of one network, from one pass through it."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from torch import Tensor
 
+from scoresde.constraints import Count, NonNegativeInt, at_least
 from scoresde.data.dataset import Dataset
-from scoresde.errors import at_least
 from scoresde.metrics._events import UNBIASED, Compared
 from scoresde.metrics.features import FeatureMetric
 from scoresde.metrics.frechet import FRECHET, frechet_distance
@@ -37,15 +38,9 @@ class FeatureQuality(FeatureMetric):
         Compared("precision", words="share of samples that lie where real items lie", direction="higher"),
         Compared("recall", words="share of real items that lie where samples lie", direction="higher"),
     )
-    block: int = 1000
-    neighbours: int = 3
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        at_least(2, block=self.block)
-        at_least(1, neighbours=self.neighbours)
-        at_least(0, seed=self.seed)
+    block: Annotated[int, at_least(2)] = 1000
+    neighbours: Count = 3
+    seed: NonNegativeInt = 0
 
     def __call__(self, samples: Tensor, dataset: Dataset) -> dict[str, float | Measurement]:
         x, real = self.pair(samples, dataset)

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from scoresde.constraints import Count
 from scoresde.data.dataset import Dataset
-from scoresde.errors import at_least
 from scoresde.metrics._events import Compared, flat_pair
 from scoresde.results.metric import Metric
 
@@ -71,11 +71,8 @@ class SlicedWasserstein(Metric):
             "sliced_wasserstein", "sliced W", "sliced Wasserstein distance to real data", unit="model units", ratio=True
         ),
     )
-    projections: int = 500
+    projections: Count = 500
     seed: int = 0
-
-    def __post_init__(self) -> None:
-        at_least(1, projections=self.projections)
 
     def __call__(self, samples: Tensor, dataset: Dataset) -> dict[str, float]:
         return {"sliced_wasserstein": sliced_wasserstein(samples, dataset.heldout, self.projections, self.seed)}

@@ -9,6 +9,7 @@ from itertools import chain
 from math import nan
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from scoresde.constraints import Checked
 from scoresde.errors import refuse
 
 if TYPE_CHECKING:
@@ -91,12 +92,12 @@ class Measurement(NamedTuple):
         return self.value / self.floor if self.floor else float("inf")
 
 
-class Metric(ABC):
+class Metric(Checked, ABC):
     """Measures the quantities that it declares. A subclass writes `quantities` and `__call__`."""
 
     quantities: Sequence[Quantity] = ()
 
-    def prepare(self, dataset: Dataset) -> None:  # noqa: B027
+    def prepare(self, dataset: Dataset) -> None:
         """Do what takes time or may fail, before a long training instead of after it."""
 
     @abstractmethod
