@@ -78,7 +78,7 @@ def test_equal_distributions_are_at_distance_zero_on_average_for_any_numbers_of_
 def test_events_of_any_shape_and_large_clouds_in_parts(monkeypatch) -> None:
     x, y = cloud(60, 2, 3), cloud(50, 2, 3, seed=1)
     whole = energy_distance(x, y), mmd2(x, y, 2.0)
-    monkeypatch.setattr("scoresde.metrics._events._CHUNK", 130)
+    monkeypatch.setattr("scoresde.metrics.discrepancy._CHUNK", 130)
     assert (energy_distance(x, y), mmd2(x, y, 2.0)) == pytest.approx(whole, rel=1e-12)
     assert whole[0] == pytest.approx(energy_distance(x.flatten(1), y.flatten(1)))
 

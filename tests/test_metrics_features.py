@@ -102,7 +102,7 @@ def test_limit_cases_of_precision_and_recall(monkeypatch) -> None:
     copies = real[:1].repeat(10, 1)  # balls of radius 0
     assert precision_recall(copies, copies) == (1, 1)
     whole = precision_recall(real[:90] + 0.5, real[90:])
-    monkeypatch.setattr("scoresde.metrics.manifold._CHUNK", 300)
+    monkeypatch.setattr("scoresde.metrics.feature_distances._CHUNK", 300)
     assert precision_recall(real[:90] + 0.5, real[90:]) == whole
     with pytest.raises(ValueError, match="neighbours"):
         precision_recall(real[:3], real)

@@ -15,7 +15,7 @@ from scoresde.cli.main import main
 from scoresde.comparison import Trained
 from scoresde.data import Dataset, Moons, Transform
 from scoresde.loss import Batch, DenoisingScoreMatching, LossTerms
-from scoresde.metrics.classes import classify
+from scoresde.metrics import classify
 from scoresde.nets import ResidualMLP
 from scoresde.training.batches import Batches
 from scoresde.training.conditions import conditions

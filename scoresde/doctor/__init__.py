@@ -2,6 +2,7 @@
 
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from scoresde.doctor import path
@@ -20,6 +21,7 @@ class HasTrain(Protocol):
         """(N, *event)."""
 
 
+@torch.no_grad()
 def examine(sde: SDE, data: Tensor | HasTrain | None = None) -> list[Finding]:
     """Check an SDE by itself and, if data is given, against it.
 
@@ -36,12 +38,7 @@ def examine(sde: SDE, data: Tensor | HasTrain | None = None) -> list[Finding]:
     finite = path.finite(sde, times)
     findings = [finite]
     if finite.verdict != "wrong":
-        findings += [
-            path.falls(sde, times),
-            path.drift(sde, times),
-            path.diffusion(sde, times),
-            path.inverse(sde, times),
-        ]
+        findings += [check(sde, times) for check in (path.falls, path.drift, path.diffusion, path.inverse)]
         moments = None if data is None else measure(data if isinstance(data, Tensor) else data.train)
         findings += ends(sde, moments)
     return findings

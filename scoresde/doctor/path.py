@@ -46,8 +46,7 @@ def visited(sde: SDE) -> Tensor:
 def finite(sde: SDE, times: Tensor) -> Finding:
     """alpha and sigma are finite and positive at all times."""
     name = "finite path"
-    with torch.no_grad():
-        alpha, sigma = sde.alpha(times), sde.sigma(times)
+    alpha, sigma = sde.alpha(times), sde.sigma(times)
     for symbol, values in (("alpha", alpha), ("sigma", sigma)):
         bad = ~(torch.isfinite(values) & (values > 0))
         if bad.any():
@@ -92,17 +91,20 @@ def _worst(found: Tensor, expected: Tensor, scale: Tensor) -> tuple[float, int]:
     return float(error[worst]), worst
 
 
+def _agreement(check: str, error: float, most: float, wrong: str, remedy: str, right: str) -> Finding:
+    """A finding that is wrong if the error of an identity exceeds `most`."""
+    if error > most:
+        return Finding(check, "wrong", wrong, remedy, error)
+    return Finding(check, "ok", f"{right} to {error:.0e}", value=error)
+
+
 def drift(sde: SDE, times: Tensor) -> Finding:
     """f is the slope of log alpha."""
-    name = "drift"
     t, points, h = _around(sde, times)
-    with torch.no_grad():
-        slope = _slope(torch.log(sde.alpha(points)), h)
+    slope = _slope(torch.log(sde.alpha(points)), h)
     error, i = _worst(sde.f(t), slope, slope.abs() + 1e-3 / t)
-    if error > 1e-4:
-        message = f"f is {float(sde.f(t[i])):.6g} at t = {float(t[i]):.4g}, but alpha'/alpha is {float(slope[i]):.6g}"
-        return Finding(name, "wrong", message, _BY_TORCH, error)
-    return Finding(name, "ok", f"f is alpha'/alpha, by finite differences to {error:.0e}", value=error)
+    wrong = f"f is {float(sde.f(t[i])):.6g} at t = {float(t[i]):.4g}, but alpha'/alpha is {float(slope[i]):.6g}"
+    return _agreement("drift", error, 1e-4, wrong, _BY_TORCH, "f is alpha'/alpha, by finite differences")
 
 
 def diffusion(sde: SDE, times: Tensor) -> Finding:
@@ -112,27 +114,18 @@ def diffusion(sde: SDE, times: Tensor) -> Finding:
         message = f"g^2 is {float(g2[negative][0]):.4g} at t = {float(times[negative][0]):.4g}; no noise has that"
         return Finding(name, "wrong", message, "let the noise grow relative to the signal at all times")
     t, points, h = _around(sde, times)
-    with torch.no_grad():
-        # with r = sigma / alpha, g^2 is alpha^2 d(r^2)/dt, that is -2 sigma^2 lam'
-        expected = -2 * sde.sigma(t) ** 2 * _slope(sde.lam(points), h)
+    # with r = sigma / alpha, g^2 is alpha^2 d(r^2)/dt, that is -2 sigma^2 lam'
+    expected = -2 * sde.sigma(t) ** 2 * _slope(sde.lam(points), h)
     error, i = _worst(sde.g2(t), expected, expected.abs())
-    if error > 1e-4:
-        found = float(sde.g2(t[i]))
-        message = f"g^2 is {found:.6g} at t = {float(t[i]):.4g}, but the path needs {float(expected[i]):.6g}"
-        return Finding(
-            name, "wrong", message, "write alpha and sigma with torch operations, without detaching t", error
-        )
-    message = f"g^2 is 2 sigma sigma' - 2 f sigma^2 and >= 0, by finite differences to {error:.0e}"
-    return Finding(name, "ok", message, value=error)
+    wrong = f"g^2 is {float(sde.g2(t[i])):.6g} at t = {float(t[i]):.4g}, but the path needs {float(expected[i]):.6g}"
+    right = "g^2 is 2 sigma sigma' - 2 f sigma^2 and >= 0, by finite differences"
+    return _agreement(name, error, 1e-4, wrong, _BY_TORCH, right)
 
 
 def inverse(sde: SDE, times: Tensor) -> Finding:
     """t_of_lam inverts lam."""
-    name = "t_of_lam"
-    with torch.no_grad():
-        error, i = _worst(sde.t_of_lam(sde.lam(times)), times, times)
-        found = float(sde.t_of_lam(sde.lam(times[i])))
-    if error > 1e-6:
-        message = f"t_of_lam(lam(t)) is {found:.6g} at t = {float(times[i]):.6g}, off by {100 * error:.2g} %"
-        return Finding(name, "wrong", message, "fix t_of_lam, or leave it to the base class", error)
-    return Finding(name, "ok", f"t_of_lam is the inverse of lam, to {error:.0e}", value=error)
+    error, i = _worst(sde.t_of_lam(sde.lam(times)), times, times)
+    found = float(sde.t_of_lam(sde.lam(times[i])))
+    wrong = f"t_of_lam(lam(t)) is {found:.6g} at t = {float(times[i]):.6g}, off by {100 * error:.2g} %"
+    remedy = "fix t_of_lam, or leave it to the base class"
+    return _agreement("t_of_lam", error, 1e-6, wrong, remedy, "t_of_lam is the inverse of lam,")

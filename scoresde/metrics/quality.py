@@ -1,4 +1,4 @@
-"""Four metrics of samples in the features of one network, from one pass through it."""
+"""Metrics in the features of a network."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -8,11 +8,32 @@ from torch import Tensor
 from scoresde.constraints import Count, NonNegativeInt, at_least
 from scoresde.data.dataset import Dataset
 from scoresde.metrics._events import UNBIASED, Compared
+from scoresde.metrics.feature_distances import frechet_distance, kernel_distance, precision_recall
 from scoresde.metrics.features import FeatureMetric
-from scoresde.metrics.frechet import FRECHET, frechet_distance
-from scoresde.metrics.kernel import kernel_distance
-from scoresde.metrics.manifold import precision_recall
 from scoresde.results.metric import Measurement
+
+_NOTE = "depends on n, on the network and on the held-out items"
+_WORDS = "Frechet distance to real data in features of a network"
+FRECHET = Compared("frechet_distance", "Frechet", _WORDS, _NOTE, ratio=True)
+
+
+class FrechetDistance(FeatureMetric):
+    """Frechet distance of samples to the held-out data in features of a network.
+
+    The value depends on n, on the network and on the held-out items: compare it only where all three are the same.
+
+    Args:
+        features: called as features(x) on items (B, *event) in model units, returns (B, ...); or a `Classifier`.
+        batch_size: items at a time.
+
+    Raises:
+        InputError: batch_size < 1.
+    """
+
+    quantities = (FRECHET,)
+
+    def __call__(self, samples: Tensor, dataset: Dataset) -> dict[str, float]:
+        return {"frechet_distance": frechet_distance(*self.pair(samples, dataset))}
 
 
 @dataclass(eq=False)
