@@ -1,7 +1,5 @@
 """The user's own numbers: one array in a .npy or .npz file, or a table in a .csv file."""
 
-from __future__ import annotations
-
 import csv
 import math
 import zipfile
@@ -9,17 +7,14 @@ from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TextIO
 
 import numpy as np
 
 from scoresde.data.dataset import Dataset, assemble, existing, split
 from scoresde.data.source import Source
-from scoresde.data.transform import Transform
+from scoresde.data.transform import Names, Transform
 from scoresde.errors import InputError, refuse
-
-if TYPE_CHECKING:
-    from _csv import Reader
 
 
 @dataclass
@@ -56,7 +51,7 @@ class ArrayFile(Source):
         transform = Transform.standardising(train, "table", per_feature=True, names=names, dtype=dtype)
         return assemble(values, transform, parts)
 
-    def _read(self, path: Path) -> tuple[np.ndarray, tuple[str, ...] | None]:
+    def _read(self, path: Path) -> tuple[np.ndarray, Names]:
         """The array, and the names of its columns if the file has them."""
         refuse(path.is_dir(), f"data.path: {path} is a folder; give one file, or data=folder for a folder of images")
         kind = path.suffix.lower()
@@ -95,24 +90,20 @@ def _key(keys: Sequence[str], key: str | None, path: Path) -> str:
 def _unreadable(path: Path, error: Exception) -> InputError:
     """The error for a file that numpy cannot read."""
     if "allow_pickle" in str(error):
-        return InputError(
-            f"data.path: {path} holds Python objects, which are never loaded; save plain numbers, "
-            "e.g. numpy.save(path, numpy.asarray(rows, dtype=float))"
-        )
+        remedy = "save plain numbers, e.g. numpy.save(path, numpy.asarray(rows, dtype=float))"
+        return InputError(f"data.path: {path} holds Python objects, which are never loaded; {remedy}")
     reason = " ".join(str(error).split()) or type(error).__name__
     return InputError(f"data.path: {path} cannot be read as a {path.suffix} file ({reason}); save it again with numpy")
 
 
 def check(values: np.ndarray, where: str) -> None:
     """Raise InputError, beginning with `where`, for anything but an array (N, *event) of finite numbers, N > 1."""
-    shape, remedy = values.shape, "give an array (items, features)"
-    refuse(
-        values.dtype.kind not in "fiub", f"{where} holds values of type {values.dtype}; give an array of real numbers"
-    )
+    shape, kind, remedy = values.shape, values.dtype.kind, "give an array (items, features)"
+    refuse(kind not in "fiub", f"{where} holds values of type {values.dtype}; give an array of real numbers")
     refuse(values.ndim == 0, f"{where} holds a single number; {remedy}")
     refuse(values.size == 0, f"{where} holds an empty array of shape {shape}; {remedy}")
     refuse(len(values) < 2, f"{where} holds 1 item of shape {shape[1:]}; give at least 2, along the first axis")
-    if values.dtype.kind == "f":
+    if kind == "f":
         _check_finite(values, where)
 
 
@@ -126,15 +117,12 @@ def _check_finite(values: np.ndarray, where: str) -> None:
     """Raise InputError for values that are not finite, or whose squares would not be."""
     bad = ~np.isfinite(values)
     if bad.any():
-        first = [int(i) for i in np.argwhere(bad)[0]]
-        raise InputError(
-            f"{where} holds NaN or infinite values ({int(bad.sum())} of {values.size}, the first at index "
-            f"{first}); remove or fill them"
-        )
+        found = f"{bad.sum()} of {values.size}, the first at index {np.argwhere(bad)[0].tolist()}"
+        raise InputError(f"{where} holds NaN or infinite values ({found}); remove or fill them")
     refuse(float(np.abs(values).max()) > 1e150, f"{where} holds values beyond 1e150; give them in a larger unit")
 
 
-def read_csv(path: Path) -> tuple[np.ndarray, tuple[str, ...] | None]:
+def read_csv(path: Path) -> tuple[np.ndarray, Names]:
     """Values (rows, columns) in float64, and the column names if the first line holds no number.
 
     Columns are separated by semicolons or tabs if the first line has any, else by commas. Blank lines are
@@ -146,10 +134,7 @@ def read_csv(path: Path) -> tuple[np.ndarray, tuple[str, ...] | None]:
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            first = file.readline()
-            rows = csv.reader(file, delimiter=next((mark for mark in ";\t" if mark in first), ","))
-            file.seek(0)
-            return _parse(rows, path)
+            return _parse(file, path)
     except (UnicodeDecodeError, csv.Error, OSError) as error:
         raise InputError(f"data.path: {path} is not a csv of UTF-8 text ({error})") from None
 
@@ -162,10 +147,11 @@ def _is_number(cell: str) -> bool:
     return True
 
 
-def _parse(rows: Reader, path: Path) -> tuple[np.ndarray, tuple[str, ...] | None]:
-    names: tuple[str, ...] | None = None
-    values = array("d")
-    width = 0
+def _parse(file: TextIO, path: Path) -> tuple[np.ndarray, Names]:
+    names: Names = None
+    values, width, first = array("d"), 0, file.readline()
+    rows = csv.reader(file, delimiter=next((mark for mark in ";\t" if mark in first), ","))
+    file.seek(0)
     for row in rows:
         if not "".join(row).strip() and len(row) < 2:
             continue
@@ -193,7 +179,7 @@ def _numbers(row: list[str]) -> list[float]:
     return numbers if all(map(math.isfinite, numbers)) else []
 
 
-def _bad_cell(path: Path, line: int, row: list[str], names: tuple[str, ...] | None) -> InputError:
+def _bad_cell(path: Path, line: int, row: list[str], names: Names) -> InputError:
     """Names the first cell of a row that is not a finite number."""
     k = next(k for k, cell in enumerate(row) if not _numbers([cell]))
     cell = row[k].strip()

@@ -13,6 +13,8 @@ from torch import Tensor
 from scoresde.data.transform import Transform
 from scoresde.errors import InputError, refuse, require
 
+Pair = tuple[np.ndarray, np.ndarray]  # of the training part and of the held-out part
+
 
 class Stored:
     """Some items of an array of levels, called like a tensor of items in model units (N, *event).
@@ -81,8 +83,8 @@ class Dataset:
 
     def __post_init__(self) -> None:
         for what, items in (("conditions", self.items), ("heldout_conditions", self.heldout)):
-            wanted = f"there are {len(items)} items; give one for each"
             for name, values in getattr(self, what).items():
+                wanted = f"there are {len(items)} items; give one for each"
                 require(len(values) == len(items), f"{what}.{name}", f"{len(values)} values", wanted)
 
     def load(self) -> Dataset:
@@ -180,7 +182,7 @@ def existing(path: str | None, example: str) -> Path:
     return found
 
 
-def split(n: int, held_out: float, split_seed: int) -> tuple[np.ndarray, np.ndarray]:
+def split(n: int, held_out: float, split_seed: int) -> Pair:
     """Shuffles 0 .. n - 1 and cuts it into training and held-out indices, by the seed alone.
 
     Both parts have at least one index; otherwise the second has round(n held_out).
@@ -197,11 +199,7 @@ def split(n: int, held_out: float, split_seed: int) -> tuple[np.ndarray, np.ndar
 
 
 def assemble(
-    events: np.ndarray,
-    transform: Transform,
-    parts: tuple[np.ndarray, np.ndarray],
-    labels: np.ndarray | None = None,
-    flip: bool = False,
+    events: np.ndarray, transform: Transform, parts: Pair, labels: np.ndarray | None = None, flip: bool = False
 ) -> Dataset:
     """Encodes the training and the held-out part of events (N, *event) in data units.
 
@@ -210,34 +208,25 @@ def assemble(
     """
     train, heldout = parts
     own = None if labels is None else (labels[train], labels[heldout])
-    return joined(events, events[heldout], transform, own, train, flip)
+    return joined(Stored(events, train, transform), events[heldout], own, flip)
 
 
-def joined(
-    events: np.ndarray,
-    heldout: np.ndarray,
-    transform: Transform,
-    labels: tuple[np.ndarray, np.ndarray] | None = None,
-    chosen: np.ndarray | None = None,
-    flip: bool = False,
-) -> Dataset:
+def joined(stored: Stored, heldout: np.ndarray, labels: Pair | None = None, flip: bool = False) -> Dataset:
     """A data set of two arrays in data units; many items of a mapped array stay on disk.
 
     Args:
-        events: (N, *event).
+        stored: training items (N, *event).
         heldout: (M, *event).
-        transform: to model units.
         labels: the classes of the training items and of the held-out items.
-        chosen: which of the events are training items; None for all.
         flip: see `Dataset`.
 
     Raises:
         InputError: all training values are the same, so that there is nothing to learn.
     """
-    chosen = np.arange(len(events)) if chosen is None else chosen
-    items: Tensor | Stored = Stored(events, chosen, transform)
-    if not isinstance(events, np.memmap) or items.nbytes <= _IN_MEMORY:
-        items = transform.encode(events[chosen]).float()
+    transform = stored.transform
+    items: Tensor | Stored = stored
+    if not isinstance(stored.levels, np.memmap) or stored.nbytes <= _IN_MEMORY:
+        items = transform.encode(stored.levels[stored.index]).float()
     first = items[:_MOST_READ]
     if len(items) > 1 and bool((first == first[:1]).all()):
         raise InputError(f"data: all {len(first)} training items are the same; there is nothing to learn")

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import numpy as np
 
 from scoresde.constraints import at_least
-from scoresde.data.dataset import Dataset, assemble, joined, split
+from scoresde.data.dataset import Dataset, Stored, assemble, joined, split
 from scoresde.data.source import ImageSource, Item, kept, levels, sides, signature
 from scoresde.data.transform import Transform
 from scoresde.errors import InputError, refuse
@@ -71,7 +71,8 @@ class HuggingFace(ImageSource):
         found = f"images of {self.split} are of shape {shape} and those of {self.held_out_split} of {other}"
         refuse(other != shape, f"data.size: not given, but {found}; e.g. data.size=64 resizes and crops all")
         both = None if labels is None or classes is None else (labels, classes)
-        return joined(images, others, Transform.of_bytes(shape), both, flip=self.flip)
+        stored = Stored(images, np.arange(len(images)), Transform.of_bytes(shape))
+        return joined(stored, others, both, self.flip)
 
     @property
     def _place(self) -> Path:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from scoresde.constraints import ProperFraction
-from scoresde.data.dataset import Dataset, assemble, joined, split
+from scoresde.data.dataset import Dataset, Stored, assemble, joined, split
 from scoresde.data.source import Source
 from scoresde.data.transform import Transform
 from scoresde.errors import InputError, refuse
@@ -47,6 +47,7 @@ class Digits(Source):
 
 
 _GZIP = b"\x1f\x8b"
+_AGAIN = "download the file again"
 _BYTES = 8  # the code of unsigned bytes among the types that the format knows
 
 
@@ -64,21 +65,17 @@ def read_idx(path: Path, axes: int) -> np.ndarray:
         content = path.read_bytes()
         content = gzip.decompress(content) if content.startswith(_GZIP) else content
     except (OSError, EOFError, zlib.error) as error:
-        raise _unusable(path, f"cannot be read ({' '.join(str(error).split())})") from None
-    magic, wanted = content[:4], bytes((0, 0, _BYTES, axes))
-    if magic != wanted:
-        raise _unusable(path, f"begins with {magic.hex(' ') or 'nothing'} where {wanted.hex(' ')} is expected")
-    start = 4 + 4 * axes
-    if len(content) < start:
-        raise _unusable(path, f"ends within its header, after {len(content)} of {start} bytes")
-    shape = tuple(int(n) for n in np.frombuffer(content, ">u4", axes, offset=4))
-    if len(content) - start != math.prod(shape):
-        raise _unusable(path, f"holds {len(content) - start:,} values, and says {math.prod(shape):,} for {shape}")
+        reason = " ".join(str(error).split())
+        raise InputError(f"data.folder: {path} cannot be read ({reason}); {_AGAIN}") from None
+    magic, wanted, start, where = content[:4], bytes((0, 0, _BYTES, axes)), 4 + 4 * axes, f"data.folder: {path}"
+    found = f"begins with {magic.hex(' ') or 'nothing'} where {wanted.hex(' ')} is expected"
+    refuse(magic != wanted, f"{where} {found}; {_AGAIN}")
+    short = f"ends within its header, after {len(content)} of {start} bytes"
+    refuse(len(content) < start, f"{where} {short}; {_AGAIN}")
+    shape = tuple(np.frombuffer(content, ">u4", axes, offset=4).tolist())
+    held, said = len(content) - start, math.prod(shape)
+    refuse(held != said, f"{where} holds {held:,} values, and says {said:,} for {shape}; {_AGAIN}")
     return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
-
-
-def _unusable(path: Path, why: str) -> InputError:
-    return InputError(f"data.folder: {path} {why}; download the file again")
 
 
 _REMEDY = (
@@ -116,8 +113,8 @@ class FashionMNIST:
         pixels, others = images.shape[1:], tests.shape[1:]
         found = f"training images of {pixels} pixels and test images of {others}"
         refuse(pixels != others, f"data.folder: {folder} holds {found}; give the files of one set")
-        transform = Transform.of_bytes((1, *pixels))
-        return joined(images[:, None], tests[:, None], transform, (classes, test_classes), flip=self.flip)
+        stored = Stored(images[:, None], np.arange(len(images)), Transform.of_bytes((1, *pixels)))
+        return joined(stored, tests[:, None], (classes, test_classes), self.flip)
 
 
 def _installed() -> Path:
@@ -126,10 +123,9 @@ def _installed() -> Path:
     shared = os.environ.get("XDG_DATA_DIRS") or "/usr/local/share:/usr/share"
     roots = [*map(Path, shared.split(":")), Path(sys.base_prefix, "share"), Path(sys.prefix, "share")]
     places = [root / "datasets" / "fashion-mnist" for root in roots]
-    found = next((place for place in places if place.is_dir()), None)
-    if found is None:
-        raise InputError(f"data.folder: not given, and Fashion-MNIST is not installed here; {_REMEDY}")
-    return found
+    found = [place for place in places if place.is_dir()]
+    refuse(not found, f"data.folder: not given, and Fashion-MNIST is not installed here; {_REMEDY}")
+    return found[0]
 
 
 def _part(folder: Path, name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -143,7 +139,6 @@ def _part(folder: Path, name: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _file(folder: Path, name: str) -> Path:
-    for path in (folder / name, folder / f"{name}.gz"):
-        if path.is_file():
-            return path
-    raise InputError(f"data.folder: {folder} holds neither {name} nor {name}.gz; {_REMEDY}")
+    found = [path for path in (folder / name, folder / f"{name}.gz") if path.is_file()]
+    refuse(not found, f"data.folder: {folder} holds neither {name} nor {name}.gz; {_REMEDY}")
+    return found[0]

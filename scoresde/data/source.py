@@ -39,8 +39,9 @@ class Images(NamedTuple):
 
 def cache_folder(folder: str | None) -> Path:
     """The folder for what can be made again: the given one, or that of SCORESDE_CACHE, or scoresde in the user's."""
-    if folder or os.environ.get("SCORESDE_CACHE"):
-        return Path(folder or os.environ["SCORESDE_CACHE"]).expanduser()
+    given = folder or os.environ.get("SCORESDE_CACHE")
+    if given:
+        return Path(given).expanduser()
     # the XDG base directory specification
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "scoresde"
 
@@ -111,10 +112,8 @@ def _decode(items: Iterator[Item], count: int | None, file: Path) -> np.ndarray 
                 first = item
                 _write_header(out, (0, *item.levels.shape))
             if item.levels.shape != first.levels.shape:
-                raise InputError(
-                    f"data.size: not given, but {first.name} is {_shown(first.levels)} pixels and {item.name} is "
-                    f"{_shown(item.levels)}; e.g. data.size=64 resizes and crops all"
-                )
+                found = f"{first.name} is {_shown(first.levels)} pixels and {item.name} is {_shown(item.levels)}"
+                raise InputError(f"data.size: not given, but {found}; e.g. data.size=64 resizes and crops all")
             out.write(item.levels.astype(np.uint8).tobytes())
             labels.append(item.label)
         if first is None or len(labels) < 2:
@@ -155,7 +154,10 @@ def levels(image: Image, size: tuple[int, int] | None, mode: str) -> np.ndarray:
     from PIL import Image as pillow
     from PIL import ImageOps
 
-    image = _eight_bit(ImageOps.exif_transpose(image))
+    image = ImageOps.exif_transpose(image)
+    if image.mode in ("I;16", "I;16B", "I;16L", "I"):
+        # 16-bit grey, which the conversion of pillow would clip to white
+        image = pillow.fromarray((np.asarray(image) // 257).clip(0, 255).astype(np.uint8))
     if image.mode != "L":
         # without a background, colors hidden below transparent pixels would show
         alpha = image.convert("RGBA")
@@ -165,15 +167,6 @@ def levels(image: Image, size: tuple[int, int] | None, mode: str) -> np.ndarray:
         image = ImageOps.fit(image, (size[1], size[0]), method=pillow.Resampling.BICUBIC)
     pixels = np.asarray(image)
     return pixels[None] if mode == "grey" else np.moveaxis(pixels, -1, 0)
-
-
-def _eight_bit(image: Image) -> Image:
-    """Scales 16-bit grey to 8 bits; pillow's own conversion would clip it to white."""
-    from PIL import Image as pillow
-
-    if image.mode not in ("I;16", "I;16B", "I;16L", "I"):
-        return image
-    return pillow.fromarray((np.asarray(image) // 257).clip(0, 255).astype(np.uint8))
 
 
 @dataclass(kw_only=True)

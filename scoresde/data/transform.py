@@ -15,6 +15,7 @@ from torch import Tensor
 from scoresde.errors import refuse
 
 Kind = Literal["image", "points", "table"]
+Names = tuple[str, ...] | None
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Transform:
     low: float | None = None
     high: float | None = None
     levels: int | None = None
-    names: tuple[str, ...] | None = None
+    names: Names = None
     dtype: str = "float32"
 
     def __post_init__(self) -> None:
@@ -68,13 +69,7 @@ class Transform:
 
     @classmethod
     def standardising(
-        cls,
-        train: np.ndarray,
-        kind: Kind,
-        *,
-        per_feature: bool,
-        names: tuple[str, ...] | None = None,
-        dtype: str = "float32",
+        cls, train: np.ndarray, kind: Kind, *, per_feature: bool, names: Names = None, dtype: str = "float32"
     ) -> Transform:
         """The transform that gives training data (N, *event) mean 0 and standard deviation 1.
 
