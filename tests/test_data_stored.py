@@ -11,7 +11,7 @@ from torch import Tensor
 
 from scoresde.data import Dataset, ImageFolder, Transform
 from scoresde.data.dataset import Stored, assemble
-from scoresde.data.source import Item, kept
+from scoresde.data.images import Item, kept
 from scoresde.errors import InputError
 from scoresde.training.batches import Batches
 

@@ -1,8 +1,8 @@
 from scoresde.data.array import ArrayFile as ArrayFile
 from scoresde.data.augment import Augmentation as Augmentation
 from scoresde.data.dataset import Dataset as Dataset
-from scoresde.data.folder import ImageFolder as ImageFolder
 from scoresde.data.huggingface import HuggingFace as HuggingFace
+from scoresde.data.images import ImageFolder as ImageFolder
 from scoresde.data.memory import Array as Array
 from scoresde.data.memory import SavedDataset as SavedDataset
 from scoresde.data.small_images import Digits as Digits

@@ -11,8 +11,7 @@ from typing import TextIO
 
 import numpy as np
 
-from scoresde.data.dataset import Dataset, assemble, existing, split
-from scoresde.data.source import Source
+from scoresde.data.dataset import Dataset, Source, assemble, existing, split
 from scoresde.data.transform import Names, Transform
 from scoresde.errors import InputError, refuse
 

@@ -1,7 +1,8 @@
-"""Data sets: training and held-out items in model units, their conditions, and the transform to data units."""
+"""Data sets: training and held-out items in model units with their conditions; and the sources that load them."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from scoresde.constraints import Checked, NonNegativeInt, ProperFraction
 from scoresde.data.transform import Transform
 from scoresde.errors import InputError, refuse, require
 
@@ -171,6 +173,26 @@ class Dataset:
         """
         points = self.items[:: -(-len(self.items) // _MOST_POINTS)].flatten(1)
         return float(torch.cdist(points, points).max())
+
+
+@dataclass(kw_only=True)
+class Source(Checked, ABC):
+    """Settings of a data set, read by `load`.
+
+    Args:
+        held_out: fraction of the items that training never uses.
+        split_seed: which items those are.
+
+    Raises:
+        InputError: held_out outside (0, 1), or a negative seed.
+    """
+
+    held_out: ProperFraction = 0.1
+    split_seed: NonNegativeInt = 0
+
+    @abstractmethod
+    def load(self) -> Dataset:
+        """Read the data."""
 
 
 def existing(path: str | None, example: str) -> Path:

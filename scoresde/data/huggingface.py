@@ -12,8 +12,8 @@ from typing import Annotated, Any
 import numpy as np
 
 from scoresde.constraints import at_least
-from scoresde.data.dataset import Dataset, Stored, assemble, joined, split
-from scoresde.data.source import ImageSource, Item, kept, levels, sides, signature
+from scoresde.data.dataset import Dataset, Stored, joined
+from scoresde.data.images import Images, ImageSource, Item, kept, levels, sides, signature
 from scoresde.data.transform import Transform
 from scoresde.errors import InputError, refuse
 
@@ -62,14 +62,13 @@ class HuggingFace(ImageSource):
     def load(self) -> Dataset:
         """Read the set, with a progress bar on a terminal."""
         refuse(not self.path, "data.path: not given; e.g. data.path=zalando-datasets/fashion_mnist")
-        images, labels = self._part(self.split)
+        images, labels = found = self._part(self.split)
         if self.held_out_split is None:
-            parts = split(len(images), self.held_out, self.split_seed)
-            return assemble(images, Transform.of_bytes(images.shape[1:]), parts, labels, self.flip)
+            return self.divided(found)
         others, classes = self._part(self.held_out_split)
         shape, other = images.shape[1:], others.shape[1:]
-        found = f"images of {self.split} are of shape {shape} and those of {self.held_out_split} of {other}"
-        refuse(other != shape, f"data.size: not given, but {found}; e.g. data.size=64 resizes and crops all")
+        sizes = f"images of {self.split} are of shape {shape} and those of {self.held_out_split} of {other}"
+        refuse(other != shape, f"data.size: not given, but {sizes}; e.g. data.size=64 resizes and crops all")
         both = None if labels is None or classes is None else (labels, classes)
         stored = Stored(images, np.arange(len(images)), Transform.of_bytes(shape))
         return joined(stored, others, both, self.flip)
@@ -79,7 +78,7 @@ class HuggingFace(ImageSource):
         """Where the set lies, if it is on this machine."""
         return Path(str(self.path)).expanduser()
 
-    def _part(self, part: str) -> tuple[np.ndarray, np.ndarray | None]:
+    def _part(self, part: str) -> Images:
         """Levels and classes of one part of the set."""
         found = self._opened(part)
         image, label = self._columns(found.features or {})

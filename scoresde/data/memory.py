@@ -10,8 +10,7 @@ import numpy as np
 import torch
 
 from scoresde.data.array import check, floating
-from scoresde.data.dataset import Dataset, assemble, split
-from scoresde.data.source import Source
+from scoresde.data.dataset import Dataset, Source, assemble, split
 from scoresde.data.transform import Kind, Transform
 from scoresde.errors import InputError, refuse, require
 

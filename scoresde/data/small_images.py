@@ -11,8 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from scoresde.constraints import ProperFraction
-from scoresde.data.dataset import Dataset, Stored, assemble, joined, split
-from scoresde.data.source import Source
+from scoresde.data.dataset import Dataset, Source, Stored, assemble, joined, split
 from scoresde.data.transform import Transform
 from scoresde.errors import InputError, refuse
 

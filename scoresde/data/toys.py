@@ -7,8 +7,7 @@ from typing import Annotated
 import numpy as np
 
 from scoresde.constraints import NonNegative, NonNegativeInt, ProperFraction, at_least
-from scoresde.data.dataset import Dataset, assemble, split
-from scoresde.data.source import Source
+from scoresde.data.dataset import Dataset, Source, assemble, split
 from scoresde.data.transform import Transform
 
 

@@ -18,7 +18,7 @@ from torch.nn import functional
 from scoresde import progress
 from scoresde.constraints import Checked, Count, NonNegativeInt
 from scoresde.data.dataset import Dataset
-from scoresde.data.source import cache_folder
+from scoresde.data.images import cache_folder
 from scoresde.errors import InputError, refuse
 from scoresde.files import aside
 

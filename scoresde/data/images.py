@@ -1,11 +1,10 @@
-"""What data sources share: a split by a seed; images of any size brought to one, and kept decoded on disk."""
+"""Images of any size brought to one and kept decoded on disk, and the folder of image files as a source of them."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -14,12 +13,15 @@ from typing import TYPE_CHECKING, BinaryIO, Literal, NamedTuple
 
 import numpy as np
 
-from scoresde.constraints import Checked, NonNegativeInt, ProperFraction
-from scoresde.data.dataset import Dataset
-from scoresde.errors import InputError
+from scoresde.data.dataset import Dataset, Source, assemble, existing, split
+from scoresde.data.transform import Transform
+from scoresde.errors import InputError, refuse
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+
+_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 
 
 class Item(NamedTuple):
@@ -170,26 +172,6 @@ def levels(image: Image, size: tuple[int, int] | None, mode: str) -> np.ndarray:
 
 
 @dataclass(kw_only=True)
-class Source(Checked, ABC):
-    """Settings of a data set, read by `load`.
-
-    Args:
-        held_out: fraction of the items that training never uses.
-        split_seed: which items those are.
-
-    Raises:
-        InputError: held_out outside (0, 1), or a negative seed.
-    """
-
-    held_out: ProperFraction = 0.1
-    split_seed: NonNegativeInt = 0
-
-    @abstractmethod
-    def load(self) -> Dataset:
-        """Read the data."""
-
-
-@dataclass(kw_only=True)
 class ImageSource(Source):
     """Settings of images that are brought to one size and kept decoded in a cache folder.
 
@@ -216,3 +198,63 @@ class ImageSource(Source):
 
     def __post_init__(self) -> None:
         self.size = sides(self.size)
+
+    def divided(self, images: Images) -> Dataset:
+        """The data set of these images, split by the seed."""
+        parts = split(len(images.levels), self.held_out, self.split_seed)
+        return assemble(images.levels, Transform.of_bytes(images.levels.shape[1:]), parts, images.labels, self.flip)
+
+
+@dataclass
+class ImageFolder(ImageSource):
+    """All images below a folder, of one size; events (3, height, width) or (1, height, width).
+
+    They are brought to one size and to model units as `ImageSource` says.
+
+    Args:
+        path: the folder; png, jpg, jpeg, webp and bmp files at any depth are read, in the order of their
+            names. Hidden files are passed over.
+        size: pixels of a square, or [height, width]; None if all images have one size already.
+        mode: "rgb" for color or "grey".
+        held_out: fraction of the images that training never uses.
+        split_seed: which images those are.
+        flip: show training every other image mirrored left to right; for things that have no left and right.
+        cache: folder of decoded images; None takes scoresde in the user's cache folder.
+
+    Raises:
+        InputError: from the constructor: a size below 1, another mode, held_out outside (0, 1) or a negative
+            seed. From `load`: no folder, fewer than two images, an unreadable one, or several sizes without
+            `size`.
+    """
+
+    path: str | None = None
+
+    def load(self) -> Dataset:
+        """Read, rotate, resize and crop the images, with a progress bar on a terminal."""
+        root = existing(self.path, "photos/")
+        where = f"data.path: {root} is a file"
+        refuse(not root.is_dir(), f"{where}; give a folder of images, or data=array for .npy and .csv")
+        files = _image_files(root)
+        about = ["folder", self.size, self.mode, signature(files)]
+        return self.divided(kept(map(self._read, files), len(files), about, self.cache))
+
+    def _read(self, file: Path) -> Item:
+        from PIL import Image
+
+        try:
+            with Image.open(file) as image:
+                return Item(str(file), levels(image, sides(self.size), self.mode))
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            reason = " ".join(str(error).split())
+            raise InputError(f"data.path: {file} cannot be read as an image ({reason}); remove or replace it") from None
+
+
+def _image_files(root: Path) -> list[Path]:
+    """The images below a folder in a fixed order; raises InputError if there are fewer than two."""
+    seen = sorted(f for f in root.rglob("*") if f.is_file() and "/." not in f"/{f.relative_to(root).as_posix()}")
+    files = [f for f in seen if f.suffix.lower() in _SUFFIXES]
+    count = "one image only" if files else "no image"
+    others = f", but {len(seen) - len(files)} of other kinds" if len(seen) > len(files) else ""
+    what = f"{count} ({', '.join(_SUFFIXES).replace('.', '')}){others}"
+    refuse(len(files) < 2, f"data.path: {root} holds {what}; give a folder with at least 2 images")
+    return files
