@@ -44,6 +44,11 @@ def one_of(kinds: Any, **values: object) -> None:
         require(value in get_args(kinds), name, value, f"give {', '.join(others)} or {last}")
 
 
+def one_line(error: BaseException) -> str:
+    """The message of an error without line breaks."""
+    return " ".join(str(error).split())
+
+
 def did_you_mean(name: str, known: Iterable[str], prefix: str = "") -> str:
     """`; did you mean ...?` with the nearest of the known names, or nothing if none is near."""
     import difflib

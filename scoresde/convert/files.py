@@ -13,7 +13,7 @@ import torch
 import yaml
 from torch import Tensor
 
-from scoresde.errors import InputError, refuse
+from scoresde.errors import InputError, one_line, refuse
 
 _SAFE = (
     "ask its author for a file of safetensors, or write one where you trust the file: save_file(net.state_dict(), ...)"
@@ -74,7 +74,7 @@ def _mapping(path: Path, key: str) -> dict[str, Any]:
         content = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
     except (OSError, ValueError, yaml.YAMLError) as error:
         hint = "; python/tuple and the like are not plain YAML, write [1, 2, 2]" if "python/" in str(error) else ""
-        raise InputError(f"{key}: {path} is not readable ({_line(error)}){hint}") from None
+        raise InputError(f"{key}: {path} is not readable ({one_line(error)}){hint}") from None
     if not isinstance(content, dict):
         raise InputError(f"{key}: {path} holds {type(content).__name__}, not keys and values")
     return content
@@ -87,7 +87,7 @@ def _content(path: Path) -> Mapping[str, Any]:
     try:
         content = read(path)
     except Exception as error:  # whatever a damaged file leads to
-        text = _line(error)
+        text = one_line(error)
         if isinstance(error, pickle.UnpicklingError) or "allow_pickle" in text:
             raise InputError(f"file: {path} is refused: {_reason(text)}; nothing of it was run; {_SAFE}") from None
         raise InputError(f"file: {path} cannot be read as {kind} ({text[:200]})") from None
@@ -171,7 +171,3 @@ def _folder(path: Path) -> Source:
     wanted = f"file: {unet} must hold one diffusion_pytorch_model.safetensors, and holds {shown}{pickled}"
     refuse(len(files) != 1, wanted)
     return Source(path, _weights(_content(files[0]), files[0]), settings=settings)
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())

@@ -13,7 +13,7 @@ import numpy as np
 
 from scoresde.data.dataset import Dataset, Source, assemble, existing, split
 from scoresde.data.transform import Names, Transform
-from scoresde.errors import InputError, refuse
+from scoresde.errors import InputError, one_line, refuse
 
 
 @dataclass
@@ -91,7 +91,7 @@ def _unreadable(path: Path, error: Exception) -> InputError:
     if "allow_pickle" in str(error):
         remedy = "save plain numbers, e.g. numpy.save(path, numpy.asarray(rows, dtype=float))"
         return InputError(f"data.path: {path} holds Python objects, which are never loaded; {remedy}")
-    reason = " ".join(str(error).split()) or type(error).__name__
+    reason = one_line(error) or type(error).__name__
     return InputError(f"data.path: {path} cannot be read as a {path.suffix} file ({reason}); save it again with numpy")
 
 

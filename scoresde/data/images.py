@@ -15,7 +15,7 @@ import numpy as np
 
 from scoresde.data.dataset import Dataset, Source, assemble, existing, split
 from scoresde.data.transform import Transform
-from scoresde.errors import InputError, refuse
+from scoresde.errors import InputError, one_line, refuse
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -245,8 +245,8 @@ class ImageFolder(ImageSource):
             with Image.open(file) as image:
                 return Item(str(file), levels(image, sides(self.size), self.mode))
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            reason = " ".join(str(error).split())
-            raise InputError(f"data.path: {file} cannot be read as an image ({reason}); remove or replace it") from None
+            what = f"cannot be read as an image ({one_line(error)})"
+            raise InputError(f"data.path: {file} {what}; remove or replace it") from None
 
 
 def _image_files(root: Path) -> list[Path]:

@@ -13,7 +13,7 @@ import numpy as np
 from scoresde.constraints import ProperFraction
 from scoresde.data.dataset import Dataset, Source, Stored, assemble, joined, split
 from scoresde.data.transform import Transform
-from scoresde.errors import InputError, refuse
+from scoresde.errors import InputError, one_line, refuse
 
 
 @dataclass(kw_only=True)
@@ -64,8 +64,7 @@ def read_idx(path: Path, axes: int) -> np.ndarray:
         content = path.read_bytes()
         content = gzip.decompress(content) if content.startswith(_GZIP) else content
     except (OSError, EOFError, zlib.error) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"data.folder: {path} cannot be read ({reason}); {_AGAIN}") from None
+        raise InputError(f"data.folder: {path} cannot be read ({one_line(error)}); {_AGAIN}") from None
     magic, wanted, start, where = content[:4], bytes((0, 0, _BYTES, axes)), 4 + 4 * axes, f"data.folder: {path}"
     found = f"begins with {magic.hex(' ') or 'nothing'} where {wanted.hex(' ')} is expected"
     refuse(magic != wanted, f"{where} {found}; {_AGAIN}")

@@ -21,7 +21,7 @@ from typing import Any
 
 from torch import Tensor
 
-from scoresde.errors import InputError, refuse
+from scoresde.errors import InputError, one_line, refuse
 from scoresde.training.job import Best
 from scoresde.training.power_ema import POWER
 
@@ -105,7 +105,8 @@ def save(run: Path, checkpoint: Checkpoint, name: str | None = None) -> Path:
         _flush(folder(run))
     except (OSError, SafetensorError) as error:
         shutil.rmtree(temporary, ignore_errors=True)
-        raise InputError(f"checkpoint: {target} cannot be written ({_line(error)}); earlier ones are intact") from error
+        reason = one_line(error)
+        raise InputError(f"checkpoint: {target} cannot be written ({reason}); earlier ones are intact") from error
     _clear_leftovers(run)
     return target
 
@@ -139,7 +140,7 @@ def damage(path: Path) -> str | None:
     except FileNotFoundError:
         return f"{_MANIFEST} is missing"
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        return f"{_MANIFEST} cannot be read ({_line(error)})"
+        return f"{_MANIFEST} cannot be read ({one_line(error)})"
 
 
 def _damage_of_file(file: Path, written: dict[str, Any] | None) -> str | None:
@@ -256,7 +257,7 @@ def _best_step(run: Path) -> str | None:
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"checkpoint: {file} cannot be read ({_line(error)}); give last or a step") from error
+        raise InputError(f"checkpoint: {file} cannot be read ({one_line(error)}); give last or a step") from error
 
 
 def _clear_leftovers(run: Path) -> None:
@@ -277,7 +278,3 @@ def _flush(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())
