@@ -155,8 +155,7 @@ def _parse(file: TextIO, path: Path) -> tuple[np.ndarray, Names]:
         if not "".join(row).strip() and len(row) < 2:
             continue
         if not width and not any(map(_is_number, row)):
-            row[0] = row[0].lstrip("# ")  # numpy.savetxt writes its header behind a "#"
-            names = tuple(cell.strip() or f"column {k + 1}" for k, cell in enumerate(row))
+            names = _names(row)
         elif len(row) != (width or len(row)):
             where = f"data.path: {path}, line {rows.line_num}"
             raise InputError(f"{where}: {len(row)} columns, but {width} in the first line")
@@ -167,6 +166,12 @@ def _parse(file: TextIO, path: Path) -> tuple[np.ndarray, Names]:
         width = len(row)
     refuse(not values, f"data.path: {path} holds no rows of numbers")
     return np.array(values).reshape(-1, width), names
+
+
+def _names(header: list[str]) -> tuple[str, ...]:
+    """The names of the columns; numpy.savetxt writes them behind a "#"."""
+    cells = enumerate([header[0].lstrip("# "), *header[1:]], start=1)
+    return tuple(cell.strip() or f"column {k}" for k, cell in cells)
 
 
 def _numbers(row: list[str]) -> list[float]:

@@ -129,9 +129,8 @@ class HuggingFace(ImageSource):
         for key, given in (("image", self.image), ("label", self.label)):
             missing = given is not None and given not in features
             refuse(missing, f"data.{key}: {given} is not a column of {self.path}, which has {known}")
-        images = [name for name, kind in features.items() if isinstance(kind, datasets.Image)]
-        classes = [name for name, kind in features.items() if isinstance(kind, datasets.ClassLabel)]
-        image, label = _only(self.image, images), _only(self.label, classes)
+        images = _columns_of(features, datasets.Image)
+        image, label = _only(self.image, images), _only(self.label, _columns_of(features, datasets.ClassLabel))
         pictured = ", ".join(images)
         if image is None:
             what = f"several columns of images ({pictured})" if images else f"no column of images among {known}"
@@ -168,6 +167,10 @@ def _library() -> Any:
     return datasets
 
 
+def _columns_of(features: Mapping[str, Any], kind: type) -> list[str]:
+    return [name for name, feature in features.items() if isinstance(feature, kind)]
+
+
 def _only(given: str | None, columns: list[str]) -> str | None:
     """The column that the user named, or else the only one."""
     return given or (columns[0] if len(columns) == 1 else None)
@@ -175,7 +178,7 @@ def _only(given: str | None, columns: list[str]) -> str | None:
 
 def _files(path: Path) -> list[Path]:
     """All files of a local set."""
-    return [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
+    return sorted(file for file in (path, *path.rglob("*")) if file.is_file())
 
 
 def _first_line(error: Exception) -> str:

@@ -52,11 +52,11 @@ class Array(Source):
         if labels is not None:
             _check_labels(labels, len(values))
         _check_axes(values)
-        if values.ndim == 3 and values.dtype == np.uint8:
+        if (values.dtype.name, values.ndim) == ("uint8", 3):  # grey images
             values = values[:, None]
         check(values, _DATA)
-        images_of_bytes = values.ndim == 4 and values.dtype == np.uint8
-        values = values if images_of_bytes else floating(values)
+        if (values.dtype.name, values.ndim) != ("uint8", 4):
+            values = floating(values)
         parts = split(len(values), self.held_out, self.split_seed)
         return assemble(values, _transform(values, parts[0]), parts, labels, self.flip)
 
@@ -77,7 +77,7 @@ def _of_images(values: np.ndarray) -> Transform:
     if values.dtype == np.uint8:
         return Transform.of_bytes(shape)
     low, high = float(values.min()), float(values.max())
-    if low >= -1 and high <= 1:
+    if -1 <= low <= high <= 1:
         low, high = (0.0 if low >= 0 else -1.0), 1.0
     middle, half = (low + high) / 2, (high - low) / 2 or 1.0
     return Transform("image", shape, middle, half, low=low, high=high, dtype=values.dtype.name)

@@ -55,12 +55,13 @@ class Transform:
 
     def __post_init__(self) -> None:
         size = math.prod(self.event_shape)
-        for name in ("mean", "scale"):
-            value = getattr(self, name)
+        for name, value in (("mean", self.mean), ("scale", self.scale)):
             if isinstance(value, Sequence) and len(value) != size:
                 raise ValueError(f"{name}: {len(value)} numbers for an event of {size} values")
-            if not np.isfinite(value).all() or (name == "scale" and np.min(value) <= 0):
-                raise ValueError(f"{name}: must be finite{' and positive' if name == 'scale' else ''}")
+        if not np.isfinite(self.mean).all():
+            raise ValueError("mean: must be finite")
+        if not (np.isfinite(self.scale).all() and np.min(self.scale) > 0):
+            raise ValueError("scale: must be finite and positive")
 
     @classmethod
     def of_bytes(cls, event_shape: tuple[int, ...]) -> Transform:

@@ -57,14 +57,12 @@ class Classifier(Checked):
     def network(self, dataset: Dataset) -> nn.Module:
         """The network that gives features (B, features) of items (B, channels, height, width) in model units."""
         labels, shape = dataset.train_labels, dataset.event_shape
+        images, remedy = "images (channels, height, width)", "name a network of your own"
         if labels is None:
-            raise InputError(
-                "features: these data have no classes to train a classifier on; name a network of your own"
-            )
-        images = "images (channels, height, width)"
+            raise InputError(f"features: these data have no classes to train a classifier on; {remedy}")
         refuse(len(shape) != 3, f"features: a Classifier takes {images}, not items of shape {shape}")
         classes, targets = torch.unique(labels, return_inverse=True)
-        refuse(len(classes) < 2, "features: all items are of one class; name a network of your own")
+        refuse(len(classes) < 2, f"features: all items are of one class; {remedy}")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             network = _Network(shape, self.features, len(classes)).eval()
