@@ -166,7 +166,7 @@ BAD = {
         ["no pixels", "(40, 0, 8)"],
     ),
     "held_out": (lambda _: Digits(held_out=1.0), ["held_out: 1.0", "number in (0, 1)"]),
-    "held_out of nothing": (lambda _: ImageFolder(held_out=0.0), ["held_out: 0.0", "between 0 and 1"]),
+    "held_out of nothing": (lambda _: ImageFolder(held_out=0.0), ["held_out: 0.0", "number in (0, 1)"]),
     "split_seed": (lambda _: ArrayFile(split_seed=-1), ["split_seed: -1", ">= 0"]),
     "seed": (lambda _: Rings(seed=-2), ["seed: -2", ">= 0"]),
     "n": (lambda _: Moons(n=1), ["n: 1", ">= 2"]),

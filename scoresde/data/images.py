@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Literal, NamedTuple
@@ -16,6 +16,7 @@ import numpy as np
 from scoresde.data.dataset import Dataset, Source, assemble, existing, split
 from scoresde.data.transform import Transform
 from scoresde.errors import InputError, one_line, refuse
+from scoresde.files import aside
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -48,23 +49,6 @@ def cache_folder(folder: str | None) -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "scoresde"
 
 
-@contextmanager
-def written(file: Path) -> Iterator[Path]:
-    """A file to write aside, which becomes `file` at the end, so that it exists complete or not at all.
-
-    Raises:
-        OSError: it cannot be written.
-    """
-    aside = file.with_name(f".{file.name}.{os.getpid()}")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        yield aside
-        aside.replace(file)
-    finally:
-        with suppress(OSError):
-            aside.unlink(missing_ok=True)
-
-
 def signature(files: Sequence[Path]) -> list[tuple[str, int, int]]:
     """Name, size and time of change of each file: another one where a file may have changed."""
     return [(str(file.resolve()), (stat := file.stat()).st_size, stat.st_mtime_ns) for file in files]
@@ -88,8 +72,9 @@ def kept(items: Iterator[Item], count: int | None, about: object, folder: str | 
     with suppress(OSError, ValueError, EOFError):  # where it is not there, or not whole
         return _mapped(file, classes)
     try:
-        with written(file) as aside:  # renamed last, since its presence says that all is there
-            labels = _decode(items, count, aside)
+        root.mkdir(parents=True, exist_ok=True)
+        with aside(file) as temporary:  # renamed last, since its presence says that all is there
+            labels = _decode(items, count, temporary)
             np.save(classes, np.empty(0, np.int64) if labels is None else labels)
     except OSError as error:
         raise InputError(f"data.cache: {root} cannot be written ({error.strerror}); give another folder") from None
