@@ -31,12 +31,6 @@ def at_least(least: int, **values: int) -> None:
         require(value >= least, name, value, f"give an integer >= {least}")
 
 
-def probability(**values: float) -> None:
-    """Require probabilities below one, by the names of their parameters."""
-    for name, value in values.items():
-        require(0 <= value < 1, name, value, "give a probability in [0, 1)")
-
-
 def one_of(kinds: Any, **values: object) -> None:
     """Require values that a `Literal` lists, by the names of their parameters."""
     *others, last = map(str, get_args(kinds))

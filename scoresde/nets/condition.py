@@ -7,7 +7,8 @@ from typing import Any, Literal, NamedTuple, TypeVar, cast, get_args
 import torch
 from torch import Tensor, nn
 
-from scoresde.errors import InputError, probability, refuse, require
+from scoresde.constraints import Probability, require_allowed
+from scoresde.errors import InputError, refuse, require
 
 Kind = Literal["class", "vector", "tokens", "image"]
 Kinds = Kind | Mapping[str, Kind] | None
@@ -123,7 +124,7 @@ class Condition(Conditions):
         require(name.isidentifier(), "condition", name, "give names of letters and digits")
         wanted = _COUNTED.get(kind, f"how many numbers there are in the {kind}")
         require(size >= 1, "condition_size", size, f"condition={kind} needs {wanted}, >= 1")
-        probability(condition_dropout=dropout)
+        require_allowed("condition_dropout", dropout, Probability)
         self.name, self.kind, self.size, self.dropout = name, kind, size, dropout
         self.embed: nn.Module | None = None
         if kind != "image":
