@@ -174,7 +174,7 @@ BAD = {
     "size": (lambda _: ImageFolder(size=0), ["size: 0", ">= 1"]),
     "size of a side": (lambda _: ImageFolder(size=[8, -8]), ["size: [8, -8]", "[height, width]"]),
     "three sizes": (lambda _: ImageFolder(size=[8, 8, 8]), ["size: [8, 8, 8]", "two"]),
-    "mode": (lambda _: ImageFolder(mode="hsv"), ["mode: 'hsv'", "rgb or grey"]),  # type: ignore[arg-type]
+    "mode": (lambda _: ImageFolder(mode="hsv"), ["mode: 'hsv'", "rgb, grey"]),  # type: ignore[arg-type]
 }
 
 
