@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import torch
@@ -108,7 +108,7 @@ def unwrap(
     Raises:
         InputError: see `wrap`.
     """
-    require(kind != "azula", "kind", kind, f"give one of {', '.join(k for k in get_args(Kind) if k != 'azula')}")
+    require(kind != "azula", "kind", kind, f"give one of {', '.join(get_args(Kind)[:-1])}")
     if kind == "denoiser":
         require(sde is None, "sde", sde, "a denoiser D(x, sigma) has none; leave it out")
         sde = EDMSDE(sigma_min=1e-6, sigma_max=1e6)
@@ -138,24 +138,36 @@ def _interface(
     if kind == "denoiser":
         return _Interface(sde if isinstance(sde, EDMSDE) else EDMSDE(), "x0")
     if kind == "azula":
-        require(schedule is not None, "model", None, "an azula denoiser has a schedule")
-        require(sde is None, "sde", sde, "an azula denoiser knows its own path; use .under(sde) of the result")
-        parts = (functools.partial(_part, schedule, i) for i in (0, 1))
-        return _Interface(PathSDE(*parts, T=1.0, t_min=1e-3, t_train=1e-3), "x0")
+        return _azula(schedule, sde)
     if kind == "velocity":
-        wanted = "give 0 if its path has data at t = 0 (dx/dt = eps - x0), 1 if at t = 1 (dx/dt = x0 - eps)"
-        require(data_at in (0, 1), "data_at", data_at, wanted)
-        forward = _Interface(RectifiedSDE() if sde is None else sde, kind, time_scale)
-        return forward if data_at == 0 else replace(forward, scale=-time_scale, shift=time_scale, sign=-1.0)
-    path = LevelsVPSDE(tuple(torch.as_tensor(levels).tolist())) if levels is not None else sde
+        return _velocity(sde or RectifiedSDE(), time_scale, data_at)
+    return _numbered(kind, sde if levels is None else LevelsVPSDE(tuple(torch.as_tensor(levels).tolist())), time_scale)
+
+
+def _numbered(kind: Precond, path: SDE | None, time_scale: float) -> _Interface:
+    """Of times that are numbers of levels, where the path has levels."""
     if path is None:
         raise InputError(f"sde: {kind} needs the path of the network; give sde=, or levels= if its times are numbered")
-    scale = float(path.last_level) if isinstance(path, LevelsVPSDE) else time_scale
-    return _Interface(path, kind, scale)
+    return _Interface(path, kind, float(path.last_level) if isinstance(path, LevelsVPSDE) else time_scale)
+
+
+def _azula(schedule: Any, sde: SDE | None) -> _Interface:
+    require(schedule is not None, "model", None, "an azula denoiser has a schedule")
+    require(sde is None, "sde", sde, "an azula denoiser knows its own path; use .under(sde) of the result")
+    alpha, sigma = functools.partial(_part, schedule, 0), functools.partial(_part, schedule, 1)
+    return _Interface(PathSDE(alpha, sigma, T=1.0, t_min=1e-3, t_train=1e-3), "x0")
 
 
 def _part(schedule: Callable[[Tensor], tuple[Tensor, Tensor]], i: int, t: Tensor) -> Tensor:
     return schedule(t)[i]
+
+
+def _velocity(sde: SDE, time_scale: float, data_at: DataAt) -> _Interface:
+    wanted = "give 0 if its path has data at t = 0 (dx/dt = eps - x0), 1 if at t = 1 (dx/dt = x0 - eps)"
+    require(data_at in (0, 1), "data_at", data_at, wanted)
+    if data_at == 0:
+        return _Interface(sde, "velocity", time_scale)
+    return _Interface(sde, "velocity", -time_scale, time_scale, -1.0)
 
 
 class _Foreign(nn.Module):
@@ -168,14 +180,17 @@ class _Foreign(nn.Module):
 
     def forward(self, x: Tensor, level: Tensor, cond: Cond = None) -> Any:
         if isinstance(cond, Mapping):
-            out = self.function(x, level, **cond)
+            out = _tensor(self.function(x, level, **cond))
         else:
-            out = self.function(x, level) if cond is None else self.function(x, level, cond)
-        out = out[0] if isinstance(out, tuple) and len(out) == 1 else out
-        for name in () if isinstance(out, Tensor) else ("sample", "mean"):
-            if isinstance(found := getattr(out, name, None), Tensor):
-                out = found
+            out = _tensor(self.function(x, level, *(() if cond is None else (cond,))))
         return -out if self.sign < 0 and isinstance(out, Tensor) else out
+
+
+def _tensor(out: Any) -> Any:
+    """The tensor in what a function returns: `.sample`, `.mean`, or the only item of a tuple."""
+    one = out[0] if isinstance(out, tuple) and len(out) == 1 else out
+    found = (getattr(one, name, None) for name in ("sample", "mean"))
+    return next((tensor for tensor in found if isinstance(tensor, Tensor)), one)
 
 
 class Unwrapped(nn.Module):
@@ -191,12 +206,11 @@ class Unwrapped(nn.Module):
         t = (torch.as_tensor(level, dtype=torch.float64) - call.shift) / call.scale
         t = t.clamp(call.sde.t_train, call.sde.T)
         alpha, sigma, lam = levels_at(call.sde, t)
-        here: float | Tensor = t if t.ndim else float(t)
+        here = _number(t)
         if sde is not call.sde:
-            there = sde.t_of_lam(torch.as_tensor(lam, dtype=torch.float64))
-            here = there if t.ndim else float(there)
+            here = _number(sde.t_of_lam(torch.as_tensor(lam, dtype=torch.float64)))
             x = x * expand(levels_at(sde, here)[0] / alpha, x)
-        prediction = self.model(x, here) if cond is None else self.model(x, here, cond)
+        prediction = self.model(x, here, cond)
         match call.quantity:
             case "velocity":
                 dalpha, dsigma = rates(call.sde, t)
@@ -206,3 +220,8 @@ class Unwrapped(nn.Module):
             case "v":
                 return prediction.combine(x0=-sigma, eps=alpha)
         return prediction.combine(**{call.quantity: 1.0})
+
+
+def _number(t: Tensor) -> float | Tensor:
+    """A time for all samples as a float."""
+    return t if t.ndim else float(t)

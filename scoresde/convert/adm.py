@@ -8,7 +8,7 @@ from functools import partial
 
 from scoresde.convert.config import Config, discrete_vp, labelled
 from scoresde.convert.files import Source
-from scoresde.convert.forms import SCALE_AND_SHIFT, interleaved
+from scoresde.convert.forms import interleaved, scale_and_shift
 from scoresde.convert.names import CLASSES, FREQUENCIES, NULL, Names, Spot
 from scoresde.convert.parts import Tensors, frequencies, numbers, table
 from scoresde.convert.plan import Facts, Layout, Plan, unstored
@@ -42,7 +42,7 @@ class _Names(Names):
 
     def __init__(self, net: Config, legacy: bool) -> None:
         self._net = net
-        self.forms = {"modulation.out.bias": SCALE_AND_SHIFT}
+        self.forms = {"modulation.out.bias": scale_and_shift}
         if legacy and net["head_width"]:
             self.forms |= {"attention.qkv": interleaved(net["head_width"])}
 

@@ -42,16 +42,11 @@ def multipliers(widths: Sequence[int], channels: int) -> list[int]:
 
 def labelled(label: str, scale: float, shift: float = 0.0, centered: bool = True, precond: str = "eps") -> Config:
     """The configuration of a `LabelledModel`; data in [0, 1] are centered for the network."""
-    return {
-        "_target_": "scoresde.convert.LabelledModel",
-        "precond": precond,
-        "sigma_data": 0.5 if centered else 0.25,
-        "label": label,
-        "label_scale": scale,
-        "label_shift": shift,
-        "gain": 1.0 if centered else 2.0,
-        "centre": 0.0 if centered else 0.5,
-    }
+    units = {"sigma_data": 0.5, "gain": 1.0, "centre": 0.0}
+    if not centered:
+        units = {"sigma_data": 0.25, "gain": 2.0, "centre": 0.5}
+    labels = {"label": label, "label_scale": scale, "label_shift": shift}
+    return {"_target_": "scoresde.convert.LabelledModel", "precond": precond, **units, **labels}
 
 
 def discrete_vp(schedule: str, levels: int, first: float, last: float) -> Config:

@@ -10,10 +10,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import torch
 
 from scoresde.convert.config import Allowed, Config, check_allowed, discrete_vp, labelled
 from scoresde.convert.files import Source
-from scoresde.convert.forms import NEGATED, SAME, SINES_FIRST, Form
+from scoresde.convert.forms import Form, same, sines_first
 from scoresde.convert.names import CLASSES, FREQUENCIES, NULL, Names, Spot
 from scoresde.convert.parts import Tensors, frequencies, table
 from scoresde.convert.plan import Facts, Given, Layout, Plan, unstored
@@ -63,7 +64,7 @@ class UNetNames(Names):
 
     def __init__(self, levels: int, features: Form, ve: bool = False) -> None:
         self._levels = levels
-        self.forms = {"modulation.hidden.0.weight": features, "head.conv": NEGATED if ve else SAME}
+        self.forms = {"modulation.hidden.0.weight": features, "head.conv": torch.neg if ve else same}
         self.top = table(
             f"{FREQUENCIES}={'time_proj.weight' if ve else 'frequencies'} modulation.hidden.0=time_embedding.linear_1 "
             f"modulation.hidden.1=time_embedding.linear_2 {CLASSES}=class_embedding.weight {NULL}=null "
@@ -107,7 +108,7 @@ class Diffusers(Layout):
         sde, model = _ve_meaning(schedule, facts) if ve else _ddpm_meaning(schedule, facts)
         if unet["center_input_sample"]:
             model |= {"gain": 2.0, "centre": 0.5}
-        features = SAME if unet["flip_sin_to_cos"] and not ve else SINES_FIRST
+        features = same if unet["flip_sin_to_cos"] and not ve else sines_first
         names = UNetNames(len(net["multipliers"]), features, ve)
         plan = Plan(net, model, sde, (unet["in_channels"], *_size(unet, facts)), names, centered=not ve)
         plan.made = unstored(net, frequencies(net["channels"] // 2, unet["freq_shift"]))

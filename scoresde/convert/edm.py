@@ -12,7 +12,7 @@ from torch import Tensor
 
 from scoresde.convert.config import Config, labelled
 from scoresde.convert.files import Source
-from scoresde.convert.forms import NEGATED, SAME, SCALE_AND_SHIFT, SINES_FIRST, TRANSPOSED, interleaved
+from scoresde.convert.forms import interleaved, same, scale_and_shift, sines_first
 from scoresde.convert.names import CLASSES, FREQUENCIES, NULL, Names, Spot
 from scoresde.convert.parts import Tensors, numbers, table
 from scoresde.convert.plan import Facts, Given, Layout, Plan, unstored
@@ -54,9 +54,9 @@ class _Names(Names):
             f"head.norm={head}_norm head.conv={head}_conv"
         )
         # rows (channel, q k v), the heads being the same; classes in columns
-        self.forms = {"attention.qkv": interleaved(1), CLASSES: TRANSPOSED}
-        self.forms |= {"modulation.out.bias": SCALE_AND_SHIFT} if adm else {"modulation.hidden.0.weight": SINES_FIRST}
-        self.forms["head.conv"] = NEGATED if negated else SAME
+        self.forms = {"attention.qkv": interleaved(1), CLASSES: Tensor.t}
+        self.forms |= {"modulation.out.bias": scale_and_shift} if adm else {"modulation.hidden.0.weight": sines_first}
+        self.forms["head.conv"] = torch.neg if negated else same
 
     def numbers(self, spot: Spot) -> Mapping[str, str]:
         here = self._size >> spot.level

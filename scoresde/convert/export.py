@@ -1,6 +1,5 @@
 """A model of this project as a folder of diffusers, where that layout can hold it."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -10,30 +9,28 @@ from torch import Tensor, nn
 
 from scoresde.convert.conversion import free_folder, whole
 from scoresde.convert.diffusers import SCHEDULES, TARGETS, UNetNames
-from scoresde.convert.forms import SAME, Form
+from scoresde.convert.forms import Form, same
 from scoresde.convert.levels import DiscreteVPSDE, LabelledModel
 from scoresde.convert.parts import frequencies, write
 from scoresde.described import describe
 from scoresde.errors import InputError
+from scoresde.files import write_json
 from scoresde.model import ScoreModel
 from scoresde.nets import NCSNpp
 from scoresde.nets.embedding import Modulation, Waves
 
 
-def _flip_halves(t: Tensor) -> Tensor:
+def _rising(t: Tensor) -> Tensor:
+    """Columns of a layer over features (cosines, sines), with rising frequencies."""
     return t.reshape(len(t), 2, -1).flip(2).reshape(t.shape)
 
 
-_RISING = Form(_flip_halves, _flip_halves)  # columns of a layer over features (cosines, sines), frequencies rising
 _SCHEDULES = {ours: theirs for theirs, ours in SCHEDULES.items()}
 _TARGETS = {ours: theirs for theirs, ours in TARGETS.items()}
 _WANTED = {"block": "ddpm", "fir": False, "resample_conv": True, "rescale": False, "noise": "positional"}
 _WANTED |= {"progressive_input": "none", "progressive_output": "none"}
-_PIPELINE = {
-    "_class_name": "DDPMPipeline",
-    "scheduler": ["diffusers", "DDPMScheduler"],
-    "unet": ["diffusers", "UNet2DModel"],
-}
+_PIPELINE = {"_class_name": "DDPMPipeline", "unet": ["diffusers", "UNet2DModel"]}
+_PIPELINE |= {"scheduler": ["diffusers", "DDPMScheduler"]}
 
 
 def to_diffusers(model: ScoreModel, folder: str | Path, event_shape: Sequence[int]) -> list[str]:
@@ -89,31 +86,35 @@ def _config(net: NCSNpp, options: dict[str, Any]) -> dict[str, Any]:
     """What `config.json` says of a network, except for its images."""
     levels = len(options["multipliers"])
     attended = {level % levels for level in options["attention"]}
-    kinds = ["Attn" if level in attended else "" for level in range(levels)]
-    norms = {m.num_groups for m in net.modules() if isinstance(m, nn.GroupNorm)}
-    if len(norms) > 1:
-        raise _refusal(f"its norms have {sorted(norms)} groups, which must be one number (group_width=1)")
+    blocks = [f"{'Attn' if level in attended else ''}DownBlock2D" for level in range(levels)]
     return {
         "_class_name": "UNet2DModel",
         "block_out_channels": [options["channels"] * m for m in options["multipliers"]],
         "layers_per_block": options["blocks"],
-        "down_block_types": [f"{kind}DownBlock2D" for kind in kinds],
-        "up_block_types": [f"{kind}UpBlock2D" for kind in kinds[::-1]],
+        "down_block_types": blocks,
+        "up_block_types": [name.replace("Down", "Up") for name in reversed(blocks)],
         "attention_head_dim": options["head_width"] or None,
-        "norm_num_groups": norms.pop(),
+        "norm_num_groups": _groups(net),
         "norm_eps": options["norm_eps"],
-        "downsample_padding": 0 if options["resample_pad"] == "end" else 1,
+        "downsample_padding": {"end": 0, "both": 1}[options["resample_pad"]],
         "flip_sin_to_cos": True,
         "dropout": options["dropout"],
-        "num_class_embeds": net.condition.members["class"].size if net.condition.members else None,
+        "num_class_embeds": getattr(net.condition.members.get("class"), "size", None),
     }
+
+
+def _groups(net: NCSNpp) -> int:
+    norms = {m.num_groups for m in net.modules() if isinstance(m, nn.GroupNorm)}
+    if len(norms) > 1:
+        raise _refusal(f"its norms have {sorted(norms)} groups, which must be one number (group_width=1)")
+    return norms.pop()
 
 
 def _frequencies(net: NCSNpp) -> tuple[int, Form]:
     """The `freq_shift` that gives the frequencies of the noise features, and the columns that belong to these."""
     own = cast(Modulation, net.modulation).embed.frequencies.float().cpu()
     for shift in (1, 0):
-        for candidate, form in ((own, SAME), (own.flip(0), _RISING)):
+        for candidate, form in ((own, same), (own.flip(0), _rising)):
             if torch.allclose(candidate, frequencies(len(own), shift), rtol=1e-5, atol=0):
                 return shift, form
     raise _refusal("its noise features have other frequencies (noise=fourier)")
@@ -157,5 +158,5 @@ def _write(aside: Path, unet: dict[str, Any], tensors: dict[str, Tensor], schedu
         contents |= {"scheduler/scheduler_config.json": scheduler, "model_index.json": _PIPELINE}
     for name, content in contents.items():
         (aside / name).parent.mkdir(exist_ok=True)
-        (aside / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        write_json(aside / name, content)
     save_file(kept, aside / "unet" / "diffusion_pytorch_model.safetensors", {"format": "pt"})

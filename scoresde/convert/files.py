@@ -15,11 +15,7 @@ from torch import Tensor
 
 from scoresde.errors import InputError, one_line, refuse
 
-_SAFE = (
-    "ask its author for a file of safetensors, or write one where you trust the file: save_file(net.state_dict(), ...)"
-)
-
-_WRAPPERS = ("module.", "model.")  # of parallel computation, and of EDM's preconditioning
+_SAFE = "ask its author for safetensors, or write them where you trust the file: save_file(net.state_dict(), ...)"
 
 
 @dataclass
@@ -150,24 +146,24 @@ def _weights(content: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
     other = [f"{name} is no tensor" for name, value in content.items() if not isinstance(value, Tensor)]
     fault = next(iter(other), "" if content else "it is empty")
     refuse(bool(fault), f"file: {path} does not hold weights by name ({fault})")
-    for wrapper in _WRAPPERS:
-        if all(name.startswith(wrapper) for name in content):
-            return {name.removeprefix(wrapper): tensor for name, tensor in content.items()}
-    return dict(content)
+    tensors = {str(name): tensor for name, tensor in content.items()}
+    for wrapper in ("module.", "model."):  # of parallel computation, and of EDM's preconditioning
+        if all(name.startswith(wrapper) for name in tensors):
+            return {name.removeprefix(wrapper): tensor for name, tensor in tensors.items()}
+    return tensors
 
 
 def _folder(path: Path) -> Source:
     """A folder of diffusers: that of a network, or that of a pipeline with `unet` and `scheduler` in it."""
     unet = path / "unet" if (path / "unet").is_dir() else path
-    if not (unet / "config.json").is_file():
-        raise InputError(f"file: the folder {path} has no config.json; give one of diffusers, or a file")
-    places = {"unet": unet / "config.json", "scheduler": path / "scheduler_config.json"}
-    if (path / "scheduler").is_dir():
-        places["scheduler"] = path / "scheduler" / "scheduler_config.json"
-    settings = {name: _mapping(place, "file") for name, place in places.items() if place.is_file()}
+    found = (unet / "config.json").is_file()
+    refuse(not found, f"file: the folder {path} has no config.json; give one of diffusers, or a file")
+    settings = {"unet": _mapping(unet / "config.json", "file")}
+    for schedule in (*path.glob("scheduler/scheduler_config.json"), *path.glob("scheduler_config.json")):
+        settings["scheduler"] = _mapping(schedule, "file")
     files = sorted(unet.glob("diffusion_pytorch_model*.safetensors"))
     shown = ", ".join(f.name for f in files) or "none"
     pickled = "; its .bin is a pickle" if any(unet.glob("*.bin")) else ""
-    wanted = f"file: {unet} must hold one diffusion_pytorch_model.safetensors, and holds {shown}{pickled}"
-    refuse(len(files) != 1, wanted)
+    wanted = f"file: {unet} must hold one diffusion_pytorch_model.safetensors"
+    refuse(len(files) != 1, f"{wanted}, and holds {shown}{pickled}")
     return Source(path, _weights(_content(files[0]), files[0]), settings=settings)

@@ -1,15 +1,15 @@
 """The model and the path of networks that take a label of the noise level, such as the number of one of N levels."""
 
 import math
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from scoresde._shapes import Coefficient, expand
-from scoresde.constraints import Positive
-from scoresde.errors import at_least, one_of, require
+from scoresde.constraints import Positive, at_least
+from scoresde.errors import one_of, require
 from scoresde.model import ScoreModel
 from scoresde.nets.condition import Cond
 from scoresde.precond import Precond, Preconditioning, coefficients
@@ -88,6 +88,9 @@ class LevelsVPSDE(PathSDE):
         t_min: see `SDE`; level 0 is at t = 0, so any tiny value will do.
         t_train: see `SDE`.
 
+    Attributes:
+        last_level: N - 1, the number of the level at T.
+
     Raises:
         InputError: fewer than 3 levels, or squares that do not fall strictly between 1 and 0.
     """
@@ -107,20 +110,15 @@ class LevelsVPSDE(PathSDE):
         from scipy.interpolate import PchipInterpolator
 
         self._cubics = torch.from_numpy(PchipInterpolator(np.arange(len(lams)), lams).c.T.copy())  # highest power first
-        self._last = len(lams) - 1
+        self.last_level = len(lams) - 1
         super().__init__(self._alpha_at, self._sigma_at, T=1.0, t_min=t_min, t_train=t_train)
         del self.alpha_of_t, self.sigma_of_t  # which are the levels'
-
-    @property
-    def last_level(self) -> int:
-        """N - 1, the number of the level at T."""
-        return self._last
 
     prior_std = 1.0  # the path preserves unit variance
 
     def _lam_at(self, t: Tensor) -> Tensor:
-        k = t * self._last
-        whole = k.detach().floor().clamp(0, self._last - 1)
+        k = t * self.last_level
+        whole = k.detach().floor().clamp(0, self.last_level - 1)
         c, u = self._cubics.to(t.device)[whole.long()], k - whole
         return ((c[..., 0] * u + c[..., 1]) * u + c[..., 2]) * u + c[..., 3]
 
@@ -161,15 +159,13 @@ class DiscreteVPSDE(LevelsVPSDE):
     def __init__(
         self,
         schedule: Schedule = "linear",
-        levels: int = 1000,
+        levels: Annotated[int, at_least(3)] = 1000,
         first: float = 1e-4,
         last: float = 0.02,
         *,
         t_min: float = 1e-8,
         t_train: float = 1e-8,
     ) -> None:
-        one_of(Schedule, schedule=schedule)
-        at_least(3, levels=levels)
         require(0 < first <= last < 1, "first", first, f"give rates with 0 < first <= last = {last} < 1")
         betas = _betas(schedule, levels, first, last)
         self._pass_through(np.cumsum(np.log1p(-betas)), t_min, t_train)

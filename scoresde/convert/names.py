@@ -5,7 +5,7 @@ from typing import Literal, NamedTuple, cast
 
 from torch import nn
 
-from scoresde.convert.forms import SAME, Form
+from scoresde.convert.forms import Form, same
 from scoresde.convert.parts import Part
 from scoresde.nets.blocks import ResidualBlock
 from scoresde.nets.ncsnpp import InputSkip, OutputSkip, ResidualInput
@@ -14,6 +14,7 @@ from scoresde.nets.skip_unet import SkipUNet
 FREQUENCIES, CLASSES, NULL = "modulation.embed.frequencies", "condition.embed.weight", "condition.null"
 _FIRST = (FREQUENCIES, "modulation.hidden.0", "modulation.hidden.1", CLASSES, NULL, "stem")
 _LAST = ("head.norm", "head.conv")
+ALL = slice(None)
 Direction = Literal["down", "middle", "up"]
 Kind = Literal["block", "step", "resample", "residual", "skip", "output"]
 _KINDS: dict[type[nn.Module], Kind] = {ResidualBlock: "step", ResidualInput: "residual"}
@@ -105,10 +106,10 @@ class Names:
         """The name of what stands outside the levels; asked for in the order of computation."""
         return self.top[ours]
 
-    def layer(self, inner: str, theirs: str, path: str = "", rows: slice | None = None) -> Iterator[Part]:
+    def layer(self, inner: str, theirs: str, path: str = "", rows: slice = ALL) -> Iterator[Part]:
         """The weight and the bias of a layer, which has the name `inner` within the module at `path`."""
         for tensor in ("weight", "bias"):
-            form = self.forms.get(f"{inner}.{tensor}", self.forms.get(inner, SAME))
+            form = self.forms.get(f"{inner}.{tensor}", self.forms.get(inner, same))
             yield Part(f"{path}{inner}.{tensor}", f"{theirs}.{tensor}", form, rows)
 
     def parts(self, net: SkipUNet) -> Iterator[Part]:
@@ -125,7 +126,7 @@ class Names:
         if f"{ours}.weight" in state:
             yield from self.layer(ours, self.name(ours))
         elif ours in state:
-            yield Part(ours, self.name(ours), self.forms.get(ours, SAME))
+            yield Part(ours, self.name(ours), self.forms.get(ours, same))
 
     def _within(self, spot: Spot) -> Iterator[Part]:
         names, path = self._inner(*self.place(spot)), f"{spot.path}."

@@ -31,23 +31,21 @@ class Given(NamedTuple):
     firm: bool = True
 
 
+@dataclass
 class Facts:
     """Values by name; what the weights say wins, and what was given on purpose must not contradict it.
 
-    Args:
-        given: by the name that this project has for it, such as `channels`.
-
     Attributes:
+        given: by the name that this project has for it, such as `channels`.
         inferred: values that follow from the weights.
         used: given values that were asked for.
         assumed: defaults that were asked for.
     """
 
-    def __init__(self, given: Mapping[str, Given]) -> None:
-        self.given = dict(given)
-        self.inferred: dict[str, Any] = {}
-        self.used: dict[str, Any] = {}
-        self.assumed: dict[str, Any] = {}
+    given: Mapping[str, Given]
+    inferred: dict[str, Any] = field(default_factory=dict)
+    used: dict[str, Any] = field(default_factory=dict)
+    assumed: dict[str, Any] = field(default_factory=dict)
 
     def infer(self, key: str, value: Any, source: str) -> Any:
         """Record a value that follows from the weights.

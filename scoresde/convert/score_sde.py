@@ -10,11 +10,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from scoresde.convert.config import Allowed, Config, check_allowed, discrete_vp, labelled, lookup
 from scoresde.convert.files import Source
-from scoresde.convert.forms import NEGATED, SAME, SINES_FIRST, TRANSPOSED
-from scoresde.convert.names import FREQUENCIES, Names, Spot
+from scoresde.convert.forms import same, sines_first
+from scoresde.convert.names import ALL, FREQUENCIES, Names, Spot
 from scoresde.convert.parts import Part, Tensors, table
 from scoresde.convert.plan import Facts, Given, Layout, Plan, unstored
 from scoresde.convert.score_sde_shapes import infer
@@ -39,7 +40,7 @@ class _Names(Names):
             f"norm1=GroupNorm_0 conv1=Conv_0 norm2=GroupNorm_1 conv2=Conv_1 skip={skip} modulation=Dense_0 "
             "attention.norm=GroupNorm_0 attention.out=NIN_3 attention.qkv=NIN_0,NIN_1,NIN_2"
         )
-        self.forms = {"modulation.hidden.0.weight": SINES_FIRST, "head.conv": NEGATED if negated else SAME}
+        self.forms = {"modulation.hidden.0.weight": sines_first, "head.conv": torch.neg if negated else same}
         self._fourier, self._numbers = net["noise"] == "fourier", itertools.count(start)
         self._convs = {"resample": ".Conv_0", "skip": ".Conv_0", "residual": ".Conv2d_0" if net["fir"] else ".Conv_0"}
 
@@ -52,10 +53,10 @@ class _Names(Names):
         here = self.name() + self._convs.get(spot.kind, "")
         return here, self.name() if spot.kind == "output" or spot.attends else ""
 
-    def layer(self, inner: str, theirs: str, path: str = "", rows: slice | None = None) -> Iterator[Part]:
+    def layer(self, inner: str, theirs: str, path: str = "", rows: slice = ALL) -> Iterator[Part]:
         if ".NIN_" in theirs:  # a 1x1 convolution that is stored as a matrix (inputs, outputs)
-            yield Part(f"{path}{inner}.weight", f"{theirs}.W", TRANSPOSED, rows)
-            yield Part(f"{path}{inner}.bias", f"{theirs}.b", rows=rows)
+            yield Part(f"{path}{inner}.weight", f"{theirs}.W", Tensor.t, rows)
+            yield Part(f"{path}{inner}.bias", f"{theirs}.b", same, rows)
         else:
             yield from super().layer(inner, theirs, path, rows)
 
