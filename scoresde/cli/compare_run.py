@@ -10,7 +10,7 @@ from hydra.core.hydra_config import HydraConfig
 from scoresde import runs
 from scoresde.build import build
 from scoresde.cli.jobs import out_folder, usual_place
-from scoresde.cli.settings import CompareSettings
+from scoresde.cli.settings import CompareSettings, listed
 from scoresde.comparison import Comparison, Plan, Problem, Reference, Trained
 from scoresde.comparison.collect import collected
 from scoresde.comparison.entries import Defaults, candidates, sde_of, sdes
@@ -64,11 +64,11 @@ def _plan(cfg: Mapping[str, Any], settings: CompareSettings, metrics: Any) -> Pl
     grid = build(sampler.get("grid"), "sampler.grid", allow, Grid | None, run=run)
     corrector = build(sampler.get("corrector"), "sampler.corrector", allow, Corrector | None)
     folders = [Path(source.path) for source in HydraConfig.get().runtime.config_sources if source.path]
-    defaults = Defaults(settings.all_tolerances, grid, corrector, allow, run, folders[::-1])
+    defaults = Defaults(listed(settings.tolerances), grid, corrector, allow, run, folders[::-1])
     samplers, device = candidates(cfg["solvers"], defaults), runs.pick_device(settings.device)
     problem = _problem(cfg, settings)
     return Plan(
-        problem, samplers, _sdes(cfg, problem, defaults), settings.all_budgets, settings.n, settings.seed,
+        problem, samplers, _sdes(cfg, problem, defaults), listed(settings.budgets), settings.n, settings.seed,
         settings.seeds, metrics, reference, settings.batch_size, getattr(torch, settings.dtype), device,
     )  # fmt: skip
 

@@ -1,18 +1,24 @@
 """The single values at the top of each command's configuration, checked like the arguments of any other class."""
 
 import dataclasses
-import math
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
 from scoresde.build import TARGET, build
-from scoresde.errors import require
+from scoresde.constraints import Count, NonNegative, Positive
 
 if TYPE_CHECKING:
     from scoresde.runs import Run
+
+T = TypeVar("T")
+
+
+def listed(value: T | list[T]) -> list[T]:
+    """One value or several, as a list."""
+    return value if isinstance(value, list) else [value]
 
 
 @dataclass(frozen=True)
@@ -25,9 +31,6 @@ class Settings:
 
     allow: str | list[str] | None
 
-    def __post_init__(self) -> None:
-        """Check the ranges; each class adds its own."""
-
     @classmethod
     def of(cls, cfg: Mapping[str, Any]) -> Self:
         """Take the values from a configuration; raises InputError for a wrong type or range."""
@@ -38,7 +41,7 @@ class Settings:
     @property
     def packages(self) -> list[str]:
         """The allowed packages; those in the working directory can be imported from now on."""
-        names = [self.allow] if isinstance(self.allow, str) else list(self.allow or [])
+        names = listed(self.allow or [])
         here = str(Path.cwd())
         if names and here not in sys.path:
             sys.path.append(here)
@@ -56,12 +59,8 @@ class DrawSettings(Settings):
     """
 
     seed: int
-    n: int
+    n: Count
     device: str
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require(self.n >= 1, "n", self.n, "give an integer >= 1")
 
 
 @dataclass(frozen=True)
@@ -82,12 +81,7 @@ class ModelSettings(Settings):
     checkpoint: str | int
     weights: str
     label: int | list[int] | None
-    guidance: float
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        valid = math.isfinite(self.guidance) and self.guidance >= 0
-        require(valid, "guidance", self.guidance, "give a number >= 0; 1 leaves the condition as it is")
+    guidance: NonNegative
 
     def load(self, run: str) -> "Run":
         """The run in a folder, with these weights on this device."""
@@ -108,11 +102,7 @@ class TrainSettings(DrawSettings):
 class BatchSettings(DrawSettings, ModelSettings):
     """What commands that draw samples from a run in batches have besides."""
 
-    batch_size: int
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require(self.batch_size >= 1, "batch_size", self.batch_size, "give an integer >= 1")
+    batch_size: Count
 
 
 @dataclass(frozen=True)
@@ -131,23 +121,9 @@ class CompareSettings(BatchSettings):
     folder: str | None
     out: str | None
     budgets: int | list[int]
-    tolerances: float | list[float]
+    tolerances: Positive | list[Positive]
     seeds: int
     dtype: Literal["float32", "float64"]
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require(all(t > 0 for t in self.all_tolerances), "tolerances", self.tolerances, "give numbers > 0")
-
-    @property
-    def all_budgets(self) -> list[int]:
-        """The budgets as a list, also where one was given."""
-        return self.budgets if isinstance(self.budgets, list) else [self.budgets]
-
-    @property
-    def all_tolerances(self) -> list[float]:
-        """The tolerances as a list, also where one was given."""
-        return self.tolerances if isinstance(self.tolerances, list) else [self.tolerances]
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ from typing import Any, Literal
 
 from scoresde.cli.command import Command
 from scoresde.cli.settings import Settings
+from scoresde.constraints import Count
 from scoresde.errors import require
 
 
@@ -39,13 +40,12 @@ class ConvertSettings(Settings):
     file: str | None
     config: str | None
     weights: Literal["ema", "raw"]
-    size: int | None
+    size: Count | None
     to: Literal["run", "diffusers"]
     run: str | None
     checkpoint: str | int
 
     def __post_init__(self) -> None:
-        require(self.size is None or self.size >= 1, "size", self.size, "give the height and width of an image")
         source, other = ("file", "run") if self.to == "run" else ("run", "file")
         require(getattr(self, source) is not None, source, None, f"to={self.to} needs {source}=")
         require(getattr(self, other) is None, other, getattr(self, other), f"to={self.to} takes {source}= alone")

@@ -22,12 +22,12 @@ from __future__ import annotations
 import dataclasses
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from scoresde.build import TARGET, build
 from scoresde.cli.command import Command
 from scoresde.cli.settings import ModelSettings
-from scoresde.errors import require
+from scoresde.constraints import Count, Positive, at_least
 
 if TYPE_CHECKING:
     from scoresde.runs import Run
@@ -56,15 +56,10 @@ class TuneArguments:
     coefficients: bool
     n: int
     iterations: int
-    batch_size: int
-    rate: float
-    fine: int
+    batch_size: Count
+    rate: Positive
+    fine: Annotated[int, at_least(10)]
     gradient: bool
-
-    def __post_init__(self) -> None:
-        require(self.batch_size >= 1, "batch_size", self.batch_size, "give an integer >= 1")
-        require(self.rate > 0, "rate", self.rate, "give a learning rate > 0")
-        require(self.fine >= 10, "fine", self.fine, "give at least 10 steps")
 
 
 def _work(settings: TuneSettings, cfg: dict[str, Any]) -> float:
