@@ -75,7 +75,8 @@ class Command:
     def help(self) -> str:
         """What `scoresde <name> --help` prints."""
         usage, _, examples = self.text.partition("\n")[2].strip().partition("examples")
-        groups = [_wrapped(f"{group}: {', '.join(options(group))}") for group in self._groups()]
+        wrapped = textwrap.TextWrapper(120, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False)
+        groups = [wrapped.fill(f"{group}: {', '.join(options(group))}") for group in self._groups()]
         listed = "groups, for group=option:\n{}\n\n".format("\n".join(groups)) if groups else ""
         return f"scoresde {self.name}: {self.summary}\n\n{usage}{listed}examples{examples}\n\n{_FLAGS}"
 
@@ -120,10 +121,6 @@ def overview() -> str:
 def _aligned(example: str) -> str:
     call, *words = re.split(r"  +", example)
     return f"  {call:<63}{''.join(words)}".rstrip()
-
-
-def _wrapped(line: str) -> str:
-    return textwrap.fill(line, 120, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False)
 
 
 _OVERVIEW = """\

@@ -12,7 +12,7 @@ from hydra.core.hydra_config import HydraConfig
 
 from scoresde import runs
 from scoresde.build import build
-from scoresde.cli.jobs import sweeping, typed_keys
+from scoresde.cli.jobs import note_failure, sweeping, typed_keys
 from scoresde.cli.settings import DoctorSettings
 from scoresde.data import Dataset
 from scoresde.doctor import Finding, examine
@@ -23,11 +23,12 @@ from scoresde.workflows.job import check_types
 _NARROWEST = 60  # columns of text below which wrapping would be worse than long lines
 
 
-def doctor(settings: DoctorSettings, cfg: dict[str, Any]) -> int:
-    """Examine the SDE against the data and print a line for each finding; returns how many are wrong.
+def doctor(settings: DoctorSettings, cfg: dict[str, Any]) -> None:
+    """Examine the SDE against the data and print a line for each finding.
 
     Raises:
         InputError: something in the configuration is not possible; no file is written then.
+        SystemExit: something is wrong with the SDE; in a sweep this is noted instead.
     """
     out = None if settings.out is None else _free(Path(settings.out))
     if settings.run is not None:
@@ -42,7 +43,10 @@ def doctor(settings: DoctorSettings, cfg: dict[str, Any]) -> int:
         what = {"sde": cfg["sde"], "data": cfg["data"], **counts}
         rows = [dataclasses.asdict(finding) for finding in findings]
         runs.write_json(out, {**what, "findings": rows, "versions": runs.versions()})
-    return counts["wrong"]
+    if counts["wrong"] and sweeping():
+        note_failure(f"{counts['wrong']} wrong, see the table", fixable=False)
+    elif counts["wrong"]:
+        raise SystemExit(1)
 
 
 def _free(out: Path) -> Path:

@@ -98,10 +98,7 @@ def _nearest(key: str, known: Sequence[str]) -> str:
     if elsewhere:
         elsewhere = difflib.get_close_matches(key, elsewhere, n=1, cutoff=0.85) or elsewhere
         return f"; did you mean {' or '.join(elsewhere[:3])}?"
-    return did_you_mean(key, known) or _by_last_part(last, known)
-
-
-def _by_last_part(last: str, known: Sequence[str]) -> str:
+    if near := did_you_mean(key, known):
+        return near
     parts = {k.rpartition(".")[2]: k for k in known}
-    near = difflib.get_close_matches(last, parts, n=1)
-    return f"; did you mean {parts[near[0]]}?" if near else ""
+    return "".join(f"; did you mean {parts[part]}?" for part in difflib.get_close_matches(last, parts, n=1))

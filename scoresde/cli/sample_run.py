@@ -45,7 +45,8 @@ def sample(settings: SampleSettings, arguments: Any, path: bool) -> None:
             films = "" if "film.gif" in pictures else "; only images and pairs of numbers have a film"
             print(f"path: {', '.join(pictures)}{films}", flush=True)
     finally:
-        _remove_if_empty(out)
+        if not any(out.iterdir()):  # nothing was drawn
+            out.rmdir()
 
 
 def _label(sampler: Sampler) -> str:
@@ -74,9 +75,3 @@ def _write(
     summary |= {"nfe": nfe, "seconds": seconds, "sampler": arguments, "versions": runs.versions()}
     runs.write_json(out / runs.SUMMARY, summary)
     print(f"{label}: {n:,} samples, {nfe:.0f} network evaluations each, {seconds:.1f} s, in {out}", flush=True)
-
-
-def _remove_if_empty(folder: Path) -> None:
-    """Leave nothing behind when nothing was drawn."""
-    if not any(folder.iterdir()):
-        folder.rmdir()

@@ -17,22 +17,15 @@ examples, where RUN is a folder made by scoresde train:
   scoresde tune run=runs/RUN device=cuda
 """
 
-from __future__ import annotations
-
 import dataclasses
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from scoresde.build import TARGET, build
 from scoresde.cli.command import Command
 from scoresde.cli.settings import ModelSettings
 from scoresde.constraints import Count, Positive, at_least
-
-if TYPE_CHECKING:
-    from scoresde.runs import Run
-    from scoresde.sampling.tuned import TunedRule
-    from scoresde.tuning import Tuning
 
 
 @dataclass(frozen=True)
@@ -67,7 +60,7 @@ def _work(settings: TuneSettings, cfg: dict[str, Any]) -> float:
     arguments: TuneArguments = build({TARGET: f"{__name__}.TuneArguments", **cfg["tune"]}, "tune")
     steps = build({TARGET: f"{__name__}.Steps", **cfg["sampler"]}, "sampler").steps
     from scoresde import progress, runs  # torch comes with what follows
-    from scoresde.sampling.tuned import file_for
+    from scoresde.sampling.tuned import TunedRule, file_for
     from scoresde.tuning import tune
 
     run = settings.load(settings.run)
@@ -79,12 +72,16 @@ def _work(settings: TuneSettings, cfg: dict[str, Any]) -> float:
             bar.set_postfix_str(f"error {error:.3g}")
             bar.update()
 
-        own = dataclasses.asdict(arguments)
-        found = tune(model, run.event_shape, steps, seed=settings.seed, on_step=on_step, **own)
+        found = tune(model, run.event_shape, steps, seed=settings.seed, on_step=on_step, **cfg["tune"])
     seconds = time.perf_counter() - began
+    coefficients = None if found.coefficients is None else found.coefficients.tolist()
+    report: dict[str, Any] = {"before": dataclasses.asdict(found.before), "after": dataclasses.asdict(found.after)}
+    report |= {"start": found.start, "evaluations": found.evaluations, "seconds": seconds}
+    report |= {"checkpoint_step": run.step, "label": settings.label, "guidance": settings.guidance}
+    rule = TunedRule(repr(run.sde), found.times.tolist(), dataclasses.asdict(found.rule), coefficients, report)
     file = file_for(run.path, steps)
     file.parent.mkdir(exist_ok=True)
-    runs.write_text(file, _kept(run, found, seconds, settings).text())
+    runs.write_text(file, rule.text())
     print(
         f"{found}, {seconds:.0f} s\n"
         f"kept in  {file}\n"
@@ -92,16 +89,6 @@ def _work(settings: TuneSettings, cfg: dict[str, Any]) -> float:
         flush=True,
     )
     return found.after.mean
-
-
-def _kept(run: Run, found: Tuning, seconds: float, settings: TuneSettings) -> TunedRule:
-    from scoresde.sampling.tuned import TunedRule
-
-    coefficients = None if found.coefficients is None else found.coefficients.tolist()
-    report: dict[str, Any] = {"before": dataclasses.asdict(found.before), "after": dataclasses.asdict(found.after)}
-    report |= {"start": found.start, "evaluations": found.evaluations, "seconds": seconds}
-    report |= {"checkpoint_step": run.step, "label": settings.label, "guidance": settings.guidance}
-    return TunedRule(repr(run.sde), found.times.tolist(), dataclasses.asdict(found.rule), coefficients, report)
 
 
 COMMAND = Command(__name__, __doc__, TuneSettings, ("sampler", "tune"), _work, rank=4)
