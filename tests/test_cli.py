@@ -363,7 +363,7 @@ def test_unknown_keys_are_found_before_torch_is_imported():
         ("--foo", "--foo: no such flag"),
         ("--multrun", "--multrun: no such flag; did you mean --multirun?"),
         ("--experimental-rerun=x", "--experimental-rerun: no such flag"),
-        ("n=1e3", "n: 1000.0 is not an integer (int expected); write 1000"),
+        ("n=1e3", "n: 1000.0 is not an integer >= 1; write 1000"),
         ("seed=abc", "seed: 'abc' is not an integer (int expected)"),
         ("device=gpu", "device: gpu is not there, there are no CUDA devices on this machine; give auto, cpu"),
         ("+sde.betamin=1", "sde.betamin: scoresde.VPSDE has no such argument; did you mean sde.beta_min?"),
