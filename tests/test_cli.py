@@ -375,7 +375,7 @@ def test_unknown_keys_are_found_before_torch_is_imported():
         ),
         ("optimizer.lr=-1", "optimizer: Invalid learning rate: -1.0"),
         ("model.net.channels=-3", "model.net.channels: -3 is not allowed"),
-        ("model.sigma_data=wide", "model.sigma_data: 'wide' is not a number (float expected)"),
+        ("model.sigma_data=wide", "model.sigma_data: 'wide' is not a number > 0"),
         ("samplers.dopri5.steps=0", "samplers.dopri5.steps: 0 is not allowed; give an integer >= 1"),
         ("corrector@samplers.dopri5.corrector=langevin", "samplers.dopri5.corrector: TorchDiffEq takes its own steps"),
         ("data=moons", "model.net.event_shape: (2,) is not allowed; a U-Net takes series, images or volumes"),
