@@ -15,6 +15,7 @@ import scoresde
 from scoresde import EDMSDE, SDE, VPSDE, ExactModel, InputError, Model, RectifiedSDE, Sampler, unwrap, wrap
 from scoresde.convert import DiscreteVPSDE
 from scoresde.convert.levels import LevelsVPSDE
+from scoresde.noise import Noise
 from scoresde.sampling import DDIM, Heun
 from scoresde.tuning import tune
 
@@ -247,7 +248,7 @@ def test_the_heun_sampler_of_k_diffusion_runs_on_ours() -> None:
             middle = x + d * (b - a)
             x = x + (d + (middle - function(middle, b.expand(len(x)))) / b) / 2 * (b - a)
     true = exact(EDMSDE())
-    *_, (_, y) = Heun().integrate(true, sigmas, start, None)  # type: ignore[arg-type]
+    *_, (_, y) = Heun().integrate(true, sigmas, start, Noise(0))
     torch.testing.assert_close(x, true(y, 0.01).x0, rtol=1e-6, atol=1e-6)
 
 
