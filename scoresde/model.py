@@ -14,7 +14,7 @@ from scoresde.errors import InputError
 from scoresde.evaluations import counted
 from scoresde.nets.condition import Cond, Condition, conditions_of
 from scoresde.precond import Precond, Preconditioning, coefficients
-from scoresde.prediction import Level, Prediction, check_output, levels, rates
+from scoresde.prediction import Level, Prediction, check_output, check_time, levels, rates
 from scoresde.sde import SDE
 
 
@@ -38,9 +38,14 @@ class Model(nn.Module):
         super().__init__()
         self.sde, self.sigma_data, self.event_shape = sde, 1.0, None
 
-    def __call__(self, x: Tensor, *args: Any, **kwargs: Any) -> Prediction:
-        """`forward`, with its evaluations counted, see `scoresde.count_evaluations`."""
-        prediction: Prediction = counted(super().__call__, x, *args, **kwargs)
+    def __call__(self, x: Tensor, t: float | Tensor, *args: Any, **kwargs: Any) -> Prediction:
+        """`forward` at a time of the path, with its evaluations counted, see `scoresde.count_evaluations`.
+
+        Raises:
+            InputError: a time at which the path has no level, see `scoresde.prediction.check_time`.
+        """
+        check_time(self.sde, t, x)
+        prediction: Prediction = counted(super().__call__, x, t, *args, **kwargs)
         return prediction
 
     @property

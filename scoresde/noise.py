@@ -12,6 +12,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -23,10 +24,16 @@ from scoresde.errors import require
 _BLOCK = 64  # samples that share one CUDA generator; a constant, since it defines the numbers
 
 
+def check_seed(seed: object) -> None:
+    """Refuse a seed that is no integer: None, 1.5 or a generator would be a seed of its own, by its text."""
+    require(isinstance(seed, Integral) and not isinstance(seed, bool), "seed", seed, "give an integer, such as 0")
+
+
 class _Key(np.random.bit_generator.ISeedSequence):
     """256 bits that depend on all arguments and look independent for different ones."""
 
     def __init__(self, seed: int, purpose: str, step: int, block: int = 0) -> None:
+        check_seed(seed)
         self.digest = blake2b(f"{seed}/{purpose}/{step}/{block}".encode(), digest_size=32).digest()
 
     def generate_state(self, n_words: int, dtype: Any = np.uint32) -> np.ndarray:
@@ -86,13 +93,14 @@ class Noise:
         rows: the indices of the samples, a range of step >= 1; None for 0, 1, 2, ..., as many as are asked for.
 
     Raises:
-        InputError: rows is not such a range; from a draw whose size is not that of rows.
+        InputError: the seed is no integer, or rows is not such a range; from a draw whose size is not that of rows.
     """
 
     seed: int
     rows: range | None = None
 
     def __post_init__(self) -> None:
+        check_seed(self.seed)
         valid = self.rows is None or (isinstance(self.rows, range) and self.rows.step >= 1 and self.rows.start >= 0)
         require(valid, "rows", self.rows, "give a rising range of indices >= 0, such as range(500, 1000)")
 

@@ -1,5 +1,7 @@
 """The prediction of a model at a noisy x: one value, read as x0, eps, score, v or velocity."""
 
+import math
+from numbers import Real
 from typing import Self, cast
 
 import torch
@@ -11,6 +13,7 @@ from scoresde.precond import Precond, coefficients
 from scoresde.sde import SDE, half_log_snr
 
 _QUANTITIES = ("x0", "eps", "v", "velocity", "score")
+_ROUNDING = 1e-6  # T in float32 may lie above T
 Level = tuple[Coefficient, Coefficient, Coefficient]
 
 
@@ -20,6 +23,37 @@ def levels(sde: SDE, t: float | Tensor) -> Level:
         alpha, sigma = sde.alpha(t), sde.sigma(t)
         return alpha, sigma, half_log_snr(alpha, sigma)
     return sde.at(float(t))
+
+
+def check_time(sde: SDE, t: float | Tensor, x: Tensor) -> None:
+    """Refuse times at which the path has no level: outside [0, T], or where alpha or sigma is 0.
+
+    Only numbers and tensors on the CPU are looked at, since others would have to be waited for.
+
+    Args:
+        sde: the path.
+        t: one number, or one for each sample (B,).
+        x: the samples (B, *event).
+
+    Raises:
+        InputError: for such a time, NaN, or a tensor of another shape.
+    """
+    if type(t) is float and 0 < t < sde.T:
+        return  # of a sampling loop
+    if isinstance(t, Tensor):
+        require(t.shape in ((), x.shape[:1]), "t", tuple(t.shape), f"give one number, or a tensor ({len(x)},)")
+        ends = [float(end) for end in t.detach().aminmax()] if t.device.type == "cpu" and t.numel() else []
+    else:
+        number: object = t  # also of numpy
+        require(isinstance(number, Real) and not isinstance(number, bool), "t", t, "give a number, or a tensor (B,)")
+        ends = [float(t)]
+    for end in ends:
+        inside = 0 <= end <= sde.T * (1 + _ROUNDING)
+        require(inside, "t", end, f"give a time from t_train = {sde.t_train:g} to T = {sde.T:g}")
+        if end == 0 or end >= sde.T:
+            alpha, sigma, lam = sde.at(end)
+            wanted = f"alpha(t) = {alpha:g} and sigma(t) = {sigma:g} there; give a time in (0, T = {sde.T:g})"
+            require(math.isfinite(lam), "t", end, wanted)
 
 
 def rates(sde: SDE, t: float | Tensor) -> tuple[Coefficient, Coefficient]:

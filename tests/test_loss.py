@@ -252,6 +252,27 @@ def test_events_of_any_shape(event: tuple[int, ...]) -> None:
     assert torch.equal(lam, flat.lam)
 
 
+def test_tensors_are_a_batch_and_must_fit_each_other() -> None:
+    model, loss = ScoreModel(nn.Identity(), VPSDE()), DenoisingScoreMatching()
+    model.net.forward = lambda x, c: 0.5 * x
+    x0, u, eps = torch.randn(6, 2), torch.rand(6), torch.randn(6, 2)
+    assert torch.equal(loss(model, x0, u, eps).loss, loss(model, Batch(x0, u, eps)).loss)
+    for wrong, text in (((x0, u[:, None], eps), r"u: \(6, 1\)"), ((x0, u, eps[:, :1]), r"eps: \(6, 1\)")):
+        with pytest.raises(InputError, match=text):
+            loss(model, *wrong)
+
+
+@pytest.mark.parametrize("event", [(1,), (5,), (3, 8, 8)])
+def test_an_output_of_another_shape_is_refused_not_broadcast(event: tuple[int, ...]) -> None:
+    class Narrow(nn.Module):
+        def forward(self, x: Tensor, c: Tensor) -> Tensor:
+            return x[:, 0] if x.shape[1:] == (1,) else x[:, :1]
+
+    model, x0, eps = ScoreModel(Narrow(), VPSDE()), torch.randn(6, *event), torch.randn(6, *event)
+    with pytest.raises(InputError, match="Narrow returned shape"):
+        DenoisingScoreMatching()(model, x0, torch.rand(6), eps)
+
+
 @pytest.mark.parametrize(
     ("name", "value"), [("weight", "snr"), ("times", "log-normal"), ("std", 0.0), ("std", -1.2), ("std", math.nan)]
 )

@@ -1,13 +1,15 @@
 """Predictions and preconditionings: identities between everything a model says."""
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from support import SDES, sde_named
+from support import SDES, exact_model, sde_named
 from torch import nn
 
 from scoresde import InputError, ScoreModel, count_evaluations
+from scoresde.control import Conditioned, Wrapper
 from scoresde.precond import coefficients
 
 KINDS = ["eps", "x0", "v", "score", "edm", "velocity"]
@@ -150,3 +152,53 @@ def test_condition_reaches_the_network():
 def test_bad_input_is_named(change, text):
     with pytest.raises(InputError, match=text):
         ScoreModel(Linear(), sde_named("vp"), **change)
+
+
+class Wrapped(Wrapper):
+    def forward(self, x, t, cond=None):
+        return self.model(x, t, cond)
+
+
+class Zeros(nn.Module):
+    """A network that says zero at every level, so that nothing but the time can be wrong."""
+
+    def forward(self, x, c):
+        return 0 * x
+
+
+def conditioned_network():
+    net = Zeros()
+    net.forward = lambda x, c, cond: 0 * x
+    return Conditioned(ScoreModel(net, sde_named("vp")), 0)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        ScoreModel(Zeros(), sde_named("vp")),
+        exact_model(sde_named("vp")),
+        Wrapped(exact_model(sde_named("vp"))),
+        conditioned_network(),
+    ],
+    ids=["network", "exact", "wrapped", "conditioned"],
+)
+def test_times_that_the_path_does_not_have_are_refused(model):
+    x, nan = torch.ones(4, 2), float("nan")
+    for t in (999, 1.5, -0.1, nan, torch.full((4,), 999.0), torch.tensor([0.1, nan, 0.2, 0.3])):
+        with pytest.raises(InputError, match=r"^t: .* is not allowed; give a time from t_train = 1e-05 to T = 1$"):
+            model(x, t)
+    for t in (0.0, 0, torch.tensor([0.5, 0.5, 0.0, 0.5])):
+        with pytest.raises(InputError, match=r"^t: 0.0 is not allowed; alpha\(t\) = 1 and sigma\(t\) = 0 there; give"):
+            model(x, t)
+    for t in (torch.full((4, 1), 0.5), torch.full((3,), 0.5), "1", None, True, [0.1] * 4):
+        with pytest.raises(InputError, match=r"^t: .* is not allowed; give"):
+            model(x, t)
+    for t in (1, 1.0, 1e-9, torch.tensor(0.5), torch.ones(4), np.float32(0.5)):
+        assert torch.isfinite(model(x, t).x0).all()
+
+
+def test_ends_of_a_path_are_times_also_in_float32():
+    """0.999 in float32 lies above 0.999, and the noise of VE does not end at t = 0."""
+    assert float(torch.tensor(0.999)) > sde_named("rectified").T
+    assert torch.isfinite(exact_model(sde_named("rectified"))(torch.ones(4, 2), torch.full((4,), 0.999)).eps).all()
+    assert torch.isfinite(exact_model(sde_named("ve"))(torch.ones(4, 2), 0.0).eps).all()

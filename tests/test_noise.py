@@ -6,8 +6,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
+from support import exact_model, mixture, sde_named
 
-from scoresde import InputError, noise
+from scoresde import InputError, Sampler, compare, noise, train, tune
+from scoresde.data import Moons
 from scoresde.noise import Noise, chunks, derived_seed, parts, permutation, take
 
 EVENTS = [(1,), (2,), (3,), (8,), (3, 5, 7)]
@@ -59,6 +61,40 @@ def test_numbers_never_change():
     torch.testing.assert_close(z, torch.tensor(expected, dtype=torch.float64), rtol=0, atol=1e-6)
     u = Noise(7).uniform("time", 3, 3)
     assert u.tolist() == pytest.approx([0.48107088, 0.0047364661, 0.79293444], abs=1e-7)
+    z = Noise(7, range(500, 503, 2)).normal("solver 1", 3, (2, 3), dtype=torch.float64)
+    expected = [[0.59256589, 2.4437685, -0.3899444], [1.8092285, 1.8653439, -0.076323777]]
+    torch.testing.assert_close(z, torch.tensor(expected, dtype=torch.float64), rtol=0, atol=1e-6)
+    u = Noise(-1).uniform("time", 3, (2, 2)).flatten()
+    assert u.tolist() == pytest.approx([0.319338707, 0.144135087, 0.590013738, 0.273095057], abs=1e-7)
+    assert permutation(7, "data", 3, 8).tolist() == [3, 5, 4, 7, 0, 1, 6, 2]
+    assert derived_seed(7, "dropout", 3) == 5433650687338807470
+    assert noise._Key(7, "solver", 3, block=2).integer() == 7043547016575388569  # of samples 128 ... 191 on CUDA
+
+
+@pytest.mark.parametrize("seed", [None, 1.5, 1.0, "1", True, [1], np.float64(1), torch.Generator()])
+@pytest.mark.parametrize(
+    "use",
+    [
+        Noise,
+        lambda seed: permutation(seed, "p", 0, 5),
+        lambda seed: derived_seed(seed, "p", 0),
+        lambda seed: mixture().sample(3, seed),
+        lambda seed: Sampler(steps=2).sample(exact_model(sde_named("vp")), n=2, seed=seed),
+        lambda seed: train(torch.randn(50, 2), steps=1, seed=seed),
+        lambda seed: tune(exact_model(sde_named("vp")), steps=3, seed=seed),
+        lambda seed: compare(exact_model(sde_named("vp")), mixture(), solvers=["ddim"], budgets=[2], seed=seed),
+        lambda seed: Moons(seed=seed),
+    ],
+)
+def test_a_seed_is_an_integer(use, seed, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=r"^seed: .* give an integer"):
+        use(seed)
+    assert not list(tmp_path.iterdir())
+
+
+def test_integers_of_numpy_are_the_same_seeds():
+    assert torch.equal(Noise(np.int64(7)).normal("p", 0, (3, 2)), Noise(7).normal("p", 0, (3, 2)))
 
 
 @pytest.mark.parametrize(

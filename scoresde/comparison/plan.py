@@ -61,7 +61,7 @@ class Plan(Checked):
     sdes: Mapping[str, SDE | None]
     budgets: Sequence[_Budget]
     n: _Samples = 500
-    seed: int = 0
+    seed: NonNegativeInt = 0
     seeds: _Seeds = 8
     metrics: Mapping[str, Any] | Sequence[Any] = ()
     reference: Reference = field(default_factory=Reference)

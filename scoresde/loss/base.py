@@ -1,14 +1,15 @@
 """The interface of losses: a loss is called with the model in training and a batch."""
 
+import functools
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from torch import Tensor, nn
 
 from scoresde.constraints import Checked
-from scoresde.errors import InputError
+from scoresde.errors import InputError, require
 from scoresde.noise import Noise, take
 
 M = TypeVar("M", bound=nn.Module)
@@ -33,6 +34,9 @@ class Batch:
         cond: the conditions of the samples by name; None without conditions.
         noise: further random numbers of these samples, such as `noise.normal("probes", step, x0.shape, x0.device)`.
         step: the training step, from 0; 0 in an evaluation.
+
+    Raises:
+        InputError: u or eps is of another shape.
     """
 
     x0: Tensor
@@ -42,6 +46,11 @@ class Batch:
     noise: Noise = _NOISE
     step: int = 0
 
+    def __post_init__(self) -> None:
+        for name, wanted in (("u", self.x0.shape[:1]), ("eps", self.x0.shape)):
+            shape = getattr(self, name).shape
+            require(shape == wanted, name, tuple(shape), f"give a tensor {tuple(wanted)} for x0 {tuple(self.x0.shape)}")
+
     def part(self, rows: range) -> "Batch":
         """The batch of some of the samples, given by their places in this one."""
         x0, u, eps = (take(one, rows) for one in (self.x0, self.u, self.eps))
@@ -50,8 +59,20 @@ class Batch:
         return Batch(x0, u, eps, cond, Noise(self.noise.seed, numbers), self.step)
 
 
+def _of_tensors(call: Callable[..., LossTerms]) -> Callable[..., LossTerms]:
+    """Let a loss take x0, u, eps and what else a batch has in place of the batch."""
+
+    @functools.wraps(call)
+    def wrapped(self: Any, model: nn.Module, batch: Batch | Tensor, *others: Any, **named: Any) -> LossTerms:
+        return call(self, model, Batch(batch, *others, **named) if isinstance(batch, Tensor) else batch)
+
+    return wrapped
+
+
 class Loss(Checked, ABC, Generic[M]):
     """What a training minimizes: a subclass writes `__call__`, and states what it needs.
+
+    Called with a batch, or with its tensors: `loss(model, x0, u, eps)`.
 
     Attributes:
         stratified: the numbers u of a batch are spread evenly, see `scoresde.loss.levels.stratified`.
@@ -65,6 +86,11 @@ class Loss(Checked, ABC, Generic[M]):
     importance: bool = False
     differentiates: bool = False
     teacher: nn.Module | None = None
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "__call__" in cls.__dict__:
+            setattr(cls, "__call__", _of_tensors(cls.__dict__["__call__"]))  # noqa: B010 - mypy refuses the plain form
 
     @abstractmethod
     def __call__(self, model: M, batch: Batch) -> LossTerms:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from scoresde.constraints import Count
+from scoresde.constraints import Count, NonNegativeInt
 from scoresde.data.dataset import Dataset
 from scoresde.metrics._events import Compared, flat_pair
 from scoresde.results.metric import Metric
@@ -72,7 +72,7 @@ class SlicedWasserstein(Metric):
         ),
     )
     projections: Count = 500
-    seed: int = 0
+    seed: NonNegativeInt = 0
 
     def __call__(self, samples: Tensor, dataset: Dataset) -> dict[str, float]:
         return {"sliced_wasserstein": sliced_wasserstein(samples, dataset.heldout, self.projections, self.seed)}

@@ -65,9 +65,14 @@ class TorchDiffEq(BlackBox):
     def carry(self, model: Model, times: Tensor, x: Tensor, noise: NoiseSource, corrector: Corrector | None) -> Path:
         from torchdiffeq import odeint  # costs 0.4 s, so only when used
 
-        def velocity(t: Tensor, x: Tensor) -> Tensor:
-            a, b, _ = reverse_drift(model.sde, float(t), eta=0.0)
-            return model(x, float(t)).combine(x=float(a), eps=float(b))
+        low, high = sorted(times[[0, -1]].tolist())
+
+        def velocity(at: Tensor, x: Tensor) -> Tensor:
+            t = min(max(float(at), low), high)  # the search for a first step may look beyond the end
+            a, b, _ = reverse_drift(model.sde, t, eta=0.0)
+            rate = model(x, t).combine(x=float(a), eps=float(b))
+            _require_finite(bool(torch.isfinite(rate).all()), t)
+            return rate
 
         # states between the steps of an adaptive method are interpolated and do not change them; all of them are kept
         # until the end, so that large batches leave them out
@@ -83,6 +88,14 @@ class TorchDiffEq(BlackBox):
                 f"rtol={self.rtol}, atol={self.atol} are too small for {x.dtype}"
             ) from error
         yield from zip(grid.tolist()[1:], path[1:], strict=True)
+
+
+def _require_finite(finite: bool, t: float) -> None:
+    if not finite:
+        raise InputError(
+            f"solver: the model returns NaN or infinity at t = {t:.4g}; use smaller tolerances, or a checkpoint "
+            "from before training diverged"
+        )
 
 
 _Explicit = Literal["RK23", "RK45", "DOP853"]
@@ -200,11 +213,7 @@ class _Flow:
         of_x0, of_eps = parts("v", level.alpha, level.sigma)
         v = self.model(self.state(u, t), t).combine(x0=of_x0, eps=of_eps)
         rate = v.detach().to("cpu", torch.float64).numpy().ravel()
-        if not np.isfinite(rate).all():
-            raise InputError(
-                f"solver: the model returns NaN or infinity at t = {t:.4g}; use smaller tolerances, or a checkpoint "
-                "from before training diverged"
-            )
+        _require_finite(bool(np.isfinite(rate).all()), t)
         return rate
 
     def derivatives(self, phi: float, u: np.ndarray) -> np.ndarray:
