@@ -13,6 +13,7 @@ import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from scoresde.constraints import accepts_none, checked, classes, hints, parameters, signature
@@ -125,7 +126,8 @@ def _lookup(target: str, where: str) -> Any:
             if not f"{name}.".startswith(f"{error.name}."):  # the module is there, and what it imports is not
                 raise InputError(f"{where}: {name} needs {error.name}, which is not installed") from error
             if found is None:
-                raise InputError(f"{where}: there is no package {name} here; is it installed?") from None
+                nowhere = f"there is no module {name} in {Path.cwd()}, and none is installed"
+                raise InputError(f"{where}: {nowhere}") from None
             near = did_you_mean(last, dir(found), home + ".")
             raise InputError(f"{where}: {home} has no {last}{near}") from None
     return found

@@ -19,8 +19,8 @@ CONF = Path(__file__).parents[1] / "conf"
 
 
 def options(group: str) -> list[str]:
-    """Names of the YAML files of a group."""
-    return sorted(p.stem for p in (CONF / group).glob("*.yaml"))
+    """Names of the YAML files of a group, but for a class of the user's own."""
+    return sorted(p.stem for p in (CONF / group).glob("*.yaml") if p.stem != "custom")
 
 
 def built(group: str, name: str, **changes: Any) -> Any:

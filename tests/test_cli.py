@@ -142,6 +142,40 @@ def test_a_network_of_the_users_own(here, capsys):
     sys.modules.pop("mynets")
 
 
+@pytest.fixture
+def ours(here, monkeypatch):
+    """A module of the user's in the working directory."""
+    (here / "ours.py").write_text(
+        "import numpy as np\n"
+        "import scoresde\n"
+        "class Path(scoresde.VPSDE): pass\n"
+        "class Line:\n"
+        "    def load(self): return scoresde.data.Array(np.linspace(0, 1, 80).reshape(40, 2)).load()\n"
+        "class Rule(scoresde.sampling.Heun): pass\n"
+    )
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    yield
+    sys.modules.pop("ours", None)
+
+
+def test_classes_of_the_users_own_are_options(ours, capsys):
+    small = [s for s in FAST if not s.startswith("data")]
+    own = ["sde=custom", "sde._target_=ours.Path", "data=custom", "data._target_=ours.Line", "allow=[ours]"]
+    assert main(["train", *small, *own]) == 0
+    (run,) = Path("runs").iterdir()
+    assert run.name[16:-7] == "Line-Path"  # without the time and the random end
+    rule = ["solver=custom", "sampler.solver._target_=ours.Rule", "sampler.steps=3", "n=4"]
+    assert main(["sample", f"run={run}", *rule, "allow=[ours]"]) == 0
+    (drawn,) = (p for p in (run / "samples").iterdir() if p.is_dir())
+    assert drawn.name.startswith("Rule-3-0")
+    assert summary(drawn)["nfe"] == 5
+    entry = "solvers=[heun,{solver:custom,_target_:ours.Rule,name:mine}]"
+    few = ["problem=mixture_2d", "budgets=[9]", "n=20", "seeds=2", "reference.n=0", "logger=none", "out=out"]
+    assert main(["compare", *few, entry, "allow=[ours]"]) == 0
+    rows = {r["name"]: r["values"] for r in json.loads(Path("out/results.json").read_text())["rows"]}
+    assert rows["mine"] == rows["heun"]
+
+
 def test_a_sampler_that_fails_is_a_row(here, capsys):
     two = [s for s in FAST if "dopri5" not in s]
     grid = ["grid@samplers.dpmpp_2m.grid=list", "samplers.dpmpp_2m.grid.times=[1.0,0.5]"]
@@ -349,13 +383,14 @@ def test_unknown_keys_are_found_before_torch_is_imported():
         ("sde.betamin=1", "sde.betamin: no such key; did you mean sde.beta_min?"),
         ("beta_min=1", "beta_min: no such key; did you mean sde.beta_min?"),
         ("traner.steps=5", "traner.steps: no such key; did you mean trainer.steps?"),
-        ("sde=vpp", "sde=vpp: sde has no option vpp; did you mean vp? (options: cosine, drift, edm, path, "),
+        ("sde=vpp", "sde=vpp: sde has no option vpp; did you mean vp? (options: cosine, custom, drift, edm, "),
         ("experiment=moon", "experiment=moon: experiment has no option moon; did you mean moons? (options: "),
         ("sde", "sde: not a setting; write key=value"),
         ("seed=[1", "seed=[1: not a setting; write key=value"),
         ("seed=0,1", "seed=0,1: several values; add -m to run each of them, or write seed=[0,1] for one list"),
         ("sde.beta_min=${nothing}", "sde.beta_min: Interpolation key 'nothing' not found"),
-        ("model=custom", "model.net._target_: not given; name your network: model.net._target_=mypackage.MyNet"),
+        ("model=custom", "model.net._target_: not given; name your class: model.net._target_="),
+        ("sde=custom", "sde._target_: not given; name your class: sde._target_=mypackage.MyClass allow=[mypackage]"),
         ("+foo=1", "foo: no such key (keys: "),
         ("++sed=1", "sed: no such key; did you mean seed? (keys: "),
         ("~sde", "sde: it was deleted, and this command needs it"),
@@ -409,7 +444,9 @@ def test_the_best_checkpoint_can_be_that_of_the_best_samples(here, capsys):
         (["sde=ve", "sde.sigma_min=5", "sde.sigma_max=1"], "sde.sigma_max: 1.0 is not allowed; give a value > "),
         (["sde=ve", "sde.sigma_min=500"], "sde.sigma_max: "),
         (["sde=edm", "sde.sigma_min=100"], "sde.sigma_max: 80.0 is not allowed; give a value > sigma_min = 100.0"),
-        (["model=custom", "model.net.width=3"], "model.net.width: not in the configuration; to give your own "),
+        (["model=custom", "model.net.width=3"], "model.net.width: not in the configuration; to give your own class "),
+        (["sde=custom", "sde.k=3"], "sde.k: not in the configuration; to give your own class an argument write +"),
+        (["sde=custom", "sde._target_=nowhere.A", "allow=[nowhere]"], "sde._target_: there is no module nowhere in /"),
         (["model=custom", "model.net._target_=evil.Net"], "model.net._target_: evil.Net is not allowed; "),
         (["data=array", "model=mlp", "data.path=text.csv"], "data.path: text.csv, line 3, column 2 (b): 'x' is "),
         (["data=array", "model=mlp", "data.path=nan.npy"], "data.path: nan.npy holds NaN or infinite values"),

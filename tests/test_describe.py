@@ -47,7 +47,7 @@ def same(described, cfg):
     return described == cfg
 
 
-@pytest.mark.parametrize("option", [o for o in OPTIONS if o != "model/custom"])
+@pytest.mark.parametrize("option", OPTIONS)
 def test_it_gives_back_what_an_option_says(option):
     cfg = stored(option)
     shape = (2,) if option == "model/mlp" else (3, 32, 32)

@@ -126,7 +126,7 @@ def test_a_wrapper_leaves_the_mode_of_the_network_alone() -> None:
         assert (model.training, net.training) == (training, training)
 
 
-@pytest.mark.parametrize("name", [m for m in options("model") if m != "custom"])
+@pytest.mark.parametrize("name", options("model"))
 def test_every_network_says_what_it_takes(name: str) -> None:
 
     cfg = safe_load((CONF / "model" / f"{name}.yaml").read_text())["net"]

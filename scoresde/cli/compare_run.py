@@ -9,7 +9,7 @@ from hydra.core.hydra_config import HydraConfig
 
 from scoresde import runs
 from scoresde.build import build
-from scoresde.cli.jobs import out_folder, usual_place
+from scoresde.cli.jobs import chosen, out_folder, usual_place
 from scoresde.cli.settings import CompareSettings, listed
 from scoresde.comparison import Comparison, Plan, Problem, Reference, Trained
 from scoresde.comparison.collect import collected
@@ -84,11 +84,10 @@ def _problem(cfg: Mapping[str, Any], settings: CompareSettings) -> Problem:
 
 def _sdes(cfg: Mapping[str, Any], problem: Problem, defaults: Defaults) -> dict[str, SDE | None]:
     """The SDEs of `sdes`, or that of `sde`, or those of the problem."""
-    names, chosen = cfg["sdes"], cfg["sde"]
-    refuse(names and chosen, "sdes: given together with sde; give one of them")
-    if chosen:
-        label = str(HydraConfig.get().runtime.choices.get("sde") or "sde")
-        return {label: sde_of(chosen, "sde", lambda: problem.sigma_max, defaults.allow)}
+    names, sde = cfg["sdes"], cfg["sde"]
+    refuse(names and sde, "sdes: given together with sde; give one of them")
+    if sde:
+        return {chosen("sde", sde): sde_of(sde, "sde", lambda: problem.sigma_max, defaults.allow)}
     return sdes(names or problem.default_sdes, lambda: problem.sigma_max, defaults)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from scoresde.build import did_you_mean
+from scoresde.build import TARGET, did_you_mean
 from scoresde.cli.failures import VARIABLE, TaskFailed
 from scoresde.errors import InputError
 from scoresde.runs.folder import new_folder
@@ -76,7 +76,7 @@ def plain(cfg: DictConfig, keys: Sequence[str]) -> dict[str, Any]:
     """
     try:
         for key in sorted(OmegaConf.missing_keys(cfg)):
-            raise InputError(f"{key}: not given{_EXAMPLES.get(key, f'; write {key}=...')}")
+            raise InputError(f"{key}: not given; {_wanted(key)}")
         values: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
     except OmegaConfBaseException as error:
         reason = str(error).splitlines()[0]
@@ -88,10 +88,17 @@ def plain(cfg: DictConfig, keys: Sequence[str]) -> dict[str, Any]:
     return values
 
 
-_EXAMPLES = {
-    "run": "; give a folder made by scoresde train, such as run=runs/NAME",
-    "model.net._target_": "; name your network: model.net._target_=mypackage.MyNet allow=[mypackage]",
-}
+def _wanted(key: str) -> str:
+    """What to write for a required value."""
+    if key.endswith(TARGET):
+        return f"name your class: {key}=mypackage.MyClass allow=[mypackage]"
+    return "give a folder made by scoresde train, such as run=runs/NAME" if key == "run" else f"write {key}=..."
+
+
+def chosen(group: str, cfg: Mapping[str, Any]) -> str:
+    """The option of a group; the class of its configuration where that is the user's own, or no option is."""
+    option = HydraConfig.get().runtime.choices.get(group)
+    return str(cfg[TARGET]).rpartition(".")[2] if option in (None, "custom") and TARGET in cfg else str(option)
 
 
 def note_failure(message: str, fixable: bool) -> None:

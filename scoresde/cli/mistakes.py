@@ -62,8 +62,9 @@ def _explain_composition(error: Exception, command: str, folder: Path, typed: Se
     if unknown := re.match(r"(?:Could not override|Could not delete from config\.) '(.*?)'", text):
         key = unknown[1].split("=")[0]
         groups, keys = _known(command, folder, typed)
-        if key.startswith("model.net.") and groups.get("model") == "custom":
-            return f"{key}: not in the configuration; to give your own network an argument write +{key}=..."
+        own = [group.rpartition("@")[2] for group, option in groups.items() if "custom" in str(option)]
+        if any(key.startswith((f"{place}.", f"sampler.{place}.")) for place in own):
+            return f"{key}: not in the configuration; to give your own class an argument write +{key}=..."
         where = _nearest(key, [*groups, *keys])
         return f"{key}: no such key{where or f'; scoresde {command} --cfg job prints all there are'}"
     return text

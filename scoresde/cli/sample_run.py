@@ -4,12 +4,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hydra.core.hydra_config import HydraConfig
 from torch import Tensor
 
 from scoresde import figures, runs
 from scoresde.build import build
-from scoresde.cli.jobs import out_folder
+from scoresde.cli.jobs import chosen, out_folder
 from scoresde.cli.path import draw_path
 from scoresde.cli.settings import SampleSettings
 from scoresde.cli.stream import sample_files
@@ -35,13 +34,14 @@ def sample(settings: SampleSettings, arguments: Any, path: bool) -> None:
     sampler: Sampler = build(arguments, "sampler", settings.packages, Sampler, run=Path(settings.run))
     run = settings.load(settings.run)
     model = run.conditioned(run.model, settings.label, settings.guidance)
-    name = f"{_label(sampler)}-{sampler.steps}-{settings.seed}"
+    label = chosen("solver", arguments["solver"])
+    name = f"{label}-{sampler.steps}-{settings.seed}"
     out = out_folder(settings.out, run.path / "samples", name)
     try:
-        _write(out, run, model, sampler, settings, arguments)
+        _write(out, run, model, sampler, label, settings, arguments)
         if path:
             shown = min(settings.n, settings.batch_size)
-            pictures = draw_path(out, run, model, sampler, shown, settings.seed, _label(sampler))
+            pictures = draw_path(out, run, model, sampler, shown, settings.seed, label)
             films = "" if "film.gif" in pictures else "; only images and pairs of numbers have a film"
             print(f"path: {', '.join(pictures)}{films}", flush=True)
     finally:
@@ -49,16 +49,11 @@ def sample(settings: SampleSettings, arguments: Any, path: bool) -> None:
             out.rmdir()
 
 
-def _label(sampler: Sampler) -> str:
-    choice = HydraConfig.get().runtime.choices.get("solver")
-    return str(choice or type(sampler.solver).__name__)
-
-
 def _write(
-    out: Path, run: Run, model: Model, sampler: Sampler, settings: SampleSettings, arguments: dict[str, Any]
+    out: Path, run: Run, model: Model, sampler: Sampler, label: str, settings: SampleSettings, arguments: dict[str, Any]
 ) -> None:
     """Draw in batches and write each as it comes; the picture is of the first ones."""
-    n, size, label = settings.n, settings.batch_size, _label(sampler)
+    n, size = settings.n, settings.batch_size
     nfe, seconds = 0.0, 0.0
     shown: list[Tensor] = []
     with sample_files(out, n, run.transform) as append:

@@ -11,7 +11,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 
 from scoresde import runs
-from scoresde.cli.jobs import overrides, result_folder, sweeping, usual_place
+from scoresde.cli.jobs import chosen, overrides, result_folder, sweeping, usual_place
 from scoresde.cli.resume import merge
 from scoresde.cli.settings import TrainSettings
 from scoresde.errors import InputError
@@ -54,7 +54,7 @@ def train(settings: TrainSettings, cfg: dict[str, Any]) -> float | None:
         if start.complete:
             return _already_complete(start)
         job = prepare(start.cfg, settings.packages, start.checkpoint, start.run)
-        run = start.run or _new_run(settings, stack)
+        run = start.run or _new_run(settings, start.cfg, stack)
         _opening(run, job, start.checkpoint)
         group = Path(HydraConfig.get().sweep.dir).name if sweeping() else None
         with _how_to_resume(run):
@@ -85,10 +85,10 @@ def _start(settings: TrainSettings, cfg: dict[str, Any], stack: ExitStack) -> St
     return Start(merged, run, checkpoint, complete)
 
 
-def _new_run(settings: TrainSettings, stack: ExitStack) -> Path:
+def _new_run(settings: TrainSettings, cfg: dict[str, Any], stack: ExitStack) -> Path:
     """Make the folder of a new run, and lock it."""
-    choices = HydraConfig.get().runtime.choices
-    name = choices.get("experiment") or f"{choices.get('data')}-{choices.get('sde')}"
+    preset = HydraConfig.get().runtime.choices.get("experiment")
+    name = preset or f"{chosen('data', cfg['data'])}-{chosen('sde', cfg['sde'])}"
     run = result_folder("run", settings.run, *usual_place(f"{runs.timestamp()}-{name}"))
     stack.enter_context(runs.locked(run))
     return run

@@ -96,7 +96,8 @@ class _Entry:
         self.plain = self._option("solver", self.solver)
         self.changes = {k: v for k, v in parts.items() if k not in _PARTS}
         for key in self.changes:
-            refuse(key not in self.plain, f"{self.where}: {self.solver} has no {key}{did_you_mean(key, self.plain)}")
+            unknown = key not in self.plain and self.plain.get(TARGET) != "???"  # of solver=custom any may be
+            refuse(unknown, f"{self.where}: {self.solver} has no {key}{did_you_mean(key, self.plain)}")
 
     def candidates(self) -> list[Candidate]:
         """One candidate, or for an adaptive solver without a tolerance one for each."""
