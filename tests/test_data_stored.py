@@ -129,7 +129,7 @@ def test_figures_see_as_many_items_as_fit_into_memory_with_their_classes(tmp_pat
     made = (Item(str(k), np.full((1, 2, 2), k, np.uint8), k) for k in range(50))
     images = kept(made, 50, "numbered", str(tmp_path))
     monkeypatch.setattr("scoresde.data.dataset._IN_MEMORY", 16 * 20)  # bytes of twenty images in float32
-    data = assemble(images.levels, Transform.of_bytes((1, 2, 2)), (np.arange(5, 50), np.arange(5)), images.labels)
+    data = assemble(images.levels, Transform.of_levels((1, 2, 2)), (np.arange(5, 50), np.arange(5)), images.labels)
     assert data.train_labels is not None
     assert data.transform.finish(data.train)[:, 0, 0, 0].tolist() == data.train_labels.tolist()
     assert data.train_labels.tolist() == list(range(5, 50, 3))
@@ -140,4 +140,4 @@ def test_a_large_set_is_not_all_the_same_unless_it_is(tmp_path: Path, monkeypatc
     monkeypatch.setattr("scoresde.data.dataset._IN_MEMORY", 1)
     same = kept((Item(str(k), np.ones((1, 2, 2), np.uint8)) for k in range(5)), 5, "same", str(tmp_path)).levels
     with pytest.raises(InputError, match="nothing to learn"):
-        assemble(same, Transform.of_bytes((1, 2, 2)), (np.arange(4), np.arange(4, 5)))
+        assemble(same, Transform.of_levels((1, 2, 2)), (np.arange(4), np.arange(4, 5)))

@@ -33,7 +33,7 @@ def conditional(event: tuple[int, ...], width: int = 32, **settings: Any) -> tup
 def images(n: int = 48, flip: bool = False) -> Dataset:
     """Noise, with classes, and with every pixel below the middle beside it as an image and its mean as a vector."""
     pixels = torch.randint(0, 256, (n, 1, 8, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8).numpy()
-    transform = Transform.of_bytes((1, 8, 8))
+    transform = Transform.of_levels((1, 8, 8))
     train, heldout = transform.encode(pixels[8:]), transform.encode(pixels[:8])
     known = [
         {"class": torch.arange(len(x)) % 3, "dark": (x < 0).float(), "mean": x.flatten(1).mean(1, keepdim=True)}

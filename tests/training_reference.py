@@ -17,7 +17,7 @@ STEPS = 20
 
 def images(flip: bool = False) -> Dataset:
     pixels = torch.randint(0, 256, (48, 1, 8, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8).numpy()
-    transform = Transform.of_bytes((1, 8, 8))
+    transform = Transform.of_levels((1, 8, 8))
     return Dataset(transform.encode(pixels[8:]), transform.encode(pixels[:8]), transform, flip=flip)
 
 

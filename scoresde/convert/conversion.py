@@ -221,7 +221,7 @@ def _write(
     model = describe(build(plan.model, "model", net=net, sde=sde))
     # pixels from 0 to 255 in the units of the original
     mean, scale = (127.5, 127.5) if plan.centered else (0.0, 255.0)
-    transform = replace(Transform.of_bytes(plan.event_shape), mean=mean, scale=scale)
+    transform = replace(Transform.of_levels(plan.event_shape), mean=mean, scale=scale)
     state = {"data": {"transform": transform.to_dict()}, "converted": True}
     modules = {name: {f"net.{k}": t for k, t in tensors.items()} for name, tensors in sets.items()}
     with whole(out) as aside:

@@ -5,16 +5,17 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import KW_ONLY, dataclass
 from functools import partial
+from io import BytesIO
 from itertools import count, islice
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, BinaryIO
 
 import numpy as np
 
 from scoresde.constraints import at_least
 from scoresde.data.dataset import Dataset, Stored, joined
-from scoresde.data.images import Images, ImageSource, Item, kept, levels, sides, signature
-from scoresde.data.transform import Transform
+from scoresde.data.images import Images, ImageSource, Item, kept, signature, transform_of
+from scoresde.data.pixels import levels, opened, sides
 from scoresde.errors import InputError, refuse
 
 # By the ending of a file; of the others of the library some hold pickles.
@@ -24,7 +25,7 @@ _SAVED = ("dataset_info.json", "dataset_dict.json")  # what save_to_disk leaves 
 
 @dataclass
 class HuggingFace(ImageSource):
-    """Images of a set of the `datasets` library, of one size; events (3, height, width) or (1, height, width).
+    """Images of a set of the `datasets` library, of one size; events (3, height, width), or as `mode` says.
 
     Images are brought to one size and to model units as `ImageSource` says. No code of a data set is ever run.
 
@@ -36,7 +37,7 @@ class HuggingFace(ImageSource):
         image: column of the images; None takes the only one there is.
         label: column of the classes; None takes the only column of classes, if there is one.
         size: pixels of a square, or [height, width]; None if all images have one size already.
-        mode: "rgb" for color or "grey".
+        mode: "rgb" or "grey"; "rgba" keeps transparency, "grey16" all levels of 16-bit grey images.
         streaming: read the set from where it is, without a copy of its files.
         limit: take that many of the first items of each part; None takes all.
         held_out: fraction of the images that training never uses, without `held_out_split`.
@@ -70,7 +71,7 @@ class HuggingFace(ImageSource):
         sizes = f"images of {self.split} are of shape {shape} and those of {self.held_out_split} of {other}"
         refuse(other != shape, f"data.size: not given, but {sizes}; e.g. data.size=64 resizes and crops all")
         both = None if labels is None or classes is None else (labels, classes)
-        stored = Stored(images, np.arange(len(images)), Transform.of_bytes(shape))
+        stored = Stored(images, np.arange(len(images)), transform_of(images, others))
         return joined(stored, others, both, self.flip)
 
     @property
@@ -140,20 +141,33 @@ class HuggingFace(ImageSource):
 
     def _items(self, found: Any, part: str, image: str, label: str | None) -> Iterator[Item]:
         """Decode one item after the other."""
-        rows = iter(found.select_columns([name for name in (image, label) if name]))
+        found = found.select_columns([name for name in (image, label) if name])
+        # files as they are: the library would open them by any reader of pillow, and lose bits of theirs
+        rows = iter(found.cast_column(image, _library().Image(decode=False)))
         for i in islice(count(), self.limit):
             name = f"item {i} of {part}"
             try:
                 row = next(rows)
-                pixels = levels(row[image], sides(self.size), self.mode)
+                with opened(_file(row[image]), f"{name} of {self.path}") as picture:
+                    pixels = levels(picture, sides(self.size), self.mode)
             except StopIteration:
                 return
+            except InputError:
+                raise
             except Exception as error:  # of pillow, of the library, of the network
                 raise InputError(f"data.path: {name} of {self.path} cannot be read ({_first_line(error)})") from None
             value = row.get(label)
             unusable = label is not None and not isinstance(value, int)
             refuse(unusable, f"data.label: {name} has {value!r} in column {label}; give a column of integers")
             yield Item(name, pixels, value)
+
+
+def _file(image: Mapping[str, Any]) -> BinaryIO:
+    """The file of an image that the library did not decode; its path may be the address of a member of an archive."""
+    import fsspec
+
+    content = image["bytes"]
+    return BytesIO(content) if content is not None else fsspec.open(image["path"]).open()
 
 
 def _library() -> Any:

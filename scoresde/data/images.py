@@ -9,20 +9,17 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Literal, NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
 from scoresde.data.dataset import Dataset, Source, assemble, existing, split
+from scoresde.data.pixels import FORMATS, Mode, levels, opened, sides
 from scoresde.data.transform import Transform
-from scoresde.errors import InputError, one_line, refuse
+from scoresde.errors import InputError, refuse
 from scoresde.files import aside
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
-
-_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+_RECIPE = 2  # counts the changes of decoding, so that images of an older one are never reused
 
 
 class Item(NamedTuple):
@@ -34,7 +31,7 @@ class Item(NamedTuple):
 
 
 class Images(NamedTuple):
-    """All images of a set: levels (N, channels, height, width) uint8, mapped from disk, and classes (N,) or None."""
+    """All images of a set: levels (N, channels, height, width), mapped from disk, and classes (N,) or None."""
 
     levels: np.ndarray
     labels: np.ndarray | None
@@ -66,7 +63,7 @@ def kept(items: Iterator[Item], count: int | None, about: object, folder: str | 
     Raises:
         InputError: fewer than two images, several sizes, or no place to write.
     """
-    key = hashlib.sha256(json.dumps(about, default=str).encode()).hexdigest()[:16]
+    key = hashlib.sha256(json.dumps([_RECIPE, about], default=str).encode()).hexdigest()[:16]
     root = cache_folder(folder)
     file, classes = root / f"images-{key}.npy", root / f"images-{key}-classes.npy"
     with suppress(OSError, ValueError, EOFError):  # where it is not there, or not whole
@@ -97,63 +94,27 @@ def _decode(items: Iterator[Item], count: int | None, file: Path) -> np.ndarray 
         for item in tqdm(items, desc="reading images", total=count, unit="image", disable=None, leave=False):
             if first is None:
                 first = item
-                _write_header(out, (0, *item.levels.shape))
+                _write_header(out, first.levels, 0)
             if item.levels.shape != first.levels.shape:
                 found = f"{first.name} is {_shown(first.levels)} pixels and {item.name} is {_shown(item.levels)}"
                 raise InputError(f"data.size: not given, but {found}; e.g. data.size=64 resizes and crops all")
-            out.write(item.levels.astype(np.uint8).tobytes())
+            out.write(item.levels.tobytes())
             labels.append(item.label)
         if first is None or len(labels) < 2:
             raise InputError(f"data: {len(labels)} images; give at least 2, one to train on and one held out")
         out.seek(0)
-        _write_header(out, (len(labels), *first.levels.shape))
+        _write_header(out, first.levels, len(labels))
     return None if None in labels else np.array(labels, np.int64)
 
 
-def _write_header(out: BinaryIO, shape: tuple[int, ...]) -> None:
-    """The first bytes of a .npy file of unsigned bytes; numpy leaves room for any number of items."""
-    np.lib.format.write_array_header_1_0(out, {"descr": "|u1", "fortran_order": False, "shape": shape})
+def _write_header(out: BinaryIO, item: np.ndarray, count: int) -> None:
+    """The first bytes of a .npy file of so many items; numpy leaves room for any number of them."""
+    about = {"descr": item.dtype.str, "fortran_order": False, "shape": (count, *item.shape)}
+    np.lib.format.write_array_header_1_0(out, about)
 
 
 def _shown(levels: np.ndarray) -> str:
     return f"{levels.shape[2]} x {levels.shape[1]}"
-
-
-def sides(size: int | Sequence[int] | None) -> tuple[int, int] | None:
-    """(height, width) from one number or two; None stays None."""
-    if size is None:
-        return None
-    pair = (size, size) if isinstance(size, int) else tuple(size)
-    if len(pair) != 2 or min(pair) < 1:
-        raise InputError(f"size: {size} is not allowed; give an integer >= 1, or two as [height, width]")
-    return pair[0], pair[1]
-
-
-def levels(image: Image, size: tuple[int, int] | None, mode: str) -> np.ndarray:
-    """The image as (channels, height, width) uint8.
-
-    Rotated as its camera says, placed on white where it is transparent, resized so that it just covers `size` and
-    cropped at the center.
-
-    Raises:
-        OSError, ValueError, SyntaxError, DecompressionBombError: from pillow, which decodes it here.
-    """
-    from PIL import Image as pillow
-    from PIL import ImageOps
-
-    image = ImageOps.exif_transpose(image)
-    if image.mode in ("I;16", "I;16B", "I;16L", "I"):
-        # 16-bit grey, which the conversion of pillow would clip to white
-        image = pillow.fromarray((np.asarray(image) // 257).clip(0, 255).astype(np.uint8))
-    if image.mode != "L":
-        # without a background, colors hidden below transparent pixels would show
-        alpha = image.convert("RGBA")
-        image = pillow.alpha_composite(pillow.new("RGBA", alpha.size, "white"), alpha)
-    image = image.convert("RGB" if mode == "rgb" else "L")
-    if size is not None:
-        image = ImageOps.fit(image, (size[1], size[0]), method=pillow.Resampling.BICUBIC)
-    pixels = np.asarray(image)
-    return pixels[None] if mode == "grey" else np.moveaxis(pixels, -1, 0)
 
 
 @dataclass(kw_only=True)
@@ -162,11 +123,12 @@ class ImageSource(Source):
 
     Each image is rotated as its camera says, placed on white where it is transparent, resized so that it just covers
     the size asked for, and cropped at the center. Levels 0 to 255 become level / 128 - 1, in [-1, 1): exact in float32,
-    each level the lower edge of its bin. The cache is used for as long as no file changes.
+    each level the lower edge of its bin. Those of mode grey16 likewise, with as many bits as the largest of the set
+    has: 12-bit levels become level / 2048 - 1. The cache is used for as long as no file changes.
 
     Args:
         size: pixels of a square, or [height, width]; None if all images have one size already.
-        mode: "rgb" for color or "grey".
+        mode: "rgb" or "grey"; "rgba" keeps transparency, "grey16" all levels of 16-bit grey images.
         flip: show training every other image mirrored left to right; for things that have no left and right.
         cache: folder of decoded images; None takes scoresde in the user's cache folder.
         held_out: see `Source`.
@@ -177,7 +139,7 @@ class ImageSource(Source):
     """
 
     size: int | list[int] | tuple[int, int] | None = None
-    mode: Literal["rgb", "grey"] = "rgb"
+    mode: Mode = "rgb"
     flip: bool = False
     cache: str | None = None
 
@@ -187,20 +149,27 @@ class ImageSource(Source):
     def divided(self, images: Images) -> Dataset:
         """The data set of these images, split by the seed."""
         parts = split(len(images.levels), self.held_out, self.split_seed)
-        return assemble(images.levels, Transform.of_bytes(images.levels.shape[1:]), parts, images.labels, self.flip)
+        return assemble(images.levels, transform_of(images.levels), parts, images.labels, self.flip)
+
+
+def transform_of(*parts: np.ndarray) -> Transform:
+    """The map to model units that fits all parts of a set of images (n, channels, height, width)."""
+    dtype, shape = parts[0].dtype, parts[0].shape[1:]
+    bits = 8 if dtype == np.uint8 else max(8, *(int(part.max()).bit_length() for part in parts))
+    return Transform.of_levels(shape, bits, dtype.name)
 
 
 @dataclass
 class ImageFolder(ImageSource):
-    """All images below a folder, of one size; events (3, height, width) or (1, height, width).
+    """All images below a folder, of one size; events (3, height, width), or as `mode` says.
 
     They are brought to one size and to model units as `ImageSource` says.
 
     Args:
-        path: the folder; png, jpg, jpeg, webp and bmp files at any depth are read, in the order of their
-            names. Hidden files are passed over.
+        path: the folder; png, jpg, jpeg, webp, bmp, gif, tif and tiff files at any depth are read, in the order of
+            their names. Hidden files are passed over.
         size: pixels of a square, or [height, width]; None if all images have one size already.
-        mode: "rgb" for color or "grey".
+        mode: "rgb" or "grey"; "rgba" keeps transparency, "grey16" all levels of 16-bit grey images.
         held_out: fraction of the images that training never uses.
         split_seed: which images those are.
         flip: show training every other image mirrored left to right; for things that have no left and right.
@@ -224,22 +193,16 @@ class ImageFolder(ImageSource):
         return self.divided(kept(map(self._read, files), len(files), about, self.cache))
 
     def _read(self, file: Path) -> Item:
-        from PIL import Image
-
-        try:
-            with Image.open(file) as image:
-                return Item(str(file), levels(image, sides(self.size), self.mode))
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            what = f"cannot be read as an image ({one_line(error)})"
-            raise InputError(f"data.path: {file} {what}; remove or replace it") from None
+        with opened(file, str(file)) as image:
+            return Item(str(file), levels(image, sides(self.size), self.mode))
 
 
 def _image_files(root: Path) -> list[Path]:
     """The images below a folder in a fixed order; raises InputError if there are fewer than two."""
     seen = sorted(f for f in root.rglob("*") if f.is_file() and "/." not in f"/{f.relative_to(root).as_posix()}")
-    files = [f for f in seen if f.suffix.lower() in _SUFFIXES]
+    files = [f for f in seen if f.suffix.lower() in FORMATS]
     count = "one image only" if files else "no image"
     others = f", but {len(seen) - len(files)} of other kinds" if len(seen) > len(files) else ""
-    what = f"{count} ({', '.join(_SUFFIXES).replace('.', '')}){others}"
+    what = f"{count} ({', '.join(FORMATS).replace('.', '')}){others}"
     refuse(len(files) < 2, f"data.path: {root} holds {what}; give a folder with at least 2 images")
     return files

@@ -75,7 +75,7 @@ def _of_images(values: np.ndarray) -> Transform:
     """Images: bytes as in files; other numbers from [0, 1], [-1, 1] or their own range to [-1, 1]."""
     shape = values.shape[1:]
     if values.dtype == np.uint8:
-        return Transform.of_bytes(shape)
+        return Transform.of_levels(shape)
     low, high = float(values.min()), float(values.max())
     if -1 <= low <= high <= 1:
         low, high = (0.0 if low >= 0 else -1.0), 1.0

@@ -111,7 +111,7 @@ class FashionMNIST:
         pixels, others = images.shape[1:], tests.shape[1:]
         found = f"training images of {pixels} pixels and test images of {others}"
         refuse(pixels != others, f"data.folder: {folder} holds {found}; give the files of one set")
-        stored = Stored(images[:, None], np.arange(len(images)), Transform.of_bytes((1, *pixels)))
+        stored = Stored(images[:, None], np.arange(len(images)), Transform.of_levels((1, *pixels)))
         return joined(stored, tests[:, None], (classes, test_classes), self.flip)
 
 

@@ -64,9 +64,10 @@ class Transform:
             raise ValueError("scale: must be finite and positive")
 
     @classmethod
-    def of_bytes(cls, event_shape: tuple[int, ...]) -> Transform:
-        """The transform of 8-bit images (channels, height, width): level / 128 - 1."""
-        return cls("image", tuple(event_shape), 128.0, 128.0, low=0.0, high=255.0, levels=256, dtype="uint8")
+    def of_levels(cls, event_shape: tuple[int, ...], bits: int = 8, dtype: str = "uint8") -> Transform:
+        """The transform of images (channels, height, width) with 2^bits levels: level / 2^(bits - 1) - 1."""
+        half, levels = 2.0 ** (bits - 1), 2**bits
+        return cls("image", tuple(event_shape), half, half, low=0.0, high=levels - 1.0, levels=levels, dtype=dtype)
 
     @classmethod
     def standardising(
