@@ -1,7 +1,6 @@
 """The one exception that means: the user can fix this. Imports nothing heavy."""
 
 from collections.abc import Iterable
-from typing import Any, get_args
 
 TARGET = "_target_"  # the key of a configuration that names a class
 
@@ -23,19 +22,6 @@ def refuse(bad: bool, message: str) -> None:
     """Raise `InputError(message)` if `bad`."""
     if bad:
         raise InputError(message)
-
-
-def at_least(least: int, **values: int) -> None:
-    """Require integers of at least `least`, by the names of their parameters."""
-    for name, value in values.items():
-        require(value >= least, name, value, f"give an integer >= {least}")
-
-
-def one_of(kinds: Any, **values: object) -> None:
-    """Require values that a `Literal` lists, by the names of their parameters."""
-    *others, last = map(str, get_args(kinds))
-    for name, value in values.items():
-        require(value in get_args(kinds), name, value, f"give {', '.join(others)} or {last}")
 
 
 def one_line(error: BaseException) -> str:

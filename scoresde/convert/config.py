@@ -53,3 +53,14 @@ def discrete_vp(schedule: str, levels: int, first: float, last: float) -> Config
     """The configuration of a `DiscreteVPSDE`."""
     rates = {"schedule": schedule, "levels": levels, "first": first, "last": last}
     return {"_target_": "scoresde.convert.DiscreteVPSDE", **rates}
+
+
+def edm(sigma_data: float = 0.5, low: float = 0.002, high: float = 80.0) -> tuple[Config, Config]:
+    """The configurations of the SDE and of the model of EDM's preconditioning."""
+    model = {"_target_": "scoresde.ScoreModel", "precond": "edm", "sigma_data": sigma_data}
+    return {"_target_": "scoresde.EDMSDE", "sigma_min": low, "sigma_max": high}, model
+
+
+def flow(scale: float, shift: float = 0.0, t_min: float = 1e-3) -> tuple[Config, Config]:
+    """The configurations of straight lines and of a network that predicts eps - x0, of the label scale t + shift."""
+    return {"_target_": "scoresde.RectifiedSDE", "t_min": t_min}, labelled("time", scale, shift, precond="velocity")

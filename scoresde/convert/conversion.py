@@ -12,6 +12,7 @@ import torch
 
 from scoresde import runs
 from scoresde.build import MEASURED, TARGET, build
+from scoresde.constraints import require_allowed
 from scoresde.convert.adm import ADM
 from scoresde.convert.config import lookup
 from scoresde.convert.diffusers import Diffusers
@@ -22,7 +23,7 @@ from scoresde.convert.plan import Facts, Given, Layout, Plan
 from scoresde.convert.score_sde import ScoreSDE
 from scoresde.data import Transform
 from scoresde.described import describe
-from scoresde.errors import InputError, one_of, refuse
+from scoresde.errors import InputError, refuse
 from scoresde.nets.skip_unet import SkipUNet
 from scoresde.training import checkpoint
 
@@ -142,7 +143,7 @@ def convert(
         InputError: one line that says what is missing, left over, contradictory or not supported. Nothing is left
             behind then.
     """
-    one_of(Literal["ema", "raw"], weights=weights)
+    require_allowed("weights", weights, Literal["ema", "raw"])
     target, source, settings = free_folder(out), read_file(file), read_settings(config)
     layout, own = _layout(source), _given(size, {"sde": sde, "model": model}, typed)
     firm = {key: value for key, value in own.items() if value.firm}

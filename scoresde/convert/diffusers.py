@@ -1,6 +1,6 @@
 """Folders of diffusers with a UNet2DModel, in its DDPM form and in its form for NCSN++ (score_sde_ve).
 
-Facts about that layout are here and in `export`, and nowhere else. diffusers itself is not needed.
+Facts about that layout are here, in `schedulers` and in `export`, and nowhere else. diffusers itself is not needed.
 """
 
 import itertools
@@ -12,38 +12,33 @@ from typing import Any
 import numpy as np
 import torch
 
-from scoresde.convert.config import Allowed, Config, check_allowed, discrete_vp, labelled
+from scoresde.convert.config import Allowed, Config, check_allowed
 from scoresde.convert.files import Source
 from scoresde.convert.forms import Form, same, sines_first
 from scoresde.convert.names import CLASSES, FREQUENCIES, NULL, Names, Spot
 from scoresde.convert.parts import Tensors, frequencies, table
 from scoresde.convert.plan import Facts, Given, Layout, Plan, unstored
+from scoresde.convert.schedulers import meaning
 from scoresde.errors import refuse
 
 _FILE = "file: config.json"
-# what a UNet2DModel and a DDPMScheduler are where their files do not say it
+# what a UNet2DModel is where its file does not say it
 _DEFAULTS: Config = {"sample_size": None, "in_channels": 3, "out_channels": 3, "layers_per_block": 2}
 _DEFAULTS |= {"time_embedding_type": "positional", "flip_sin_to_cos": True, "freq_shift": 0, "dropout": 0.0}
 _DEFAULTS |= {"attention_head_dim": 8, "norm_eps": 1e-5, "norm_num_groups": 32, "downsample_padding": 1}
 _DEFAULTS |= {"mid_block_scale_factor": 1, "center_input_sample": False, "num_class_embeds": None}
-_SCHEDULER: Config = {"beta_schedule": "linear", "num_train_timesteps": 1000, "beta_start": 1e-4, "beta_end": 0.02}
-_SCHEDULER |= {"prediction_type": "epsilon"}
 _ALLOWED: Allowed = {"mid_block_type": ("UNetMidBlock2D",), "downsample_type": ("conv",), "upsample_type": ("conv",)}
 _ALLOWED |= {"act_fn": ("silu", "swish"), "resnet_time_scale_shift": ("default",), "add_attention": (True,)}
 _ALLOWED |= {"class_embed_type": (None,), "attn_norm_num_groups": (None,)}
 _ALLOWED_DDPM: Allowed = {"time_embedding_type": ("positional",), "mid_block_scale_factor": (1,)}
 _ALLOWED_DDPM |= {"downsample_padding": (1, 0)}
 _ALLOWED_VE: Allowed = {"time_embedding_type": ("fourier",)}
-_ALLOWED_SCHEDULE: Allowed = {"trained_betas": (None,), "rescale_betas_zero_snr": (False, None)}
 _VE = {"attention_up": "last", "noise": "fourier", "block": "biggan", "fir": True, "rescale": True}
 _VE |= {"progressive_input": "input_skip", "progressive_output": "output_skip", "resample_pad": "end"}
 _VE |= {"groups": 32, "group_width": 4}
 _DDPM = {"attention_up": "every", "noise": "positional", "block": "ddpm", "fir": False, "rescale": False}
 _DDPM |= {"progressive_input": "none", "progressive_output": "none", "group_width": 1}
 _OLD = table("query=to_q key=to_k value=to_v proj_attn=to_out.0")  # names of attention before 0.15
-SCHEDULES = table("linear=linear scaled_linear=scaled_linear squaredcos_cap_v2=cosine")
-TARGETS = table("epsilon=eps sample=x0 v_prediction=v")
-_ALLOWED_SCHEDULE |= {"beta_schedule": tuple(SCHEDULES), "prediction_type": tuple(TARGETS)}
 _PLACES = {
     "down step": "{here}.resnet_down",
     "down resample": "{here}.downsamplers.0.conv",
@@ -62,9 +57,9 @@ class UNetNames(Names):
         "attention.norm=group_norm attention.out=to_out.0 attention.qkv=to_q,to_k,to_v"
     )
 
-    def __init__(self, levels: int, features: Form, ve: bool = False) -> None:
+    def __init__(self, levels: int, features: Form, ve: bool = False, negated: bool = False) -> None:
         self._levels = levels
-        self.forms = {"modulation.hidden.0.weight": features, "head.conv": torch.neg if ve else same}
+        self.forms = {"modulation.hidden.0.weight": features, "head.conv": torch.neg if negated else same}
         self.top = table(
             f"{FREQUENCIES}={'time_proj.weight' if ve else 'frequencies'} modulation.hidden.0=time_embedding.linear_1 "
             f"modulation.hidden.1=time_embedding.linear_2 {CLASSES}=class_embedding.weight {NULL}=null "
@@ -105,12 +100,14 @@ class Diffusers(Layout):
         refuse(kind != "UNet2DModel", f"file: the folder holds a {kind}; a UNet2DModel can be converted")
         ve = "Skip" in str(unet.get("down_block_types"))
         net = _net(unet, facts, ve)
-        sde, model = _ve_meaning(schedule, facts) if ve else _ddpm_meaning(schedule, facts)
+        sde, model, negated, notes = meaning(schedule, facts, ve)
         if unet["center_input_sample"]:
+            check_allowed(unet, {} if "gain" in model else {"center_input_sample": (False,)}, _FILE)
             model |= {"gain": 2.0, "centre": 0.5}
         features = same if unet["flip_sin_to_cos"] and not ve else sines_first
-        names = UNetNames(len(net["multipliers"]), features, ve)
-        plan = Plan(net, model, sde, (unet["in_channels"], *_size(unet, facts)), names, centered=not ve)
+        names = UNetNames(len(net["multipliers"]), features, ve, negated)
+        shape = (unet["in_channels"], *_size(unet, facts))
+        plan = Plan(net, model, sde, shape, names, centered=not ve, notes=[*notes])
         plan.made = unstored(net, frequencies(net["channels"] // 2, unet["freq_shift"]))
         plan.prepare = _renamed
         return plan
@@ -178,25 +175,3 @@ def _check_ve(unet: Mapping[str, Any], attended: list[int]) -> None:
     refuse(wrong, f"file: the groups of its norms, for widths {widths}, are not those of NCSN++")
     rescaled = math.isclose(factor, math.sqrt(2), rel_tol=1e-4)
     refuse(not rescaled, f"{_FILE} has mid_block_scale_factor {factor}; sqrt(2) can be converted")
-
-
-def _ddpm_meaning(schedule: Mapping[str, Any], facts: Facts) -> tuple[Config, Config]:
-    """The path through the levels of the scheduler, or that of DDPM."""
-    check_allowed(schedule, _ALLOWED_SCHEDULE, "file: the scheduler's")
-    known = {**_SCHEDULER, **schedule}
-    values = {"schedule": SCHEDULES[known["beta_schedule"]], "levels": known["num_train_timesteps"]}
-    values |= {"first": known["beta_start"], "last": known["beta_end"]}
-    for key, value in values.items():
-        values[key] = facts.infer(key, value, "scheduler_config.json") if schedule else facts.get(key, value)
-    model = labelled("time", float(values["levels"] - 1), precond=TARGETS[known["prediction_type"]])
-    return discrete_vp(**values), model
-
-
-def _ve_meaning(schedule: Mapping[str, Any], facts: Facts) -> tuple[Config, Config]:
-    """The variance exploding SDE; the network's label is sigma."""
-    for key in ("sigma_min", "sigma_max"):
-        if key in schedule:
-            facts.infer(key, float(schedule[key]), "scheduler_config.json")
-    low, high = facts.get("sigma_min", 0.01), facts.need("sigma_max", "give sde=ve sde.sigma_max=1348 or so")
-    sde = {"_target_": "scoresde.VESDE", "sigma_min": float(low), "sigma_max": float(high)}
-    return sde, {**labelled("log_sigma", 1.0), "sigma_data": 0.25}

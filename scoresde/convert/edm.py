@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scoresde.convert.config import Config, labelled
+from scoresde.convert.config import Config, edm, labelled
 from scoresde.convert.files import Source
 from scoresde.convert.forms import interleaved, same, scale_and_shift, sines_first
 from scoresde.convert.names import CLASSES, FREQUENCIES, NULL, Names, Spot
@@ -67,7 +67,7 @@ class EDM(Layout):
     """See the module."""
 
     name = "edm"
-    mark = r"(model\.)?enc\.\d+x\d+_conv\."
+    mark = r"enc\.\d+x\d+_conv\."
     keys = table(
         "sigma_data=sigma_data dropout=dropout precond=precond "
         "model_channels=channels channel_mult=multipliers num_blocks=blocks"
@@ -85,7 +85,7 @@ class EDM(Layout):
 
     def plan(self, source: Source, facts: Facts) -> Plan:
         tensors = source.raw
-        if "u" in tensors and "model.map_layer0.weight" in tensors:
+        if "u" in tensors:
             raise InputError("file: iDDPM's preconditioning, which rounds noise levels, cannot be converted")
         _filter(tensors, facts)
         adm = "out_norm.weight" in tensors
@@ -148,8 +148,7 @@ def _song(tensors: Tensors, facts: Facts) -> Config:
 def _meaning(precond: str, sigma_data: float) -> tuple[Config, Config]:
     """The SDE and the model around the network."""
     if precond == "edm":
-        model = {"_target_": "scoresde.ScoreModel", "precond": "edm", "sigma_data": sigma_data}
-        return {"_target_": "scoresde.EDMSDE", "sigma_min": 0.002, "sigma_max": 80.0}, model
+        return edm(sigma_data)
     if precond == "vp":
         return {"_target_": "scoresde.VPSDE", "beta_min": 0.1, "beta_max": 20.0}, labelled("time", 999.0)
     require(precond == "ve", "precond", precond, "give edm, vp or ve")

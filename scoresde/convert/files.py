@@ -1,5 +1,6 @@
 """Foreign files, read without running anything that they hold."""
 
+import argparse
 import json
 import pickle
 import re
@@ -15,6 +16,15 @@ from torch import Tensor
 
 from scoresde.errors import InputError, one_line, refuse
 
+_RAW = ("current_model_state", "model", "net_model", "model_state_dict", "state_dict", "net")
+_AVERAGED = ("ema", "ema_model", "model_ema", "ema_state_dict", "state_dict_ema")
+_INNER = r"\b(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\."  # anywhere in a name
+# what a name begins with where something is wrapped around the network, and whether that is an average
+_WRAPPERS = dict.fromkeys(("module", "model", "net", "net_model", "online_model", "unet"), False)
+_WRAPPERS |= dict.fromkeys((*_AVERAGED, "averaged_model"), True)
+_COUNTERS = ("n_averaged", "num_updates", "initted", "step", "decay")  # of averages
+_DEEPEST = 3  # sections within sections
+_NETWORKS = ("unet", "transformer")
 _SAFE = "ask its author for safetensors, or write them where you trust the file: save_file(net.state_dict(), ...)"
 
 
@@ -106,7 +116,8 @@ def _safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def _pickled(path: Path) -> Any:
-    with warnings.catch_warnings(action="ignore"):  # of protocols and formats, which the answer makes plain
+    plain = torch.serialization.safe_globals([argparse.Namespace])  # whose making runs nothing
+    with plain, warnings.catch_warnings(action="ignore"):  # of protocols and formats, which the answer makes plain
         return torch.load(path, map_location="cpu", weights_only=True)
 
 
@@ -119,16 +130,18 @@ def _reason(text: str) -> str:
 
 
 def _sorted(path: Path, content: Mapping[str, Any]) -> Source:
-    """Separate the weights from what is stored beside them."""
-    model, ema = _section(content, "model"), _section(content, "ema")
-    if not isinstance(content.get("model"), Mapping):
-        sets = (_section(content, key) for key in ("state_dict", "ema", "net"))  # customs for one set of weights
-        return Source(path, _weights(next(filter(None, sets), content), path))
-    source = Source(path, _weights(model, path), beside=_numbers(content) | _numbers(ema))
-    if isinstance(shadow := ema.get("shadow_params"), list):
-        source.averages = list(_weights({f"ema.shadow_params.{i}": t for i, t in enumerate(shadow)}, path).values())
-    elif ema:
-        source.averages = _weights(ema, path)
+    """Separate the weights and their averages from what is stored beside them."""
+    averaged = (*_AVERAGED, *["state_dict"] * (_RAW[0] in content))  # as Lightning does
+    raw, ema = (next(filter(None, (_section(content, key) for key in keys)), {}) for keys in (_RAW, averaged))
+    beside = _numbers(content) | _numbers(ema)
+    shadow = ema.get("shadow_params")
+    if isinstance(shadow, list):
+        ema = {f"shadow_params.{i}": tensor for i, tensor in enumerate(shadow)}
+    averages = {f"ema.{name}": value for name, value in ema.items() if name not in beside}
+    source = _unwrapped(path, _weights({**(raw or ({} if ema else content)), **averages}, path))
+    source.beside |= beside
+    if isinstance(shadow, list) and isinstance(source.averages, dict):
+        source.averages = list(source.averages.values())
     return source
 
 
@@ -142,28 +155,81 @@ def _numbers(content: Mapping[str, Any]) -> dict[str, int | float]:
 
 
 def _weights(content: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
-    """Tensors by name, without the prefix that a wrapper puts before all of them."""
+    """Tensors by name; those of sections have both names, with a point between."""
+    for _ in range(_DEEPEST):
+        sections = {key: value if isinstance(value, Mapping) else {"": value} for key, value in content.items()}
+        content = {f"{k}.{n}" if n else k: value for k, inner in sections.items() for n, value in inner.items()}
     other = [f"{name} is no tensor" for name, value in content.items() if not isinstance(value, Tensor)]
     fault = next(iter(other), "" if content else "it is empty")
     refuse(bool(fault), f"file: {path} does not hold weights by name ({fault})")
-    tensors = {str(name): tensor for name, tensor in content.items()}
-    for wrapper in ("module.", "model."):  # of parallel computation, and of EDM's preconditioning
-        if all(name.startswith(wrapper) for name in tensors):
-            return {name.removeprefix(wrapper): tensor for name, tensor in tensors.items()}
-    return tensors
+    return {str(name): tensor for name, tensor in content.items()}
+
+
+def _unwrapped(path: Path, tensors: Mapping[str, Tensor]) -> Source:
+    """The weights and their averages, under the names that they have without the wrappers around the network.
+
+    Raises:
+        InputError: two sets of weights have the same names then, or there are none.
+    """
+    sets: dict[bool, dict[str, Tensor]] = {False: {}, True: {}}
+    beside = {}
+    for name, tensor in tensors.items():
+        averaged, own = False, re.sub(_INNER, "", name)
+        while (found := own.partition("."))[0] in _WRAPPERS and found[2]:
+            averaged, own = _WRAPPERS.get(found[0]) or averaged, found[2]
+            averaged = averaged and found[0] != "online_model"
+        if own in _COUNTERS and tensor.numel() == 1:
+            beside[own] = tensor.item()
+            continue
+        there = sets[averaged].setdefault(own, tensor)
+        twice = there is not tensor and not torch.equal(there, tensor)
+        refuse(twice, f"file: {path} holds {own} twice, once as {name}; keep one network of them")
+    weights, averages = sets[False] or sets[True], sets[True] if sets[False] else None
+    refuse(not weights, f"file: {path} does not hold weights by name (it is empty)")
+    return Source(path, weights, averages or None, beside=beside)
 
 
 def _folder(path: Path) -> Source:
-    """A folder of diffusers: that of a network, or that of a pipeline with `unet` and `scheduler` in it."""
-    unet = path / "unet" if (path / "unet").is_dir() else path
-    found = (unet / "config.json").is_file()
+    """A folder of diffusers: that of a network, or that of a pipeline with a network and a `scheduler` in it."""
+    net = next((path / name for name in _NETWORKS if (path / name).is_dir()), path)
+    found = (net / "config.json").is_file()
     refuse(not found, f"file: the folder {path} has no config.json; give one of diffusers, or a file")
-    settings = {"unet": _mapping(unet / "config.json", "file")}
+    place, tensors = _stored(net)
+    averages = path / f"{net.name}_ema"
+    if net != path and averages.is_dir():
+        tensors |= {f"ema.{name}": tensor for name, tensor in _stored(averages)[1].items()}
+    source = _unwrapped(place, tensors)
+    source.settings["unet"] = _mapping(net / "config.json", "file")
     for schedule in (*path.glob("scheduler/scheduler_config.json"), *path.glob("scheduler_config.json")):
-        settings["scheduler"] = _mapping(schedule, "file")
-    files = sorted(unet.glob("diffusion_pytorch_model*.safetensors"))
-    shown = ", ".join(f.name for f in files) or "none"
-    pickled = "; its .bin is a pickle" if any(unet.glob("*.bin")) else ""
-    wanted = f"file: {unet} must hold one diffusion_pytorch_model.safetensors"
-    refuse(len(files) != 1, f"{wanted}, and holds {shown}{pickled}")
-    return Source(path, _weights(_content(files[0]), files[0]), settings=settings)
+        source.settings["scheduler"] = _mapping(schedule, "file")
+    return source
+
+
+def _stored(folder: Path) -> tuple[Path, dict[str, Tensor]]:
+    """The weights of a folder of diffusers, and the file that holds or lists them.
+
+    Those without a variant, such as fp16, come first, then safetensors, then one file in place of several.
+    """
+    for variant in ("", ".*"):
+        for kind in ("safetensors", "bin"):
+            name = f"diffusion_pytorch_model{variant}.{kind}"
+            parts = rf"-\d{{5}}-of-\d{{5}}\.{kind}$"
+            whole = [file for file in folder.glob(name) if not re.search(parts, file.name)]
+            lists = folder.glob(f"diffusion_pytorch_model.{kind}.index{variant}.json")
+            if files := sorted(whole) or sorted(lists):
+                names = ", ".join(file.name for file in files)
+                refuse(len(files) > 1, f"file: {folder} must hold one set of weights, and holds {names}; keep one")
+                return files[0], _weights(_listed(files[0]), files[0])
+    raise InputError(f"file: {folder} must hold diffusion_pytorch_model.safetensors or .bin, and holds neither")
+
+
+def _listed(file: Path) -> Mapping[str, Any]:
+    """What a file holds, or the files that it lists."""
+    if file.suffix != ".json":
+        return _content(file)
+    names = _section(_mapping(file, "file"), "weight_map").values()
+    tensors: dict[str, Any] = {}
+    for name in dict.fromkeys(map(str, names)):
+        refuse(Path(name).name != name, f"file: {file} lists {name}, which is not in its folder")
+        tensors |= _content(file.parent / name)
+    return tensors

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from scoresde._shapes import Coefficient, expand
 from scoresde.constraints import Positive, at_least
-from scoresde.errors import one_of, require
+from scoresde.errors import require
 from scoresde.model import ScoreModel
 from scoresde.nets.condition import Cond
 from scoresde.precond import Precond, Preconditioning, coefficients
@@ -57,7 +57,6 @@ class LabelledModel(ScoreModel):
         centre: float = 0.0,
     ) -> None:
         super().__init__(net, sde, precond, sigma_data)
-        one_of(Label, label=label)
         require(gain != 0, "gain", gain, "give a factor other than 0")
         self.label, self.label_scale, self.label_shift = label, label_scale, label_shift
         self.gain, self.centre = gain, centre
@@ -167,15 +166,25 @@ class DiscreteVPSDE(LevelsVPSDE):
         t_train: float = 1e-8,
     ) -> None:
         require(0 < first <= last < 1, "first", first, f"give rates with 0 < first <= last = {last} < 1")
-        betas = _betas(schedule, levels, first, last)
-        self._pass_through(np.cumsum(np.log1p(-betas)), t_min, t_train)
+        rates = betas(schedule, levels, first, last)
+        self._pass_through(np.cumsum(np.log1p(-rates)), t_min, t_train)
         self.schedule, self.levels, self.first, self.last = schedule, levels, first, last
 
 
-def _betas(schedule: str, levels: int, first: float, last: float) -> np.ndarray:
+def betas(schedule: str, levels: int, first: float, last: float) -> np.ndarray:
+    """The rates beta_k, (N,), of a `DiscreteVPSDE`."""
     if schedule == "linear":
         return np.linspace(first, last, levels)
     if schedule == "scaled_linear":
         return np.linspace(math.sqrt(first), math.sqrt(last), levels) ** 2
     a = np.cos(0.5 * np.pi * (np.arange(levels + 1) / levels + 0.008) / 1.008) ** 2
     return np.asarray(np.minimum(1 - a[1:] / a[:-1], 0.999))
+
+
+def without_signal_at_the_end(alpha2: np.ndarray) -> np.ndarray:
+    """Squares alpha_k^2, (N,), shifted and scaled so that the last is zero and the first as it was.
+
+    Lin et al. 2024 (arXiv 2305.08891, algorithm 1).
+    """
+    alpha = np.sqrt(alpha2)
+    return np.asarray(((alpha - alpha[-1]) * alpha[0] / (alpha[0] - alpha[-1])) ** 2)
