@@ -8,8 +8,9 @@ import torch
 from nets_support import perturbed
 from torch import nn
 
+from scoresde.nets import NCSNpp
 from scoresde.nets.blocks import FIR, Down, ResidualBlock, Up
-from scoresde.nets.layers import group_norm, scaled
+from scoresde.nets.layers import ImageAttention, group_norm, scaled
 
 NORM = partial(group_norm, groups=2)
 
@@ -52,3 +53,17 @@ def test_a_block_that_begins_as_nothing_passes_the_resampled_image_on(rescale: b
         made = ResidualBlock(8, 8, norm=NORM, pieces=0, rescale=rescale, resample=resample)
         expected = resample(h) * (math.sqrt(0.5) if rescale else 1.0)
         assert (made(h, iter(())) - expected).abs().max() < 1e-6
+
+
+def test_attention_of_ncsnpp_begins_at_a_tenth_of_the_variance() -> None:
+    """q, k and v as matrices of their own: the `init_scale` of 0.1 of Song et al., arXiv 2011.13456; other layers 1."""
+    net = NCSNpp((3, 8, 8), 128, (1,), blocks=1, attention=(0,), condition="tokens", condition_size=128)
+    found = [m for m in net.modules() if isinstance(m, ImageAttention)]
+    assert len(found) == 6  # down, middle and up, among pixels and to tokens
+    for layer in found:
+        for whole in (layer.q, layer.kv) if layer.context else (layer.qkv,):
+            for weight in whole.weight.split(128):
+                assert weight.std().item() == pytest.approx(math.sqrt(0.2 / sum(weight.shape)), rel=0.03)
+        assert layer.out.weight.count_nonzero() == 0
+    conv = net.down[0].blocks[0].conv1.weight
+    assert conv.std().item() == pytest.approx(math.sqrt(1 / (9 * 128)), rel=0.03)

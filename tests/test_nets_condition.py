@@ -130,6 +130,11 @@ def test_a_condition_that_does_not_fit_is_refused(kind: str | None, cond: Any, m
         net(torch.zeros(3, 2, 4), torch.zeros(3), cond)
 
 
+def test_a_number_has_no_place_for_an_image() -> None:
+    with pytest.raises(InputError, match=r"^condition: 'image' is not allowed; .* give vector$"):
+        CASES["number"][1](condition="image", condition_size=1)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

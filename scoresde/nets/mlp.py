@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from scoresde.constraints import Count, Probability
 from scoresde.described import Described
+from scoresde.errors import require
 from scoresde.nets.arguments import Even
 from scoresde.nets.condition import Cond, Kinds, Shares, Sizes, conditions
 from scoresde.nets.embedding import NoiseModulation
@@ -71,6 +72,8 @@ class ResidualMLP(Described, nn.Module):
         super().__init__()
         size = math.prod(event_shape)
         self.condition = conditions(condition, condition_size, condition_dropout, embedding)
+        wanted = "an event of shape () has no channels beside which an image could stand; give vector"
+        require(event_shape != () or not self.condition.channels, "condition", "image", wanted)
         self.modulation = NoiseModulation([width] * blocks, embedding)
         self.first = nn.Linear(size + self.condition.channels * math.prod(event_shape[1:]), width)
         self.blocks = nn.ModuleList(_Block(width, dropout, self.condition.context) for _ in range(blocks))

@@ -187,13 +187,13 @@ def _initialise(net: SkipUNet) -> None:
         if isinstance(module, nn.Conv2d | nn.Linear):
             _xavier([module.weight])
             nn.init.zeros_(module.get_parameter("bias"))
+    if isinstance(net.modulation, Modulation):
+        _xavier(net.modulation.parts(net.modulation.out.weight))
+    for module in net.modules():  # once more, for a module comes in front of its layers
         if isinstance(module, ImageAttention):
             for layer in (module.q, module.kv) if module.context else (module.qkv,):
                 weight = layer.get_parameter("weight")
                 _xavier(weight.chunk(len(weight) // module.out.in_features), 0.1**0.5)
-    if isinstance(net.modulation, Modulation):
-        _xavier(net.modulation.parts(net.modulation.out.weight))
-    for module in net.modules():
         if last := _ZERO.get(type(module)):
             zero(module.get_submodule(last))
 
