@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import json
+import shlex
 import shutil
 import signal
 import subprocess
@@ -18,6 +19,7 @@ from PIL import Image
 from scoresde import runs
 from scoresde.build import build
 from scoresde.cli.main import main
+from scoresde.training import Trainer
 
 SMALL = ["experiment=moons", "data.n=60", "model.net.width=8", "model.net.blocks=1", "logger=none"]
 TINY = ["debug=tiny", *SMALL, "trainer.steps=4", "trainer.checkpoint_every=2", "n=6"]
@@ -189,6 +191,15 @@ def test_a_sampler_that_fails_is_a_row(here, capsys):
 # ---- going on with a run ----
 
 
+def test_a_run_with_an_odd_name_and_the_hints_for_it(here, capsys):
+    assert main(["train", *FAST, "run=ü (1)/it's"]) == 0
+    (line,) = (text for text in capsys.readouterr().out.splitlines() if text.startswith("next "))
+    assert main([*shlex.split(line)[2:4], "n=3", "out=#1 [a]"]) == 0
+    assert summary(here / "#1 [a]")["run"] == "ü (1)/it's"
+    assert main(["train", "run=ü (1)/it's"]) == 0
+    assert "ü (1)/it's is complete" in capsys.readouterr().out
+
+
 def test_a_finished_run_says_so_and_is_left_alone(copied, capsys):
     before = (copied / "summary.json").read_bytes()
     assert main(["train", f"run={copied}"]) == 0
@@ -224,6 +235,14 @@ def test_nothing_else_of_a_run_may_change(trained, capsys, change, both):
 def test_repeating_the_command_of_a_run_is_no_change(trained, capsys):
     assert main(["train", *TINY, f"run={trained}"]) == 0
     assert "is complete" in capsys.readouterr().out
+
+
+def test_a_deleted_number_of_steps_is_that_of_the_trainer(copied, monkeypatch):
+    asked = []
+    monkeypatch.setattr("scoresde.workflows.job.Job.run", lambda job, *a, **k: asked.append(job.trainer.steps) or 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        main(["train", f"run={copied}", "~trainer.steps"])
+    assert asked == [Trainer().steps]
 
 
 def test_a_damaged_newest_checkpoint_is_stepped_over(copied, capsys):
@@ -388,13 +407,18 @@ def test_unknown_keys_are_found_before_torch_is_imported():
         ("sde", "sde: not a setting; write key=value"),
         ("seed=[1", "seed=[1: not a setting; write key=value"),
         ("seed=0,1", "seed=0,1: several values; add -m to run each of them, or write seed=[0,1] for one list"),
+        ("n=1,000", "n=1,000: several values; add -m to run each of them, or write n=[1,000] for one list, or n=1000"),
+        ("run=a,b", "run=a,b: several values; add -m to run each of them, or for one name write \"run='a,b'\""),
+        ("loss=null", "loss=null: it cannot be left out; give one of custom, edm, likelihood, noise, velocity"),
+        ("sde=None", "sde=null: it cannot be left out; give one of cosine"),
+        ("hydra.job.chdir=true", "hydra.job.chdir=true: paths are seen from the working directory, "),
+        ("trainer.compile=1", "trainer.compile: 1 is not true or false"),
         ("sde.beta_min=${nothing}", "sde.beta_min: Interpolation key 'nothing' not found"),
         ("model=custom", "model.net._target_: not given; name your class: model.net._target_="),
         ("sde=custom", "sde._target_: not given; name your class: sde._target_=mypackage.MyClass allow=[mypackage]"),
         ("+foo=1", "foo: no such key (keys: "),
         ("++sed=1", "sed: no such key; did you mean seed? (keys: "),
         ("~sde", "sde: it was deleted, and this command needs it"),
-        ("metrics=null", "metrics=null: "),
         ("--foo", "--foo: no such flag"),
         ("--multrun", "--multrun: no such flag; did you mean --multirun?"),
         ("--experimental-rerun=x", "--experimental-rerun: no such flag"),

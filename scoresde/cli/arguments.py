@@ -5,7 +5,9 @@ import re
 from collections.abc import Sequence
 
 from scoresde.build import did_you_mean
-from scoresde.errors import InputError
+from scoresde.errors import InputError, refuse
+from scoresde.named import config_folder, options
+from scoresde.runs.folder import quoted
 
 # Hydra's flags and how many words follow them. Left out: --experimental-rerun, which loads a pickle.
 _FLAGS = {
@@ -13,13 +15,17 @@ _FLAGS = {
     **dict.fromkeys(("--cfg", "-c", "--package", "-p", "--config-dir", "-cd", "--config-name", "-cn"), 1),
     **dict.fromkeys(("--info", "-i"), 1),
 }
+_SWEEP = {"--multirun", "-m"}
 
 # Settings whose values are expressions in t, with parentheses that Hydra would take for a function of its own.
-_EXPRESSION = re.compile(r"(sde\.(?:drift|diffusion|alpha_of_t|sigma_of_t))=(?!null$)([^'\"\\]+)")
+_EXPRESSION = re.compile(r"sde\.(?:drift|diffusion|alpha_of_t|sigma_of_t)")
+PLACE = re.compile(r"run|init|out|folder|file|config|data\.(?:path|folder|cache)")  # settings that are paths
+_WORDS = {"~": "null", "None": "null"} | dict.fromkeys(("yes", "on"), "true") | dict.fromkeys(("no", "off"), "false")
+_STAYS = "paths are seen from the working directory, which scoresde never leaves; leave this out"
 
 
 def parted(command: str, arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The flags with the words that belong to them, and the settings, in which expressions are quoted for Hydra.
+    """The flags with the words that belong to them, and the settings as Hydra reads what was meant.
 
     Flags may stand anywhere, so that `solver=heun,ddim -m sampler.steps=10,20` works as typed.
 
@@ -31,7 +37,7 @@ def parted(command: str, arguments: Sequence[str]) -> tuple[list[str], list[str]
     rest = iter(arguments)
     for word in rest:
         if not word.startswith("-"):
-            settings.append(_quoted(word))
+            settings.append(word)
             continue
         name, equals, _ = word.partition("=")
         if name not in _FLAGS:
@@ -39,13 +45,52 @@ def parted(command: str, arguments: Sequence[str]) -> tuple[list[str], list[str]
             hint = near or f"; settings are written key=value, see scoresde {command} --help"
             raise InputError(f"{name}: no such flag{hint}")
         flags += [word, *itertools.islice(rest, 0 if equals else _FLAGS[name])]
-    return flags, settings
+    sweep = not _SWEEP.isdisjoint(flags)
+    meant = (_meant(command, setting, sweep) for setting in settings)
+    return flags, [setting for setting in meant if setting is not None]
 
 
-def _quoted(setting: str) -> str:
-    """`sde.drift=sqrt(t)` as `sde.drift='sqrt(t)'`, and so each value of a sweep; other settings as they are."""
-    found = _EXPRESSION.fullmatch(setting)
-    if found is None:
+def _meant(command: str, setting: str, sweep: bool) -> str | None:
+    """A setting in the grammar of Hydra: `run=a(b` as `run='a(b'`, `logger=null` as `logger=none`; None for none.
+
+    Raises:
+        InputError: the program cannot do what is asked.
+    """
+    key, equals, value = setting.partition("=")
+    if not equals or re.fullmatch(r"(['\"]).*\1", value):
         return setting
-    key, values = found.groups()
-    return f"{key}=" + ",".join(f"'{value}'" for value in values.split(","))
+    if not PLACE.fullmatch(key) or value in ("~", "None"):
+        value = _WORDS.get(value, _WORDS.get(value.lower(), value))
+    if value in ("null", "false") and (config_folder() / key).is_dir():
+        return _without(command, key)
+    refuse((key, value.lower()) == ("hydra.job.chdir", "true"), f"{setting}: {_STAYS}")
+    return f"{key}={_in_grammar(key, value, sweep)}"
+
+
+def _without(command: str, group: str) -> str | None:
+    """The setting that chooses nothing of a group; None if that is the default."""
+    defaults = (config_folder() / f"{command}.yaml").read_text(encoding="utf-8")
+    if re.search(rf"^  - {group}: null\b", defaults, re.MULTILINE):
+        return None
+    if group == "metrics":
+        return "metrics=[]"
+    known = options(group)
+    refuse("none" not in known, f"{group}=null: it cannot be left out; give one of {', '.join(known)}")
+    return f"{group}=none"
+
+
+def _in_grammar(key: str, value: str, sweep: bool) -> str:
+    """A value, in quotes if Hydra would refuse it, or would read an expression or a path as something else."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    expression = bool(_EXPRESSION.fullmatch(key))
+    text = (expression or PLACE.fullmatch(key) is not None) and value != "null" and "${" not in value
+    try:
+        read = OverridesParser.create().parse_override(f"{key}={value}")
+        fits = not text or read.value() == value or (read.is_sweep_override() and (sweep or "," in value))
+    except HydraException:
+        fits = value[:1] in ("[", "{") and not text
+    if fits:
+        return value
+    return ",".join(map(quoted, value.split(","))) if sweep or expression else quoted(value)

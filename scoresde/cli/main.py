@@ -20,7 +20,7 @@ from scoresde.cli.command import Command, command, overview
 from scoresde.cli.failures import VARIABLE, TaskFailed
 from scoresde.errors import InputError
 from scoresde.named import config_folder
-from scoresde.runs import timestamp
+from scoresde.runs.folder import quoted, timestamp
 from scoresde.training.stop import handling
 
 # Hydra writes nothing of its own and stays in the working directory
@@ -85,7 +85,7 @@ def _run(row: Command, arguments: list[str]) -> int:
     flags, typed = parted(row.name, arguments)
     with tempfile.TemporaryDirectory(prefix="scoresde-") as scratch:
         failures, sweep = Path(scratch) / "failures", _sweep_folder(row, Path(scratch))
-        supplied = [f"hydra.sweep.dir={_quoted(sweep)}", f"+hydra.job.env_set.{VARIABLE}={_quoted(failures)}"]
+        supplied = [f"hydra.sweep.dir={quoted(str(sweep))}", f"+hydra.job.env_set.{VARIABLE}={quoted(str(failures))}"]
         try:
             _call_hydra(row, [*flags, *_QUIET, *supplied, *typed])  # what is typed comes last, and so wins
         except SystemExit as stop:  # of --cfg, and of a training that was asked to stop
@@ -115,11 +115,6 @@ def _remove_if_unused(sweep: Path) -> None:
     """A sweep that never got to a run leaves nothing behind."""
     if [p.name for p in sweep.glob("*")] == ["multirun.yaml"]:
         shutil.rmtree(sweep)
-
-
-def _quoted(path: Path) -> str:
-    text = str(path).replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{text}'"
 
 
 def _call_hydra(row: Command, arguments: list[str]) -> None:

@@ -19,6 +19,8 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from scoresde.build import did_you_mean
+from scoresde.cli.arguments import PLACE
+from scoresde.runs.folder import quoted
 
 _CHOICE = re.compile(r"(?![+~])[^.,=]+=[^,]*")  # an option of a group or a value at the top, and no sweep
 
@@ -58,7 +60,11 @@ def _explain_composition(error: Exception, command: str, folder: Path, typed: Se
     text = " ".join(str(error).split())
     if ambiguous := re.match(r"Ambiguous value for argument '(.*?)'", text):
         key, _, value = ambiguous[1].partition("=")
-        return f"{ambiguous[1]}: several values; add -m to run each of them, or write {key}=[{value}] for one list"
+        single = f"write {key}=[{value}] for one list"
+        if PLACE.fullmatch(key):
+            single = f'for one name write "{key}={quoted(value)}"'
+        single += f", or {key}={value.replace(',', '')}" if re.fullmatch(r"\d{1,3}(,\d{3})+", value) else ""
+        return f"{ambiguous[1]}: several values; add -m to run each of them, or {single}"
     if unknown := re.match(r"(?:Could not override|Could not delete from config\.) '(.*?)'", text):
         key = unknown[1].split("=")[0]
         groups, keys = _known(command, folder, typed)

@@ -11,6 +11,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 
 from scoresde import runs
+from scoresde.build import build
 from scoresde.cli.jobs import chosen, overrides, result_folder, sweeping, usual_place
 from scoresde.cli.resume import merge
 from scoresde.cli.settings import TrainSettings
@@ -18,7 +19,7 @@ from scoresde.errors import InputError
 from scoresde.model import ScoreModel
 from scoresde.results import Results
 from scoresde.results.table import explained
-from scoresde.training import FitResult
+from scoresde.training import FitResult, Trainer
 from scoresde.training import checkpoint as checkpoints
 from scoresde.training.checkpoint import Checkpoint
 from scoresde.training.stop import Interrupted
@@ -76,9 +77,11 @@ def _start(settings: TrainSettings, cfg: dict[str, Any], stack: ExitStack) -> St
     merged = merge(stored, cfg, overrides())
     changed = merged != stored
     merged |= {"run": settings.run, "allow": cfg["allow"]}  # what a folder allows itself does not count
-    check_types(merged, TrainSettings.of(merged).packages)
+    check_types(merged, packages := TrainSettings.of(merged).packages)
+    trainer: Trainer = build(merged["trainer"], "trainer", packages, Trainer)
     checkpoint = checkpoints.read(checkpoints.newest(run)) if checkpoints.saved_steps(run) else None
-    done, steps = checkpoint.step if checkpoint else 0, merged["trainer"]["steps"]
+    done = checkpoint.step if checkpoint else 0
+    steps = merged["trainer"]["steps"] = trainer.steps  # which may have been deleted
     if steps < done:
         raise InputError(f"trainer.steps: {steps} is fewer than the {done} that {run} has done; give more")
     complete = steps == done and not changed and (run / runs.SUMMARY).is_file()

@@ -2,6 +2,7 @@
 
 import re
 import secrets
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -11,6 +12,7 @@ from scoresde._version import __version__
 from scoresde.errors import InputError, refuse
 
 CONFIG, SUMMARY = "config.yaml", "summary.json"
+_FOR_HYDRA = re.compile(r",|^['\"]|^null$")  # what the command line does not take for a path as it stands
 
 
 def new_folder(parent: Path, name: str) -> Path:
@@ -42,7 +44,14 @@ def holds_run(run: Path) -> bool:
 
 def setting(run: Path) -> str:
     """How a run folder is typed on the command line."""
-    return f"run={run}" if re.fullmatch(r"[\w./-]+", str(run), re.ASCII) else f"\"run='{run}'\""
+    text = str(run)
+    return shlex.quote(f"run={quoted(text) if _FOR_HYDRA.search(text) else text}")
+
+
+def quoted(text: str) -> str:
+    """A text in quotes, as Hydra's grammar reads it: only backslashes in front of a quote are doubled."""
+    inner = re.sub(r"(\\*)'", r"\1\1\'", text)
+    return "'" + re.sub(r"(\\+)$", r"\1\1", inner) + "'"
 
 
 def timestamp() -> str:

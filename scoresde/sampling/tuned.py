@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import pathlib
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -61,10 +62,8 @@ def read(run: pathlib.Path | str | None, points: int, sde: SDE) -> TunedRule:
     if not file.is_file():
         there = sorted(int(f.stem.removeprefix("steps-")) for f in file.parent.glob("steps-*.json"))
         known = f" (there are {', '.join(map(str, there))})" if there else ""
-        raise InputError(
-            f"steps: {run} has no grid tuned for {points}{known}; make one with scoresde tune run={run} "
-            f"sampler.steps={points}"
-        )
+        make = f"scoresde tune {shlex.quote(f'run={run}')} sampler.steps={points}"
+        raise InputError(f"steps: {run} has no grid tuned for {points}{known}; make one with {make}")
     try:
         found = TunedRule(**json.loads(file.read_text(encoding="utf-8")))
         found.rule.update({"predictor": found.rule.pop("order")} if "order" in found.rule else {})  # the former name

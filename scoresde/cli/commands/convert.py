@@ -24,6 +24,7 @@ then:
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from scoresde.cli.command import Command
@@ -57,11 +58,13 @@ def _work(settings: ConvertSettings, cfg: dict[str, Any]) -> None:
         return
     from scoresde.cli.jobs import typed_keys
     from scoresde.convert import convert
+    from scoresde.runs import setting
 
     own = {key: cfg[key] for key in ("sde", "model", "data")}
     files = (str(settings.file), settings.out, settings.config)
     report = convert(*files, weights=settings.weights, size=settings.size, **own, typed=typed_keys())
-    print(f"{report}\nwritten to {settings.out}; scoresde sample run={settings.out} draws from it", flush=True)
+    draws = f"scoresde sample {setting(Path(settings.out))} draws from it"
+    print(f"{report}\nwritten to {settings.out}; {draws}", flush=True)
 
 
 def _export(settings: ConvertSettings) -> None:
