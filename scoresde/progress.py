@@ -1,4 +1,4 @@
-"""Progress bars: in a terminal and in a notebook; none where the output goes to a file."""
+"""What is said meanwhile: progress bars in a terminal and in a notebook, none in a file; and notes."""
 
 import sys
 from importlib import import_module
@@ -17,3 +17,8 @@ def bar(total: float, label: str, **arguments: Any) -> Any:
     notebook = "ipykernel" in sys.modules
     module = import_module("tqdm.notebook" if notebook and find_spec("ipywidgets") else "tqdm")
     return module.tqdm(total=total, desc=label, disable=False if notebook else None, **arguments)
+
+
+def note(text: str) -> None:
+    """Say on stderr how an input was taken where it could mean something else."""
+    print(text, file=sys.stderr)

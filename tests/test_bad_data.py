@@ -75,7 +75,7 @@ BAD = {
     "array: no file": (lambda d: ArrayFile(str(d / "no.csv")), ["data.path", "no.csv", "does not exist"]),
     "folder: no folder": (lambda d: ImageFolder(str(d / "no")), ["data.path", "does not exist", "photos/"]),
     "array: a folder": (lambda d: ArrayFile(str(d)), ["is a folder", "data=folder"]),
-    "array: other ending": (write_bytes("x.parquet", b"1"), ["x.parquet", ".npy, .npz or .csv"]),
+    "array: other ending": (write_bytes("x.parquet", b"1"), ["x.parquet", ".npy, .npz, .csv"]),
     "array: key of a csv": (
         lambda d: ArrayFile(str(write_csv("1\n2")(d).path), key="a"),
         ["data.key", "a", "leave it"],

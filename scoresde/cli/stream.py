@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from scoresde.data.columns import Column, cells
 from scoresde.data.transform import Transform
 from scoresde.files import aside
 
@@ -37,13 +38,14 @@ def archive(path: Path, n: int, event_shape: Sequence[int], dtype: str) -> Itera
 
 
 @contextmanager
-def table(path: Path, names: Sequence[str]) -> Iterator[Append]:
-    """Yield a function that appends flattened rows to a .csv file, which begins with the column names."""
+def table(path: Path, transform: Transform) -> Iterator[Append]:
+    """Yield a function that appends finished samples of a table to a .csv file, which begins with the column names."""
+    size = math.prod(transform.event_shape)
+    columns = transform.columns or [Column(name) for name in transform.names or [f"x{i}" for i in range(size)]]
     with aside(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file, lineterminator="\n")
-        rows.writerow(names)
-        # numpy's own scalars, whose text is the shortest that reads back as the same number
-        yield lambda x: rows.writerows(map(str, row) for row in x.reshape(len(x), -1))
+        rows.writerow(column.name for column in columns)
+        yield lambda x: rows.writerows(cells(columns, x.reshape(len(x), -1)))
 
 
 @contextmanager
@@ -52,8 +54,7 @@ def sample_files(folder: Path, n: int, transform: Transform) -> Iterator[Append]
     with ExitStack() as stack:
         appends = [stack.enter_context(archive(folder / "samples.npz", n, transform.event_shape, transform.dtype))]
         if transform.kind == "table":
-            names = transform.names or [f"x{i}" for i in range(math.prod(transform.event_shape))]
-            appends.append(stack.enter_context(table(folder / "samples.csv", names)))
+            appends.append(stack.enter_context(table(folder / "samples.csv", transform)))
 
         def append(rows: np.ndarray) -> None:
             for one in appends:

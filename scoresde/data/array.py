@@ -1,19 +1,26 @@
-"""The user's own numbers: one array in a .npy or .npz file, or a table in a .csv file."""
+"""The user's own numbers: one array in a .npy or .npz file, or a table of text."""
 
-import csv
 import math
 import zipfile
-from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import IO, Any
 
 import numpy as np
 
+from scoresde.data.columns import Column
 from scoresde.data.dataset import Dataset, Source, assemble, existing, split
-from scoresde.data.transform import Names, Transform
+from scoresde.data.items import arranged, check, check_classes, floating
+from scoresde.data.room import in_words, require_room
+from scoresde.data.table import ENDINGS, Missing, Table, Wanted, chosen, read_table
+from scoresde.data.transform import Transform
 from scoresde.errors import InputError, one_line, refuse
+from scoresde.progress import note
+
+_CLASSES = ("y", "labels", "label", "arr_1")  # what people call the classes in a .npz file
+# Compressed data of the world are smaller than this; zeros, which deflate makes 1,000 times smaller, are a trap.
+_MOST_RATIO, _HARMLESS = 200, 2**28
 
 
 @dataclass
@@ -21,69 +28,160 @@ class ArrayFile(Source):
     """An array (N, *event) of numbers from a file; the first axis counts the items.
 
     Each feature is shifted and scaled to mean 0 and standard deviation 1 over the training part (a constant
-    feature is only shifted). Samples come out in the units and the floating type of the file.
+    feature is only shifted). Samples come out in the units and the floating type of the file. Columns of integers stay
+    such, and a column of texts becomes a feature for each of its categories, at most 50. Bytes are images:
+    (N, channels, height, width), (N, height, width, channels) or (N, height, width).
 
     Args:
-        path: a .npy, .npz or .csv file. A csv may have one header line; its names are kept. An array (N,) is
-            taken as (N, 1).
-        key: which array of a .npz file; not needed where it holds one.
+        path: a .npy or .npz file, or a table of text: .csv, .tsv, .txt or .dat, with columns separated by commas,
+            semicolons, tabs or spaces. It may have one header line; its names are kept. An array (N,) is taken as
+            (N, 1).
+        key: which array of a .npz file; not needed where it holds one besides the classes.
+        labels: which array of a .npz file holds the class of each item, counted from 0; None takes y, labels, label or
+            arr_1, if it is one integer for each item.
+        columns: of a table, by name or by number counted from 1; None takes all but an index of pandas.
+        missing: what happens to items with an empty cell or NaN: an "error", or "drop".
         held_out: fraction of the items that training never uses.
         split_seed: which items those are.
 
     Raises:
         InputError: from the constructor: held_out outside (0, 1) or a negative seed. From `load`: the file is
-            missing, unreadable, empty, ragged, or holds fewer than two items, or anything but finite numbers.
-            Nothing is ever unpickled.
+            missing, unreadable, empty, ragged, too large for memory, or holds fewer than two items, or anything but
+            finite numbers. Nothing is ever unpickled.
     """
 
     path: str | None = None
-    key: str | None = field(default=None, kw_only=True)
+    _: KW_ONLY
+    key: str | None = None
+    labels: str | None = None
+    columns: str | int | list[str | int] | None = None
+    missing: Missing = "error"
 
     def load(self) -> Dataset:
         """Read the file."""
         path = existing(self.path, "table.csv")
-        values, names = self._read(path)
-        check(values, f"data.path: {path}")
-        values = floating(values)
+        where = f"data.path: {path}"
+        table, classes = self._read(path)
+        values = arranged(table.values, where)
+        check(values, where)
         parts = split(len(values), self.held_out, self.split_seed)
-        train, dtype = values[parts[0]], values.dtype.name
-        transform = Transform.standardising(train, "table", per_feature=True, names=names, dtype=dtype)
-        return assemble(values, transform, parts)
+        if (values.dtype.name, values.ndim) == ("uint8", 4):
+            return assemble(values, Transform.of_levels(values.shape[1:]), parts, classes)
+        values = floating(values)
+        about: dict[str, Any] = {"names": table.names, "columns": table.columns, "dtype": values.dtype.name}
+        transform = Transform.standardising(values[parts[0]], "table", per_feature=True, **about)
+        return assemble(values, transform, parts, classes)
 
-    def _read(self, path: Path) -> tuple[np.ndarray, Names]:
-        """The array, and the names of its columns if the file has them."""
+    def _read(self, path: Path) -> tuple[Table, np.ndarray | None]:
+        """The items, and their classes if the file has them."""
         refuse(path.is_dir(), f"data.path: {path} is a folder; give one file, or data=folder for a folder of images")
-        kind = path.suffix.lower()
-        known, keyless = kind in (".npy", ".npz", ".csv"), kind != ".npz" and self.key is not None
-        refuse(not known, f"data.path: {path} ends in {kind or 'nothing'}; give a .npy, .npz or .csv file")
-        refuse(keyless, f"data.key: {self.key} is given, but only .npz files have keys; leave it out for {path}")
-        return read_csv(path) if kind == ".csv" else (_read_numpy(path, self.key), None)
+        kind, known = path.suffix.lower(), (".npy", ".npz", *ENDINGS)
+        refuse(kind not in known, f"data.path: {path} ends in {kind or 'nothing'}; give a {', '.join(known)} file")
+        for name in ("key", "labels"):
+            given = getattr(self, name)
+            keyless = kind != ".npz" and given is not None
+            refuse(keyless, f"data.{name}: {given} is given, but only .npz files have keys; leave it out for {path}")
+        wanted: Wanted = [self.columns] if isinstance(self.columns, str | int) else self.columns
+        require_room(path.stat().st_size, f"data.path: {path}")
+        if kind in ENDINGS:
+            return read_table(path, wanted, self.missing), None
+        values, classes = _read_numpy(path, self.key, self.labels)
+        if self.missing == "drop" and values.dtype.kind == "f" and values.ndim:
+            lacking = np.isnan(values).reshape(len(values), -1).any(axis=1)
+            if lacking.any():
+                note(f"data.path: {path}: {lacking.sum():,} of {len(values):,} items hold NaN and are dropped")
+            values, classes = values[~lacking], None if classes is None else classes[~lacking]
+        return _as_table(values, wanted, path), classes
 
 
-def _read_numpy(path: Path, key: str | None) -> np.ndarray:
-    """The array of a .npy file, or one of a .npz file."""
+def _as_table(values: np.ndarray, wanted: Wanted, path: Path) -> Table:
+    """Some columns of items (N, D), all of any others; integers come back as such."""
+    values = values[:, None] if values.ndim == 1 else values
+    flat = values.ndim == 2
+    refuse(wanted is not None and not flat, f"data.columns: {path} holds items of shape {values.shape[1:]}, no table")
+    if not flat:
+        return Table(values, None, None)
+    values = values if wanted is None else values[:, chosen(wanted, None, values.shape[1], str(path))]
+    kinds = tuple(Column(f"x{k}", "integer") for k in range(values.shape[1]))
+    return Table(values, None, kinds if values.dtype.kind in "iub" else None)
+
+
+def _read_numpy(path: Path, key: str | None, labels: str | None) -> tuple[np.ndarray, np.ndarray | None]:
+    """The array of a .npy file, or one of a .npz file and the classes in it."""
+    where = f"data.path: {path}"
     try:
         if path.suffix.lower() == ".npy":
             with path.open("rb") as file:
-                return np.lib.format.read_array(file, allow_pickle=False)
-        # numpy alone takes a file that is no archive for a pickle
-        with zipfile.ZipFile(path), np.load(path, allow_pickle=False) as archive:
-            return np.asarray(archive[_key(archive.files, key, path)])
+                _check_announced(file, path.stat().st_size, where)
+                file.seek(0)
+                return np.lib.format.read_array(file, allow_pickle=False), None
+        with zipfile.ZipFile(path) as archive:
+            return _items_and_classes(archive, key, labels, path)
     except InputError:
         raise
-    except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
+    except (ValueError, EOFError, OSError, KeyError, RuntimeError, zipfile.BadZipFile) as error:
         raise _unreadable(path, error) from None
 
 
-def _key(keys: Sequence[str], key: str | None, path: Path) -> str:
-    """The key of the array to read."""
+def _check_announced(file: IO[bytes], held: int, where: str) -> None:
+    """Refuse what begins as a .npy file of more than fits into memory, or than its `held` bytes can hold."""
+    first = np.lib.format.read_magic(file)[0] == 1
+    read = np.lib.format.read_array_header_1_0 if first else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read(file)
+    size, there = math.prod(shape) * dtype.itemsize, held - file.tell()
+    if not dtype.hasobject:
+        require_room(size, where)
+        announced = f"{where} announces {in_words(size)} of shape {shape}, and holds {in_words(there)}"
+        refuse(size > there, f"{announced}; save it again with numpy")
+
+
+def _items_and_classes(
+    archive: zipfile.ZipFile, key: str | None, labels: str | None, path: Path
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """The array of a .npz file that the key names, and the classes of its items if there are any."""
+    keys = [name.removesuffix(".npy") for name in archive.namelist()]
     refuse(not keys, f"data.path: {path} holds no array")
-    hint = f"{path}, which holds {', '.join(keys)}; e.g. data.key={keys[0]}"
-    if key is None:
-        refuse(len(keys) > 1, f"data.key: not given for {hint}")
-        return keys[0]
-    refuse(key not in keys, f"data.key: {key} is not in {hint}")
-    return key
+    likely = labels or next((name for name in _CLASSES if name in keys and name != key), None)
+    _key(labels, keys, path, "labels")
+    item = _key(key, [name for name in keys if name != likely] or keys, path, "key")
+    values = _member(archive, item, path)
+    if likely in (None, item):
+        return values, None
+    classes = _member(archive, str(likely), path)
+    if labels is None and not _may_be_classes(classes, values):
+        _key(key, keys, path, "key")
+        return values, None
+    if labels is None:
+        note(f"data.path: {path}: {likely} is taken for the classes of the items")
+    classes = classes.reshape(-1) if classes.shape[1:] == (1,) else classes
+    check_classes(classes, len(values), f"data.labels: {likely} of {path}")
+    return values, classes
+
+
+def _key(given: str | None, keys: Sequence[str], path: Path, name: str) -> str:
+    """The key that is given, or the only one."""
+    hint = f"{path}, which holds {', '.join(keys)}; e.g. data.{name}={keys[0]}"
+    refuse(given not in (None, *keys), f"data.{name}: {given} is not in {hint}")
+    refuse(given is None and len(keys) > 1 and name == "key", f"data.{name}: not given for {hint}")
+    return given or keys[0]
+
+
+def _may_be_classes(classes: np.ndarray, values: np.ndarray) -> bool:
+    """Whether there is one integer >= 0 for each item."""
+    shapes = (values.shape[:1], (*values.shape[:1], 1))
+    return classes.dtype.kind in "iu" and classes.shape in shapes and classes.min(initial=0) >= 0
+
+
+def _member(archive: zipfile.ZipFile, name: str, path: Path) -> np.ndarray:
+    """One array of a .npz file, if it is of the size that it announces and fits into memory."""
+    info, where = archive.getinfo(f"{name}.npy"), f"data.path: {path}, array {name},"
+    trap = info.file_size > max(_HARMLESS, _MOST_RATIO * info.compress_size)
+    sizes = f"{in_words(info.file_size)} from {in_words(info.compress_size)}"
+    refuse(trap, f"{where} announces {sizes}; at most {_MOST_RATIO} times are read: save it with numpy.savez")
+    with archive.open(info) as file:
+        _check_announced(file, info.file_size, where)
+    with archive.open(info) as file:
+        return np.lib.format.read_array(file, allow_pickle=False)
 
 
 def _unreadable(path: Path, error: Exception) -> InputError:
@@ -93,101 +191,3 @@ def _unreadable(path: Path, error: Exception) -> InputError:
         return InputError(f"data.path: {path} holds Python objects, which are never loaded; {remedy}")
     reason = one_line(error) or type(error).__name__
     return InputError(f"data.path: {path} cannot be read as a {path.suffix} file ({reason}); save it again with numpy")
-
-
-def check(values: np.ndarray, where: str) -> None:
-    """Raise InputError, beginning with `where`, for anything but an array (N, *event) of finite numbers, N > 1."""
-    shape, kind, remedy = values.shape, values.dtype.kind, "give an array (items, features)"
-    refuse(kind not in "fiub", f"{where} holds values of type {values.dtype}; give an array of real numbers")
-    refuse(values.ndim == 0, f"{where} holds a single number; {remedy}")
-    refuse(values.size == 0, f"{where} holds an empty array of shape {shape}; {remedy}")
-    refuse(len(values) < 2, f"{where} holds 1 item of shape {shape[1:]}; give at least 2, along the first axis")
-    if kind == "f":
-        _check_finite(values, where)
-
-
-def floating(values: np.ndarray) -> np.ndarray:
-    """Items (N, *event) of float32 or float64 in native byte order; numbers (N,) become (N, 1)."""
-    values = values.astype(np.float32 if values.dtype.str[1:] == "f4" else np.float64, copy=False)
-    return values[:, None] if values.ndim == 1 else values
-
-
-def _check_finite(values: np.ndarray, where: str) -> None:
-    """Raise InputError for values that are not finite, or whose squares would not be."""
-    bad = ~np.isfinite(values)
-    if bad.any():
-        found = f"{bad.sum()} of {values.size}, the first at index {np.argwhere(bad)[0].tolist()}"
-        raise InputError(f"{where} holds NaN or infinite values ({found}); remove or fill them")
-    refuse(float(np.abs(values).max()) > 1e150, f"{where} holds values beyond 1e150; give them in a larger unit")
-
-
-def read_csv(path: Path) -> tuple[np.ndarray, Names]:
-    """Values (rows, columns) in float64, and the column names if the first line holds no number.
-
-    Columns are separated by semicolons or tabs if the first line has any, else by commas. Blank lines are
-    skipped.
-
-    Raises:
-        InputError: the file is empty or no UTF-8 text, a line has another number of columns, or a cell is not
-            a finite number. The message names the line and the column.
-    """
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            return _parse(file, path)
-    except (UnicodeDecodeError, csv.Error, OSError) as error:
-        raise InputError(f"data.path: {path} is not a csv of UTF-8 text ({error})") from None
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
-
-
-def _parse(file: TextIO, path: Path) -> tuple[np.ndarray, Names]:
-    names: Names = None
-    values, width, first = array("d"), 0, file.readline()
-    rows = csv.reader(file, delimiter=next((mark for mark in ";\t" if mark in first), ","))
-    file.seek(0)
-    for row in rows:
-        if not "".join(row).strip() and len(row) < 2:
-            continue
-        if not width and not any(map(_is_number, row)):
-            names = _names(row)
-        elif len(row) != (width or len(row)):
-            where = f"data.path: {path}, line {rows.line_num}"
-            raise InputError(f"{where}: {len(row)} columns, but {width} in the first line")
-        elif numbers := _numbers(row):
-            values.extend(numbers)
-        else:
-            raise _bad_cell(path, rows.line_num, row, names)
-        width = len(row)
-    refuse(not values, f"data.path: {path} holds no rows of numbers")
-    return np.array(values).reshape(-1, width), names
-
-
-def _names(header: list[str]) -> tuple[str, ...]:
-    """The names of the columns; numpy.savetxt writes them behind a "#"."""
-    cells = enumerate([header[0].lstrip("# "), *header[1:]], start=1)
-    return tuple(cell.strip() or f"column {k}" for k, cell in cells)
-
-
-def _numbers(row: list[str]) -> list[float]:
-    """The cells as finite numbers; none if one of them is no such number."""
-    try:
-        numbers = [float(cell) for cell in row]
-    except ValueError:
-        return []
-    return numbers if all(map(math.isfinite, numbers)) else []
-
-
-def _bad_cell(path: Path, line: int, row: list[str], names: Names) -> InputError:
-    """Names the first cell of a row that is not a finite number."""
-    k = next(k for k, cell in enumerate(row) if not _numbers([cell]))
-    cell = row[k].strip()
-    what = "is not finite" if _is_number(cell) else "is not a number" if cell else "is an empty cell"
-    column = f"column {k + 1}" if names is None else f"column {k + 1} ({names[k]})"
-    remedy = "a header line holds no numbers" if line == 1 else "remove or fill it"
-    return InputError(f"data.path: {path}, line {line}, {column}: {cell!r} {what}; {remedy}")

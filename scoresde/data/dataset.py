@@ -201,6 +201,8 @@ def existing(path: str | None, example: str) -> Path:
         raise InputError(f"data.path: not given; e.g. data.path={example}")
     found = Path(path).expanduser()
     refuse(not found.exists(), f"data.path: {path} does not exist (from {Path.cwd()}); e.g. data.path={example}")
+    endless = not (found.is_file() or found.is_dir())
+    refuse(endless, f"data.path: {path} is a device or a pipe, which may have no end; e.g. data.path={example}")
     return found
 
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from scoresde.data.array import check, floating
 from scoresde.data.dataset import Dataset, Source, assemble, split
+from scoresde.data.items import arranged, check, check_classes, floating
 from scoresde.data.transform import Kind, Transform
 from scoresde.errors import InputError, refuse, require
 
@@ -50,10 +50,9 @@ class Array(Source):
         values, labels = _collected(self.values)
         labels = labels if self.labels is None else np.asarray(self.labels)
         if labels is not None:
-            _check_labels(labels, len(values))
+            check_classes(labels, len(values), "labels")
         _check_axes(values)
-        if (values.dtype.name, values.ndim) == ("uint8", 3):  # grey images
-            values = values[:, None]
+        values = arranged(values, _DATA)
         check(values, _DATA)
         if (values.dtype.name, values.ndim) != ("uint8", 4):
             values = floating(values)
@@ -84,23 +83,14 @@ def _of_images(values: np.ndarray) -> Transform:
 
 
 def _check_axes(values: np.ndarray) -> None:
-    """Refuse images with the channels last, or without their axis, which would be taken for something else."""
+    """Refuse images without their axis of channels, which would be taken for something else."""
     shape, what = values.shape, f"{_DATA} of shape {values.shape}"
-    if len(shape) == 4:
-        refuse(shape[1] > 4 >= shape[3], f"{what} has its channels last; give x.transpose(0, 3, 1, 2)")
     if len(shape) == 3:
         one, square = shape[1] > 4 and shape[2] in (1, 3, 4), shape[1] == shape[2]
         refuse(one, f"{what} looks like one image; give many, as (N, channels, height, width)")
         unclear = square and values.dtype != np.uint8
         refuse(unclear, f"{what} could be grey images or series; give images as x[:, None]")
     require(len(shape) <= 5, "data", f"an array of shape {shape}", "give items of at most 4 axes")
-
-
-def _check_labels(labels: np.ndarray, count: int) -> None:
-    if labels.dtype.kind not in "iu" or labels.shape != (count,):
-        found = f"{labels.dtype} of shape {labels.shape}"
-        raise InputError(f"labels: {found}; give one integer for each of {count} items, counted from 0")
-    require(int(labels.min()) >= 0, "labels", int(labels.min()), "classes are counted from 0")
 
 
 def _collected(values: Any) -> tuple[np.ndarray, np.ndarray | None]:

@@ -12,6 +12,7 @@ import numpy as np
 
 from scoresde.constraints import ProperFraction
 from scoresde.data.dataset import Dataset, Source, Stored, assemble, joined, split
+from scoresde.data.room import require_room
 from scoresde.data.transform import Transform
 from scoresde.errors import InputError, one_line, refuse
 
@@ -47,6 +48,7 @@ class Digits(Source):
 
 _GZIP = b"\x1f\x8b"
 _AGAIN = "download the file again"
+_MORE = 2**20  # bytes beyond those announced that are looked for; a compressed file may hold any number
 _BYTES = 8  # the code of unsigned bytes among the types that the format knows
 
 
@@ -60,20 +62,25 @@ def read_idx(path: Path, axes: int) -> np.ndarray:
 
     Reference: Y. LeCun, C. Cortes and C. Burges, The MNIST database of handwritten digits, 1998.
     """
+    wanted, start, where = bytes((0, 0, _BYTES, axes)), 4 + 4 * axes, f"data.folder: {path}"
     try:
-        content = path.read_bytes()
-        content = gzip.decompress(content) if content.startswith(_GZIP) else content
+        with path.open("rb") as plain:
+            file = gzip.GzipFile(fileobj=plain) if plain.peek(2).startswith(_GZIP) else plain
+            header = file.read(start)
+            magic = header[:4]
+            found = f"begins with {magic.hex(' ') or 'nothing'} where {wanted.hex(' ')} is expected"
+            refuse(magic != wanted, f"{where} {found}; {_AGAIN}")
+            short = f"ends within its header, after {len(header)} of {start} bytes"
+            refuse(len(header) < start, f"{where} {short}; {_AGAIN}")
+            shape = tuple(np.frombuffer(header, ">u4", axes, offset=4).tolist())
+            said = math.prod(shape)
+            require_room(said, where)
+            content = file.read(said + _MORE)
     except (OSError, EOFError, zlib.error) as error:
-        raise InputError(f"data.folder: {path} cannot be read ({one_line(error)}); {_AGAIN}") from None
-    magic, wanted, start, where = content[:4], bytes((0, 0, _BYTES, axes)), 4 + 4 * axes, f"data.folder: {path}"
-    found = f"begins with {magic.hex(' ') or 'nothing'} where {wanted.hex(' ')} is expected"
-    refuse(magic != wanted, f"{where} {found}; {_AGAIN}")
-    short = f"ends within its header, after {len(content)} of {start} bytes"
-    refuse(len(content) < start, f"{where} {short}; {_AGAIN}")
-    shape = tuple(np.frombuffer(content, ">u4", axes, offset=4).tolist())
-    held, said = len(content) - start, math.prod(shape)
+        raise InputError(f"{where} cannot be read ({one_line(error)}); {_AGAIN}") from None
+    held = len(content)
     refuse(held != said, f"{where} holds {held:,} values, and says {said:,} for {shape}; {_AGAIN}")
-    return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
+    return np.frombuffer(content, np.uint8).reshape(shape)
 
 
 _REMEDY = (

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from scoresde.data.columns import Column, settled
 from scoresde.errors import refuse
 
 Kind = Literal["image", "points", "table"]
@@ -32,6 +33,7 @@ class Transform:
         high: upper bound of data units; None if there is none.
         levels: number of integer levels low, low + 1, ..., high; None for data that is not quantised.
         names: the name of each feature, or None.
+        columns: of a table, what each is; None for numbers.
         dtype: numpy name of the type of finished samples.
 
     The maps of images have a power of two as scale (8-bit: data / 128 - 1), so each level is exact in float32
@@ -51,6 +53,7 @@ class Transform:
     high: float | None = None
     levels: int | None = None
     names: Names = None
+    columns: tuple[Column, ...] | None = None
     dtype: str = "float32"
 
     def __post_init__(self) -> None:
@@ -71,12 +74,13 @@ class Transform:
 
     @classmethod
     def standardising(
-        cls, train: np.ndarray, kind: Kind, *, per_feature: bool, names: Names = None, dtype: str = "float32"
+        cls, train: np.ndarray, kind: Kind, *, per_feature: bool, dtype: str = "float32", **about: Any
     ) -> Transform:
         """The transform that gives training data (N, *event) mean 0 and standard deviation 1.
 
         Each feature gets its own mean; each its own scale too if `per_feature` (1 where it is constant), else
-        all share the root mean square of the standard deviations, which keeps angles and shapes.
+        all share the root mean square of the standard deviations, which keeps angles and shapes. `about` are other
+        arguments.
         """
         flat = train.reshape(len(train), -1)
         # Rounding would leave a constant column with a mean and a deviation that are 1e-17 off: compare its values.
@@ -86,7 +90,7 @@ class Transform:
         scale: Any = tuple(np.where(constant, 1.0, deviation).tolist())
         if not per_feature:
             scale = 1.0 if constant.all() else float(np.sqrt(np.mean(deviation**2)))
-        return cls(kind, train.shape[1:], tuple(mean.tolist()), scale, names=names, dtype=dtype)
+        return cls(kind, train.shape[1:], tuple(mean.tolist()), scale, dtype=dtype, **about)
 
     def encode(self, x: Tensor | np.ndarray) -> Tensor:
         """Data units (B, *event) to model units; float32 unless x is float64."""
@@ -103,7 +107,7 @@ class Transform:
     def finish(self, x: Tensor) -> np.ndarray:
         """Samples (B, *event) in model units as the user gets them: data units, of type `dtype`.
 
-        Clipped to [low, high], and rounded to the nearest level where the data has levels.
+        Clipped to [low, high], and rounded to the nearest level where the data has levels, or as columns ask.
 
         Raises:
             InputError: quantised data cannot express a NaN.
@@ -116,6 +120,8 @@ class Transform:
             bad = np.isnan(out).reshape(len(out), -1).any(axis=1).sum()
             refuse(bad, f"samples: {bad} of {len(out)} hold NaN; try more sampler.steps or another solver")
             out = np.rint(out)
+        if self.columns is not None:
+            out = settled(self.columns, out)
         return out.astype(self.dtype)
 
     def to_dict(self) -> dict[str, Any]:
@@ -126,6 +132,8 @@ class Transform:
     def from_dict(cls, fields: Mapping[str, Any]) -> Transform:
         """The inverse of `to_dict`."""
         values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
+        if values.get("columns"):
+            values["columns"] = tuple(Column(name, kind, tuple(texts)) for name, kind, texts in values["columns"])
         return cls(**values)
 
     def _constants(self, x: Tensor) -> tuple[Tensor, Tensor, torch.dtype]:
