@@ -204,7 +204,7 @@ class Unwrapped(nn.Module):
         """The quantity at x (B, *event) and the level, a number or a tensor () or (B,)."""
         call, sde = self.interface, self.model.sde
         t = (torch.as_tensor(level, dtype=torch.float64) - call.shift) / call.scale
-        t = t.clamp(call.sde.t_train, call.sde.T)
+        t = t.clamp(call.sde.t_train, call.sde.t_start)
         alpha, sigma, lam = levels_at(call.sde, t)
         here = _number(t)
         if sde is not call.sde:

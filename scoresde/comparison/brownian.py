@@ -73,7 +73,7 @@ class SharedNoise:
     def __init__(self, noise: Noise, sde: SDE, times: Tensor) -> None:
         self._noise, self.seconds, self.asked = noise, 0.0, False
         self._path: BrownianPath | None = None
-        first, last = float(sde.lam(sde.T)), float(sde.lam(sde.t_min))
+        first, last = float(sde.lam(sde.t_start)), float(sde.lam(sde.t_min))
         part = (sde.lam(times) - first) / (last - first)
         self._ticks: list[int] = (part.clamp(0, 1) * 2**_LEVELS).round().long().tolist()
 

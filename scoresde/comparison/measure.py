@@ -122,7 +122,7 @@ class Comparison:
         if distribution is None or not m:
             return
         for name, model in self.models.items():
-            level, tolerance = model.sde.at(model.sde.T), plan.reference.tolerance
+            level, tolerance = model.sde.at(model.sde.t_start), plan.reference.tolerance
             priors = [prior(model, plan.problem.event_shape, m, Noise(s), plan.dtype) for s in self._seeds]
             starts = [x.double() / level.alpha for x in priors]
             r = level.sigma / level.alpha

@@ -73,7 +73,7 @@ class DenoisingScoreMatching(Loss[ScoreModel]):
         return sde.t_of_lam(-log_ratio).clamp(sde.t_train, sde.T)
 
     def range_of_lam(self, model: ScoreModel) -> tuple[float, float]:
-        low, high = model.sde.lam(torch.tensor([model.sde.T, model.sde.t_train], dtype=torch.float64)).tolist()
+        low, high = model.sde.lam(torch.tensor([model.sde.t_start, model.sde.t_train], dtype=torch.float64)).tolist()
         return low, high
 
     def __call__(self, model: ScoreModel, batch: Batch) -> LossTerms:

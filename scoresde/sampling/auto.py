@@ -39,8 +39,9 @@ _ODE = (
 
 def choice(sde: SDE, points: int, start: float | None = None, end: float | None = None) -> Choice:
     """What suits a grid of so many points between two times, T and t_min by default."""
-    ends = torch.tensor([sde.T if start is None else start, sde.t_min if end is None else end], dtype=torch.float64)
-    return next(c for c in _ODE if abs(float(sde.lam(ends).diff())) / points >= c.step)
+    first, last = sde.t_start if start is None else start, sde.t_min if end is None else end
+    span = abs(float(sde.lam(torch.tensor([first, last], dtype=torch.float64)).diff()))
+    return next(c for c in _ODE if span / points >= c.step)
 
 
 @dataclass(frozen=True, repr=False)
@@ -79,7 +80,7 @@ class Auto(Solver):
             return ExponentialMultistep(predictor=2, eta=self.eta)
         start, end, points = float(times[0]), float(times[-1]), len(times)
         # a grid from T down covers the whole path, since the denoising step takes what is left of it
-        whole = start == sde.T and end < start
+        whole = start >= sde.t_start and end < start
         found = choice(sde, points, start, None if whole else end).rule
         return dataclasses.replace(found, predictor=max(1, min(found.predictor, points - 1)))
 

@@ -40,7 +40,7 @@ class Grid(Rebuildable, ABC):
         Args:
             sde: the path.
             points: number of times, at least 1.
-            start: the first time; None for sde.T.
+            start: the first time; None for sde.T, which is sde.t_start where alpha(T) = 0.
             end: the last time, above or below the first; None for sde.t_min.
 
         Raises:
@@ -48,6 +48,8 @@ class Grid(Rebuildable, ABC):
         """
         require_known(sde, start=start, end=end)
         times = self.place(sde, points, start, end)
+        if sde.t_start < sde.T and (listed := times >= sde.T).any():  # no rule steps to or from infinite noise
+            times[listed] = max([sde.t_start, *((sde.T + times[~listed]) / 2).tolist()])
         falls = (sde.T if start is None else start) > (sde.t_min if end is None else end)
         steps = -times.diff() if falls else times.diff()
         if not (steps > 0).all():
@@ -72,7 +74,7 @@ class ContinuousGrid(Grid):
     variable: Variable = "lambda"
 
     def place(self, sde: SDE, points: int, start: float | None, end: float | None) -> Tensor:
-        start, end = sde.T if start is None else start, sde.t_min if end is None else end
+        start, end = (sde.t_start if t in (None, sde.T) else t for t in (start, sde.t_min if end is None else end))
         first, last = (self.coordinate(sde, torch.tensor(t, dtype=torch.float64)) for t in (start, end))
         u = self.spread(torch.linspace(0.0, 1.0, points, dtype=torch.float64))
         times = self.time(sde, first + (last - first) * u)

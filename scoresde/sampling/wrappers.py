@@ -67,7 +67,7 @@ class Churn(GridSolver):
         r = sigma / alpha
         within = ((self.lowest <= r) & (r <= self.highest)).to(r.dtype)
         gamma = within * min(self.churn / max(len(r), 1), math.sqrt(2) - 1)
-        top = float(torch.exp(-sde.lam(sde.T)))
+        top = float(torch.exp(-sde.lam(sde.t_start)))
         raised = torch.minimum(r * (1 + gamma), torch.full_like(r, top).maximum(r))
         starts = torch.where(raised > r, sde.t_of_lam(-torch.log(raised)), times[:-1])
         alphas, plans = sde.alpha(starts), []

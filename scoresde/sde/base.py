@@ -14,6 +14,8 @@ from scoresde._shapes import expand
 from scoresde.described import Rebuildable
 from scoresde.errors import InputError, require
 
+_LEAST_LAM, _FIRST_LAM = -18.0, -7.0  # below the first, alpha(T) is 0 but for rounding
+
 
 class Level(NamedTuple):
     """The noise level at one time as plain floats: x = alpha x_0 + sigma eps, lam = log(alpha / sigma)."""
@@ -52,7 +54,7 @@ class SDE(Rebuildable, ABC):
     All functions take a float or a tensor of any shape and return a float64 tensor of that shape on its device.
 
     Args:
-        T: the time at which only the prior N(0, prior_std^2 I) is left.
+        T: the time at which only the prior N(0, prior_std^2 I) is left; alpha(T) may be 0, see `t_start`.
         t_min: the time at which samplers stop; one denoising step removes the noise that is left.
         t_train: the smallest time used in training.
     """
@@ -80,8 +82,19 @@ class SDE(Rebuildable, ABC):
 
     @property
     def prior_std(self) -> float:
-        """Standard deviation of the prior N(0, prior_std^2 I) from which samplers start at T; sigma(T) by default."""
-        return self.at(self.T).sigma
+        """Standard deviation of the prior N(0, prior_std^2 I) from which samplers start; sigma(t_start) by default."""
+        return self.at(self.t_start).sigma
+
+    @property
+    def t_start(self) -> float:
+        """The time at which samplers start: T, but where alpha(T) = 0 the one at which sigma / alpha is 1100.
+
+        At T itself lam is infinite, f and g diverge and no network predicts noise; just before, there is as little left
+        of the data as in the other paths.
+        """
+        if self.at(self.T).lam >= _LEAST_LAM:
+            return self.T
+        return float(self.t_of_lam(torch.tensor(_FIRST_LAM, dtype=torch.float64)))
 
     @final
     def lam(self, t: float | Tensor) -> Tensor:

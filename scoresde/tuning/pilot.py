@@ -69,7 +69,7 @@ def equal_error(model: Model, rule: ExponentialMultistep, x: Tensor, points: int
     sde = model.sde
     times, values = LambdaUniform()(sde, fine)[:-1], []
     walk = ExponentialMultistep("velocity", "noise_share", predictor=3)
-    for t, here in [(sde.T, x), *walk.integrate(model, times, x, Noise(0))]:
+    for t, here in [(sde.t_start, x), *walk.integrate(model, times, x, Noise(0))]:
         of_x0, of_eps = parts(rule.predict, sde.at(t).alpha, sde.at(t).sigma)
         values.append(model(here, t).combine(x0=of_x0, eps=of_eps))
     w = variable(rule.variable, sde, sde.lam(times))
@@ -89,7 +89,7 @@ def equal_error(model: Model, rule: ExponentialMultistep, x: Tensor, points: int
     mass = torch.cat((torch.zeros(1, dtype=torch.float64), torch.cumsum(length / step, 0)))
     lam = np.interp(np.linspace(0, float(mass[-1]), points), mass.numpy(), sde.lam(times).numpy())
     found = sde.t_of_lam(torch.from_numpy(lam))
-    found[0], found[-1] = sde.T, sde.t_min
+    found[0], found[-1] = sde.t_start, sde.t_min
     return found
 
 

@@ -41,7 +41,7 @@ class Parameters:
         """
         share = torch.softmax(self.logits, 0) + _SMALLEST / len(self.logits)
         lam = self._first + self._span * torch.cumsum(share / share.sum(), 0)[:-1]
-        times = torch.cat((torch.tensor([self.sde.T], dtype=torch.float64), self.sde.t_of_lam(lam)))
+        times = torch.cat((torch.tensor([self.sde.t_start], dtype=torch.float64), self.sde.t_of_lam(lam)))
         rows = self.rule.coefficients(self.sde, times)
         if not self.offsets.requires_grad:
             return times, rows

@@ -80,7 +80,7 @@ def _draw_score(model: ScoreModel, dataset: Dataset, path: Path) -> None:
 
     def score_at(ratio: float) -> Callable[[Tensor], Tensor]:
         t = float(model.sde.t_of_lam(torch.tensor(-math.log(ratio), dtype=torch.float64)))
-        t = min(max(t, model.sde.t_min), model.sde.T)
+        t = min(max(t, model.sde.t_min), model.sde.t_start)
         alpha = model.sde.at(t).alpha
         # of x / alpha, which lies where the data lies
         return lambda y: alpha * model(alpha * y.to(model.device), t).score

@@ -238,7 +238,7 @@ def tried(model: ScoreModel, dataset: Dataset) -> ScoreModel:
     net, x, model.event_shape = model.net, dataset.items[:2], dataset.event_shape
     _check_call(net, x)
     with torch.no_grad():
-        model.eval()(x, model.sde.T)
+        model.eval()(x, model.sde.t_start)
     return model.train()
 
 
