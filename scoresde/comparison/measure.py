@@ -117,7 +117,7 @@ class Comparison:
     def _prepare(self) -> None:
         """Compute the real data of each seed and the exact endpoints."""
         plan = self.plan
-        self._scorers = [Scorer(plan.metrics, real) for real in plan.problem.real(plan.n, self._seeds)]
+        self._scorers = [Scorer(plan.metrics, real).prepare(plan.n) for real in plan.problem.real(plan.n, self._seeds)]
         distribution, m, prior = plan.problem.distribution, min(plan.reference.n, plan.n), Sampler(DDIM()).prior
         if distribution is None or not m:
             return

@@ -9,7 +9,7 @@ from torch import Tensor
 from scoresde.constraints import Positive
 from scoresde.data.dataset import Dataset
 from scoresde.metrics._events import UNBIASED, Compared, flat_pair
-from scoresde.results.metric import Metric
+from scoresde.results.metric import Metric, Needs
 
 # Distances held at a time: 32 MB in float64.
 _CHUNK = 2**22
@@ -75,6 +75,9 @@ class EnergyDistance(Metric):
     quantities = (Compared("energy_distance", "energy", "energy distance to real data", UNBIASED, "model units"),)
     unbiased: bool = True
 
+    def needs(self) -> Needs:
+        return Needs(2, 2, 2) if self.unbiased else Needs()
+
     def __call__(self, samples: Tensor, dataset: Dataset) -> dict[str, float]:
         return {"energy_distance": energy_distance(samples, dataset.heldout, self.unbiased)}
 
@@ -116,6 +119,10 @@ class MMD(Metric):
     quantities = (Compared("mmd2", "MMD²", "squared maximum mean discrepancy to real data, Gaussian kernel", UNBIASED),)
     bandwidth: Positive | None = None
     unbiased: bool = True
+
+    def needs(self) -> Needs:
+        pair = 2 if self.unbiased else 1
+        return Needs(pair, pair if self.bandwidth else 2, pair)
 
     def __call__(self, samples: Tensor, dataset: Dataset) -> dict[str, float]:
         bandwidth = self.bandwidth or median_distance(dataset.heldout)

@@ -10,7 +10,7 @@ from scoresde.data.dataset import Dataset
 from scoresde.metrics._events import UNBIASED, Compared
 from scoresde.metrics.feature_distances import frechet_distance, kernel_distance, precision_recall
 from scoresde.metrics.features import FeatureMetric
-from scoresde.results.metric import Measurement
+from scoresde.results.metric import Measurement, Needs
 
 _NOTE = "depends on n, on the network and on the held-out items"
 _WORDS = "Frechet distance to real data in features of a network"
@@ -31,6 +31,9 @@ class FrechetDistance(FeatureMetric):
     """
 
     quantities = (FRECHET,)
+
+    def needs(self) -> Needs:
+        return Needs(2, 2, 2)
 
     def __call__(self, samples: Tensor, dataset: Dataset) -> dict[str, float]:
         return {"frechet_distance": frechet_distance(*self.pair(samples, dataset))}
@@ -62,6 +65,10 @@ class FeatureQuality(FeatureMetric):
     block: Annotated[int, at_least(2)] = 1000
     neighbours: Count = 3
     seed: NonNegativeInt = 0
+
+    def needs(self) -> Needs:
+        least = max(2, self.neighbours + 1)
+        return Needs(least, least, least)
 
     def __call__(self, samples: Tensor, dataset: Dataset) -> dict[str, float | Measurement]:
         x, real = self.pair(samples, dataset)

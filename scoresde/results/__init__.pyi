@@ -3,6 +3,7 @@ from scoresde.results.interval import paired as paired
 from scoresde.results.interval import student as student
 from scoresde.results.metric import Measurement as Measurement
 from scoresde.results.metric import Metric as Metric
+from scoresde.results.metric import Needs as Needs
 from scoresde.results.metric import Quantity as Quantity
 from scoresde.results.metric import Scorer as Scorer
 from scoresde.results.results import Results as Results

@@ -92,10 +92,22 @@ class Measurement(NamedTuple):
         return self.value / self.floor if self.floor else float("inf")
 
 
+class Needs(NamedTuple):
+    """The least numbers of items with which a metric is defined, its floors included."""
+
+    samples: int = 1
+    heldout: int = 1
+    train: int = 1
+
+
 class Metric(Checked, ABC):
-    """Measures the quantities that it declares. A subclass writes `quantities` and `__call__`."""
+    """Measures the quantities that it declares. A subclass writes `quantities` and `__call__`, perhaps `needs`."""
 
     quantities: Sequence[Quantity] = ()
+
+    def needs(self) -> Needs:
+        """How many samples, held-out items and training items there must be."""
+        return Needs()
 
     def prepare(self, dataset: Dataset) -> None:
         """Do what takes time or may fail, before a long training instead of after it."""
@@ -124,6 +136,7 @@ class Scorer:
 
     def __init__(self, metrics: Mapping[str, Any] | Sequence[Any], dataset: Dataset) -> None:
         self._metrics: list[Any] = list(metrics.values() if isinstance(metrics, Mapping) else metrics)
+        self._names = list(metrics) if isinstance(metrics, Mapping) else [type(one).__name__ for one in metrics]
         self.dataset = dataset
         self._real: dict[tuple[int, int], dict[str, float]] = {}
         self.quantities: dict[str, Quantity] = {}
@@ -131,11 +144,27 @@ class Scorer:
             refuse(q.key in self.quantities, f"metrics: {q.key} is measured by two metrics; leave one of them out")
             self.quantities[q.key] = q
 
-    def prepare(self) -> Scorer:
-        """Prepare every metric; returns itself."""
-        for metric in self._metrics:
+    def prepare(self, n: int) -> Scorer:
+        """Prepare every metric for n samples; returns itself.
+
+        Raises:
+            InputError: a metric needs more samples or more items than there are.
+        """
+        for name, metric in zip(self._names, self._metrics, strict=True):
+            self._check_counts(f"metrics.{name}", getattr(metric, "needs", Needs)(), n)
             getattr(metric, "prepare", lambda dataset: None)(self.dataset)
         return self
+
+    def _check_counts(self, name: str, needs: Needs, n: int) -> None:
+        """Raise InputError unless there are as many items of each kind as a metric needs."""
+        held, train = len(self.dataset.heldout), len(self.dataset.items)
+        share = f"give more data, other metrics, or another data.held_out, such as {needs.heldout / (held + train):.2g}"
+        for what, least, count, remedy in (
+            ("samples", needs.samples, n, f"give n={needs.samples} or more"),
+            ("held-out items", needs.heldout, held, share),
+            ("training items", needs.train, train, "give more data, or other metrics"),
+        ):
+            refuse(count < least, f"{name}: needs {least} {what}, and there are {count}; {remedy}")
 
     def __call__(self, samples: Tensor) -> dict[str, Measurement]:
         """The measurements, by key, of samples (n, *event) in model units; NaN if a sample is not finite."""

@@ -166,7 +166,7 @@ def prepare(
     origin = Initial.of(cfg, checkpoint, allow)
     dataset: Dataset = part("data", run=folder).load()
     dataset = dataset if origin is None else origin.in_its_units(dataset)
-    scorer = Scorer(own.pop("metrics"), dataset).prepare()
+    scorer = Scorer(own.pop("metrics"), dataset).prepare(cfg["n"])
     cfg = resolved(cfg, dataset)
     with fresh_weights(cfg["seed"]):
         model = part("model", sde=part("sde"), event_shape=dataset.event_shape)
