@@ -149,3 +149,48 @@ def test_images_of_a_table_are_opened_by_the_same_rules(tmp_path, monkeypatch):
     monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *_, **__: pytest.fail("Ghostscript was started"))
     with pytest.raises(InputError, match=r"item 0 of train .*remove or replace"):
         folder.load()
+
+
+def of_folders(root: Path, counts: dict[str, int]) -> dict[bytes, str]:
+    """Write so many images into each folder; returns in which each lies."""
+    found = {}
+    for folder, count in counts.items():
+        (root / folder).mkdir(parents=True, exist_ok=True)
+        for k in range(count):
+            image = RNG.integers(0, 256, (4, 5), dtype=np.uint8)
+            Image.fromarray(image).save(root / folder / f"{k}.png")
+            found[image.tobytes()] = folder
+    return found
+
+
+def named(data: Dataset, names: list[str]) -> dict[bytes, str]:
+    """The class of each item, by its name."""
+    assert data.labels is not None
+    assert data.heldout_labels is not None
+    items = data.transform.finish(torch.cat([data.train, data.heldout]))
+    labels = [*data.labels.tolist(), *data.heldout_labels.tolist()]
+    return {item.tobytes(): names[label] for item, label in zip(items, labels, strict=True)}
+
+
+def test_folders_are_classes_in_the_order_of_their_names(tmp_path, capsys):
+    written = of_folders(tmp_path, {"zebra": 5, "ant": 3, "cat": 4, "cat/small": 2})
+    expected = {image: folder.partition("/")[0] for image, folder in written.items()}
+    for settings in ({}, {"classes": True}, {}):  # the last one from the cache
+        assert named(loaded(tmp_path, mode="grey", **settings), ["ant", "cat", "zebra"]) == expected
+        assert "classes: 0 ant, 1 cat, 2 zebra" in capsys.readouterr().err
+    assert loaded(tmp_path, mode="grey", classes=False).labels is None
+    (tmp_path / "ant").rename(tmp_path / "mouse")
+    moved = named(loaded(tmp_path, mode="grey"), ["cat", "mouse", "zebra"])
+    assert moved == {image: name.replace("ant", "mouse") for image, name in expected.items()}
+
+
+def test_what_lies_beside_folders_or_in_one_alone_has_no_class_unless_asked(tmp_path):
+    of_folders(tmp_path, {"all": 4})
+    assert loaded(tmp_path, mode="grey").labels is None
+    only = loaded(tmp_path, mode="grey", classes=True).labels
+    assert only is not None
+    assert only.tolist() == [0] * len(only)
+    of_folders(tmp_path, {".": 1, "more": 2})
+    assert loaded(tmp_path, mode="grey").labels is None
+    with pytest.raises(InputError, match=r"data\.classes: .*0\.png is in no folder of a class"):
+        loaded(tmp_path, mode="grey", classes=True)

@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -18,6 +18,7 @@ from scoresde.data.pixels import FORMATS, Mode, levels, opened, sides
 from scoresde.data.transform import Transform
 from scoresde.errors import InputError, refuse
 from scoresde.files import aside
+from scoresde.progress import note
 
 _RECIPE = 2  # counts the changes of decoding, so that images of an older one are never reused
 
@@ -173,6 +174,8 @@ class ImageFolder(ImageSource):
         held_out: fraction of the images that training never uses.
         split_seed: which images those are.
         flip: show training every other image mirrored left to right; for things that have no left and right.
+        classes: whether the folders below `path` are classes, counted in the order of their names; None: if there are
+            several, and all images lie in them.
         cache: folder of decoded images; None takes scoresde in the user's cache folder.
 
     Raises:
@@ -182,6 +185,7 @@ class ImageFolder(ImageSource):
     """
 
     path: str | None = None
+    classes: bool | None = field(default=None, kw_only=True)
 
     def load(self) -> Dataset:
         """Read, rotate, resize and crop the images, with a progress bar on a terminal."""
@@ -190,7 +194,20 @@ class ImageFolder(ImageSource):
         refuse(not root.is_dir(), f"{where}; give a folder of images, or data=array for .npy and .csv")
         files = _image_files(root)
         about = ["folder", self.size, self.mode, signature(files)]
-        return self.divided(kept(map(self._read, files), len(files), about, self.cache))
+        images = kept(map(self._read, files), len(files), about, self.cache)
+        return self.divided(images._replace(labels=self._labels(root, files)))
+
+    def _labels(self, root: Path, files: Sequence[Path]) -> np.ndarray | None:
+        """The number of the folder in which each image lies, if these are classes."""
+        parts = [file.relative_to(root).parts for file in files]
+        numbers = {name: k for k, name in enumerate(sorted({first for first, *rest in parts if rest}))}
+        loose = [file for file, part in zip(files, parts, strict=True) if len(part) == 1]
+        if self.classes is False or (self.classes is None and (loose or len(numbers) < 2)):
+            return None
+        refuse(bool(loose), f"data.classes: {(loose or files)[0]} is in no folder of a class; move it into one")
+        known = ", ".join(f"{k} {name}" for name, k in numbers.items())
+        note(f"data.path: the folders of {root} are classes: {known}")
+        return np.array([numbers[first] for first, *_ in parts])
 
     def _read(self, file: Path) -> Item:
         with opened(file, str(file)) as image:
