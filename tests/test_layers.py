@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "scoresde"
 # from the bottom up; a module may import what is on lower floors, and its own folder
 FLOORS = (
-    {"errors", "files", "plain", "progress", "_lazy", "_version"},
+    {"errors", "files", "plain", "progress", "vocabulary", "_lazy", "_version"},
     {"_secrets", "constraints"},
     {"described"},
     {"build", "noise", "_shapes", "nets", "evaluations"},

@@ -20,7 +20,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from scoresde.build import did_you_mean
 from scoresde.cli.arguments import PLACE
+from scoresde.cli.command import all_commands
 from scoresde.runs.folder import quoted
+from scoresde.vocabulary import meant_key, meant_option
 
 _CHOICE = re.compile(r"(?![+~])[^.,=]+=[^,]*")  # an option of a group or a value at the top, and no sweep
 
@@ -39,7 +41,7 @@ def explain(error: Exception, command: str, folder: Path, typed: Sequence[str]) 
     if isinstance(error, MissingConfigException) and error.options is not None:
         group, _, option = str(error.missing_cfg_file).rpartition("/")
         options = sorted(error.options)
-        near = did_you_mean(option, options)
+        near = meant_option(group.rpartition("/")[2], option, options) or did_you_mean(option, options)
         return f"{group}={option}: {group} has no option {option}{near} (options: {', '.join(options)})"
     if isinstance(error, ConfigCompositionException):
         return _explain_composition(error, command, folder, typed)
@@ -71,9 +73,17 @@ def _explain_composition(error: Exception, command: str, folder: Path, typed: Se
         own = [group.rpartition("@")[2] for group, option in groups.items() if "custom" in str(option)]
         if any(key.startswith((f"{place}.", f"sampler.{place}.")) for place in own):
             return f"{key}: not in the configuration; to give your own class an argument write +{key}=..."
-        where = _nearest(key, [*groups, *keys])
-        return f"{key}: no such key{where or f'; scoresde {command} --cfg job prints all there are'}"
+        known = [*groups, *keys]
+        where = meant_key(key, known) or _elsewhere(key, command) or _nearest(key, known)
+        return f"{key}: no such key{where or f'; scoresde {command} --help lists all there are'}"
     return text
+
+
+def _elsewhere(key: str, command: str) -> str:
+    """The other commands that have such a key, if this one has none."""
+    top = key.partition(".")[0]
+    having = [name for name, row in all_commands().items() if top in row.keys]
+    return f" here; it belongs to scoresde {', '.join(having)}" if having and command not in having else ""
 
 
 def _known(command: str, folder: Path, typed: Sequence[str]) -> tuple[Mapping[str, str], list[str]]:

@@ -132,7 +132,7 @@ class _Entry:
 def _parsed(entry: str | Mapping[str, Any]) -> dict[str, Any]:
     """An entry as a mapping with `solver`, perhaps `grid`, `corrector` and `name`, and arguments of the solver."""
     if isinstance(entry, str):
-        rest, _, grid = entry.partition("@")
+        rest, _, grid = entry.replace("++", "pp").partition("@")
         solver, _, corrector = rest.partition("+")
         parts = {"solver": solver, "corrector": corrector, "grid": grid}
         return {"name": entry, **{k: v for k, v in parts.items() if v}}
