@@ -1,5 +1,6 @@
 """Networks of independent code under the names of EDM and of guided-diffusion become the same function."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -185,3 +186,24 @@ def test_an_adm_of_edm_is_the_same_denoiser(adm: Any, tmp_path: Path) -> None:
     unconditional = 0.25 / d * x + s * 0.5 / d.sqrt() * adm(x / d.sqrt(), sigma.log() / 4, classes).sample
     adm.class_embedding.weight.data = kept
     assert (model(x, sigma).x0 - unconditional).abs().max() < 1e-5 * unconditional.abs().max()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_the_preconditioning_of_iddpm_in_edm_files_is_exact_at_its_levels(adm: Any, tmp_path: Path) -> None:
+    """Equations of table 1 of arXiv 2206.00364, with the levels of a short chain and a learned variance."""
+    number, u = 50, torch.zeros(51)
+    bar = torch.sin(0.5 * math.pi * torch.arange(51) / number / 1.008) ** 2
+    for j in range(number, 0, -1):
+        u[j - 1] = ((u[j] ** 2 + 1) / (bar[j - 1] / bar[j]).clamp(min=0.001) - 1).sqrt()
+    tensors = {f"model.{k}": t for k, t in renamed(adm.state_dict(), 1).items()} | {"u": u}
+    for kind in ("weight", "bias"):
+        last = tensors[f"model.out_conv.{kind}"]
+        tensors[f"model.out_conv.{kind}"] = torch.cat((last, torch.randn_like(last)))
+    torch.save(tensors, tmp_path / "net.pt")
+    report = convert(tmp_path / "net.pt", tmp_path / "run")
+    assert "the predicted variance is not used" in report.dropped.values()
+    model = scoresde.load(tmp_path / "run").model.under(EDMSDE(1e-4, 1e5))
+    j, classes, x = torch.tensor([2, 20, 49]), torch.tensor([3, 0, 2]), torch.randn(3, 3, 8, 8)
+    sigma = u[j].reshape(-1, 1, 1, 1)
+    expected = x - sigma * adm(x / (sigma**2 + 1).sqrt(), number - 1 - j, classes).sample
+    assert (model(x, u[j].double(), classes).x0 - expected).abs().max() < 1e-5 * expected.abs().max()

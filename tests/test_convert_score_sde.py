@@ -30,6 +30,8 @@ CASES: dict[str, Config] = {
     "ddpmpp, subvp": config("subvpsde"),
     "ddpmpp of numbered levels": config("vpsde", continuous=False),
     "ncsnpp, vp": config("vpsde", fir=True, progressive_input="residual"),
+    "fourier, vp": config("vpsde", embedding_type="fourier"),
+    "fourier, subvp": config("subvpsde", embedding_type="fourier", fir=True, progressive_input="residual"),
     "ddpm of numbered levels": config("vpsde", continuous=False, **DDPM),
     "ddpm without convolutions": config("vpsde", resamp_with_conv=False, **DDPM),
 }
@@ -58,7 +60,8 @@ def original_score(w: Weights, cfg: Config, x: Tensor, t: Tensor) -> Tensor:
         return -network(w, cfg, x, t * last) / sigma.reshape(shape)
     decay = torch.exp(-0.5 * t**2 * (m["beta_max"] - m["beta_min"]) - t * m["beta_min"])
     sigma = 1 - decay if cfg["training"]["sde"] == "subvpsde" else (1 - decay).sqrt()
-    return -network(w, cfg, x, 999 * t) / sigma.reshape(shape)
+    label = (999 * t).log() if m["embedding_type"] == "fourier" else 999 * t
+    return -network(w, cfg, x, label) / sigma.reshape(shape)
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -6,16 +6,17 @@ Facts about that layout are here and nowhere else (Dhariwal and Nichol 2021, arX
 from collections.abc import Mapping
 from functools import partial
 
-from scoresde.convert.config import Config, discrete_vp, labelled
+import torch
+
+from scoresde.convert.config import Config, discrete_vp, flow, labelled
 from scoresde.convert.files import Source
-from scoresde.convert.forms import interleaved, scale_and_shift
+from scoresde.convert.forms import by_heads, interleaved, same, scale_and_shift
 from scoresde.convert.names import CLASSES, FREQUENCIES, NULL, Names, Spot
-from scoresde.convert.parts import Tensors, frequencies, numbers, table
-from scoresde.convert.plan import Facts, Layout, Plan, unstored
-from scoresde.errors import InputError, refuse
+from scoresde.convert.parts import VARIANCE, Tensors, frequencies, numbers, table, without_variance
+from scoresde.convert.plan import Facts, Given, Layout, Plan, unstored
+from scoresde.errors import InputError
 
 _NAMED = "the names of modules"
-_LAST = {"out.2.weight", "out.2.bias"}
 _PLACES = {
     "down block": "input_blocks.{input}.0 input_blocks.{input}.1",
     "down step": "input_blocks.{input}.0",
@@ -40,10 +41,13 @@ class _Names(Names):
         "modulation=emb_layers.1 attention.norm=norm attention.out=proj_out attention.qkv=qkv"
     )
 
-    def __init__(self, net: Config, legacy: bool) -> None:
+    def __init__(self, net: Config, legacy: bool, negated: bool) -> None:
         self._net = net
-        self.forms = {"modulation.out.bias": scale_and_shift}
-        if legacy and net["head_width"]:
+        self.forms = {"head.conv": torch.neg if negated else same}
+        self.forms |= {"modulation.out.bias": scale_and_shift} if net["scale_shift"] else {}
+        if legacy and net["heads"]:
+            self.forms |= {"attention.qkv": by_heads(net["heads"])}
+        elif legacy and net["head_width"]:
             self.forms |= {"attention.qkv": interleaved(net["head_width"])}
 
     def numbers(self, spot: Spot) -> Mapping[str, int]:
@@ -78,19 +82,16 @@ class ADM(Layout):
             raise InputError(f"file: {inputs} channels in and {outputs} out; networks for upsampling are not supported")
         facts.infer("image_channels", inputs, "input_blocks.0.0.weight")
         size = int(facts.need("image_size", "give size= with the height and width of an image, or config="))
-        names = _Names(net, not facts.get("new_attention_order", False))
-        sde, model = _meaning(facts)
-        plan = Plan(net, model, sde, (inputs, size, size), names, prepare=partial(_without_variance, outputs=inputs))
+        sde, model, negated = _meaning(facts)
+        names = _Names(net, not facts.get("new_attention_order", False), negated)
+        plan = Plan(net, model, sde, (inputs, size, size), names)
+        plan.prepare = partial(without_variance, outputs=inputs, last=r"^out\.2\.")
         plan.made = unstored(net, frequencies(net["channels"] // 2, 0))
         if outputs > inputs:
-            plan.dropped["out.2, second half"] = "the predicted variance is not used"
+            plan.dropped |= VARIANCE
         if "condition" in net:
             plan.notes.append("no class was trained as none: guidance by classes needs a second network")
         return plan
-
-
-def _without_variance(tensors: Tensors, outputs: int) -> Tensors:
-    return tensors | {name: tensors[name][:outputs] for name in _LAST & tensors.keys()}
 
 
 def _net(tensors: Tensors, facts: Facts) -> Config:
@@ -101,34 +102,35 @@ def _net(tensors: Tensors, facts: Facts) -> Config:
     firsts = range(last - blocks, -1, -(blocks + 1))  # the first block of each level, finest first
     widths = [tensors[f"output_blocks.{i}.0.in_layers.2.weight"].shape[0] for i in firsts]
     attention = [k for k, i in enumerate(firsts) if f"output_blocks.{i}.1.qkv.weight" in tensors]
-    scaled = tensors["middle_block.0.emb_layers.1.weight"].shape[0] == 2 * widths[-1]
-    refuse(not scaled, "file: a network with use_scale_shift_norm=False is not supported")
     classes = len(tensors.get("label_emb.weight", ()))
     net = facts.network("names and shapes of weights", channels, widths, blocks, attention, classes)
     net |= {"_target_": "scoresde.nets.ADM", "dropout": float(facts.get("dropout", 0.0))}
-    net["head_width"] = _head_width(facts, {widths[k] for k in (*attention, -1)})
+    scaled = tensors["middle_block.0.emb_layers.1.weight"].shape[0] == 2 * widths[-1]
+    net["scale_shift"] = facts.infer("scale_shift", scaled, "middle_block.0.emb_layers.1.weight")
+    net |= _heads(facts)
     within = bool(numbers(tensors, r"output_blocks\.(\d+)\.[12]\.in_layers"))
     net["resample_blocks"] = facts.infer("resample_blocks", within, _NAMED) if ups else True
     return net
 
 
-def _head_width(facts: Facts, widths: set[int]) -> int:
-    """Channels of a head, which cannot be inferred."""
-    if "heads" not in facts.given or "head_width" in facts.given:
-        wanted = "give config= with num_head_channels or num_heads, or model.net.head_width="
-        return int(facts.need("head_width", wanted))
-    heads = int(facts.get("heads", 1))
-    if heads == 1:
-        return 0
-    if len(widths) > 1:
-        raise InputError(f"config num_heads: {heads} heads of several widths are not supported; all must have one")
-    return widths.pop() // heads
+def _heads(facts: Facts) -> Config:
+    """The heads, which cannot be inferred: of so many channels, or so many."""
+    if "heads" in facts.given and "head_width" not in facts.given:
+        return {"heads": int(facts.get("heads", 1)), "head_width": 0}
+    wanted = "give config= with num_head_channels or num_heads, or model.net.head_width="
+    return {"heads": 0, "head_width": int(facts.need("head_width", wanted))}
 
 
-def _meaning(facts: Facts) -> tuple[Config, Config]:
-    """The SDE through the original's levels, and the model around the network."""
+def _meaning(facts: Facts) -> tuple[Config, Config, bool]:
+    """The SDE, the model around the network, and whether the output has the other sign.
+
+    That is the original's levels or, where the SDE is rectified, flow matching with data at the label 1 (torchcfm).
+    """
+    if facts.given.get("sde", Given("", "")).value == "rectifiedsde":
+        facts.get("sde", "")
+        return *flow(-1.0, 1.0), True
     levels = int(facts.get("levels", 1000))
     sde = discrete_vp(str(facts.get("schedule", "linear")), levels, 0.1 / levels, 20.0 / levels)
     per_level = 1000 / levels if facts.get("rescale_timesteps", False) else 1.0
     precond = "x0" if facts.get("predict_xstart", False) else "eps"
-    return sde, labelled("time", per_level * (levels - 1), precond=precond)
+    return sde, labelled("time", per_level * (levels - 1), precond=precond), False

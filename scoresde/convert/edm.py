@@ -14,14 +14,15 @@ from scoresde.convert.config import Config, edm, labelled
 from scoresde.convert.files import Source
 from scoresde.convert.forms import interleaved, same, scale_and_shift, sines_first
 from scoresde.convert.names import CLASSES, FREQUENCIES, NULL, Names, Spot
-from scoresde.convert.parts import Tensors, numbers, table
+from scoresde.convert.parts import VARIANCE, Tensors, numbers, table, without_variance
 from scoresde.convert.plan import Facts, Given, Layout, Plan, unstored
-from scoresde.errors import InputError, require
+from scoresde.errors import require
 
 _DROPPED = {".resample_filter": "a constant", "map_augment.weight": "labels of augmentation are zero in sampling"}
 _ADM_NET = {"_target_": "scoresde.nets.ADM", "head_width": 64, "group_width": 4}
 _SONG_NET = {"_target_": "scoresde.nets.NCSNpp", "noise_shift": 0.0, "block": "biggan", "rescale": True}
 _SONG_NET |= {"attention_up": "last", "group_width": 4}
+_HEAD = r"(out|_aux)_conv\."
 _NAMED = "the names of modules"
 _PLACES = {
     "down block": "enc.{here}_block{spot.number} enc.{here}_block{spot.number}",
@@ -86,18 +87,21 @@ class EDM(Layout):
     def plan(self, source: Source, facts: Facts) -> Plan:
         tensors = source.raw
         if "u" in tensors:
-            raise InputError("file: iDDPM's preconditioning, which rounds noise levels, cannot be converted")
+            facts.infer("precond", "iddpm", "u")
         _filter(tensors, facts)
         adm = "out_norm.weight" in tensors
         size, net = _net(tensors, facts, adm)
         precond = str(facts.get("precond", "edm"))
-        sde, model = _meaning(precond, float(facts.get("sigma_data", 0.5)))
+        sde, model = _iddpm(tensors["u"]) if "u" in tensors else _meaning(precond, float(facts.get("sigma_data", 0.5)))
         shape = (tensors[f"enc.{size}x{size}_conv.weight"].shape[1], size, size)
         plan = Plan(net, model, sde, shape, _Names(size, adm, net, precond == "ve"))
         plan.dropped = {k: why for k in tensors for end, why in _DROPPED.items() if k.endswith(end)}
         plan.made = unstored(net, _frequencies(net["channels"] // 2, int(not adm)))
         if "condition" in net and not adm:
             plan.prepare = _with_classes
+        if "u" in tensors:
+            plan.prepare, prepare = lambda used: without_variance(prepare(used), shape[0], _HEAD), plan.prepare
+            plan.dropped |= {"u": "the table of noise levels is that of the SDE"} | VARIANCE
         return plan
 
 
@@ -151,9 +155,16 @@ def _meaning(precond: str, sigma_data: float) -> tuple[Config, Config]:
         return edm(sigma_data)
     if precond == "vp":
         return {"_target_": "scoresde.VPSDE", "beta_min": 0.1, "beta_max": 20.0}, labelled("time", 999.0)
-    require(precond == "ve", "precond", precond, "give edm, vp or ve")
+    require(precond == "ve", "precond", precond, "give edm, vp or ve; iddpm needs the table u of its levels")
     model = labelled("log_sigma", 1.0, -math.log(2.0))  # the label is that of half of sigma
     return {"_target_": "scoresde.VESDE", "sigma_min": 0.02, "sigma_max": 100.0}, model
+
+
+def _iddpm(u: Tensor) -> tuple[Config, Config]:
+    """The path through the levels sigma = u, which fall to zero, and the model, whose labels rise with sigma."""
+    alpha2 = 1 / (1 + u[:-1].flip(0).double() ** 2)
+    sde = {"_target_": "scoresde.convert.LevelsVPSDE", "alphas": alpha2.tolist()}
+    return sde, labelled("time", float(len(alpha2) - 1))
 
 
 def _frequencies(number: int, shift: int) -> Tensor:

@@ -25,3 +25,8 @@ def scale_and_shift(t: Tensor) -> Tensor:
 def interleaved(width: int) -> Form:
     """Rows (head, q k v, channel) with heads of `width` channels, where ours are (q k v, head, channel)."""
     return lambda t: t.reshape(-1, 3, width, *t.shape[1:]).transpose(0, 1).flatten(0, 2)
+
+
+def by_heads(heads: int) -> Form:
+    """Rows (head, q k v, channel) with so many heads, where ours are (q k v, head, channel)."""
+    return lambda t: t.reshape(heads, 3, -1, *t.shape[1:]).transpose(0, 1).flatten(0, 2)

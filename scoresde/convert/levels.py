@@ -15,14 +15,14 @@ from scoresde.nets.condition import Cond
 from scoresde.precond import Precond, Preconditioning, coefficients
 from scoresde.sde import SDE, PathSDE
 
-Label = Literal["time", "log_sigma"]
+Label = Literal["time", "log_time", "log_sigma"]
 Schedule = Literal["linear", "scaled_linear", "cosine"]
 
 
 class LabelledModel(ScoreModel):
     """A network that takes x itself, in its own units, and a label of the noise level.
 
-        net( gain (x - centre), label ),    label = label_scale y + label_shift,    y = t or ln(sigma/alpha)
+        net( gain (x - centre), label ),    label = label_scale y + label_shift,    y = t, ln(t) or ln(sigma/alpha)
 
     On another path than its own (see `ScoreModel.under`), x and t are those of the level with the same sigma/alpha on
     the path that the network was trained on.
@@ -65,9 +65,14 @@ class LabelledModel(ScoreModel):
         """The four coefficients at a level; c_noise is the label."""
         there = self._where_trained(lam)
         c = coefficients(self.precond, there.alpha, there.sigma, lam, self.sigma_data, there.slopes)
-        number = self.label_scale * (there.t if self.label == "time" else -lam) + self.label_shift
+        number = self.label_scale * self._y(there.t, lam) + self.label_shift
         ratio = there.alpha / alpha
         return Preconditioning(self.gain * ratio, c.c_skip * ratio, c.c_out, number)
+
+    def _y(self, t: Coefficient, lam: Coefficient) -> Coefficient:
+        if self.label == "log_time":
+            return t.log() if isinstance(t, Tensor) else math.log(t)
+        return t if self.label == "time" else -lam
 
     def raw(self, x: Tensor, c: Preconditioning, cond: Cond = None) -> Tensor:
         """The output of the network at the preconditioning `c`, in the dtype of x."""

@@ -14,6 +14,7 @@ from scoresde.convert.forms import Form, same
 from scoresde.errors import refuse
 
 _SHOWN = 10  # names in a message
+VARIANCE = {"the second half of the output": "the predicted variance is not used"}
 Tensors = dict[str, Tensor]
 
 
@@ -66,6 +67,11 @@ def read(parts: Sequence[Part], tensors: Mapping[str, Tensor], state: Mapping[st
         written[part.ours] += place.numel()
     assert written == {name: t.numel() for name, t in filled.items()}  # else a fault of the layout's list of parts
     return filled
+
+
+def without_variance(tensors: Tensors, outputs: int, last: str) -> Tensors:
+    """The tensors, of which those that match the pattern `last` have their first `outputs` rows."""
+    return {name: tensor[:outputs] if re.search(last, name) else tensor for name, tensor in tensors.items()}
 
 
 def write(parts: Sequence[Part], state: Mapping[str, Tensor]) -> Tensors:

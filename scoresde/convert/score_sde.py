@@ -160,9 +160,8 @@ def _label(facts: Facts, sde: Config, discrete: bool, noise: str, divided: bool)
     wrong = divided and not ve
     refuse(wrong, "scale_by_sigma: true is made for sde=ve; with vp the original divides by labels, not sigma")
     if noise == "fourier":
-        refuse(not ve, "embedding_type: Fourier features of a vp network, log(999 t), are not supported")
         require(not discrete, "continuous", False, "fourier features are for continuous=true")
-        return "log_sigma", 1.0, 0.0
+        return ("log_sigma", 1.0, 0.0) if ve else ("log_time", 1.0, math.log(999.0))
     if ve and discrete:  # labels count down from the largest noise
         last = float(int(facts.get("levels", 1000)) - 1)
         return "time", -last, last

@@ -48,12 +48,15 @@ def check_divides(sizes: Sequence[int], factor: int, name: str = "event_shape") 
         )
 
 
-def heads_of(width: int, head_width: int) -> int:
-    """The number of heads of `head_width` channels, or one head if that is 0.
+def heads_of(width: int, head_width: int, heads: int = 0) -> int:
+    """The number of heads: `heads` unless that is 0; else those of `head_width` channels, or one if that is 0 too.
 
     Raises:
         InputError: if the heads cannot be equal.
     """
+    if heads:
+        require(width % heads == 0, "heads", heads, f"it must divide {width} channels")
+        return heads
     size = head_width or width
     require(width % size == 0, "head_width", head_width, f"it must divide {width} channels")
     return width // size

@@ -189,7 +189,7 @@ def _initialise(net: SkipUNet) -> None:
             nn.init.zeros_(module.get_parameter("bias"))
     if isinstance(net.modulation, Modulation):
         _xavier(net.modulation.parts(net.modulation.out.weight))
-    for module in net.modules():  # once more, for a module comes in front of its layers
+    for module in net.modules():  # again, for a module comes in front of its layers
         if isinstance(module, ImageAttention):
             for layer in (module.q, module.kv) if module.context else (module.qkv,):
                 weight = layer.get_parameter("weight")
@@ -218,6 +218,8 @@ class ADM(SkipUNet):
         attention: levels with self-attention, counted from 0, the finest, or from -1, the coarsest. The middle of the
             network, at the coarsest level, attends in any case.
         head_width: channels of each attention head; 0 for one head.
+        heads: attention heads, whatever the width; 0 for heads of `head_width`.
+        scale_shift: whether the noise level scales and shifts; else its shift is added in front of the norm.
         embedding: width of the embedding of the noise level, with a quarter as many features; 0 for 4 `channels`.
         noise_scale: see above; the features of the label have periods from 2 pi to 20000 pi.
         resample_blocks: change the resolution inside of residual blocks; else by a convolution between them.
@@ -243,6 +245,8 @@ class ADM(SkipUNet):
         blocks: Count = 3,
         attention: tuple[int, ...] = (1, 2, 3),
         head_width: NonNegativeInt = 64,
+        heads: NonNegativeInt = 0,
+        scale_shift: bool = True,
         embedding: _Embedding = 0,
         noise_scale: float = 250.0,
         resample_blocks: bool = True,
@@ -258,12 +262,14 @@ class ADM(SkipUNet):
         self.condition = conditions(condition, condition_size, condition_dropout, width)
         inputs = event_shape[0] + self.condition.channels
         norm = partial(group_norm, groups=groups, least=group_width, eps=1e-5)
-        residual = partial(ResidualBlock, norm=norm, pieces=2, dropout=dropout)
+        residual = partial(ResidualBlock, norm=norm, pieces=2 if scale_shift else 1, dropout=dropout)
         attend = partial(ImageAttention, norm=norm)
         between = None if resample_blocks else step_between
-        parts = Parts(residual, residual, attend, head_width, self.condition.context, between=between)
+        context = self.condition.context
+        parts = Parts(residual, residual, attend, head_width, context, heads=heads, between=between)
         self.stem = convolution(inputs, self.widths[0], 3)
         self.assemble(parts, self.widths[0], inputs, blocks)
         self.head = Head(self.widths[0], event_shape[0], norm)
         embed = FourierEmbedding(width // 4, 1e-4, 1.0, noise_scale)
-        self.modulation = begin_at_one(Modulation(embed, [width] * 2, self.pieces(), 2))
+        modulation = Modulation(embed, [width] * 2, self.pieces(), 2)
+        self.modulation = begin_at_one(modulation) if scale_shift else modulation

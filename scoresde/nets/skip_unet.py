@@ -54,6 +54,7 @@ class Parts:
         head_width: channels of each attention head; 0 for one head.
         context: width of the tokens that blocks attend to; 0 for none.
         taps: of the filter where the resolution changes.
+        heads: of each attention, whatever its width; 0 for heads of `head_width`.
         between: makes the step between two levels, `between(width, resample)`; None for a block that changes the
             resolution.
         enter: makes `side` of a level in the down path, from the channels of the image and of the features.
@@ -66,6 +67,7 @@ class Parts:
     head_width: int
     context: int
     taps: Taps = BOX
+    heads: int = 0
     between: Callable[[int, nn.Module], nn.Module] | None = None
     enter: Callable[[int, int], Side] | None = None
     leave: Callable[[int], nn.Module] | None = None
@@ -74,7 +76,7 @@ class Parts:
         """A block that keeps the resolution, made by `encoder` or `decoder`."""
         if not attends:
             return make(inputs, outputs)
-        heads = heads_of(outputs, self.head_width)
+        heads = heads_of(outputs, self.head_width, self.heads)
         attention = self.attention(outputs, heads)
         cross = self.attention(outputs, heads, context=self.context) if self.context else None
         return make(inputs, outputs, attention=attention, cross=cross)
