@@ -195,7 +195,7 @@ def test_a_comparison_measures_and_a_failure_is_a_row(tmp_path):
     assert sum(work) == pytest.approx(comparison.work)
     assert set(comparison.results.floors) == {"sliced_wasserstein", "energy_distance"}
     w = comparison.results.quantities["sliced_wasserstein"]
-    assert comparison.results.best() == min(comparison.results.ratio(r, w) for r in rows.values() if not r.error)
+    assert comparison.results.best() == min(comparison.results.ratio(r, w).mean for r in rows.values() if not r.error)
     again = Results.read(tmp_path / "results.json")
     assert again.rows == [*comparison.results.rows] or any(math.isnan(r.nfe) for r in again.rows)
 
@@ -260,7 +260,7 @@ def test_any_model_is_compared_from_python(tmp_path: Path) -> None:
     exact = compare(model, problem.distribution, solvers={"mine": Heun()}, budgets=[150], n=20, seeds=2, metrics=[])
     assert exact.rows[0].interval("endpoint_median").mean < 1e-2
     both = compare(problem, solvers="ddim", budgets=[4], sdes=["vp", EDMSDE()], n=20, seeds=2, metrics=[Hits()])
-    assert [(row.setting, len(row.values["hit_ratio"])) for row in both.rows] == [("vp", 2), ("EDMSDE", 2)]
+    assert [(row.setting, len(row.values["hit_ratio"])) for row in both.rows] == [("vp", 2), ("edm", 2)]
 
 
 class Foreign(Wrapper):
@@ -286,6 +286,7 @@ class Hits(Metric):
         ({"solvers": ["hein"]}, "solvers: there is no solver hein; did you mean heun"),
         ({"sdes": ["ve"]}, "sdes: ExactModel works under its own SDE only"),
         ({"sdes": ["vvp"]}, "sdes: there is no sde vvp"),
+        ({"sdes": [EDMSDE(), EDMSDE(sigma_max=9.0)]}, "sdes: two of them are called edm; give a mapping of names"),
         ({"n": 1000}, "n: 1000 is more than the 30 training items"),
     ],
 )

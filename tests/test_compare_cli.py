@@ -118,7 +118,7 @@ class Links(HTMLParser):
         values = dict(attrs)
         self.images += tag == "img"
         self.outside += [v for k, v in values.items() if k in ("src", "href") and not v.startswith("data:")]
-        if tag not in ("meta", "img"):
+        if tag not in ("meta", "img", "input", "wbr"):
             self.open.append(tag)
 
     def handle_endtag(self, tag):
@@ -262,6 +262,34 @@ def test_a_sweep_of_comparisons_in_one_table(here, no_plots):
     assert "4 evaluations: ddim, " in (here / "a" / "report.html").read_text()
 
 
+def test_a_job_that_was_run_twice_is_one_seed(here, no_plots):
+    """Whole, or in part: of the seeds 0, 1 and 1, 2 three are independent."""
+    one = [*("problem=mixture_2d", *SMALL, "solvers=[ddim]", "budgets=[4]", "reference.n=0"), "seeds=2"]
+    for out, seed in (("s/a", 0), ("s/b", 0), ("s/c", 1)):
+        assert main(["compare", *one, f"out={out}", f"seed={seed}"]) == 0
+    assert main(["compare", "folder=s", "logger=none", "out=all"]) == 0
+    (row,) = results(here / "all")["rows"]
+    first, _, last = (results(here / "s" / k)["rows"][0]["values"]["energy_distance"] for k in "abc")
+    assert row["values"]["energy_distance"] == [*first, last[1]]
+    assert len(results(here / "all")["floors"]["energy_distance"]) == len(row["seconds"]) == 3
+    assert "3 repetitions of a configuration and seed that is there already" in " ".join(results(here / "all")["notes"])
+    assert main(["compare", "folder=s/a", "logger=none", "out=one"]) == 0
+    assert "are not counted" not in " ".join(results(here / "one")["notes"])
+    assert results(here / "one")["rows"][0]["values"]["energy_distance"] == first
+
+
+def test_a_job_that_failed_and_was_run_again_has_not_failed(here, no_plots):
+    one = ["problem=mixture_2d", *SMALL, "solvers=[ddim]", "budgets=[4]", "reference.n=0"]
+    for out in ("s/a", "s/b"):
+        assert main(["compare", *one, f"out={out}"]) == 0
+    stored = results(here / "s/a")
+    stored["rows"][0] |= {"values": {}, "seconds": [], "error": "killed"}
+    (here / "s/a/results.json").write_text(json.dumps(stored))
+    assert main(["compare", "folder=s", "logger=none", "out=all"]) == 0
+    (row,) = results(here / "all")["rows"]
+    assert (row["error"], len(row["seconds"])) == (None, 3)
+
+
 def test_trainings_that_differ_in_their_seed_are_one_row(trained, here, no_plots):
     assert main(["compare", f"folder={trained}", "logger=none", "out=a"]) == 0
     (row,) = results(here / "a")["rows"]
@@ -278,6 +306,17 @@ def test_samples_of_a_run_get_figures(trained, here, no_plots):
     assert all(len(r["values"]["energy_distance"]) == 2 for r in rows.values())
 
 
+def test_samples_that_differ_in_more_than_the_seed_are_several_rows(trained, here, no_plots):
+    """The same seed of two networks is no repetition; other weights are another sampler."""
+    for k, run in enumerate(sorted(trained.glob("?-*"))):
+        for weights in ("ema", "raw"):
+            one = ["n=30", "sampler.steps=3", "solver=ddim", f"weights={weights}", f"out=s/{k}{weights}"]
+            assert main(["sample", f"run={run}", *one]) == 0
+    assert main(["compare", "folder=s", "logger=none", "out=a"]) == 0
+    rows = results(here / "a")["rows"]
+    assert [(r["setting"], len(r["seconds"])) for r in rows] == [("weights=ema", 2), ("weights=raw", 2)]
+
+
 # ---- words ----
 
 
@@ -286,7 +325,7 @@ DISTANCE = {"mmd2": Quantity("mmd2", direction="lower", floor="train")}
 
 def judged(**values):
     rows = [Row(name, budget=10, nfe=10, values={"mmd2": numbers}) for name, numbers in values.items()]
-    return verdict(Results("p", 100, 4, rows, DISTANCE, {"mmd2": [0.0, 0.1, -0.1, 0.05]}))[1]
+    return verdict(Results("p", 100, 4, rows, DISTANCE, {"mmd2": [0.0, 0.1, -0.1, 0.05]}))[2]
 
 
 def test_a_verdict_calls_only_what_is_larger_than_its_interval():
@@ -296,11 +335,12 @@ def test_a_verdict_calls_only_what_is_larger_than_its_interval():
     assert "better than b by 1.005" in line  # although the intervals of both overlap
     assert "not distinguishable from real data" not in line
     line = judged(a=[1.0, 2.0, 3.0, 4.0], b=[2.0, 1.0, 4.0, 3.5])
-    assert "not significantly better than b (worse by " in line
+    assert "not significantly better than b (worse by at most " in line
     assert "not distinguishable from real data" in judged(a=[0.1, 0.0, -0.1, 0.1])
     row = Row("a", budget=10, nfe=10, values={"mmd2": [0.1]})
     one = verdict(Results("p", 100, 1, [row], DISTANCE, {"mmd2": [0.0]}))
-    assert one[1] == "  10 evaluations: a, 0.1."  # a single seed has no interval to judge by
+    assert one[3] == "  10 evaluations: a, 0.1."  # a single seed has no interval to judge by
+    assert one[0] == "One seed gives no interval, so no sampler is called the best."
 
 
 def test_many_pairs_need_more_evidence_than_one():
@@ -308,6 +348,31 @@ def test_many_pairs_need_more_evidence_than_one():
     assert "better than b" in judged(a=a, b=b)
     others = {f"c{i}": [5.0 + i] * 4 for i in range(10)}
     assert "not significantly better than b" in judged(a=a, b=b, **others)
+
+
+def advice(floor=(0.0, 0.1, -0.1, 0.05), **values):
+    """The first lines of a verdict on samplers with values of a distance at 5, 10 and 20 evaluations."""
+    noise = np.array([0.05, -0.1, 0.1, -0.05])[: len(floor)]
+    rows = [
+        Row(name, budget=budget, nfe=budget, values={"mmd2": (mean + noise).tolist()})
+        for name, means in values.items()
+        for budget, mean in zip((5, 10, 20), means, strict=True)
+    ]
+    floors = {"mmd2": list(floor)} if floor[0] is not None else {}
+    return verdict(Results("p", 100, 4, rows, DISTANCE, floors))[:2]
+
+
+def test_the_first_line_is_the_answer_that_the_intervals_allow():
+    near = "cannot be distinguished from real data by mmd2."
+    assert advice(a=(9, 4, 0), b=(5, 3, 2))[0] == f"Use a: from 20 evaluations on it {near}"
+    assert advice(a=(9, 4, 0), b=(5, 0, 0))[0] == f"Use b: from 10 evaluations on it {near}"
+    assert advice(a=(9, 0, 3), b=(5, 4, 0))[0] == f"Use b: from 20 evaluations on it {near}"  # a gets worse again
+    assert advice(a=(9, 4, 0))[0] == f"a: from 20 evaluations on it {near}"
+    best = "Use a: at 10 and 20 evaluations no other is significantly better by mmd2"
+    assert advice(a=(9, 4, 2), b=(5, 5, 5))[0] == f"{best}; it can be distinguished from real data."
+    assert advice((None,) * 4, a=(9, 4, 2), b=(5, 5, 5))[0] == f"{best}."
+    assert advice(a=(1, 1, 1))[1] == "By the mmd2:"
+    assert advice(floor=(0.0, 0.1, -0.1), a=(1, 1, 1))[1].startswith("Warning: 3 seeds are few")
 
 
 def test_failures_and_mixed_problems_are_said():
@@ -322,7 +387,9 @@ def test_failures_and_mixed_problems_are_said():
 def test_numbers_are_written_with_the_digits_that_count():
     assert str(Interval(0.034123, 0.0021456)) == "0.0341 ± 0.0021"
     assert str(Interval(123.4, 21)) == "123 ± 21"
-    assert str(Interval(1.234e-6, 2.1e-8)) == "(1.234 ± 0.021)e-6"
+    assert str(Interval(-7.3e-4, 4.5e-4)) == "-0.00073 ± 0.00045"
+    assert str(Interval(1.234e-6, 2.1e-8)) == "1.234e-6 ± 0.021e-6"
+    assert str(Interval(0.25, 1e-9)) == "0.25"
     assert str(Interval(math.nan, math.nan)) == ""
     assert str(Interval(-0.001, 0.46)) == "0.00 ± 0.46"
     assert str(Interval(0.5, math.nan)) == "0.5"

@@ -15,7 +15,8 @@ from torch import Tensor
 
 import scoresde.figures
 from scoresde.data import Digits, Moons, Transform
-from scoresde.figures import picture, score_field, trajectories
+from scoresde.figures import picture, plots, score_field, style, trajectories
+from scoresde.results import Quantity, Results, Row
 
 
 def points_of(figure: Figure, panel: int, scatter: int = 0) -> np.ndarray:
@@ -191,3 +192,37 @@ def test_figures_show_themselves_in_notebooks_and_are_returned_when_written(tmp_
     assert figure._repr_png_() == (tmp_path / "points.png").read_bytes()  # type: ignore[attr-defined]
     signatures = [inspect.signature(getattr(scoresde.figures, name)) for name in scoresde.figures.__all__]
     assert [s.return_annotation for s in signatures].count("Figure") == len(signatures) - 1  # a film is a GIF
+
+
+def quality(values: dict[str, list[float]], horizontal: str = "nfe", seconds: tuple[float, ...] = (1, 2, 4)) -> Figure:
+    """The plot of samplers with their values at 5, 10 and 20 evaluations."""
+    rows = [
+        Row(name, budget=budget, nfe=budget, seconds=[second, second + 1], values={"w": [value]})
+        for name, own in values.items()
+        for value, budget, second in zip(own, (5, 10, 20), seconds, strict=True)
+    ]
+    quantity = Quantity("w", direction="lower")
+    figure, ((ax,),) = style.panels(1, 1, 4, 4)
+    plots._panel(ax, Results("", 10, 2, rows, {"w": quantity}), quantity, horizontal)
+    return figure
+
+
+def test_twelve_samplers_differ_in_colour_and_in_marker() -> None:
+    figure = quality({f"s{k}": [3 + k, 2.0, 1.0] for k in range(13)})
+    lines = [c.lines[0] for c in figure.axes[0].containers]  # type: ignore[attr-defined]
+    assert len({line.get_color() for line in lines[:12]}) == len({line.get_marker() for line in lines[:12]}) == 12
+    assert lines[12].get_markerfacecolor() == "white" != lines[0].get_markerfacecolor()
+
+
+def test_a_sampler_of_another_scale_is_named_at_the_edge_and_does_not_flatten_the_rest() -> None:
+    rest = {"a": [1.0, 0.5, 0.2], "b": [2.0, 1.0, 0.2]}
+    usual, wide = quality(rest).axes[0], quality({**rest, "bad": [1e5, 3.0, 0.3]}).axes[0]
+    assert wide.get_ylim()[1] < 16 * usual.get_ylim()[1]
+    assert [text.get_text().strip() for text in wide.texts] == ["\u2191 1e+05"]
+    assert not usual.texts
+
+
+def test_more_evaluations_never_stand_at_fewer_seconds() -> None:
+    (drawn,) = quality({"a": [3.0, 2.0, 1.0]}, "seconds", (2.0, 1.0, 4.0)).axes[0].containers
+    x = drawn.lines[0].get_xdata()  # type: ignore[attr-defined]
+    assert x / x[0] == pytest.approx([1, 1, 4 / 1.5])

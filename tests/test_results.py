@@ -4,9 +4,12 @@ import csv
 import io
 import json
 import math
+import re
 
+import numpy as np
 import pytest
 import torch
+from scipy import stats
 from torch import Tensor
 
 from scoresde.data import Dataset, Transform
@@ -128,12 +131,42 @@ def test_higher_is_better_where_a_quantity_says_so(data: Dataset) -> None:
     found = results(data, wide=3.0, narrow=0.3)
     assert found.ranking[0].key == "hit_ratio"
     assert found.best() == found.rows[1].interval("hit_ratio").mean
-    assert found._repr_html_().count("<td class=best") == 2  # one for each quantity
+    assert found._repr_html_().count(' best"') == 2  # one for each quantity
     said = verdict(found)
-    assert said[0] == "By the share of samples in the unit ball:"
-    assert said[1].startswith("  5 evaluations: narrow, ")
-    assert "better than wide by 0." in said[1]
-    assert "not distinguishable from real data" in said[1]  # more hits than real data have
+    assert said[2] == "By the share of samples in the unit ball:"
+    assert said[3].startswith("  5 evaluations: narrow, ")
+    assert "better than wide by 0." in said[3]
+    assert "not distinguishable from real data" in said[3]  # more hits than real data have
+
+
+def test_the_table_has_room_on_a_telephone_and_for_six_quantities(data: Dataset) -> None:
+    """Columns that do not fit are there, and are shown if they are asked for."""
+    found = results(data, right=1.0)
+    for k in range(7):
+        found.quantities[f"q{k}"] = Quantity(f"q{k}", direction="lower")
+        found.rows[0].values[f"q{k}"] = [1.0, 2.0, 3.0]
+    rooms = re.findall(r"<th class=(\w+)>(.+?)</th>", found._repr_html_())
+    narrow, wide, more = ([heading for room, heading in rooms if room == kind] for kind in ("narrow", "wide", "more"))
+    assert narrow == ["sampler", "budget", "hits"]
+    assert wide == ["NFE", "seconds", "sliced W", "x floor", "q0", "q1", "q2"]
+    assert more == ["steps", "q3", "q4", "q5", "q6"]
+
+
+def test_the_ratio_has_the_interval_of_value_and_floor() -> None:
+    """To first order, as the spread of many ratios of independent means; a single value has the spread of floors."""
+    rng, q = np.random.default_rng(0), Quantity("w", floor="train", ratio=True)
+    values, floors = 2 + 0.1 * rng.standard_normal(4), 1 + 0.1 * rng.standard_normal(5)
+    found = Results("", 1, 1, [Row("a", values={"w": values.tolist()})], {"w": q}, {"w": floors.tolist()})
+    ratio = found.ratio(found.rows[0], q)
+    halves = [float(stats.t.ppf(0.975, len(x) - 1) * stats.sem(x) / x.mean()) for x in (values, floors)]
+    assert ratio.mean == pytest.approx(values.mean() / floors.mean())
+    assert ratio.half == pytest.approx(ratio.mean * math.hypot(*halves))
+    found.rows[0].values["w"] = [0.9]
+    single = found.ratio(found.rows[0], q)
+    spread = stats.t.ppf(0.975, 4) * floors.std(ddof=1) / floors.mean()
+    assert single.half == pytest.approx(single.mean * spread * math.sqrt(1 + 1 / 5))
+    assert single.high > 1
+    assert math.isnan(Results("", 1, 1, [], {}, {"w": [1.0]}).ratio(found.rows[0], q).half)
 
 
 def test_a_single_seed_keeps_the_interval_that_was_measured(data: Dataset) -> None:

@@ -1,6 +1,7 @@
 """One table over a folder of results: of comparisons, of trainings, or of samples drawn from trained runs.
 
-Results that differ in their seed alone make one row, whose interval is over these seeds.
+Results that differ in their seed alone make one row, whose interval is over these seeds. The same configuration and
+seed count once: a second run of a job gives the same numbers, not further evidence.
 """
 
 import contextlib
@@ -10,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -23,10 +24,20 @@ from scoresde.comparison.output import RESULTS
 from scoresde.errors import refuse
 from scoresde.plain import join
 from scoresde.results import Measurement, Quantity, Results, Row, Scorer
+from scoresde.sde.by_name import name_of
 
+# keys of the summary of samples that distinguish them
+_DRAWN = ("checkpoint_step", "weights", "n", "label", "guidance")
 # keys of a configuration that do not distinguish results, or that the names of rows hold already
 _ASIDE = ("seed", "run", "out", "logger", "allow", "device", "samplers", "solvers", "sdes")
-_Part = tuple[dict[str, Any], Results]  # a configuration and its results
+
+
+class _Part(NamedTuple):
+    """A configuration, its results, and what tells their repetitions apart."""
+
+    config: dict[str, Any]
+    results: Results
+    seeds: list[Any]
 
 
 def collected(folder: Path, metrics: Mapping[str, Any], allow: Sequence[str]) -> Results:
@@ -82,11 +93,15 @@ def _labels(configs: Sequence[Mapping[str, Any]]) -> list[str]:
     # the class of a group says enough: its arguments differ with it
     groups = tuple(k.removesuffix(TARGET) for k in varied if k.endswith(TARGET))
     shown = [k for k in varied if k.endswith(TARGET) or not k.startswith(groups)]
-    return [", ".join(_setting(k, f[k]) for k in shown if k in f) for f in flat]
+    return [", ".join(_setting(k, f) for k in shown if k in f) for f in flat]
 
 
-def _setting(key: str, value: Any) -> str:
-    return str(value).rpartition(".")[2] if key.endswith(TARGET) else f"{key}={value}"
+def _setting(key: str, flat: Mapping[str, Any]) -> str:
+    group = key.removesuffix(TARGET)
+    if group == key:
+        return f"{key}={flat[key]}"
+    own = {k.removeprefix(group): v for k, v in flat.items() if k.startswith(group)}
+    return name_of(own) if group.endswith("sde.") else str(flat[key]).rpartition(".")[2]
 
 
 def _comparisons(folder: Path) -> Iterator[_Part]:
@@ -94,16 +109,21 @@ def _comparisons(folder: Path) -> Iterator[_Part]:
         results = Results.read(path, known_quantities())
         config = runs.upgraded(json.loads(path.read_text(encoding="utf-8")).get("config") or {})
         config.pop("sde", None)  # the settings of the rows name it
-        yield config, results
+        seed = _seed(config)
+        yield _Part(config, results, [(str(config.get("run")), k) for k in range(seed, seed + results.seeds)])
 
 
 def _trainings(folder: Path) -> Iterator[_Part]:
     known = known_quantities()
     for path, summary in _summaries(folder):
         if "results" in summary:
-            yield runs.read_config(path.parent), Results.of_content(summary["results"], path, known)
+            results = Results.of_content(summary["results"], path, known)
         elif "samplers" in summary:
-            yield runs.read_config(path.parent), _older(summary, known)
+            results = _older(summary, known)
+        else:
+            continue
+        config = runs.read_config(path.parent)
+        yield _Part(config, results, [_seed(config)])
 
 
 def _older(summary: Mapping[str, Any], known: Mapping[str, Quantity]) -> Results:
@@ -144,15 +164,18 @@ def _of_samples(file: Path, summary: Mapping[str, Any], metrics: Mapping[str, An
     row.seconds = [float(summary["seconds"])]
     results.add(row, scorer(x), scorer.quantities)
     results.rows.append(row)
-    own = {"of": {k: cfg.get(k) for k in ("model", "sde", "data")}, "sampler": sampler, "seed": summary["seed"]}
-    return own, results
+    own = {"of": {k: cfg.get(k) for k in ("model", "sde", "data")}, "sampler": sampler}
+    own |= {key: summary.get(key) for key in _DRAWN}
+    return _Part(own, results, [(_seed(cfg), summary["seed"])])
 
 
 def _joined(parts: Sequence[_Part], folder: Path) -> Results:
     """All rows, with what is special in their configuration as a setting; those of several seeds become one."""
     merged: dict[str, Results] = {}
-    labels = _labels([config for config, _ in parts])
-    for label, (_, results) in sorted(zip(labels, parts, strict=True), key=lambda part: _seed(part[1])):
+    labels = _labels([part.config for part in parts])
+    ordered = sorted(zip(labels, parts, strict=True), key=lambda item: item[1].seeds)
+    repeated = _count_once(ordered)
+    for label, (_, results, _) in ordered:
         if merged.setdefault(label, results) is not results:
             merged[label].extend(results)
     first, *others = (merged[label] for label in dict.fromkeys(labels))
@@ -161,15 +184,56 @@ def _joined(parts: Sequence[_Part], folder: Path) -> Results:
         result = replace(first, title=first.title or result.title, rows=[], quantities={})
     seeds = sorted({len(row.seconds) for results in merged.values() for row in results.succeeded})
     counted = f"a row has {' or '.join(map(str, seeds))} seeds"
-    result.notes = [f"Collected from {len(parts)} results in {folder}; {counted}.", *result.notes]
+    twice = f"{repeated} repetitions of a configuration and seed that is there already are not counted."
+    said = [f"Collected from {len(parts)} results in {folder}; {counted}.", *[twice] * (repeated > 0)]
+    result.notes = [*said, *result.notes]
     for label in dict.fromkeys(labels):
         result.quantities = merged[label].quantities | result.quantities
         result.rows += [_named(row, label) for row in merged[label].rows]
     return result
 
 
-def _seed(part: _Part) -> int:
-    return int(part[0].get("seed") or 0)
+def _count_once(parts: Sequence[tuple[str, _Part]]) -> int:
+    """Leave out of the rows and floors what an earlier part has of the same label and seed; returns how much."""
+    seen: set[Any] = set()
+    repeated = 0
+    for label, (_, results, seeds) in parts:
+        for row in results.succeeded:
+            kept = _unseen(seen, _owner(label, row), seeds)
+            repeated += len(seeds) - len(kept)
+            if not kept:
+                results.rows.remove(row)
+            row.seconds, row.values = _some(row.seconds, kept, seeds), _each(row.values, kept, seeds)
+        kept = _unseen(seen, label, seeds)
+        results.seeds, results.floors = len(kept), _each(results.floors, kept, seeds)
+    for label, (_, results, seeds) in parts:
+        for row in results.failed:  # a job that was run again has not failed
+            if not _unseen(seen, _owner(label, row), seeds):
+                results.rows.remove(row)
+    return repeated
+
+
+def _owner(label: str, row: Row) -> tuple[Any, ...]:
+    return label, row.name, row.setting, row.budget, row.steps
+
+
+def _unseen(seen: set[Any], owner: Any, seeds: Sequence[Any]) -> list[int]:
+    """Which of the seeds of an owner are new; they are noted."""
+    found = [i for i, seed in enumerate(seeds) if (owner, seed) not in seen]
+    seen.update((owner, seed) for seed in seeds)
+    return found
+
+
+def _some(values: list[float], kept: Sequence[int], seeds: Sequence[Any]) -> list[float]:
+    return values if len(kept) == len(seeds) else [values[i] for i in kept]
+
+
+def _each(values: Mapping[str, list[float]], kept: Sequence[int], seeds: Sequence[Any]) -> dict[str, list[float]]:
+    return {key: _some(own, kept, seeds) for key, own in values.items()}
+
+
+def _seed(config: Mapping[str, Any]) -> int:
+    return int(config.get("seed") or 0)
 
 
 def _named(row: Row, label: str) -> Row:

@@ -13,6 +13,7 @@ from scoresde.errors import TARGET, InputError, refuse
 from scoresde.named import option
 from scoresde.sampling import Corrector, Grid, Sampler, Solver
 from scoresde.sde import SDE
+from scoresde.sde.by_name import name_of
 
 _TOLERANCES = ("rtol", "atol", "tolerance")
 _PARTS = ("solver", "corrector", "grid", "name")
@@ -157,7 +158,9 @@ def sdes(names: Any, sigma_max: Callable[[], float], defaults: Defaults) -> dict
     found: dict[str, SDE | None] = {}
     for entry in [names] if isinstance(names, str | SDE) else names:
         if isinstance(entry, SDE):
-            found[type(entry).__name__] = entry
+            name = name_of(describe(entry))
+            refuse(name in found, f"sdes: two of them are called {name}; give a mapping of names to SDEs")
+            found[name] = entry
         else:
             cfg = option("sde", str(entry), "sdes", defaults.folders)
             found[str(entry)] = sde_of(cfg, f"sdes: {entry}", sigma_max, defaults.allow)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -65,10 +66,10 @@ def report(folder: Path, results: Results, config: Mapping[str, Any]) -> Report:
         results: the results.
         config: the configuration, without secrets.
     """
-    said, versions = verdict(results), runs.versions()
-    write(folder, results, {"verdict": said, "config": config, "versions": versions})
+    said, versions, date = verdict(results), runs.versions(), f"{datetime.now():%Y-%m-%d %H:%M}"
+    write(folder, results, {"verdict": said, "config": config, "versions": versions, "date": date})
     plots = [files for k in ("nfe", "seconds") if (files := quality(results, k, folder / f"quality-{k}"))]
     shown = pictures(results, folder)
     images = {"Plots": [files[-1] for files in plots], "Samples": shown}
-    runs.write_text(folder / REPORT, page(results, said, images, config, versions))
+    runs.write_text(folder / REPORT, page(results, said, images, config, versions, date))
     return Report(folder / REPORT, [*(files[0] for files in plots), *shown], said)

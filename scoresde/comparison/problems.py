@@ -13,12 +13,14 @@ from scoresde.constraints import Checked, Count
 from scoresde.control.guidance import Label
 from scoresde.data import Dataset, Transform
 from scoresde.data.dataset import CLASS
+from scoresde.described import describe
 from scoresde.errors import InputError
 from scoresde.mixture import GaussianMixture
 from scoresde.model import Model
 from scoresde.noise import Noise, derived_seed, permutation
 from scoresde.runs import Run
 from scoresde.sde import SDE
+from scoresde.sde.by_name import name_of
 
 
 @runtime_checkable
@@ -160,7 +162,7 @@ class _OfModel(Problem):
 
     @property
     def default_sdes(self) -> str | dict[str, SDE | None]:
-        return {type(self._model.sde).__name__: None}
+        return {name_of(describe(self._model.sde)): None}
 
 
 class Given(_OfModel):

@@ -10,13 +10,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-_PLACES = 6  # after the point at most
+_LEAST = 1e-5  # half over mean, below which the half is rounding
 
 
 class Interval(NamedTuple):
     """`mean` plus and minus `half`; `half` is NaN where one repetition allows none.
 
-    As text `0.0341 ± 0.0021`: the half with two digits, the mean to the same place; empty for NaN.
+    As text `0.0341 ± 0.0021`: the half with two digits, the mean to the same place, both with the same power of ten
+    below 1e-4 and from 1e5 on; empty for NaN.
     """
 
     mean: float
@@ -34,14 +35,14 @@ class Interval(NamedTuple):
         mean, half = self
         if math.isnan(mean):
             return ""
-        if not (half > 0 and math.isfinite(half)):
+        if not (half > _LEAST * abs(mean) and math.isfinite(half)):
             return f"{mean:.3g}"
         scale = max(abs(mean), half)
-        shift = 0 if 1e-3 <= scale < 1e5 else math.floor(math.log10(scale))
-        places = min(max(0, 1 - math.floor(math.log10(half / 10.0**shift))), _PLACES)
+        shift = 0 if 1e-4 <= scale < 1e5 else math.floor(math.log10(scale))
+        places = max(0, 1 - math.floor(math.log10(half / 10.0**shift)))
         value = round(mean / 10.0**shift, places) + 0.0  # which turns -0 into 0
-        body = f"{value:.{places}f} ± {half / 10.0**shift:.{places}f}"
-        return body if shift == 0 else f"({body})e{shift}"
+        end = f"e{shift}" if shift else ""
+        return f"{value:.{places}f}{end} ± {half / 10.0**shift:.{places}f}{end}"
 
 
 def student(values: Sequence[float], level: float = 0.95) -> Interval:

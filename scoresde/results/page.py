@@ -8,9 +8,10 @@ from typing import Any
 
 from scoresde.results.rows import Rows
 from scoresde.results.table import html, legend
+from scoresde.results.verdict import WARNING
 
 _TITLE = "Comparison of samplers"
-_HOW = "Click a heading to sort. Bold: the best of its budget."
+_HOW = "Click a heading to sort. Bold: the best mean of its budget."
 
 
 def page(
@@ -19,27 +20,32 @@ def page(
     images: Mapping[str, Sequence[Path]],
     config: Mapping[str, Any],
     versions: Mapping[str, str],
+    date: str,
 ) -> str:
     """The report as one HTML document that needs nothing else.
 
     Args:
         results: the results.
-        verdict: lines; those that begin with a space belong to the one before.
+        verdict: lines, of which the first is the answer; those that begin with a space belong to the one before.
         images: for each heading its SVG or PNG files.
         config: the configuration, without secrets.
         versions: what the results were made with.
+        date: when they were made.
     """
     made = "Made with " + ", ".join(f"{k} {v}" for k, v in versions.items()) + "."
     numbers = f"{results.n:,} samples of each of {results.seeds} seeds" if results.n else "results of a folder"
+    about = f"{results.title}; {numbers}; {date}, scoresde {versions['scoresde']}"
     parts = [
-        f"<h1>{_TITLE}</h1><p class=sub>{escape(results.title)}; {numbers}</p>",
-        _section("Verdict", "".join(map(_item, verdict)), "ul class=verdict"),
-        _section("Table", f"<p>{_HOW}</p><div class=wide>{html(results)}</div>{_words(results)}"),
+        f"<h1>{_TITLE}</h1><p class=sub>{escape(about)}</p><p class=answer>{escape(verdict[0])}</p>",
+        *(f"<p class=warning>{escape(line)}</p>" for line in verdict[1:] if line.startswith(WARNING)),
+        _section("Verdict", "".join(map(_item, _details(verdict))), "ul class=verdict"),
+        _section("Table", f"<p>{_HOW}</p>{html(results)}{_words(results)}"),
         *(_section(title, "".join(map(_image, files))) for title, files in images.items()),
         _section("How it was measured", "".join(f"<p>{escape(note)}</p>" for note in [*results.notes, made])),
         _section("Configuration", escape(_yaml(config)), "pre"),
     ]
-    head = f"<meta charset=utf-8><title>{_TITLE}</title><style>{_beside('report.css')}</style>"
+    view = "<meta name=viewport content='width=device-width, initial-scale=1'>"
+    head = f"<meta charset=utf-8>{view}<title>{_TITLE}</title><style>{_beside('report.css')}</style>"
     body = f"{''.join(parts)}<script>{_beside('report.js')}</script>"
     return f"<!doctype html><html lang=en><head>{head}</head><body>{body}</body></html>\n"
 
@@ -60,6 +66,10 @@ def _section(title: str, content: str, element: str = "div") -> str:
     return f"<section><h2>{escape(title)}</h2>{inner}</section>" if content else ""
 
 
+def _details(verdict: Sequence[str]) -> list[str]:
+    return [line for line in verdict[1:] if not line.startswith(WARNING)]
+
+
 def _item(line: str) -> str:
     return f"<li class={'item' if line.startswith(' ') else 'head'}>{escape(line.strip())}</li>"
 
@@ -67,7 +77,7 @@ def _item(line: str) -> str:
 def _image(path: Path) -> str:
     data = base64.b64encode(path.read_bytes()).decode()
     kind = "svg+xml" if path.suffix == ".svg" else "png"
-    return f'<p><img alt="{escape(path.stem)}" src="data:image/{kind};base64,{data}"></p>'
+    return f'<p class=picture><img alt="{escape(path.stem)}" src="data:image/{kind};base64,{data}"></p>'
 
 
 def _words(results: Rows) -> str:

@@ -134,7 +134,8 @@ class Rows:
         self.title = self.title if self.title == other.title else ""
         self.comparable &= self.n == other.n
         self.seeds += other.seeds
-        _extend(self.floors, other.floors)
+        if self.floors != other.floors:  # else they are those of the same real data
+            _extend(self.floors, other.floors)
         mine = {(row.name, row.setting, row.steps): row for row in self.rows}
         for row in other.rows:
             if same := mine.get((row.name, row.setting, row.steps)):
@@ -188,8 +189,12 @@ class Rows:
         """The rows of each sampler in each setting, whatever the budget or the tolerance."""
         found: dict[str, list[Row]] = {}
         for row in rows:
-            found.setdefault(self._named(row.family, row), []).append(row)
+            found.setdefault(self.family_label(row), []).append(row)
         return found
+
+    def family_label(self, row: Row) -> str:
+        """The name of a row's sampler without its tolerance, with its setting if there are several."""
+        return self._named(row.family, row)
 
     def _named(self, name: str, row: Row) -> str:
         return f"{name}, {row.setting}" if row.setting and len(self.settings) > 1 else name
@@ -203,10 +208,20 @@ class Rows:
         """What real items reach; None for a quantity without a floor."""
         return student(self.floors[key]) if self.floors.get(key) else None
 
-    def ratio(self, row: Row, quantity: Quantity) -> float:
-        """Value over floor; NaN where that has no meaning."""
-        floor = self.floor(quantity.key)
-        return Measurement(row.interval(quantity.key).mean, floor.mean).ratio if floor and quantity.ratio else math.nan
+    def ratio(self, row: Row, quantity: Quantity) -> Interval:
+        """Value over floor with its interval, to first order; NaN where that has no meaning.
+
+            half / ratio = sqrt((h_value / value)^2 + (h_floor / floor)^2)
+
+        One seed has no spread of its own: it is taken from that of the floors, k of them, relative to their mean.
+        """
+        floor, value = self.floor(quantity.key), row.interval(quantity.key)
+        if not (floor and quantity.ratio):
+            return Interval(math.nan, math.nan)
+        ratio, relative = Measurement(value.mean, floor.mean).ratio, floor.half / floor.mean if floor.mean else math.nan
+        spread = relative * math.sqrt(len(self.floors[quantity.key]))
+        own = spread if math.isnan(value.half) else value.half / value.mean if value.mean else math.nan
+        return Interval(ratio, ratio * math.hypot(own, relative))
 
     def best(self) -> float | None:
         """The best value of the first quantity by which samplers are ranked, over its floor if that has a meaning."""
@@ -215,5 +230,5 @@ class Rows:
         if not rows:
             return None
         best = min(rows, key=lambda row: quantity.sign * row.interval(quantity.key).mean)
-        ratio = self.ratio(best, quantity)
+        ratio = self.ratio(best, quantity).mean
         return best.interval(quantity.key).mean if math.isnan(ratio) else ratio

@@ -1,10 +1,11 @@
 """The table of results, as text and as HTML."""
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from html import escape
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from scoresde.results.interval import Interval
 from scoresde.results.metric import Quantity
@@ -12,6 +13,7 @@ from scoresde.results.rows import Row, Rows, finite_means
 
 FLOOR = "floor: real data"
 STYLE = Path(__file__).with_name("table.css").read_text(encoding="utf-8")
+_MOST = 5  # quantities that fit into 1280 pixels
 
 
 class Cell(NamedTuple):
@@ -23,11 +25,15 @@ class Cell(NamedTuple):
 
 
 class Column(NamedTuple):
-    """A heading, the cell of a row, and that of the floor."""
+    """A heading, the cell of a row, that of the floor, and where in HTML there is room for it.
+
+    `narrow` columns are shown on a telephone too, `wide` ones from 1000 pixels on, `more` ones if they are asked for.
+    """
 
     heading: str
     cell: Callable[[Row], Cell]
     floor: Cell = Cell()
+    room: Literal["narrow", "wide", "more"] = "narrow"
 
 
 def _count(value: float | None, text: str) -> Cell:
@@ -45,10 +51,10 @@ def _columns(results: Rows, brief: bool) -> list[Column]:
         Column("sampler", lambda r: Cell(r.name, r.name), Cell(FLOOR)),
         Column("setting", lambda r: Cell(r.setting, r.setting) if several else Cell()),
         Column("budget", lambda r: _count(r.budget, "{}")),
-        Column("steps", lambda r: Cell("auto") if r.steps is None else Cell(str(r.steps), r.steps)),
-        Column("NFE", lambda r: _count(r.nfe, "{:.4g}")),
-        Column("seconds", lambda r: _count(r.interval("seconds").mean, "{:.2g}")),
-        Column("MB", lambda r: _count(r.memory, "{:.0f}")),
+        Column("steps", lambda r: Cell("auto") if r.steps is None else Cell(str(r.steps), r.steps), room="more"),
+        Column("NFE", lambda r: _count(r.nfe, "{:.4g}"), room="wide"),
+        Column("seconds", lambda r: _count(r.interval("seconds").mean, "{:.2g}"), room="wide"),
+        Column("MB", lambda r: _count(r.memory, "{:.0f}"), room="more"),
     ]
     shown = [q for q in results.measured if q.brief or not brief]
     measured = [column for q in shown for column in _measured(results, q)]
@@ -65,9 +71,15 @@ def _measured(results: Rows, q: Quantity) -> list[Column]:
         interval = row.interval(q.key)
         return _interval(interval, q.direction is not None and interval.mean == best[row.budget])
 
-    own = Column(q.heading, cell, Cell() if floor is None else _interval(floor))
-    ratio = Column("x floor", lambda row: _count(results.ratio(row, q), "{:.3g}"))
+    own = Column(q.heading, cell, Cell() if floor is None else _interval(floor), _room(results, q))
+    ratio = Column("x floor", lambda row: _interval(results.ratio(row, q)), room="wide")
     return [own, ratio] if q.ratio and floor is not None else [own]
+
+
+def _room(results: Rows, q: Quantity) -> Literal["narrow", "wide", "more"]:
+    ranked = results.ranking[:2]
+    shown = [*ranked, *(other for other in results.measured if other.brief and other not in ranked)]
+    return "narrow" if q in ranked else "wide" if q in shown[:_MOST] else "more"
 
 
 def _best(rows: Sequence[Row], q: Quantity) -> float | None:
@@ -93,7 +105,7 @@ def legend(results: Rows, brief: bool = True) -> dict[str, str]:
         "NFE": "network evaluations per sample, counted",
         "seconds": f"to draw {f'{results.n:,}' if results.n else 'the'} samples of one seed",
         "MB": "peak memory above that before",
-        "x floor": "the value before it as a multiple of the floor, which real data reach",
+        "x floor": "the value before it over the floor, which real data reach: a perfect sampler has 1, less is chance",
     }
     headings = [column.heading for column in _columns(results, brief)]
     return {heading: words[heading] for heading in headings if words.get(heading, heading) != heading}
@@ -114,30 +126,33 @@ def aligned(lines: Sequence[Sequence[str]]) -> list[str]:
 
 
 def html(results: Rows) -> str:
-    """The whole table as a fragment that carries its style."""
+    """The whole table as a fragment that carries its style; columns without room are shown if they are asked for."""
     columns = _columns(results, brief=False)
     blocks = results.blocks(results.rows).values()
     lines = [_line(row, columns, row is own[0]) for own in blocks for row in own]
     if results.floors:
-        lines.append(_tr("floor first", [c.floor for c in columns]))
-    head = "".join(f"<th>{escape(c.heading)}</th>" for c in columns)
-    body = "".join(lines)
-    return f"<style>{STYLE}</style><table class=results><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        lines.append(_tr("floor first", columns, [c.floor for c in columns]))
+    head = "".join(f"<th class={c.room}>{escape(c.heading)}</th>" for c in columns)
+    table = f"<table class=results><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
+    ask = "<label><input type=checkbox> all columns</label>"
+    return f"<style>{STYLE}</style><div class=results>{ask}<div>{table}</div></div>"
 
 
 def _line(row: Row, columns: Sequence[Column], first: bool) -> str:
     """A row of HTML; the first one of a budget has a line above it."""
     mark = "first" if first else ""
     if row.error is None:
-        return _tr(mark, [c.cell(row) for c in columns])
-    named = [c.cell(row) for c in columns if c.heading in ("sampler", "setting", "budget")]
-    return _tr(f"failed {mark}", named, f"<td colspan={len(columns) - len(named)}>{escape(row.error)}</td>")
+        return _tr(mark, columns, [c.cell(row) for c in columns])
+    named = [c for c in columns if c.heading in ("sampler", "setting", "budget")]
+    rest = f"<td colspan={len(columns) - len(named)}>{escape(row.error)}</td>"
+    return _tr(f"failed {mark}", named, [c.cell(row) for c in named], rest)
 
 
-def _tr(kind: str, cells: Sequence[Cell], rest: str = "") -> str:
-    return f"<tr class='{kind}'>{''.join(map(_td, cells))}{rest}</tr>"
+def _tr(kind: str, columns: Sequence[Column], cells: Sequence[Cell], rest: str = "") -> str:
+    return f"<tr class='{kind}'>{''.join(map(_td, columns, cells))}{rest}</tr>"
 
 
-def _td(cell: Cell) -> str:
-    mark = " class=best" if cell.best else ""
-    return f'<td{mark} data-v="{escape(str(cell.value))}">{escape(cell.text)}</td>'
+def _td(column: Column, cell: Cell) -> str:
+    mark = f"{column.room} best" if cell.best else column.room
+    text = re.sub("([_+@])", r"\1<wbr>", escape(cell.text))  # where long names may break
+    return f'<td class="{mark}" data-v="{escape(str(cell.value))}">{text}</td>'
