@@ -14,9 +14,10 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
-from scoresde.constraints import accepts_none, checked, classes, hints, parameters, signature
+from scoresde.constraints import accepts_none, checked, classes, hints, of_items, parameters, signature
 from scoresde.described import RUNTIME
 from scoresde.errors import TARGET, InputError, did_you_mean, refuse
 from scoresde.plain import each, join
@@ -57,7 +58,7 @@ def build(cfg: Any, path: str = "", allow: Sequence[str] = (), expect: Any = Non
 
 
 def check(
-    cfg: Any, path: str = "", allow: Sequence[str] = (), expect: type | None = None, runtime: Iterable[str] = RUNTIME
+    cfg: Any, path: str = "", allow: Sequence[str] = (), expect: Any = None, runtime: Iterable[str] = RUNTIME
 ) -> None:
     """Raise what `build` would raise before its first constructor call: wrong names, keys and types.
 
@@ -145,32 +146,35 @@ class _Checker:
     allow: tuple[str, ...]
     runtime: frozenset[str]
 
-    def plan(self, cfg: Any, path: str, annotation: Any = Any) -> Any:
-        """What to construct: mappings with `_target_` become plans, and other values are as the annotation asks."""
+    def plan(self, cfg: Any, path: str, annotation: Any = Any, other: type = object) -> Any:
+        """What to construct: mappings with `_target_` become plans, and other values are as the annotation asks.
+
+        Where the annotation says nothing, `other` is the class that may stand there.
+        """
         if _is_built(cfg, annotation) or self._is_measured(cfg):
             return cfg
         if isinstance(cfg, Mapping) and TARGET in cfg:
-            return self._plan_object(cfg, path, annotation)
+            return self._plan_object(cfg, path, classes(annotation) or (other,))
         if isinstance(cfg, Mapping) and not cfg and accepts_none(annotation):
             return None
-        if _holds_target(cfg):
-            return each(cfg, lambda value, key: self.plan(value, join(path, key)))
+        if _holds_object(cfg) and _may_hold(classes(annotation), cfg):
+            return each(cfg, lambda value, key: self.plan(value, join(path, key), of_items(annotation), other))
         return cfg if annotation is Any else checked(cfg, path, annotation)
 
     def _is_measured(self, cfg: Any) -> bool:
         return isinstance(cfg, str) and cfg == MEASURED and MEASURED in self.runtime
 
-    def _plan_object(self, cfg: Mapping[str, Any], path: str, annotation: Any) -> _Plan:
+    def _plan_object(self, cfg: Mapping[str, Any], path: str, wanted: tuple[type, ...]) -> _Plan:
         target, where = cfg[TARGET], join(path, TARGET)
         cls = resolve(target, path, self.allow)
-        wanted = classes(annotation)
-        if wanted and not issubclass(cls, wanted):
-            raise InputError(f"{where}: {target} is no {' or '.join(c.__name__ for c in wanted)}")
+        kinds = " or ".join("plain value" if kind is NoneType else kind.__name__ for kind in wanted)
+        refuse(not issubclass(cls, wanted), f"{where}: {target} is no {kinds}")
         refuse(inspect.isabstract(cls), f"{where}: {target} is abstract; name one of its subclasses")
         own = {key: value for key, value in cfg.items() if key != TARGET}
         self._check_names(cls, target, own, path)
-        annotations = hints(cls)
-        return _Plan(cls, path, {k: self.plan(v, join(path, k), annotations.get(k, Any)) for k, v in own.items()})
+        annotations, other = hints(cls), _other(cls)
+        plans = {k: self.plan(v, join(path, k), annotations.get(k, Any), other) for k, v in own.items()}
+        return _Plan(cls, path, plans)
 
     def _check_names(self, cls: type, target: str, given: Mapping[str, Any], path: str) -> None:
         """Raise InputError unless the constructor has every given argument, and every one that it needs is there."""
@@ -188,11 +192,29 @@ def _is_built(cfg: Any, annotation: Any) -> bool:
     return not isinstance(cfg, _PLAIN) and isinstance(cfg, classes(annotation))
 
 
-def _holds_target(cfg: Any) -> bool:
-    """Whether a class is named at any depth."""
-    if isinstance(cfg, Mapping):
-        return TARGET in cfg or any(map(_holds_target, cfg.values()))
-    return isinstance(cfg, list | tuple) and any(map(_holds_target, cfg))
+def _other(cls: type) -> type:
+    """What a constructor takes where its annotations say nothing: no object, a layer, or what the user knows."""
+    if within(cls.__module__, ("scoresde",)):
+        return NoneType
+    if not within(cls.__module__, _TORCH):
+        return object
+    from torch import nn
+
+    return nn.Module
+
+
+def _may_hold(wanted: tuple[type, ...], cfg: Any) -> bool:
+    """Whether a list or a mapping may stand where one of these classes is wanted."""
+    kind = Mapping if isinstance(cfg, Mapping) else Sequence
+    return not wanted or any(issubclass(cls, kind) for cls in wanted)
+
+
+def _holds_object(cfg: Any) -> bool:
+    """Whether a list or a mapping names a class, or has an object in it, at any depth."""
+    if not isinstance(cfg, Mapping | list | tuple):
+        return False
+    items = list(cfg.values() if isinstance(cfg, Mapping) else cfg)
+    return TARGET in cfg or any(_holds_object(item) or not isinstance(item, _PLAIN) for item in items)
 
 
 def _construct(plan: Any, runtime: Mapping[str, Any]) -> Any:

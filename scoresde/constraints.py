@@ -23,6 +23,7 @@ import itertools
 import json
 import math
 import numbers
+import operator
 import typing
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -206,9 +207,21 @@ def classes(annotation: Any) -> tuple[type, ...]:
     return wanted if Any not in wanted and all(isinstance(m, type) for m in wanted) else ()
 
 
+def of_items(annotation: Any) -> Any:
+    """The annotation of what a list or a mapping holds; Any if it does not say."""
+    parts = ((typing.get_origin(m), typing.get_args(m)) for m in members(annotation))
+    kinds = [a for o, args in parts for a in (args[-1:] if isinstance(o, type) and issubclass(o, Mapping) else args)]
+    return functools.reduce(operator.or_, (k for k in kinds if k is not ...)) if kinds else Any
+
+
 def _bare(annotation: Any) -> Any:
-    """An annotation without its constraints."""
-    return annotation.__origin__ if typing.get_origin(annotation) is Annotated else annotation
+    """The class that an annotation is about, without its constraints and what it holds."""
+    origin = typing.get_origin(annotation)
+    if origin is Annotated:
+        return _bare(annotation.__origin__)
+    if origin is Literal:
+        return type(typing.get_args(annotation)[0])
+    return origin if isinstance(origin, type) and origin is not UnionType else annotation
 
 
 @_cached

@@ -104,7 +104,10 @@ class MetricsFile(Logger):
         self.path = Path(path)
 
     def rewind(self, step: int) -> None:
-        text = self.path.read_text(encoding="utf-8") if self.path.exists() else ""
+        text = self.path.read_text(encoding="utf-8", errors="replace") if self.path.exists() else ""
+        odd = sum(math.isinf(_step_of(line)) for line in text.splitlines())
+        if odd:
+            _say(f"{self.path}: {odd} of its lines hold no values of a step; they are removed")
         kept = "".join(line + "\n" for line in text.splitlines() if _step_of(line) <= step)
         if kept != text:
             with self._written():
@@ -128,7 +131,7 @@ def _step_of(line: str) -> float:
     """The step of a logged line; infinity of what is none."""
     try:
         return float(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return math.inf
 
 

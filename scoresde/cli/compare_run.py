@@ -17,7 +17,7 @@ from scoresde.comparison.entries import Defaults, candidates, sde_of, sdes
 from scoresde.comparison.output import RESULTS, TABLE, measured, report
 from scoresde.errors import InputError, refuse, require
 from scoresde.loggers import Logger, NoLogger
-from scoresde.results import Results
+from scoresde.results import Metric, Results
 from scoresde.results.table import explained
 from scoresde.sampling import Corrector, Grid
 from scoresde.sde import SDE
@@ -37,7 +37,7 @@ def compare(settings: CompareSettings, cfg: dict[str, Any]) -> float | None:
         raise InputError(f"{wrong}; {_GIVE}")
     allow = settings.packages
     logger: Logger = build(cfg["logger"], "logger", allow, Logger | None) or NoLogger()
-    metrics = build(cfg["metrics"], "metrics", allow) or {}
+    metrics = build(cfg["metrics"], "metrics", allow, Mapping[str, Metric] | None) or {}
     place = usual_place(f"compare-{runs.timestamp()}")
     if settings.folder is not None:
         found = collected(Path(settings.folder), metrics, allow)

@@ -15,6 +15,7 @@ from scoresde.build import build
 from scoresde.cli.jobs import note_failure, sweeping, typed_keys
 from scoresde.cli.settings import DoctorSettings
 from scoresde.data import Dataset
+from scoresde.data.dataset import DataSource
 from scoresde.doctor import Finding, examine
 from scoresde.errors import InputError, refuse
 from scoresde.sde import SDE
@@ -70,7 +71,8 @@ def _objects(cfg: dict[str, Any], settings: DoctorSettings) -> tuple[Dataset, SD
     """The data and the SDE, part of which may be measured on the data; `cfg` then has the numbers."""
     allow, run = settings.packages, None if settings.run is None else Path(settings.run)
     check_types({"sde": cfg["sde"], "data": cfg["data"]}, allow)
-    dataset: Dataset = build(cfg["data"], "data", allow, run=run).load()
+    source = build(cfg["data"], "data", allow, DataSource) if run is None else runs.stored_data(cfg, run, allow)
+    dataset: Dataset = source.load()
     cfg["sde"] = runs.measured(cfg["sde"], dataset)
     sde: SDE = build(cfg["sde"], "sde", allow, SDE)
     return dataset, sde

@@ -11,13 +11,15 @@ from omegaconf import OmegaConf
 
 from scoresde._secrets import REMOVED
 from scoresde.build import MEASURED, within
-from scoresde.errors import InputError
+from scoresde.errors import TARGET, InputError
 from scoresde.runs.config import get, leaves, put
 
 _WHEN = ("steps", "log_every", "evaluate_every", "checkpoint_every", "keep_last", "snapshot_every")
 _HOW = ("precision", "micro_batch", "compile", "channels_last", "checkpoint_activations", "profile")
 _TRAINER = [f"trainer.{key}" for key in (*_WHEN, *_HOW)]
-MAY_CHANGE = ("device", "allow", "logger", "n", "samplers", "metrics", *_TRAINER)
+# not that of a folder, which may be a stranger's: loggers call servers and write files, all but one
+LOGGER, _NOWHERE = "logger", "scoresde.loggers.NoLogger"
+MAY_CHANGE = ("device", "allow", "data.cache", LOGGER, "n", "samplers", "metrics", *_TRAINER)
 _PRESETS = ("experiment", "debug")  # groups that set keys all over the configuration
 
 
@@ -33,6 +35,8 @@ def merge(stored: Mapping[str, Any], typed: Mapping[str, Any], overrides: Sequen
         InputError: another setting would change; names both values.
     """
     merged = copy.deepcopy(dict(stored))
+    if get(stored, f"{LOGGER}.{TARGET}") != _NOWHERE:
+        merged[LOGGER] = typed[LOGGER]
     for path in _touched(overrides):
         old, new = get(stored, path), get(typed, path)
         if within(path, MAY_CHANGE):

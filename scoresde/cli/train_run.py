@@ -12,19 +12,22 @@ from hydra.core.hydra_config import HydraConfig
 
 from scoresde import runs
 from scoresde.build import build
-from scoresde.cli.jobs import chosen, overrides, result_folder, sweeping, usual_place
-from scoresde.cli.resume import merge
+from scoresde.cli.jobs import chosen, overrides, result_folder, sweeping, typed_keys, usual_place
+from scoresde.cli.resume import LOGGER, merge
 from scoresde.cli.settings import TrainSettings
 from scoresde.errors import InputError
 from scoresde.model import ScoreModel
 from scoresde.results import Results
 from scoresde.results.table import explained
+from scoresde.runs.config import leaves
 from scoresde.training import FitResult, Trainer
 from scoresde.training import checkpoint as checkpoints
 from scoresde.training.checkpoint import Checkpoint
 from scoresde.training.stop import Interrupted
 from scoresde.workflows import initial
 from scoresde.workflows.job import Job, check_types, prepare
+
+_ASIDE = ("run", "allow", LOGGER)  # parts of a stored configuration that change nothing about a finished run
 
 
 @dataclass
@@ -75,17 +78,33 @@ def _start(settings: TrainSettings, cfg: dict[str, Any], stack: ExitStack) -> St
     for key in sorted(cfg.keys() - {"run"}):
         runs.section(stored, key, run)
     merged = merge(stored, cfg, overrides())
-    changed = merged != stored
     merged |= {"run": settings.run, "allow": cfg["allow"]}  # what a folder allows itself does not count
     check_types(merged, packages := TrainSettings.of(merged).packages)
+    runs.stored_data(merged, run, [*packages, *["datasets"][: _typed("data")]])
     trainer: Trainer = build(merged["trainer"], "trainer", packages, Trainer)
     checkpoint = checkpoints.read(checkpoints.newest(run)) if checkpoints.saved_steps(run) else None
     done = checkpoint.step if checkpoint else 0
     steps = merged["trainer"]["steps"] = trainer.steps  # which may have been deleted
     if steps < done:
         raise InputError(f"trainer.steps: {steps} is fewer than the {done} that {run} has done; give more")
-    complete = steps == done and not changed and (run / runs.SUMMARY).is_file()
+    same = all(merged.get(key) == stored[key] for key in stored if key not in _ASIDE or (key == LOGGER and _typed(key)))
+    complete = steps == done and same and (run / runs.SUMMARY).is_file()
+    if not complete:
+        _mention_logger(stored[LOGGER], merged[LOGGER])
     return Start(merged, run, checkpoint, complete)
+
+
+def _typed(part: str) -> bool:
+    """Whether something in this part of the configuration was typed."""
+    return any(key.partition(".")[0] == part for key in typed_keys())
+
+
+def _mention_logger(stored: Any, used: Any) -> None:
+    """Say on stderr what the folder says about loggers, which is not followed."""
+    before, now = (dict(leaves(part, LOGGER)) for part in (stored, used))
+    other = " ".join(f"{key}={value}" for key, value in before.items() if now.get(key) != value)
+    if other and not _typed(LOGGER):
+        print(f"logger: {other} of the folder is not used; give it again to log as before", file=sys.stderr)
 
 
 def _new_run(settings: TrainSettings, cfg: dict[str, Any], stack: ExitStack) -> Path:

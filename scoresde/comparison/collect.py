@@ -18,7 +18,7 @@ import torch
 
 from scoresde import metrics as measures
 from scoresde import runs
-from scoresde.build import TARGET, build
+from scoresde.build import TARGET
 from scoresde.comparison.measure import ENDPOINT
 from scoresde.comparison.output import RESULTS
 from scoresde.errors import refuse
@@ -154,7 +154,7 @@ def _samples(folder: Path, metrics: Mapping[str, Any], allow: Sequence[str]) -> 
 def _of_samples(file: Path, summary: Mapping[str, Any], metrics: Mapping[str, Any], allow: Sequence[str]) -> _Part:
     run = Path(summary["run"])
     cfg = runs.read_config(run)
-    dataset = build(runs.section(cfg, "data", run), "data", allow, run=run).load()
+    dataset = runs.stored_data(cfg, run, allow).load()
     with np.load(file, allow_pickle=False) as archive:
         x = dataset.transform.encode(torch.from_numpy(archive["samples"]).float())
     sampler, scorer, results = summary["sampler"], Scorer(metrics, dataset), Results("", int(summary["n"]), 1)

@@ -175,6 +175,19 @@ class Dataset:
         return float(torch.cdist(points, points).max())
 
 
+class DataSource(ABC):
+    """Whatever can load a data set: a class of `scoresde.data`, or any other with a method `load`."""
+
+    @abstractmethod
+    def load(self) -> Dataset:
+        """Read the data."""
+
+    @classmethod
+    def __subclasshook__(cls, other: type) -> bool:
+        home = other.__module__
+        return hasattr(other, "load") and (home.startswith("scoresde.data.") or home.split(".")[0] != "scoresde")
+
+
 @dataclass(kw_only=True)
 class Source(Checked, ABC):
     """Settings of a data set, read by `load`.

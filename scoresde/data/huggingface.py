@@ -75,6 +75,11 @@ class HuggingFace(ImageSource):
         return joined(stored, others, both, self.flip)
 
     @property
+    def online(self) -> bool:
+        """Whether `load` asks the hub."""
+        return not self._place.exists()
+
+    @property
     def _place(self) -> Path:
         """Where the set lies, if it is on this machine."""
         return Path(str(self.path)).expanduser()

@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from scoresde.constraints import checked, hints
 from scoresde.data.columns import Column, settled
-from scoresde.errors import refuse
+from scoresde.errors import InputError, one_line, refuse
 
 Kind = Literal["image", "points", "table"]
 Names = tuple[str, ...] | None
@@ -130,11 +131,18 @@ class Transform:
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Transform:
-        """The inverse of `to_dict`."""
-        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
-        if values.get("columns"):
-            values["columns"] = tuple(Column(name, kind, tuple(texts)) for name, kind, texts in values["columns"])
-        return cls(**values)
+        """The inverse of `to_dict`.
+
+        Raises:
+            InputError: fields of other names or types, or numbers that fit no transform.
+        """
+        kinds, columns = hints(cls), fields.get("columns") or ()
+        try:
+            values = {k: checked(v, f"transform.{k}", kinds[k]) for k, v in fields.items() if k != "columns"}
+            own = tuple(Column(name, kind, tuple(texts)) for name, kind, texts in columns)
+            return cls(**values, columns=own or None)
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise InputError(f"transform: not one of this library ({one_line(error)})") from None
 
     def _constants(self, x: Tensor) -> tuple[Tensor, Tensor, torch.dtype]:
         """Mean and scale that broadcast over x, and the type to compute in."""

@@ -5,6 +5,7 @@ from scoresde.runs.config import CONVERTED as CONVERTED
 from scoresde.runs.config import measured as measured
 from scoresde.runs.config import read_config as read_config
 from scoresde.runs.config import section as section
+from scoresde.runs.config import stored_data as stored_data
 from scoresde.runs.config import write_config as write_config
 from scoresde.runs.folder import CONFIG as CONFIG
 from scoresde.runs.folder import SUMMARY as SUMMARY

@@ -1,21 +1,24 @@
 """The stored configuration of a run: plain values, without secrets, in today's names."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scoresde._secrets import without_secrets
-from scoresde.build import MEASURED
-from scoresde.errors import InputError, refuse
+from scoresde.build import MEASURED, build
+from scoresde.data.dataset import DataSource
+from scoresde.errors import InputError, one_line, refuse
 from scoresde.files import write_text
 from scoresde.plain import each, join
-from scoresde.runs.folder import CONFIG
+from scoresde.runs.folder import CONFIG, check_inside
 from scoresde.runs.upgrade import upgraded
 
 if TYPE_CHECKING:
     from scoresde.data import Dataset
 
 CONVERTED = "convert.json"
+_LARGEST, _DEEPEST = 2**20, 50  # of a configuration: bytes, and mappings within mappings
+_CACHE = "cache"  # folders that the user gives, on this machine
 _MEASURED = ("sigma_max", "sigma_data")  # attributes of a data set of the same names
 
 
@@ -27,27 +30,66 @@ def write_config(run: Path, cfg: Mapping[str, Any]) -> None:
 
 
 def read_config(run: Path) -> dict[str, Any]:
-    """The configuration of a run as plain values.
+    """The configuration of a run as plain values, without what would have a stranger's folder write elsewhere.
 
     Raises:
-        InputError: the folder or the file is missing or damaged, or holds references.
+        InputError: the folder or the file is missing or damaged, holds references, or is refused by `check_inside`.
     """
-    import yaml
-
     path = run / CONFIG
+    check_inside(run)
     if not path.is_file():
         what = f"{run} is not the folder of a run, it has no {CONFIG}"
         missing = what if run.is_dir() else f"there is no folder {run} (seen from {Path.cwd()})"
         raise InputError(f"run: {missing}{_runs_near(run)}")
-    try:
-        cfg = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not readable as YAML ({' '.join(str(error).split())})") from None
+    cfg = _plain_yaml(path)
     refuse(not isinstance(cfg, dict), f"{path}: holds {type(cfg).__name__}, not a mapping of keys to values")
     wanted = "a reference, which no stored configuration may hold; give the value"
     for key, value in leaves(cfg):
         refuse("${" in str(value), f"{path}: {key}: {value!r} is {wanted}")  # not written by this program
-    return upgraded(cfg)
+    kept: dict[str, Any] = _without_caches(upgraded(cfg))
+    return kept
+
+
+def _without_caches(cfg: Any, key: str = "") -> Any:
+    return None if key == _CACHE and isinstance(cfg, str) else each(cfg, _without_caches)
+
+
+def stored_data(cfg: Mapping[str, Any], run: Path, allow: Sequence[str] = ()) -> Any:
+    """The source of the data of a run, to be loaded.
+
+    Raises:
+        InputError: it would be fetched from elsewhere, which the user has not allowed.
+    """
+    source = build(section(cfg, "data", run), "data", allow, DataSource, run=run)
+    where = f"data.path: {getattr(source, 'path', '')} is not on this machine"
+    wanted = "a stored configuration fetches nothing unless it is allowed; add allow=[datasets]"
+    refuse(getattr(source, "online", False) and "datasets" not in allow, f"{where}, and {wanted}")
+    return source
+
+
+def _plain_yaml(path: Path) -> Any:
+    """The content of a YAML file that may be a stranger's: neither aliases, which can stand for gigabytes, nor depths.
+
+    Raises:
+        InputError: one line about what it is instead.
+    """
+    import yaml
+
+    size, depth, loader = path.stat().st_size, 0, getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # C is much faster
+    refuse(size > _LARGEST, f"{path}: has {size:,} bytes, and no configuration has more than {_LARGEST:,}")
+    try:
+        text = path.read_text(encoding="utf-8")
+        for event in yaml.parse(text, loader):
+            opens, closes = (isinstance(event, kinds) for kinds in (yaml.CollectionStartEvent, yaml.CollectionEndEvent))
+            depth += opens - closes
+            refuse(depth > _DEEPEST, f"{path}: is nested more than {_DEEPEST}-fold, as no configuration is")
+            alias = isinstance(event, yaml.AliasEvent)
+            refuse(alias, f"{path}: holds an alias (*), which no stored configuration may; give the value")
+        return yaml.load(text, loader)
+    except InputError:
+        raise
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not readable as YAML ({one_line(error)})") from None
 
 
 def _runs_near(run: Path) -> str:

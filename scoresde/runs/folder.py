@@ -1,5 +1,6 @@
 """The folder of a run or of a result: its name and its lock."""
 
+import os
 import re
 import secrets
 import shlex
@@ -42,6 +43,22 @@ def holds_run(run: Path) -> bool:
     return True
 
 
+def check_inside(run: Path) -> None:
+    """Refuse a run folder, perhaps from somebody else, from which a link leads out, or that holds pipes or devices.
+
+    Raises:
+        InputError: names the first of them.
+    """
+    root = os.path.realpath(run)
+    for folder, names, files in os.walk(root):
+        for path in (Path(folder, name) for name in (*names, *files)):
+            target = Path(os.path.realpath(path))
+            where = f"run: {path} is a link to {target}; links out of a run folder are not followed"
+            refuse(path.is_symlink() and not target.is_relative_to(root), f"{where}, so put the files themselves there")
+            special = path.exists() and not (path.is_file() or path.is_dir())
+            refuse(special, f"run: {path} is neither a file nor a folder; remove it")
+
+
 def setting(run: Path) -> str:
     """How a run folder is typed on the command line."""
     text = str(run)
@@ -73,10 +90,11 @@ def locked(run: Path) -> Iterator[None]:
     """Hold the lock of a run folder; a second program that wants to write there fails.
 
     Raises:
-        InputError: another program holds it.
+        InputError: another program holds it, or it is refused by `check_inside`.
     """
     import fcntl  # where there is none (Windows), reading a run still works
 
+    check_inside(run)
     with (run / ".lock").open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

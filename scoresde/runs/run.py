@@ -16,7 +16,7 @@ from scoresde.errors import InputError, refuse
 from scoresde.model import Model, ScoreModel
 from scoresde.named import named
 from scoresde.results import Results
-from scoresde.runs.config import read_config, section
+from scoresde.runs.config import read_config, section, stored_data
 from scoresde.runs.folder import SUMMARY
 from scoresde.runs.samples import RunSamples, draw, joined
 from scoresde.sampling import Grid, Sampler, Solver
@@ -119,8 +119,7 @@ class Run:
 
     def dataset(self) -> Dataset:
         """Load the data on which the model was trained, from where the configuration says it is."""
-        data = build(section(self.config, "data", self.path), "data", self._allow, run=self.path)
-        dataset: Dataset = data.load()
+        dataset: Dataset = stored_data(self.config, self.path, self._allow).load()
         return dataset
 
     @property

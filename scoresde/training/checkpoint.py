@@ -24,8 +24,8 @@ from torch import Tensor
 from scoresde.errors import InputError, one_line, refuse
 from scoresde.training.job import Best
 from scoresde.training.power_ema import POWER
+from scoresde.training.stored import SCHEMA, read_state, tensors
 
-_SCHEMA = 1
 _MANIFEST = "manifest.json"
 _NEEDED = ("state.json", "optimizer.safetensors")
 
@@ -118,7 +118,7 @@ def _write(place: Path, checkpoint: Checkpoint) -> None:
         # copies, since safetensors refuses tensors that share memory, such as tied weights
         host = {key: t.detach().to("cpu", copy=True).contiguous() for key, t in module.items()}
         save_file(host, place / f"{name}.safetensors")
-    state = {"schema": _SCHEMA, "step": checkpoint.step, **checkpoint.state}
+    state = {"schema": SCHEMA, "step": checkpoint.step, **checkpoint.state}
     (place / "state.json").write_text(json.dumps(state, indent=1) + "\n", encoding="utf-8")
     files = sorted(place.iterdir())
     for file in files:
@@ -139,7 +139,7 @@ def damage(path: Path) -> str | None:
         return next(filter(None, found), None)
     except FileNotFoundError:
         return f"{_MANIFEST} is missing"
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         return f"{_MANIFEST} cannot be read ({one_line(error)})"
 
 
@@ -195,23 +195,14 @@ def read(path: Path) -> Checkpoint:
     """Load a checkpoint, on the CPU.
 
     Raises:
-        InputError: it is damaged, or of an unknown schema version.
+        InputError: it is damaged, of an unknown schema version, or holds what no training has written.
     """
     wrong = damage(path)
     refuse(wrong is not None, f"checkpoint: {path} is damaged: {wrong}; use another one")
-    state = json.loads((path / "state.json").read_text(encoding="utf-8"))
-    schema, wanted = state["schema"], f"this version reads {_SCHEMA}; use the version that wrote it"
-    refuse(schema != _SCHEMA, f"checkpoint: {path} has schema {schema} but {wanted}")
+    state = read_state(path / "state.json")
     modules = {name: tensors(path, name) for name in sorted(file.stem for file in path.glob("*.safetensors"))}
     optimizer = modules.pop("optimizer")
     return Checkpoint(state["step"], modules, optimizer, state)
-
-
-def tensors(path: Path, name: str) -> dict[str, Tensor]:
-    """The tensors of one module in the folder of an intact checkpoint, on the CPU."""
-    from safetensors.torch import load_file
-
-    return load_file(path / f"{name}.safetensors")
 
 
 def record_best(run: Path, best: Best | None) -> None:
@@ -256,7 +247,7 @@ def _best_step(run: Path) -> str | None:
         return str(json.loads(file.read_text(encoding="utf-8"))["step"])
     except FileNotFoundError:
         return None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(f"checkpoint: {file} cannot be read ({one_line(error)}); give last or a step") from error
 
 

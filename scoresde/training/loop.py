@@ -223,7 +223,7 @@ class Loop:
         if run is not None and path.is_dir():  # else it is the checkpoint of another run, and so is its best one
             self.path, best = path, start.state["best"]
             if best is not None and best["metric"] == self.settings.monitor:
-                self.best = Best(**best)
+                self.best = Best(best["step"], best["metric"], best["value"])
             self.logger.rewind(start.step)
             checkpoints.set_aside(run, start.step)
             checkpoints.record_best(run, self.best)

@@ -11,6 +11,7 @@ from scoresde.errors import InputError, refuse
 from scoresde.training import checkpoint as checkpoints
 from scoresde.training.checkpoint import Checkpoint
 from scoresde.training.power_ema import POWER, Profile, combination, exponent
+from scoresde.training.stored import tensors
 
 
 @dataclass(frozen=True)
@@ -55,9 +56,9 @@ def reconstruct(run: Path, module: nn.Module, length: float, which: str = "last"
     weights = dict(module.named_parameters(remove_duplicate=False))
     sums = {name: torch.zeros_like(start[name], dtype=torch.float64) for name in weights}
     for factor, (_, path, stem) in zip(factors, sources, strict=True):
-        tensors = checkpoints.tensors(path, stem)
+        stored = tensors(path, stem)
         for name, total in sums.items():
-            total.add_(tensors[name], alpha=factor)
+            total.add_(stored[name], alpha=factor)
     ema = start | {name: total.to(start[name].dtype) for name, total in sums.items()}
     state = {**end.state, "length": length, "profile_error": error}
     path = checkpoints.save(run, Checkpoint(end.step, {"ema": ema}, {}, state), f"length-{length}")

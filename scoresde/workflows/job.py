@@ -16,6 +16,7 @@ from scoresde import runs
 from scoresde.build import MEASURED, RUNTIME, TARGET, build, check, resolve
 from scoresde.control.guidance import conditioned
 from scoresde.data import Dataset
+from scoresde.data.dataset import DataSource
 from scoresde.data.memory import save
 from scoresde.described import describe
 from scoresde.errors import InputError, refuse
@@ -24,7 +25,7 @@ from scoresde.loss import Loss
 from scoresde.model import Model, ScoreModel
 from scoresde.noise import derived_seed
 from scoresde.plain import each, join
-from scoresde.results import Results, Scorer
+from scoresde.results import Metric, Results, Scorer
 from scoresde.sampling import Sampler
 from scoresde.sde import SDE
 from scoresde.training import FitResult, Trainer
@@ -36,8 +37,8 @@ from scoresde.workflows.initial import Initial
 
 METRICS = "metrics.jsonl"
 _KINDS = {
-    "sde": SDE, "data": None, "model": ScoreModel, "loss": Loss, "optimizer": Optimizer,
-    "trainer": Trainer, "metrics": None, "samplers": None, "logger": Logger,
+    "sde": SDE, "data": DataSource, "model": ScoreModel, "loss": Loss, "optimizer": Optimizer, "trainer": Trainer,
+    "metrics": Mapping[str, Metric] | Sequence[Metric], "samplers": Mapping[str, Sampler], "logger": Logger,
 }  # fmt: skip
 
 
@@ -198,16 +199,13 @@ def _stored(value: Any, path: str) -> Any:
 
 def check_types(cfg: Mapping[str, Any], allow: Sequence[str]) -> None:
     """Find wrong names, keys and types in all groups before data is read, and wrong ranges of the SDE if possible."""
-    names = (*RUNTIME, MEASURED)
-    for key in _KINDS.keys() & cfg.keys():
-        check(cfg[key], key, allow, _KINDS[key], names)
-    samplers = cfg.get("samplers", {})
-    refuse(not isinstance(samplers, Mapping), f"samplers: {samplers!r} is not a mapping of names to samplers")
-    for name, sampler in samplers.items():
-        check(sampler, f"samplers.{name}", allow, Sampler)
-    source, sde = cfg["data"], cfg["sde"]
+    names, source, sde = (*RUNTIME, MEASURED), cfg["data"], cfg["sde"]
     kind = resolve(str(source.get(TARGET)), "data", allow) if isinstance(source, Mapping) else type(source)
     refuse(not hasattr(kind, "load"), f"data: {kind.__name__} has no method load, as a source of data must have")
+    samplers = cfg.get("samplers", {})
+    refuse(not isinstance(samplers, Mapping), f"samplers: {samplers!r} is not a mapping of names to samplers")
+    for key in _KINDS.keys() & cfg.keys():
+        check(cfg[key], key, allow, _KINDS[key], names)
     if not isinstance(sde, Mapping) or MEASURED not in sde.values():
         build(sde, "sde", allow)
 

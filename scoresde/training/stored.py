@@ -1,0 +1,65 @@
+"""The files of a checkpoint as they are read: the folder may be a stranger's, and its manifest right all the same."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from scoresde.constraints import NonNegativeInt, checked
+from scoresde.errors import InputError, one_line, refuse
+from scoresde.training.state import first_not_finite
+
+SCHEMA = 1
+_NO_WEIGHTS = ("optimizer", "history", "loss")
+_OTHER = "use another checkpoint"
+_TYPES: dict[str, Any] = {  # of what state.json holds; the folder may be a stranger's
+    "step": NonNegativeInt, "seed": int, "samples_seen": NonNegativeInt, "ema_updates": NonNegativeInt,
+    "run_id": str | None, "best": dict | None, "best.step": NonNegativeInt, "best.metric": str, "best.value": float,
+    "data": dict, "data.transform": dict, "data.train": int, "data.heldout": int,
+    "optimizer": dict, "optimizer.class": str, "optimizer.values": dict[str, float | bool | None],
+}  # fmt: skip
+
+
+class _State(dict[str, Any]):
+    """What state.json holds: a key that is not there is an error of the file."""
+
+    def __missing__(self, key: str) -> Any:
+        raise InputError(f"checkpoint: its state.json has no {key}; {_OTHER}")
+
+
+def read_state(file: Path) -> _State:
+    """The content of a state.json, with the types that it must have."""
+    try:
+        state = json.loads(file.read_text(encoding="utf-8"), object_hook=_State)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"checkpoint: {file} cannot be read ({one_line(error)}); {_OTHER}") from None
+    checked(state, f"checkpoint: {file}", dict)
+    found: _State = state
+    schema, wanted = found["schema"], f"this version reads {SCHEMA}; use the version that wrote it"
+    refuse(schema != SCHEMA, f"checkpoint: {file} has schema {schema!r} but {wanted}")
+    for key, annotation in _TYPES.items():
+        part, _, last = key.rpartition(".")
+        place = found.get(part) if part else found
+        if place and last in place:
+            checked(place[last], f"checkpoint: {file}: {key}", annotation)
+    return found
+
+
+def tensors(path: Path, name: str) -> dict[str, Tensor]:
+    """The tensors of one module in the folder of an intact checkpoint, on the CPU.
+
+    Raises:
+        InputError: the file is not as safetensors wants it, or weights are not finite.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    file = path / f"{name}.safetensors"
+    try:
+        found = load_file(file)
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise InputError(f"checkpoint: {file} cannot be read ({one_line(error)}); {_OTHER}") from None
+    wrong = None if name in _NO_WEIGHTS else first_not_finite(found)
+    refuse(wrong is not None, f"checkpoint: {file}: {wrong} holds NaN or infinity; {_OTHER}")
+    return found
