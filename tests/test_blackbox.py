@@ -8,7 +8,7 @@ from torch import nn
 
 from scoresde import InputError, Sampler, ScoreModel, count_evaluations
 from scoresde.noise import Noise
-from scoresde.sampling import Langevin, SciPy, TorchDiffEq
+from scoresde.sampling import AdaptiveRungeKutta, AdaptiveSDE, Langevin, SciPy, TorchDiffEq, adaptive, blackbox
 
 FIRST, LAST = -2.0, 1.5  # interval of lam, inside the range of every SDE of conf/
 METHODS = ("RK23", "RK45", "DOP853", "Radau", "BDF", "LSODA")
@@ -198,11 +198,31 @@ def test_scipy_says_when_it_is_stuck(method):
         )
 
 
+BELOW_ROUNDING = (TorchDiffEq(rtol=1e-13, atol=1e-13), SciPy(rtol=1e-13, atol=1e-13), AdaptiveRungeKutta(1e-13, 1e-13))
+
+
+@pytest.mark.parametrize("solver", BELOW_ROUNDING, ids=repr)
+def test_tolerances_that_float32_cannot_hold_are_refused(solver):
+    with pytest.raises(InputError, match=r"^rtol: 1e-13 with .* torch.float32 cannot hold it: give .* 1e-10, or dtype"):
+        Sampler(solver).sample(exact_model(sde_named("vp")), n=2)
+
+
+@pytest.mark.parametrize(
+    "solver", [*BELOW_ROUNDING, SciPy("LSODA", rtol=1e-13, atol=1e-13), AdaptiveSDE(1e-6, 1e-6)], ids=repr
+)
+def test_solvers_that_do_not_arrive_say_where_they_are(solver, monkeypatch):
+    for module in (adaptive, blackbox):
+        monkeypatch.setattr(module, "MOST_STEPS", 20)
+    with pytest.raises(InputError, match=rf"is stuck.* at t = 0\.\d+ .*rtol={solver.rtol}, atol={solver.atol}"):
+        Sampler(solver).sample(exact_model(sde_named("vp")), n=2, dtype=torch.float64)
+
+
 @pytest.mark.parametrize(
     ("make", "text"),
     [
         (lambda: TorchDiffEq("rk45"), "method: 'rk45'"),
         (lambda: TorchDiffEq(rtol=0.0), "rtol"),
+        (lambda: TorchDiffEq(rtol=1e-14), "rtol: 1e-14 is not allowed; give a tolerance >= 1e-13"),
         (lambda: SciPy("rk45"), "method: 'rk45' is not allowed; give one of RK23, RK45, DOP853, Radau, BDF, LSODA"),
         (lambda: SciPy(rtol=1e-16), "rtol"),
         (lambda: SciPy(atol=0.0), "atol"),

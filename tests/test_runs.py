@@ -7,13 +7,15 @@ import sys
 import pytest
 import torch
 import yaml
+from support import exact_model, mixture, sde_named
 
-from scoresde import VPSDE, InputError, Sampler, ScoreModel, runs
+from scoresde import VPSDE, InputError, Sampler, ScoreModel, compare, runs
 from scoresde._secrets import REMOVED
 from scoresde.data import ArrayFile, Moons
 from scoresde.loss import DenoisingScoreMatching
 from scoresde.nets import ResidualMLP
 from scoresde.runs import load
+from scoresde.runs.samples import draw
 from scoresde.sampling import Heun
 from scoresde.training import Trainer
 
@@ -186,3 +188,17 @@ def test_devices_are_counted(monkeypatch):
     assert [runs.pick_device(n) for n in ("auto", "cpu", "cuda", "cuda:1")] == ["cuda", "cpu", "cuda", "cuda:1"]
     assert "there are 2 CUDA devices" in error_of(lambda: runs.pick_device("cuda:2"))
     assert "give auto, cpu, cuda or cuda:0" in error_of(lambda: runs.pick_device("gpu"))
+
+
+def test_samples_far_outside_the_data_are_said(capsys):
+    """Heun's rule in three steps is stable in nothing: ten standard deviations are no sample of any data."""
+    model = exact_model(sde_named("vp"))
+    (part,) = draw(Sampler(Heun(), steps=3), model, (2,), 20, seed=0)
+    largest = part.x.abs().amax(1)
+    said = f"warning: samples: {int((largest > 10).sum())} of 20 samples lie far outside the data: up to "
+    assert said + f"{float(largest.max()):.3g} in model units" in capsys.readouterr().err
+    list(draw(Sampler(steps=20), model, (2,), 20, seed=0))
+    assert "warning" not in capsys.readouterr().err
+    found = compare(model, mixture(), solvers=["heun", "auto"], budgets=[5, 40], tolerances=[], n=50, seeds=2)
+    assert [note for note in found.notes if "far outside" in note and note.startswith("heun within 5 evaluations: ")]
+    assert not [note for note in found.notes if "far outside" in note and not note.startswith("heun within 5")]

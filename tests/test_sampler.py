@@ -89,6 +89,29 @@ def test_samples_have_the_law_of_a_mixture(solver, sde):
     torch.testing.assert_close(torch.cov(x.T), torch.cov(data.T), rtol=0, atol=0.12)
 
 
+@pytest.mark.parametrize("sde", PATHS)
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_one_to_three_steps_are_finite_or_refused_in_one_line(solver, sde):
+    """One step is the denoiser at the prior, a single evaluation; solvers that choose their steps take as many."""
+    model = exact_model(sde_named(sde))
+    for steps in (1, 2, 3):
+        least = solver_named(solver).least_steps
+        if steps < least:
+            with pytest.raises(InputError, match=rf"^steps: {steps} is not allowed; .* needs an integer >= {least}$"):
+                Sampler(solver_named(solver), steps=steps)
+            continue
+        if steps > 1 and solver_named(solver).adaptive:
+            continue
+        drawn = Sampler(solver_named(solver), steps=steps).sample(model, n=2)
+        assert torch.isfinite(drawn.x).all()
+        if solver_named(solver).adaptive:
+            assert drawn.nfe > 10
+        elif steps == 1:
+            start = Sampler(steps=1).prior(model, (2,), 2, Noise(0))
+            torch.testing.assert_close(drawn.x, model(start, model.sde.T).x0)
+            assert drawn.nfe == 1
+
+
 @pytest.mark.parametrize("sde", SDES)
 def test_few_steps_may_be_poor_but_are_finite(sde):
     """Also on grids uniform in time, and where f and g diverge right after T: nothing overflows, in float32 either."""

@@ -18,6 +18,7 @@ from scoresde.evaluations import count_evaluations
 from scoresde.model import Model
 from scoresde.noise import Noise, chunks
 from scoresde.results import Measurement, Quantity, Results, Row, Scorer
+from scoresde.runs.samples import far, sizes
 from scoresde.sampling import DDIM, Sampler, Samples, Tuned
 
 SHOWN = 400  # samples kept for pictures
@@ -54,6 +55,7 @@ class Comparison:
 
     Attributes:
         entries: the rows, small budgets first, adaptive solvers last.
+        far: which samples lie far outside the data, a sentence for each sampler.
 
     Raises:
         InputError: a budget is too small for all samplers.
@@ -68,6 +70,7 @@ class Comparison:
         self._scorers: list[Scorer] = []
         self._endpoints: dict[str, list[Tensor]] = {}
         self.accuracy: dict[str, Accuracy] = {}
+        self.far: list[str] = []
 
     def _entries(self) -> list[Entry]:
         fixed = [c for c in self.plan.candidates if not c.solver.adaptive]
@@ -169,6 +172,8 @@ class Comparison:
         row.seconds.append(sum(part.seconds for part in drawn))
         if i == 0:
             row.shown = x[:SHOWN].float().cpu()
+            if warning := far(sizes(x), 2 * float(sizes(self._scorers[i].dataset.heldout).max())):
+                self.far.append(f"{row.name} within {row.budget} evaluations: {warning}.")
         exact, scorer = self._endpoints.get(row.setting), self._scorers[i]
         found = scorer(x.cpu())
         if exact is not None and plan.problem.distribution is not None and not row.stochastic:

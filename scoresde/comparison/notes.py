@@ -15,6 +15,7 @@ def notes(comparison: Comparison) -> list[str]:
         "Intervals are Student's t over the seeds, 95 %; those of differences are of pairs of the same seed, "
         "at the level at which all pairs of a budget together are judged correctly with 95 % (Bonferroni).",
         "NFE is counted where the network is called. The clock sees the sampling alone, after a warm-up.",
+        *comparison.far,
         *_of_data(comparison),
         *(f"Tuning {k} steps took {n:,} evaluations, which are not in NFE." for k, n in comparison.tuned().items()),
         *_of_memory(comparison),

@@ -12,11 +12,24 @@ from torch import Tensor
 
 from scoresde.data import Transform
 from scoresde.model import Model
-from scoresde.progress import bar
+from scoresde.progress import bar, note
 from scoresde.sampling import Sampler, Samples
 
 _FORMAT = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt}{unit} [{elapsed}, {remaining} left]"
 _SHOWN = 2000
+_FAR = 10  # standard deviations of the data
+
+
+def sizes(x: Tensor) -> Tensor:
+    """The largest absolute value of each sample, (n,)."""
+    return x.flatten(1).abs().amax(1)
+
+
+def far(found: Tensor, reach: float) -> str:
+    """What to say of samples of these `sizes` (n,) if some are beyond the reach of the data; else nothing."""
+    count = int((found > reach).sum())
+    text = f"{count} of {len(found)} samples lie far outside the data: up to {float(found.max()):.3g} in model units"
+    return f"{text}, where {reach:.3g} is far already; use more steps or another solver" if count else ""
 
 
 def draw(
@@ -27,9 +40,21 @@ def draw(
     seed: int,
     batch_size: int = 500,
     label: str = "samples",
+    reach: float | None = None,
 ) -> Iterator[Samples]:
-    """Yield n samples in batches, with a bar that counts samples and moves within a batch."""
-    done, fraction = 0, 0.0
+    """Yield n samples in batches, with a bar that counts samples and moves within a batch; a note says what is `far`.
+
+    Args:
+        sampler: what draws.
+        model: what predicts.
+        event_shape: of one sample.
+        n: number of samples.
+        seed: of the samples.
+        batch_size: samples computed at once.
+        label: of the bar.
+        reach: the largest plausible absolute value; ten standard deviations of the data unless given.
+    """
+    done, fraction, seen = 0, 0.0, []
     with bar(n, label, unit=" samples", bar_format=_FORMAT) as shown:
 
         def on_step(count: int) -> None:
@@ -40,7 +65,10 @@ def draw(
         for part in sampler.batches(model, event_shape, n=n, seed=seed, batch_size=batch_size, on_step=on_step):
             done, fraction = done + len(part.x), 0.0
             shown.update(done - shown.n)
+            seen.append(sizes(part.x))
             yield part
+    if warning := far(torch.cat(seen), _FAR * model.sigma_data if reach is None else reach):
+        note(f"warning: {label}: {warning}")
 
 
 def joined(batches: Iterable[Samples]) -> Samples:

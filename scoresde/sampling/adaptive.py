@@ -15,10 +15,10 @@ from scoresde.constraints import Positive
 from scoresde.errors import InputError
 from scoresde.model import Model
 from scoresde.sampling.corrector import Corrector
-from scoresde.sampling.solver import NoiseSource, Path, Solver
+from scoresde.sampling.solver import MOST_STEPS, NoiseSource, Path, Solver, check_tolerances
 from scoresde.sde import SDE
 
-_FIRST, _SMALLEST, _ARRIVED, _LARGEST_ATTEMPTS = 0.05, 1e-9, 1e-12, 100_000  # steps in lam
+_FIRST, _SMALLEST, _ARRIVED = 0.05, 1e-9, 1e-12  # steps in lam
 _SAFETY, _SHRINK, _GROW = 0.9, 0.2, 5.0
 
 
@@ -160,6 +160,7 @@ class Adaptive(Solver):
         """A step from lam (B,) to lam + h, given the first evaluation and, for rules with noise, the increment w."""
 
     def carry(self, model: Model, times: Tensor, x: Tensor, noise: NoiseSource, corrector: Corrector | None) -> Path:
+        check_tolerances(self.rtol, self.atol, x)
         sde, out = model.sde, x.clone()
         normal = partial(noise.normal, shape=x.shape, device=x.device, dtype=x.dtype)
         start, end = (float(v) for v in sde.lam(times[[0, -1]]))
@@ -167,7 +168,7 @@ class Adaptive(Solver):
         h = zero + math.copysign(_FIRST, end - start)
         now = _Running(rows, x, lam=zero + start, h=h, before=zero + 1, first=torch.empty_like(x), stale=zero == 0)
         brownian = Increments(sde, x) if self.eta != 0 else None
-        for attempt in range(_LARGEST_ATTEMPTS):
+        for attempt in range(MOST_STEPS):
             left = end - now.lam
             now.h = torch.where(now.h.abs() < left.abs(), now.h, left)
             self._try(model, now, brownian, partial(normal, step=attempt))
@@ -181,7 +182,11 @@ class Adaptive(Solver):
                 now.keep(running)
                 if brownian is not None:
                     brownian.keep(running)
-        raise InputError(f"solver: {type(self).__name__} has not arrived after {_LARGEST_ATTEMPTS} steps; raise rtol")
+        raise InputError(
+            f"solver: {type(self).__name__} is stuck: after {MOST_STEPS} steps it is at t = "
+            f"{float(sde.t_of_lam(now.lam)[0]):.4g} (lam = {float(now.lam[0]):.4g}, next step {float(now.h[0]):.2g}); "
+            f"raise the tolerances rtol={self.rtol}, atol={self.atol}"
+        )
 
     def _try(self, model: Model, now: _Running, brownian: Increments | None, draw: Callable[[str], Tensor]) -> None:
         """One attempt of each sample: its step is taken if it is accepted, and its error sets the next one.

@@ -3,6 +3,7 @@
 import math
 import warnings
 from dataclasses import dataclass
+from itertools import count
 from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
@@ -11,11 +12,11 @@ from torch import Tensor
 
 from scoresde.constraints import Constraint, Positive
 from scoresde.dynamics import reverse_drift
-from scoresde.errors import InputError
+from scoresde.errors import InputError, one_line
 from scoresde.model import Model
 from scoresde.sampling.coordinates import parts
 from scoresde.sampling.corrector import Corrector
-from scoresde.sampling.solver import NoiseSource, Path, Solver
+from scoresde.sampling.solver import MOST_STEPS, NoiseSource, Path, Solver, check_tolerances
 
 _Adaptive = Literal["dopri5", "dopri8", "bosh3", "fehlberg2", "adaptive_heun"]
 _Fixed = Literal["euler", "midpoint", "heun2", "heun3", "rk4", "explicit_adams", "implicit_adams"]
@@ -31,7 +32,7 @@ class BlackBox(Solver):
     """An integrator that takes its own steps: one error norm over the batch, no noise and no corrector."""
 
     method: str
-    rtol: Annotated[float, _no_less_than(1e-15)] = 1e-5
+    rtol: Annotated[float, _no_less_than(1e-13)] = 1e-5
     atol: Positive = 1e-5
 
     takes_corrector = False
@@ -65,9 +66,12 @@ class TorchDiffEq(BlackBox):
     def carry(self, model: Model, times: Tensor, x: Tensor, noise: NoiseSource, corrector: Corrector | None) -> Path:
         from torchdiffeq import odeint  # costs 0.4 s, so only when used
 
+        check_tolerances(self.rtol, self.atol, x)
         low, high = sorted(times[[0, -1]].tolist())
+        t = float(times[0])
 
         def velocity(at: Tensor, x: Tensor) -> Tensor:
+            nonlocal t
             t = min(max(float(at), low), high)  # the search for a first step may look beyond the end
             a, b, _ = reverse_drift(model.sde, t, eta=0.0)
             rate = model(x, t).combine(x=float(a), eps=float(b))
@@ -79,12 +83,12 @@ class TorchDiffEq(BlackBox):
         dense = not self.adaptive or len(times) * x.numel() <= _MOST_KEPT
         grid = (times if dense else times[[0, -1]]).to(x.device)
         # without step_t the adaptive methods step past the end, where sigma may not exist, and interpolate back
-        options = {"step_t": grid[-1:]} if self.adaptive else None
+        options = {"step_t": grid[-1:], "max_num_steps": MOST_STEPS} if self.adaptive else None
         try:
             path = odeint(velocity, x, grid, rtol=self.rtol, atol=self.atol, method=self.method, options=options)
-        except AssertionError as error:  # torchdiffeq found no step small enough
+        except AssertionError as error:  # torchdiffeq found no step small enough, or took too many
             raise InputError(
-                f"solver: {self.method} of torchdiffeq is stuck ({error}); the model returns NaN, or the tolerances "
+                f"solver: {self.method} of torchdiffeq is stuck at t = {t:.6g} ({one_line(error)}); the tolerances "
                 f"rtol={self.rtol}, atol={self.atol} are too small for {x.dtype}"
             ) from error
         yield from zip(grid.tolist()[1:], path[1:], strict=True)
@@ -133,23 +137,26 @@ class SciPy(BlackBox):
     """
 
     method: Literal[_Explicit, _Implicit] = "RK45"
-    rtol: Annotated[float, _no_less_than(1e-13)] = 1e-5
     adaptive = True
 
     def carry(self, model: Model, times: Tensor, x: Tensor, noise: NoiseSource, corrector: Corrector | None) -> Path:
+        check_tolerances(self.rtol, self.atol, x)
         flow = _Flow(model, float(times[0]), float(times[-1]), x)
         model.sde.remember(times)
         due = [] if self.method == "DOP853" else [(t, flow.angle(t)) for t in reversed(times.tolist()[1:])]
         stepper = self._stepper(flow, x)
-        while stepper.status == "running":
+        message: str | None
+        for steps in count():
+            if stepper.status != "running":
+                return
             with warnings.catch_warnings():  # LSODA also warns of what `status` reports
                 warnings.simplefilter("ignore")
                 message = stepper.step()
-            if stepper.status == "failed":
+            if stepper.status == "failed" or steps == MOST_STEPS:
+                why = " ".join(str(message or "too many").split())
                 raise InputError(
-                    f"solver: {self.method} of scipy is stuck at t = {flow.time(stepper.t):.4g} "
-                    f"({' '.join(str(message).split())}); the tolerances rtol={self.rtol}, atol={self.atol} may be too "
-                    f"small for {x.dtype}"
+                    f"solver: {self.method} of scipy is stuck at t = {flow.time(stepper.t):.4g} after {steps} steps "
+                    f"({why}); the tolerances rtol={self.rtol}, atol={self.atol} may be too small for {x.dtype}"
                 )
             if self.method == "DOP853":  # at its own steps, since its interpolation would cost evaluations
                 t = flow.time(stepper.t)

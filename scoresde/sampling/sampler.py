@@ -88,7 +88,8 @@ class Sampler(Rebuildable):
         below = to is None and at is not None and at <= sde.t_min
         require(not below, "at", at, f"give a time above t_min = {sde.t_min:g}, or the time to go to, to=")
         require(at is None or at != to, "to", to, "give a time other than at")
-        return self.grid(sde, self.steps + (0 if self._ends_clean(to) else 1), at, to)
+        points = self.steps + (0 if self._ends_clean(to) else 1)
+        return self.grid(sde, max(points, 2) if self.solver.adaptive else points, at, to)  # it takes its own steps
 
     def _ends_clean(self, to: float | None) -> bool:
         return self.denoise and to is None

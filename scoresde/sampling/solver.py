@@ -44,6 +44,19 @@ def add(x: Tensor, c: Any, y: Tensor) -> Tensor:
     return x + c * y if isinstance(c, Tensor) else x.add_(y, alpha=c)
 
 
+MOST_STEPS = 20_000  # of a solver that chooses its own
+
+
+def check_tolerances(rtol: float, atol: float, x: Tensor) -> None:
+    """Refuse tolerances so far below the rounding of x (B, *event) that steps would have to be as small."""
+    least, wanted = torch.finfo(x.dtype).eps / 1000, rtol + atol / max(float(x.abs().max()), 1e-300)
+    if wanted < least:
+        raise InputError(
+            f"rtol: {rtol:g} with atol={atol:g} is not allowed; {x.dtype} cannot hold it: give at least {least:.0e}, "
+            "or dtype=torch.float64"
+        )
+
+
 def accumulate(x: Tensor, weights: Sequence[Any], values: Sequence[Tensor]) -> Tensor:
     """x + sum of weights times values, written into x; weights of zero may have no value yet."""
     for c, y in zip(weights, values, strict=False):

@@ -14,7 +14,7 @@ from scoresde.errors import InputError
 from scoresde.loggers import Logger
 from scoresde.model import Model, ScoreModel
 from scoresde.results import Results, Row, Scorer
-from scoresde.runs.samples import draw, joined
+from scoresde.runs.samples import draw, joined, sizes
 from scoresde.sampling import Sampler
 from scoresde.training import FitResult
 
@@ -41,10 +41,11 @@ def final_samples(
     (run / "samples").mkdir(exist_ok=True)
     dataset, results = scorer.dataset, Results(str(run), n, 1)
     pictures: dict[str, Path] = {}
+    reach = 2 * float(sizes(dataset.items[:10_000]).max())
     for name, sampler in samplers.items():
         row = Row(name, steps=None if sampler.solver.adaptive else sampler.steps)
         try:
-            drawn = joined(draw(sampler, model, dataset.event_shape, n, seed, label=name))
+            drawn = joined(draw(sampler, model, dataset.event_shape, n, seed, label=name, reach=reach))
         except (InputError, ArithmeticError) as error:
             row.failed(error)
         else:
