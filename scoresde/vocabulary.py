@@ -13,7 +13,7 @@ _KEYS: dict[str, tuple[str, ...]] = {  # the first that the command has is meant
     **dict.fromkeys(("num_samples", "n_samples", "samples"), ("n",)),
     **dict.fromkeys(("gpu", "cuda", "accelerator"), ("device",)),
     **dict.fromkeys(("dataset", "data_path", "data_dir"), ("data",)),
-    **dict.fromkeys(("fp16", "bf16", "amp", "mixed_precision"), ("trainer.precision",)),
+    **dict.fromkeys(("fp16", "bf16", "amp", "mixed_precision"), ("trainer.precision", "precision")),
     **dict.fromkeys(("resume", "ckpt", "checkpoint_path", "resume_from"), ("run",)),
     **dict.fromkeys(("schedule", "noise_schedule", "beta_schedule"), ("sde",)),
     **dict.fromkeys(("wandb", "log"), ("logger",)),

@@ -19,7 +19,7 @@ from PIL import Image
 from scoresde import runs
 from scoresde.build import build
 from scoresde.cli.main import main
-from scoresde.training import Trainer
+from scoresde.training import Trainer, acceleration
 
 SMALL = ["experiment=moons", "data.n=60", "model.net.width=8", "model.net.blocks=1", "logger=none"]
 TINY = ["debug=tiny", *SMALL, "trainer.steps=4", "trainer.checkpoint_every=2", "n=6"]
@@ -330,6 +330,29 @@ def test_tables_come_as_csv_too(here):
         names, *rows = csv.reader(file)
     assert names == ["a", "b", "c"]
     np.testing.assert_array_equal(np.array(rows, float), np.load("drawn/samples.npz")["samples"].astype(float))
+
+
+def test_precision_and_compilation_are_those_of_the_network(trained, here, monkeypatch):
+    compiled = []
+    monkeypatch.setattr(acceleration, "_BACKEND", lambda module, inputs: compiled.append(module) or module.forward)
+    plain = ["sample", f"run={trained}", "solver=heun", "sampler.steps=8", "n=50"]
+    drawn = {}
+    for name, typed in {"plain": [], "half": ["precision=bf16"], "fast": ["compile=true"]}.items():
+        assert main([*plain, f"out={name}", *typed]) == 0
+        drawn[name] = np.load(f"{name}/samples.npz")["samples"]
+        assert bool(compiled) == (name == "fast")
+    np.testing.assert_allclose(drawn["fast"], drawn["plain"], atol=1e-5)
+    error = np.abs(drawn["half"] - drawn["plain"]).max() / drawn["plain"].std()
+    assert 2**-20 < error < 2**-9  # products round to 2^-9, and this network is small beside its skip connection
+    in_half = drawn["half"].view(np.uint32) & 0xFFFF == 0  # whether the state were in bf16 too
+    assert in_half.mean() < 0.1
+    assert (summary(here / "half")["precision"], summary(here / "fast")["compile"]) == ("bf16", True)
+    few = [f"run={trained}", "solvers=[heun]", "budgets=[15]", "n=20", "seeds=2", "reference.n=0", "logger=none"]
+    for name, precision in (("a", "float32"), ("b", "bf16")):
+        assert main(["compare", *few, f"precision={precision}", f"out={name}"]) == 0
+    a, b = (json.loads(Path(f"{n}/results.json").read_text())["rows"][0]["values"]["sliced_wasserstein"] for n in "ab")
+    assert a != b
+    np.testing.assert_allclose(a, b, rtol=0.05)
 
 
 def test_a_sweep_of_samplers(trained, here, capsys):

@@ -309,7 +309,7 @@ def test_compiling_that_fails_costs_one_line_and_nothing_else(
     out, err = capfd.readouterr()
     assert out == ""
     assert err.count("\n") == 1
-    assert err.startswith("trainer.compile: failed (RuntimeError: no compiler here)")
+    assert err.startswith("compile: failed (RuntimeError: no compiler here)")
     assert err.endswith("going on without\n")
     assert_same(last(tmp_path / "plain", 12), last(tmp_path / "compiled", 12))
 

@@ -1,6 +1,7 @@
 """One comparison on the command line: its plan from the configuration, its folder, and what is printed and logged."""
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,8 @@ def compare(settings: CompareSettings, cfg: dict[str, Any]) -> float | None:
     print(f"problem  {results.title}\nrows     {rows}, {comparison.work:,.0f} evaluations\nout      {out}", flush=True)
     runs.write_config(out, cfg)
     try:
-        measured(comparison, out, runs.without_secrets(cfg))
+        with settings.accelerated(plan.problem.run) if isinstance(plan.problem, Trained) else nullcontext():
+            measured(comparison, out, runs.without_secrets(cfg))
     finally:  # Ctrl-C makes a report of the finished rows, and stops
         if results.rows:
             _finish(out, results, cfg, logger)
@@ -77,6 +79,8 @@ def _problem(cfg: Mapping[str, Any], settings: CompareSettings) -> Problem:
     if settings.run is not None:
         return Trained(settings.load(settings.run), settings.label, settings.guidance)
     require(settings.label is None, "label", settings.label, "it belongs to a run with classes; give null")
+    for key, plain in (("precision", "float32"), ("compile", False)):
+        require(cfg[key] == plain, key, cfg[key], f"it belongs to a run with its network; give {str(plain).lower()}")
     require(settings.guidance == 1, "guidance", settings.guidance, "it belongs to a run with classes; give 1")
     problem: Problem = build(cfg["problem"], "problem", settings.packages, Problem)
     return problem

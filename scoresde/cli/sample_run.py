@@ -38,10 +38,11 @@ def sample(settings: SampleSettings, arguments: Any, path: bool) -> None:
     name = f"{label}-{sampler.steps}-{settings.seed}"
     out = out_folder(settings.out, run.path / "samples", name)
     try:
-        _write(out, run, model, sampler, label, settings, arguments)
-        if path:
+        with settings.accelerated(run):
+            _write(out, run, model, sampler, label, settings, arguments)
             shown = min(settings.n, settings.batch_size)
-            pictures = draw_path(out, run, model, sampler, shown, settings.seed, label)
+            pictures = draw_path(out, run, model, sampler, shown, settings.seed, label) if path else []
+        if path:
             films = "" if "film.gif" in pictures else "; only images and pairs of numbers have a film"
             print(f"path: {', '.join(pictures)}{films}", flush=True)
     finally:
@@ -67,6 +68,7 @@ def _write(
     figures.picture(torch.cat(shown)[:_KEPT], run.transform, out / "samples.png", title=title)
     summary: dict[str, Any] = {"run": str(run.path), "checkpoint_step": run.step, "weights": settings.weights}
     summary |= {"n": n, "seed": settings.seed, "label": settings.label, "guidance": settings.guidance}
+    summary |= {"precision": settings.precision, "compile": settings.compile}
     summary |= {"nfe": nfe, "seconds": seconds, "sampler": arguments, "versions": runs.versions()}
     runs.write_json(out / runs.SUMMARY, summary)
     print(f"{label}: {n:,} samples, {nfe:.0f} network evaluations each, {seconds:.1f} s, in {out}", flush=True)

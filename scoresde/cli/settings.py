@@ -2,7 +2,8 @@
 
 import dataclasses
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
@@ -100,9 +101,30 @@ class TrainSettings(DrawSettings):
 
 @dataclass(frozen=True)
 class BatchSettings(DrawSettings, ModelSettings):
-    """What commands that draw samples from a run in batches have besides."""
+    """What commands that draw samples from a run in batches have besides.
+
+    Args:
+        batch_size: samples computed at once.
+        precision: arithmetic of the network: float32, bf16, fp16, or auto, which is bf16 where it is fast.
+        compile: compile the network.
+    """
 
     batch_size: Count
+    precision: Literal["auto", "float32", "bf16", "fp16"]
+    compile: bool
+
+    @contextmanager
+    def accelerated(self, run: "Run") -> Iterator[None]:
+        """Within, the network of a run is evaluated in this precision; coefficients and state are as they were."""
+        import torch
+
+        from scoresde.training.acceleration import Acceleration, half_type
+
+        dtype = half_type(self.precision, torch.device(run.model.device))
+        products = torch.get_float32_matmul_precision()
+        with Acceleration(dtype, self.compile).applied(run.model.net):
+            torch.set_float32_matmul_precision(products)  # float32 means float32 here, not TF32
+            yield
 
 
 @dataclass(frozen=True)

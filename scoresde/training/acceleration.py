@@ -150,6 +150,6 @@ class _Compiled:
         except Exception as error:  # a compiler may fail in any way; an error of the network is raised again below
             cause = getattr(error, "inner_exception", error)
             line = next(iter(str(cause).strip().splitlines()), "")
-            print(f"trainer.compile: failed ({type(cause).__name__}: {line}); going on without", file=sys.stderr)
+            print(f"compile: failed ({type(cause).__name__}: {line}); going on without", file=sys.stderr)
             self._compiled = None
         return self._plain(*args, **kwargs)
