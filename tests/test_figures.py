@@ -226,3 +226,11 @@ def test_more_evaluations_never_stand_at_fewer_seconds() -> None:
     (drawn,) = quality({"a": [3.0, 2.0, 1.0]}, "seconds", (2.0, 1.0, 4.0)).axes[0].containers
     x = drawn.lines[0].get_xdata()  # type: ignore[attr-defined]
     assert x / x[0] == pytest.approx([1, 1, 4 / 1.5])
+
+
+def test_transparent_images_are_shown_on_white() -> None:
+    image = np.zeros((4, 1, 3))
+    image[:, 0, 0], image[:, 0, 1], image[:, 0, 2] = (255, 0, 51, 255), (255, 0, 51, 0), (255, 0, 51, 127.5)
+    shown = style.colors(image, 0, 255)
+    assert shown.shape == (1, 3, 3)
+    assert np.allclose(shown[0], [(1, 0, 0.2), (1, 1, 1), (1, 0.5, 0.6)])

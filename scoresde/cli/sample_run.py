@@ -57,7 +57,7 @@ def _write(
     n, size = settings.n, settings.batch_size
     nfe, seconds = 0.0, 0.0
     shown: list[Tensor] = []
-    with sample_files(out, n, run.transform) as append:
+    with sample_files(out, n, run.transform, settings.format) as append:
         for part in draw(sampler, model, run.event_shape, n, settings.seed, size, label):
             append(run.transform.finish(part.x))
             if len(shown) * size < _KEPT:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from scoresde.runs import Run
 
 T = TypeVar("T")
+Format = Literal["npz", "png"]  # of samples
 
 
 def listed(value: T | list[T]) -> list[T]:
@@ -129,10 +130,11 @@ class BatchSettings(DrawSettings, ModelSettings):
 
 @dataclass(frozen=True)
 class SampleSettings(BatchSettings):
-    """The run, and where the samples go."""
+    """The run, and where the samples go, in which format."""
 
     run: str
     out: str | None
+    format: Format
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Arrays written batch by batch, so that they need not fit into memory."""
 
 import csv
+import itertools
 import math
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
@@ -9,8 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
+from scoresde.cli.settings import Format
 from scoresde.data.columns import Column, cells
+from scoresde.data.pixels import CHANNELS, image_of
 from scoresde.data.transform import Transform
+from scoresde.errors import refuse
 from scoresde.files import aside
 
 Append = Callable[[np.ndarray], object]  # takes rows (k, *event)
@@ -49,10 +53,32 @@ def table(path: Path, transform: Transform) -> Iterator[Append]:
 
 
 @contextmanager
-def sample_files(folder: Path, n: int, transform: Transform) -> Iterator[Append]:
-    """Yield a function that appends finished samples to samples.npz, and those of a table to samples.csv too."""
+def images(folder: Path, n: int, transform: Transform) -> Iterator[Append]:
+    """Yield a function that appends finished samples to a new folder as single files 00000.png, 00001.png, ...
+
+    Raises:
+        InputError: the samples are no images of 1, 3 or 4 channels.
+    """
+    shape = transform.event_shape
+    fits = transform.kind == "image" and shape[0] in CHANNELS
+    refuse(not fits, f"format: png is for images of 1, 3 or 4 channels, not for samples of shape {shape}; give npz")
+    folder.mkdir(exist_ok=True)
+    names = (folder / f"{k:0{max(len(str(n - 1)), 5)}d}.png" for k in itertools.count())
+
+    def append(rows: np.ndarray) -> None:
+        for row, path in zip(rows, names):  # noqa: B905 - the names have no end
+            with aside(path) as temporary:
+                image_of(row, transform).save(temporary, format="PNG")
+
+    yield append
+
+
+@contextmanager
+def sample_files(folder: Path, n: int, transform: Transform, kind: Format = "npz") -> Iterator[Append]:
+    """Yield a function that appends finished samples to samples.npz, and to what else suits them."""
     with ExitStack() as stack:
-        appends = [stack.enter_context(archive(folder / "samples.npz", n, transform.event_shape, transform.dtype))]
+        appends = [stack.enter_context(images(folder / "images", n, transform))] if kind == "png" else []
+        appends.append(stack.enter_context(archive(folder / "samples.npz", n, transform.event_shape, transform.dtype)))
         if transform.kind == "table":
             appends.append(stack.enter_context(table(folder / "samples.csv", transform)))
 

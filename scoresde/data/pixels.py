@@ -16,12 +16,15 @@ from scoresde.errors import InputError, one_line, refuse
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from scoresde.data.transform import Transform
+
 Mode = Literal["rgb", "grey", "rgba", "grey16"]
 # By the ending of a file. Pillow tries no other: of those that it knows, some start programs.
 FORMATS = {
     ".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".bmp": "BMP", ".gif": "GIF", ".tif": "TIFF",
     ".tiff": "TIFF",
 }  # fmt: skip
+CHANNELS = (1, 3, 4)  # of images in files: grey, color, color with transparency
 _MOST = 2**26  # pixels of a resized image
 _FULL = 257  # 65535 / 255: what 8 bits are multiplied by in 16
 _DEEP = re.compile(";16[BLN]")  # among the layouts of pillow, those of 16 bits a channel
@@ -121,3 +124,15 @@ def _covering(image: Image, size: tuple[int, int] | None, dtype: Any) -> np.ndar
     # bicubic interpolation of fractions overshoots
     pixels = np.asarray(image)
     return pixels if pixels.dtype == np.uint8 else np.rint(pixels).clip(0, np.iinfo(dtype).max).astype(dtype)
+
+
+def image_of(event: np.ndarray, transform: Transform) -> Image:
+    """A finished image (channels, height, width) for a file: 8 and 16-bit levels as they are, others over 8 bits."""
+    from PIL import Image as pillow
+
+    if event.dtype == np.uint16 or transform.levels == _FULL - 1:
+        levels = event
+    else:
+        low, high = transform.low or 0.0, 1.0 if transform.high is None else transform.high
+        levels = np.rint((np.nan_to_num(event) - low) / (high - low) * 255).clip(0, 255).astype(np.uint8)
+    return pillow.fromarray(levels[0] if len(levels) == 1 else np.ascontiguousarray(np.moveaxis(levels, 0, -1)))

@@ -173,8 +173,13 @@ def greys(ruler: np.ndarray, transform: Transform) -> tuple[float, float]:
 
 
 def colors(image: np.ndarray, low: float, high: float) -> np.ndarray:
-    """An image (channels, height, width) as (height, width, 3) from 0 to 1; unless of three channels, the first one."""
+    """An image (channels, height, width) as (height, width, 3) from 0 to 1: colors, with a fourth channel on white.
+
+    Of other numbers of channels the first one in grey.
+    """
     unit = np.nan_to_num((image.astype(np.float64) - low) / max(high - low, 1e-12)).clip(0, 1)
+    if len(unit) == 4:
+        unit = 1 - unit[3] * (1 - unit[:3])
     return np.moveaxis(unit if len(unit) == 3 else unit[:1].repeat(3, axis=0), 0, -1)
 
 

@@ -5,7 +5,7 @@ usage: scoresde sample run=FOLDER [group=option ...] [key=value ...] [-m]
 examples, where RUN is a folder made by scoresde train:
   scoresde sample run=runs/RUN                                        100 samples, 50 steps of solver=auto
   scoresde sample run=runs/RUN solver=heun,ddim sampler.steps=10,20 -m
-  scoresde sample run=runs/RUN n=50000 batch_size=1000 out=many       any number, in bounded memory
+  scoresde sample run=runs/RUN n=50000 batch_size=1000 format=png     any number, images as single files too
   scoresde sample run=runs/RUN solver=heun sampler.path=true          with a film of noise becoming data
   scoresde sample run=runs/RUN solver=ddim sampler.eta=1              with the noise of DDPM
   scoresde sample run=runs/RUN solver=reverse_diffusion corrector=langevin sampler.steps=200
