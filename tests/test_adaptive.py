@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from scipy.integrate import RK23, RK45
 from support import exact_flow, exact_model, gaussian, sde_named
 from torch import nn
 
@@ -135,3 +136,66 @@ def test_a_split_increment_has_the_law_of_two():
     spans = torch.tensor([span for span, _, _ in taken])
     scaled = torch.stack([w for _, w, _ in taken]) / spans.sqrt()[:, None]
     torch.testing.assert_close(torch.cov(scaled), torch.eye(3, dtype=torch.float64), rtol=0, atol=0.02)
+
+
+def at_a_step(n=5):
+    """x, lam and a step towards data of each sample, in the middle of the path."""
+    lam = torch.linspace(-1.0, 0.5, n, dtype=torch.float64)
+    return start(n), lam, torch.linspace(0.3, 0.5, n, dtype=torch.float64)
+
+
+@pytest.mark.parametrize(("pair", "peer"), [("bosh3", RK23), ("dopri5", RK45)])
+def test_the_error_of_a_pair_is_that_of_scipy(pair, peer):
+    """One step of each sample on dy/dr = eps, with scipy's tableau and its weights of the error."""
+    model, solver, (x, lam, h) = exact_model(sde_named("ve")), AdaptiveRungeKutta(pair=pair), at_a_step()
+    r, s = torch.exp(-lam), torch.exp(-lam - h)
+
+    def slope(y, r):
+        return model(y, model.sde.t_of_lam(-torch.log(r))).eps
+
+    k = [slope(x, r)]
+    for c, a in zip(peer.C[1:], peer.A[1:], strict=True):
+        moved = x + (s - r)[:, None] * sum(w * one for w, one in zip(a, k, strict=False))
+        k.append(slope(moved, r + c * (s - r)))
+    end = x + (s - r)[:, None] * sum(w * one for w, one in zip(peer.B, k, strict=True))
+    error = (s - r)[:, None] * sum(w * one for w, one in zip(peer.E, [*k, slope(end, s)], strict=True))
+    trial = solver.attempt(model, x, lam, h, solver.evaluate(model, x, model.sde.t_of_lam(lam)), None)
+    torch.testing.assert_close(trial.x, end)
+    torch.testing.assert_close(trial.error.abs(), error.abs())
+
+
+def test_the_error_of_the_exponential_rule_is_its_distance_to_that_of_order_two():
+    """The step with the line through the first two values of x0, at h = 0 and h / 3, its integral by quadrature."""
+    model, solver, (x, lam, h) = exact_model(sde_named("vp")), AdaptiveExponential(), at_a_step()
+    sde, u = model.sde, torch.linspace(0, 1, 20001, dtype=torch.float64)
+
+    def moved(part, *values):
+        """x_s / sigma_s = x_t / sigma_t + int e^lam x0 dlam, x0 the line through its values at 0 and h / 3."""
+        at, step = sde.t_of_lam(lam + part * h), part * h
+        line = values[0][:, :, None] + (values[-1] - values[0])[:, :, None] * 3 * part * u
+        kernel = torch.exp(lam[:, None] + step[:, None] * u) * step[:, None]
+        change = torch.trapezoid(kernel[:, None, :] * line, u)
+        return sde.sigma(at)[:, None] * (x / sde.sigma(sde.t_of_lam(lam))[:, None] + change)
+
+    first = model(x, sde.t_of_lam(lam)).x0
+    second = model(moved(1 / 3, first), sde.t_of_lam(lam + h / 3)).x0
+    trial = solver.attempt(model, x, lam, h, first, None)
+    torch.testing.assert_close(trial.x - moved(1.0, first, second), trial.error, rtol=1e-6, atol=1e-9)
+
+
+def test_the_error_of_the_stochastic_rule_is_that_of_the_paper():
+    """arXiv 2105.14080, algorithm 1: x' - x'', written for VP with f = -beta / 2 and g^2 = beta."""
+    model, solver, (x, lam, h) = exact_model(sde_named("vp")), AdaptiveSDE(), at_a_step()
+    t, s = model.sde.t_of_lam(lam), model.sde.t_of_lam(lam + h)
+    w = 0.1 * start(5).flip(0)
+
+    def step(drift_at, level):
+        beta = (0.1 + 19.9 * level)[:, None]
+        drift = -beta / 2 * drift_at - beta * model(drift_at, level).score
+        return x + (s - t)[:, None] * drift + beta.sqrt() * w
+
+    euler = step(x, t)
+    improved = (euler + step(euler, s)) / 2
+    trial = solver.attempt(model, x, lam, h, solver.evaluate(model, x, t), w)
+    torch.testing.assert_close(trial.x, improved)
+    torch.testing.assert_close(trial.error.abs(), (euler - improved).abs())

@@ -4,12 +4,24 @@ With an exact Gaussian score every rule here is affine in its starting point and
 random number in turn is one and all others are zero gives the mean and covariance of the result without sampling.
 """
 
+import dataclasses
+
 import pytest
 import torch
 from support import CORRECTORS, PATHS, SOLVERS, built, exact_model, gaussian, gaussian_law, sde_named, solver_named
 
 from scoresde import Sampler
-from scoresde.sampling import DDIM, Ancestral, GridSolver, LambdaUniform, Restart, TimeUniform
+from scoresde.sampling import (
+    DDIM,
+    Ancestral,
+    Churn,
+    EulerMaruyama,
+    ExponentialRungeKutta,
+    GridSolver,
+    LambdaUniform,
+    Restart,
+    TimeUniform,
+)
 
 D = 2
 GRID = {name: solver_named(name) for name in SOLVERS if isinstance(solver_named(name), GridSolver)}
@@ -194,3 +206,19 @@ def test_restart_keeps_the_law(sde):
         errors.append(distance(model, sampler, model.sde.t_min))
     assert errors[1].abs().max() < 0.35 * errors[0].abs().max()
     assert (4 * errors[1] - errors[0]).abs().max() < 1e-3
+
+
+@pytest.mark.parametrize(
+    "solver",
+    [Churn(EulerMaruyama(), churn=5.0), Churn(ExponentialRungeKutta(eta=1.0), churn=5.0), Restart(EulerMaruyama())],
+    ids=repr,
+)
+def test_noise_around_a_stochastic_rule_keeps_the_law(solver):
+    """The numbers of the wrapper and of the rule are others: the same ones twice would add up to another variance."""
+    model = exact_model(sde_named("vp"), gaussian())
+    errors = []
+    for n in (1, 2):
+        solver = dataclasses.replace(solver, steps=40 * n) if isinstance(solver, Restart) else solver
+        errors.append(distance(model, Sampler(solver, LambdaUniform(), 300 * n, denoise=False), model.sde.t_min))
+    assert errors[1].abs().max() < 0.6 * errors[0].abs().max()
+    assert (2 * errors[1] - errors[0]).abs().max() < 4e-3

@@ -216,6 +216,9 @@ def test_the_ends_of_the_unit_interval_are_times_of_the_path(name: str) -> None:
             t = DenoisingScoreMatching(times=times, mean=mean).sample_times(sde, u)
             assert torch.isfinite(t).all()
             assert sde.t_train <= t.min() <= t.max() <= sde.T
+    for changes in ({}, {"times": "log_normal", "mean": -3.0, "std": 5.0}):  # and not only within them
+        t = DenoisingScoreMatching(**changes).sample_times(sde, u)
+        torch.testing.assert_close(sde.lam(t), sde.lam(torch.tensor([sde.t_train, sde.T])), rtol=0, atol=1e-4)
 
 
 def test_densities_differ_by_importance_alone() -> None:

@@ -154,6 +154,17 @@ def test_bad_input_is_named(change, text):
         ScoreModel(Linear(), sde_named("vp"), **change)
 
 
+def test_evaluations_on_another_path_are_counted_too():
+    model = ScoreModel(Linear(), sde_named("vp"))
+    with count_evaluations() as spent:
+        model(draw(5, 3).float(), 0.5)
+        assert spent.samples == 5
+        model.under(sde_named("edm"))(draw(4, 3).float(), 0.5)
+        assert spent.samples == 9
+        model(draw(2, 3).float(), 0.5)
+    assert spent.samples == 11
+
+
 class Wrapped(Wrapper):
     def forward(self, x, t, cond=None):
         return self.model(x, t, cond)

@@ -8,8 +8,19 @@ import torch
 from support import PATHS, SOLVERS, exact_flow, exact_model, sde_named, solver_named
 
 from scoresde import InputError, Sampler
+from scoresde.dynamics import EtaFunction
 from scoresde.noise import Noise
-from scoresde.sampling import DDIM, ExponentialMultistep, GridSolver, Heun, LambdaUniform, RungeKutta
+from scoresde.sampling import (
+    DDIM,
+    EulerMaruyama,
+    ExponentialMultistep,
+    ExponentialRungeKutta,
+    GridSolver,
+    Heun,
+    LambdaUniform,
+    ReverseDiffusion,
+    RungeKutta,
+)
 from scoresde.sampling.coordinates import Quantity, Variable
 
 FIRST, LAST = -2.0, 1.5  # interval of lam, inside the range of every SDE of conf/
@@ -227,3 +238,35 @@ def test_names_that_mean_the_same_rule():
 def test_an_ode_rule_refuses_noise(name):
     with pytest.raises(InputError, match=r"eta: 0\.5 is not possible with"):
         Sampler(solver_named(name), LambdaUniform(), eta=0.5)
+
+
+class Linear(EtaFunction):
+    """A noise level that is another one everywhere."""
+
+    def __call__(self, lam):
+        return 0.5 + 0.1 * (lam + 6)
+
+
+@pytest.mark.parametrize(
+    ("rule", "part"),
+    [
+        (lambda eta: ExponentialMultistep(predictor=1, eta=eta), 0.5),
+        (lambda eta: ExponentialMultistep(predictor=1, predict="eps", eta=eta), 0.5),
+        (lambda eta: ExponentialRungeKutta(eta=eta), 0.5),
+        (lambda eta: EulerMaruyama(eta), 0.0),
+        (lambda eta: ReverseDiffusion(eta), 0.0),
+    ],
+)
+def test_where_in_a_step_a_noise_level_is_taken(rule, part):
+    """In the middle in lam where the step is exact in between, at the beginning where the rule is Euler's."""
+    sde, eta = sde_named("vp"), Linear()
+    times = sde.t_of_lam(torch.tensor([-3.0, -1.0], dtype=torch.float64))
+    at = float(eta(torch.tensor(-3.0 + 2 * part)))
+    torch.testing.assert_close(numbers(rule(eta).plan(sde, times)), numbers(rule(at).plan(sde, times)))
+
+
+def numbers(plan):
+    """All coefficients of a plan in one list."""
+    if isinstance(plan, float | int):
+        return torch.tensor([plan], dtype=torch.float64)
+    return torch.cat([numbers(one) for one in plan if not (isinstance(one, tuple | list) and not one)])

@@ -242,8 +242,10 @@ def test_auto_beats_or_nears_the_usual_choice_at_every_budget(sde):
     assert max(ratios) < 1
 
 
-def test_auto_with_noise_is_the_stochastic_rule_on_its_grid():
+@pytest.mark.parametrize("steps", [5, 15, 30])  # where the grids of the ODE are others
+def test_auto_with_noise_is_the_stochastic_rule_on_its_grid(steps):
     model = exact_model(sde_named("vp"))
-    a = Sampler(Auto(), steps=9, eta=1.0).sample(model, (2,), 4).x
-    assert torch.equal(a, Sampler(DPMSolverPP2M(1.0), LambdaUniform(), steps=9).sample(model, (2,), 4).x)
+    assert not torch.equal(Sampler(steps=steps).times(model), LambdaUniform()(model.sde, steps))
+    a = Sampler(Auto(), steps=steps, eta=1.0).sample(model, (2,), 4).x
+    assert torch.equal(a, Sampler(DPMSolverPP2M(1.0), LambdaUniform(), steps=steps).sample(model, (2,), 4).x)
     assert isinstance(Sampler(steps=9).grid, AutoGrid)

@@ -1,21 +1,39 @@
 """Churn and restart: what they are in a case that was published, and what they refuse. Their law: test_limit_law."""
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
 from support import exact_model, sde_named
 
 from scoresde import InputError, Sampler, count_evaluations
+from scoresde.control import Wrapper
 from scoresde.noise import Noise
-from scoresde.sampling import Churn, DPMSolverPP2M, ExponentialRungeKutta, Heun, Karras, Restart
+from scoresde.sampling import (
+    DDIM,
+    AdaptiveSDE,
+    Ancestral,
+    Churn,
+    DPMSolverPP2M,
+    EulerMaruyama,
+    ExponentialRungeKutta,
+    Heun,
+    Karras,
+    LambdaUniform,
+    Langevin,
+    Restart,
+    ReverseDiffusion,
+    UnderdampedLangevin,
+)
 
 
-def test_churn_with_heun_is_the_published_algorithm():
+@pytest.mark.parametrize("churn", [3.0, 100.0])  # below and above the cap of gamma
+def test_churn_with_heun_is_the_published_algorithm(churn):
     """Karras et al. 2022 (arXiv 2206.00364), algorithm 2, written from the paper for sigma(t) = t."""
     model, steps = exact_model(sde_named("edm")), 10
     times = Karras()(model.sde, steps)
-    noise, low, high, churn, s_noise = Noise(4), 0.05, 20.0, 3.0, 1.007
+    noise, low, high, s_noise = Noise(4), 0.05, 20.0, 1.007
     x = actual = 80 * torch.randn(5, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     for i, (t, s) in enumerate(zip(times[:-1].tolist(), times[1:].tolist(), strict=True)):
         gamma = min(churn / (steps - 1), math.sqrt(2) - 1) if low <= t <= high else 0.0
@@ -40,6 +58,61 @@ def test_restart_takes_part_of_the_way_again():
     assert spent.samples / 2 == 2 * 19 + 3 * 2 * 4 + 1
     lowest = [i for i in range(len(ratios)) if ratios[i] == pytest.approx(0.1, rel=0.3)]
     assert len(lowest) >= 4  # arrived there once, and once more after each repetition
+
+
+def test_restart_goes_up_to_the_level_asked_for():
+    """The first evaluation of each repetition is at `highest`, and the last step before it ends nearest to `lowest`."""
+    model, seen = exact_model(sde_named("vp")), []
+    grid = Sampler(Heun(), steps=20).times(model)
+
+    class Spy(Wrapper):
+        def forward(self, x, t, cond=None):
+            seen.append(math.exp(-float(self.sde.lam(t))))
+            return self.model(x, t, cond)
+
+    Sampler(Restart(Heun(), lowest=0.1, highest=0.5, times=3, steps=4), steps=20).sample(Spy(model), n=2)
+    rises = [(a, b) for a, b in pairwise(seen) if b > 1.5 * a]
+    bottom = min(torch.exp(-model.sde.lam(grid)).tolist(), key=lambda r: abs(math.log(r / 0.1)))
+    assert rises == [pytest.approx((bottom, 0.5))] * 3
+
+
+class Recorded:
+    """The numbers of a seed; none may be drawn twice."""
+
+    def __init__(self):
+        self.noise, self.drawn = Noise(0), []
+
+    def normal(self, purpose, step, *shape, **named):
+        assert (purpose, step) not in self.drawn
+        self.drawn.append((purpose, step))
+        return self.noise.normal(purpose, step, *shape, **named)
+
+
+ONE_STEP = (
+    EulerMaruyama(),
+    ReverseDiffusion(),
+    Ancestral(),
+    DDIM(1.0),
+    ExponentialRungeKutta("midpoint", eta=1.0),
+    ExponentialRungeKutta("thirds", eta=1.0),
+    ExponentialRungeKutta("krogstad", eta=1.0),
+)
+DRAWING = (
+    *(Churn(rule, churn=5.0) for rule in (Heun(), *ONE_STEP)),
+    *(Restart(rule) for rule in (Heun(), *ONE_STEP, Churn(EulerMaruyama()), DPMSolverPP2M(1.0), AdaptiveSDE(0.1, 0.1))),
+)
+
+
+@pytest.mark.parametrize("corrector", [None, Langevin(), UnderdampedLangevin()], ids=repr)
+@pytest.mark.parametrize("solver", [*DRAWING, *ONE_STEP], ids=repr)
+def test_no_number_is_drawn_twice(solver, corrector):
+    if corrector is not None and solver.adaptive:
+        return
+    model, noise = exact_model(sde_named("vp")), Recorded()
+    sampler = Sampler(solver, LambdaUniform(), steps=12, corrector=corrector)
+    *_, (_, x) = sampler.path(model, sampler.prior(model, (2,), 3, noise), noise)
+    assert torch.isfinite(x).all()
+    assert len(noise.drawn) > 2
 
 
 def test_without_an_interval_on_the_way_restart_is_its_solver():
