@@ -31,6 +31,8 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 from scoresde.errors import TARGET, InputError, did_you_mean, require
+from scoresde.room import in_words as in_words_of_size
+from scoresde.room import memory
 
 T = TypeVar("T")
 
@@ -42,15 +44,23 @@ class Constraint:
     Attributes:
         holds: whether a value of the annotated type is allowed.
         words: what is allowed, to be read after "give".
+        limit: whether only a value beyond it needs the words, as a largest one that nobody asks for.
     """
 
     holds: Callable[[Any], bool]
     words: str
+    limit: bool = False
 
 
 def at_least(least: int) -> Constraint:
     """Of integers: `Annotated[int, at_least(2)]`."""
     return Constraint(lambda value: bool(value >= least), f"an integer >= {least}")
+
+
+def fitting(size: int) -> Constraint:
+    """Of how many there may be, if each takes so many bytes of memory."""
+    most, there = memory() // size, in_words_of_size(memory())
+    return Constraint(lambda value: bool(value <= most), f"at most {most:,}, which fit into {there} of memory", True)
 
 
 def between(low: float, high: float) -> Constraint:
@@ -63,8 +73,11 @@ NonNegative = Annotated[float, Constraint(lambda value: 0 <= value < math.inf, "
 Probability = Annotated[float, Constraint(lambda value: 0 <= value < 1, "a probability in [0, 1)")]
 Fraction = Annotated[float, Constraint(lambda value: 0 <= value <= 1, "a number in [0, 1]")]
 ProperFraction = Annotated[float, between(0, 1)]
-Count = Annotated[int, at_least(1)]
-NonNegativeInt = Annotated[int, at_least(0)]
+_SEEDS = Constraint(lambda value: value < 2**63, "at most 2^63 - 1", True)
+Count = Annotated[int, at_least(1), fitting(16)]
+Steps = Annotated[int, at_least(1), Constraint(lambda value: value <= 10**9, "at most 1,000,000,000", True)]
+Depth = Annotated[int, at_least(1), Constraint(lambda value: value <= 10_000, "at most 10,000", True)]
+NonNegativeInt = Annotated[int, at_least(0), _SEEDS]
 
 _PLAIN: dict[Any, tuple[type, str]] = {
     float: (numbers.Real, "a number (float expected)"),
@@ -140,7 +153,20 @@ def _has_constraint(annotation: Any) -> bool:
 def require_allowed(name: str, value: object, annotation: Any) -> None:
     """Raise `InputError("name: value is not allowed; give ...")` unless the constraints hold."""
     if _has_constraint(annotation) and not _allowed(value, annotation):
-        require(False, name, value, f"give {in_words(annotation)}")
+        limits = [c.words for c in _limits(annotation) if not all(map(c.holds, _numbers(value)))]
+        require(False, name, value, f"give {' or '.join(limits) or in_words(annotation)}")
+
+
+def _limits(annotation: Any) -> list[Constraint]:
+    """The limits that an annotation sets, also those of items."""
+    own = [c for c in getattr(annotation, "__metadata__", ()) if c.limit]
+    inner = (getattr(annotation, "__origin__", None), *typing.get_args(annotation))
+    return own + [c for part in inner if typing.get_args(part) for c in _limits(part)]
+
+
+def _numbers(value: object) -> list[Any]:
+    items = value if isinstance(value, list | tuple) else [value]
+    return [item for item in items if isinstance(item, int | float)]
 
 
 def in_words(annotation: Any) -> str:
@@ -163,7 +189,7 @@ def _one(annotation: Any) -> Constraint:
         return Constraint(lambda value: any(_is(value, type(a)) and value == a for a in arguments), f"one of {texts}")
     if origin is Annotated:
         kind, *constraints = arguments
-        words = " and ".join(c.words for c in constraints)
+        words = " and ".join(c.words for c in constraints if not c.limit)
         return Constraint(lambda value: _allowed(value, kind) and all(c.holds(value) for c in constraints), words)
     if origin in (list, tuple, Sequence):
         return _items(arguments)

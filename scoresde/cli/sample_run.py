@@ -15,6 +15,7 @@ from scoresde.cli.stream import sample_files
 from scoresde.model import Model
 from scoresde.runs import Run
 from scoresde.runs.samples import draw
+from scoresde.runs.sizes import require_batch, require_disk
 from scoresde.sampling import Sampler
 
 _KEPT = 2000  # samples kept in memory for the picture
@@ -34,6 +35,8 @@ def sample(settings: SampleSettings, arguments: Any, path: bool) -> None:
     sampler: Sampler = build(arguments, "sampler", settings.packages, Sampler, run=Path(settings.run))
     run = settings.load(settings.run)
     model = run.conditioned(run.model, settings.label, settings.guidance)
+    require_batch("batch_size", min(settings.n, settings.batch_size), run.event_shape, str(model.device))
+    require_disk(settings.n, run.transform, run.path)
     label = chosen("solver", arguments["solver"])
     name = f"{label}-{sampler.steps}-{settings.seed}"
     out = out_folder(settings.out, run.path / "samples", name)

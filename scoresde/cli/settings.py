@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar
 
 from scoresde.build import TARGET, build
-from scoresde.constraints import Count, NonNegative, Positive
+from scoresde.constraints import Constraint, Count, NonNegative, NonNegativeInt, Positive
 
 if TYPE_CHECKING:
     from scoresde.runs import Run
@@ -60,7 +60,7 @@ class DrawSettings(Settings):
         device: auto, cpu, cuda or cuda:N.
     """
 
-    seed: int
+    seed: NonNegativeInt
     n: Count
     device: str
 
@@ -78,7 +78,7 @@ class ModelSettings(Settings):
         guidance: scale of the guidance; 1 turns it off.
     """
 
-    seed: int
+    seed: NonNegativeInt
     device: str
     checkpoint: str | int
     weights: str
@@ -146,7 +146,7 @@ class CompareSettings(BatchSettings):
     out: str | None
     budgets: int | list[int]
     tolerances: Positive | list[Positive]
-    seeds: int
+    seeds: Annotated[int, Constraint(lambda n: n <= 10_000, "at most 10,000", True)]
     dtype: Literal["float32", "float64"]
 
 

@@ -8,12 +8,13 @@ import torch
 
 from scoresde.comparison.budget import Candidate
 from scoresde.comparison.problems import Problem
-from scoresde.constraints import Checked, Constraint, NonNegativeInt, ProperFraction, at_least
+from scoresde.constraints import Checked, Constraint, NonNegativeInt, ProperFraction, at_least, fitting
 from scoresde.errors import InputError, require
+from scoresde.runs.sizes import require_batch, require_samples
 from scoresde.sde import SDE
 
 # a step and the denoising
-_Budget = Annotated[int, at_least(2)]
+_Budget = Annotated[int, at_least(2), fitting(1000)]
 _Samples = Annotated[int, Constraint(lambda n: n >= 20, "at least 20, fewer say nothing about a distribution")]
 _Seeds = Annotated[int, Constraint(lambda n: n >= 2, "at least 2, an interval needs them; 5 or more are better")]
 
@@ -73,6 +74,9 @@ class Plan(Checked):
         most = self.problem.largest_n
         if most is not None and self.n > most:
             raise InputError(f"n: {self.n} is more than the {most} training items that make the floor; give {most}")
+        shape = self.problem.event_shape
+        require_samples(self.n, shape)
+        require_batch("batch_size", min(self.n, self.batch_size), shape, self.device)
         require(bool(self.candidates), "solvers", [], "give one at least")
         names = [c.name for c in self.candidates]
         for name in names:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from scoresde.constraints import Count, Positive, Probability
+from scoresde.constraints import Count, Depth, Positive, Probability
 from scoresde.described import Described
 from scoresde.errors import require
 from scoresde.nets.arguments import MultipleOf4, check_divides, check_event
@@ -52,7 +52,7 @@ class DiT(Described, nn.Module):
         patch: Count = 2,
         *,
         width: MultipleOf4 = 384,
-        depth: Count = 12,
+        depth: Depth = 12,
         heads: Count = 6,
         ratio: Positive = 4.0,
         noise_scale: float = 250.0,

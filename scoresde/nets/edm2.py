@@ -7,7 +7,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from scoresde.constraints import Count, NonNegativeInt, Positive, Probability, ProperFraction
+from scoresde.constraints import Count, Depth, NonNegativeInt, Positive, Probability, ProperFraction
 from scoresde.nets.arguments import Multipliers
 from scoresde.nets.condition import Kinds, Shares, Sizes, conditions
 from scoresde.nets.layers import through
@@ -53,7 +53,7 @@ class EDM2(SkipUNet):
         channels: Count = 192,
         multipliers: Multipliers = (1, 2, 3, 4),
         *,
-        blocks: Count = 3,
+        blocks: Depth = 3,
         attention: tuple[int, ...] = (2, 3),
         head_width: NonNegativeInt = 64,
         balance: ProperFraction = 0.3,

@@ -7,7 +7,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from scoresde.constraints import Count, Probability
+from scoresde.constraints import Count, Depth, Probability
 from scoresde.described import Described
 from scoresde.errors import require
 from scoresde.nets.arguments import Even
@@ -62,7 +62,7 @@ class ResidualMLP(Described, nn.Module):
         event_shape: tuple[Count, ...],
         width: Count = 128,
         *,
-        blocks: Count = 3,
+        blocks: Depth = 3,
         embedding: Even = 64,
         dropout: Probability = 0.0,
         condition: Kinds = None,

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import torch
 from torch import Tensor, nn
 
-from scoresde.constraints import Constraint, Count, NonNegativeInt, Positive, Probability
+from scoresde.constraints import Constraint, Count, Depth, NonNegativeInt, Positive, Probability
 from scoresde.errors import require
 from scoresde.nets.arguments import Even, MultipleOf4, Multipliers
 from scoresde.nets.blocks import BOX, FIR, Down, Head, ResidualBlock, Taps, Up, halving, step_between
@@ -76,7 +76,7 @@ class NCSNpp(SkipUNet):
         channels: MultipleOf4 = 128,
         multipliers: Multipliers = (1, 2, 2, 2),
         *,
-        blocks: Count = 4,
+        blocks: Depth = 4,
         attention: tuple[int, ...] = (1,),
         attention_up: Literal["last", "every"] = "last",
         head_width: NonNegativeInt = 0,
@@ -242,7 +242,7 @@ class ADM(SkipUNet):
         channels: Even = 192,
         multipliers: Multipliers = (1, 2, 3, 4),
         *,
-        blocks: Count = 3,
+        blocks: Depth = 3,
         attention: tuple[int, ...] = (1, 2, 3),
         head_width: NonNegativeInt = 64,
         heads: NonNegativeInt = 0,

@@ -7,7 +7,7 @@ from typing import cast
 
 from torch import Tensor, nn
 
-from scoresde.constraints import Count, Probability
+from scoresde.constraints import Count, Depth, Probability
 from scoresde.described import Described
 from scoresde.nets.arguments import Even, Multipliers, check_event, levels
 from scoresde.nets.blocks import Head, ResidualBlock, Up, halving
@@ -60,7 +60,7 @@ class UNet(Described, nn.Module):
         channels: Count = 32,
         multipliers: Multipliers = (1, 2),
         *,
-        blocks: Count = 1,
+        blocks: Depth = 1,
         attention: tuple[int, ...] = (),
         heads: Count = 2,
         groups: Count = 8,

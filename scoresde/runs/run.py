@@ -19,6 +19,7 @@ from scoresde.results import Results
 from scoresde.runs.config import read_config, section, stored_data
 from scoresde.runs.folder import SUMMARY
 from scoresde.runs.samples import RunSamples, draw, joined
+from scoresde.runs.sizes import require_batch, require_network, require_samples
 from scoresde.sampling import Grid, Sampler, Solver
 from scoresde.sde import SDE
 from scoresde.training import checkpoint as checkpoints
@@ -113,6 +114,8 @@ class Run:
             times = named("grid", grid, **place) if isinstance(grid, str) else grid
             sampler = Sampler(rule, times, steps=steps, eta=eta)
         model = self.conditioned(self.model, label, guidance)
+        require_samples(n, self.event_shape)
+        require_batch("batch_size", min(n, batch_size), self.event_shape, str(model.device))
         drawn = joined(draw(sampler, model, self.event_shape, n, seed, batch_size))
         title = f"{title}, {drawn.nfe:.0f} evaluations"
         return RunSamples(drawn.x, self.transform, drawn.nfe, drawn.seconds, title)
@@ -182,6 +185,7 @@ def load(
     for key, part, kind in (("sde", forward, "an SDE"), ("net", network, "a network")):
         refuse(part is None, f"{key}: {path} was trained with {kind} of your own; give an equal one with {key}=")
     shape, about = tuple(transform.event_shape), {**stored_model, "net": network}
+    require_network(about, shape, device, allow)
     model = build(about, "model", allow, ScoreModel, sde=build(forward, "sde", allow, SDE), event_shape=shape)
     model.event_shape = shape
     load_module(model, kept[weights], place)

@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
 
-from scoresde.constraints import Count
+from scoresde.constraints import at_least, fitting
 from scoresde.described import Rebuildable
 from scoresde.errors import InputError, require
 from scoresde.evaluations import count_evaluations, evaluating, first_x0
@@ -67,7 +67,7 @@ class Sampler(Rebuildable):
         self,
         solver: Solver | None = None,
         grid: Grid | None = None,
-        steps: Count = 50,
+        steps: Annotated[int, at_least(1), fitting(1000)] = 50,
         *,
         eta: float | None = None,
         corrector: Corrector | None = None,

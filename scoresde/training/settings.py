@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from scoresde.constraints import Checked, Constraint, Count, NonNegativeInt
+from scoresde.constraints import Checked, Constraint, Count, NonNegativeInt, Steps
 from scoresde.errors import require
 from scoresde.training.acceleration import Precision
 from scoresde.training.power_ema import LONGEST
@@ -34,7 +34,7 @@ _Metric = Annotated[str, Constraint(bool, "the name of a metric, such as heldout
 class Settings(Checked):
     """What `Trainer` is constructed with, checked; see there."""
 
-    steps: Count = 3500
+    steps: Steps = 3500
     batch_size: Count = 128
     ema: _Decay | _Decays = 0.999
     clip: _Norm = 1.0

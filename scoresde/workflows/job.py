@@ -26,6 +26,7 @@ from scoresde.model import Model, ScoreModel
 from scoresde.noise import derived_seed
 from scoresde.plain import each, join
 from scoresde.results import Metric, Results, Scorer
+from scoresde.runs.sizes import training_fits
 from scoresde.sampling import Sampler
 from scoresde.sde import SDE
 from scoresde.training import FitResult, Trainer
@@ -167,8 +168,9 @@ def prepare(
     origin = Initial.of(cfg, checkpoint, allow)
     dataset: Dataset = part("data", run=folder).load()
     dataset = dataset if origin is None else origin.in_its_units(dataset)
-    scorer = Scorer(own.pop("metrics"), dataset).prepare(cfg["n"])
     cfg = resolved(cfg, dataset)
+    training_fits(cfg, own["trainer"], dataset.event_shape, device, allow)
+    scorer = Scorer(own.pop("metrics"), dataset).prepare(cfg["n"])
     with fresh_weights(cfg["seed"]):
         model = part("model", sde=part("sde"), event_shape=dataset.event_shape)
     model = tried(model, dataset)
