@@ -1,30 +1,115 @@
 """Files that are written whole or not at all."""
 
+import errno
 import json
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from scoresde.errors import InputError, one_line
+from scoresde.plain import finite
+
+_REFUSED = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG}
+
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write aside, then rename: a reader sees the old file or the new one, whole."""
-    write_text(path, json.dumps(content, indent=2) + "\n")
+    """Write aside, then rename, as `write_text` does."""
+    write_text(path, strict_json(content))
+
+
+def strict_json(content: Mapping[str, Any]) -> str:
+    """The text of a JSON file, with null for NaN and infinities, which JSON lacks."""
+    return json.dumps(finite(content), indent=2, allow_nan=False) + "\n"
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write aside, then rename, as `write_json` does."""
+    """Write aside, then rename: a reader sees the old file or the new one, whole.
+
+    Raises:
+        InputError: it cannot be written; nothing is left behind.
+    """
     with aside(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 @contextmanager
 def aside(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; the file written there gets its name when it is complete."""
+    """Yield a temporary path beside `path`; the file written there gets its name when it is complete.
+
+    Raises:
+        InputError: it cannot be written, for example because the disk is full; nothing is left behind.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with writing(path):
+        for leftover in path.parent.glob(f".{path.name}.*"):
+            _remove_abandoned(leftover)
+        descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            _hold(descriptor)
+            yield temporary
+            os.fsync(descriptor)
+            temporary.replace(path)
+        finally:
+            os.close(descriptor)
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def writing(path: Path, key: str = "file") -> Iterator[None]:
+    """Turn an error of the system within the block into one line with the path.
+
+    Raises:
+        InputError: such an error.
+    """
     try:
-        yield temporary
-        temporary.replace(path)
+        yield
+    except OSError as error:
+        reason = error.strerror or one_line(error)
+        raise InputError(f"{key}: {path} cannot be written ({reason}); make room, or give another place") from error
+
+
+@contextmanager
+def of_the_disk() -> Iterator[None]:
+    """Turn what a full, read-only or forbidden disk refuses within the block into one line, wherever it arises.
+
+    Raises:
+        InputError: such an error.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _REFUSED:
+            raise
+        place = error.filename or "disk"
+        raise InputError(f"{place}: {error.strerror}; make room, or give another place") from error
+
+
+def flush(path: Path) -> None:
+    """Flush the contents of a file, or the names in a folder, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
     finally:
-        temporary.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def _hold(descriptor: int) -> None:
+    """Lock an open file until it is closed, so that other programs see that it is in use.
+
+    Raises:
+        BlockingIOError: another program holds it.
+    """
+    with suppress(ImportError):  # Windows
+        import fcntl
+
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _remove_abandoned(temporary: Path) -> None:
+    """Remove the temporary file of a program that was killed; one that lives holds it."""
+    if temporary.suffix[1:].isdigit() and temporary.is_file():
+        with suppress(OSError), temporary.open("rb") as file:
+            _hold(file.fileno())
+            temporary.unlink()

@@ -1,5 +1,6 @@
 """Loggers: every logged value goes to a file of lines in the run folder, and to Weights & Biases if wanted."""
 
+import errno
 import json
 import math
 import os
@@ -7,18 +8,18 @@ import sys
 import textwrap
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from scoresde._secrets import without_secrets
 from scoresde.constraints import Checked, Constraint, Positive
-from scoresde.errors import InputError
-from scoresde.files import write_text
+from scoresde.files import write_text, writing
 
 Config = Mapping[str, Any]
+Direction = Literal["lower", "higher"]
+_PROJECT = "scoresde"
 
 
 class Logger(ABC):
@@ -43,6 +44,9 @@ class Logger(ABC):
     def rewind(self, step: int) -> None:  # noqa: B027
         """Forget the values of later steps: the training resumes at `step`."""
 
+    def declare(self, name: str, direction: Direction) -> None:  # noqa: B027
+        """The value that decides which checkpoint is the best, and whether a lower or a higher one is better."""
+
     @abstractmethod
     def log(self, scalars: Mapping[str, float], step: int) -> None:
         """Values at a step."""
@@ -52,6 +56,12 @@ class Logger(ABC):
 
     def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], step: int) -> None:  # noqa: B027
         """A table; each row has an entry per column."""
+
+    def checkpoint(self, path: Path, step: int) -> None:  # noqa: B027
+        """The folder of the last checkpoint of a training that is done."""
+
+    def summary(self, values: Mapping[str, float]) -> None:  # noqa: B027
+        """Values of the run as a whole, such as the best one."""
 
     def finish(self, failed: bool = False) -> None:  # noqa: B027
         """End; further calls do nothing."""
@@ -83,15 +93,17 @@ class Loggers(Logger):
         return next((logger.run_id for logger in self.loggers if logger.run_id is not None), None)
 
     start, rewind, log = _to_each("start"), _to_each("rewind"), _to_each("log")
-    picture, table, finish = _to_each("picture"), _to_each("table"), _to_each("finish")
+    declare, picture, table = _to_each("declare"), _to_each("picture"), _to_each("table")
+    checkpoint, summary, finish = _to_each("checkpoint"), _to_each("summary"), _to_each("finish")
 
 
 class MetricsFile(Logger):
     """One JSON object a line: {"step": 50, "time": seconds since 1970, "loss": 0.31, ...}.
 
     The record of truth of a run: a line is in the file as soon as it is logged. A training that goes on from step n
-    first removes the lines of later steps, which it will write again, and a last line that a kill has cut. NaN and
-    infinities are the strings "NaN", "Infinity" and "-Infinity", since JSON has no such numbers.
+    first removes the lines of later steps, which it will write again, and a last line that a kill has cut; a line on
+    stderr says so if those up to n are not there. NaN and infinities are the strings "NaN", "Infinity" and
+    "-Infinity", since JSON has no such numbers.
 
     Args:
         path: the file, such as <run>/metrics.jsonl; made when the first line is written.
@@ -109,22 +121,23 @@ class MetricsFile(Logger):
         if odd:
             _say(f"{self.path}: {odd} of its lines hold no values of a step; they are removed")
         kept = "".join(line + "\n" for line in text.splitlines() if _step_of(line) <= step)
+        last = max(map(_step_of, kept.splitlines()), default=0)
+        if last < step:
+            _say(f"{self.path} lacks the values of steps {last + 1:.0f} to {step}; it was changed or lost")
         if kept != text:
-            with self._written():
-                write_text(self.path, kept)
+            write_text(self.path, kept)
 
     def log(self, scalars: Mapping[str, float], step: int) -> None:
         row = {"step": step, "time": round(time.time(), 3)} | {key: _number(value) for key, value in scalars.items()}
-        with self._written(), self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
-
-    @contextmanager
-    def _written(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            reason = f"{self.path} cannot be written ({error.strerror})"
-            raise InputError(f"metrics: {reason}; fix that and resume the run") from error
+        line = (json.dumps(row, allow_nan=False) + "\n").encode()
+        with writing(self.path, "metrics"), self.path.open("ab", buffering=0) as file:
+            size = file.tell()
+            try:
+                if file.write(line) < len(line):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            except OSError:
+                file.truncate(size)  # no part of a line
+                raise
 
 
 def _step_of(line: str) -> float:
@@ -148,19 +161,25 @@ class WandbLogger(Checked, Logger):
     online it continues offline, and if that fails too, or anything later, without it; one line on stderr reports each.
 
     Args:
-        project: where the runs are collected.
+        project: where the runs are collected; None takes the environment variable WANDB_PROJECT, and scoresde without.
         mode: online, offline or disabled; None takes the environment variable WANDB_MODE, and offline without one.
-        entity: user or team; None is the default of the account.
+        entity: user or team; None takes WANDB_ENTITY, and the default of the account without.
         timeout: seconds to wait for the server when starting and when finishing.
+        tags: words by which runs are found.
+        job_type: such as train; None takes WANDB_JOB_TYPE.
+        artifact: whether the last checkpoint of a training is kept there too.
 
     Raises:
         InputError: an unknown mode, an empty project or a timeout that is not positive.
     """
 
-    project: Annotated[str, Constraint(bool, "a name")] = "scoresde"
+    project: Annotated[str, Constraint(bool, "a name")] | None = None
     mode: Literal["online", "offline", "disabled"] | None = None
     entity: str | None = None
     timeout: Positive = 60.0
+    tags: tuple[str, ...] = ()
+    job_type: str | None = None
+    artifact: bool = False
     _id: str | None = field(default=None, init=False, repr=False)
     _run: Any = field(default=None, init=False, repr=False)
     _variables: list[str] = field(default_factory=list, init=False, repr=False)  # set from start to finish
@@ -170,11 +189,11 @@ class WandbLogger(Checked, Logger):
         return self._id
 
     def start(self, run: Path, config: Config, name: str, group: str | None = None, run_id: str | None = None) -> None:
-        self._id = run_id
-        self._keep_inside(run / "wandb")
-        begin = {"dir": str(run), "config": without_secrets(config), "name": name, "group": group, "id": run_id}
+        self._id = run_id or _former_id(run / "wandb")
+        begin = {"dir": str(run), "config": without_secrets(config), "name": name, "group": group, "id": self._id}
         for mode in dict.fromkeys([self.mode or os.environ.get("WANDB_MODE") or "offline", "offline"]):
             try:
+                self._keep_inside(run / "wandb")
                 self._begin(mode, **begin)
                 break
             except Exception as error:
@@ -195,7 +214,9 @@ class WandbLogger(Checked, Logger):
         wandb, wait = _wandb(), self.timeout
         wandb.setup(wandb.Settings(login_timeout=wait))  # the question for an account looks for it only there
         settings = wandb.Settings(silent=True, console="off", init_timeout=wait, finish_timeout=wait)
-        place: dict[str, Any] = {"project": self.project, "entity": self.entity, "mode": mode}
+        project = self.project or os.environ.get("WANDB_PROJECT") or _PROJECT
+        place: dict[str, Any] = {"project": project, "entity": self.entity, "mode": mode}
+        place |= {"tags": list(self.tags) or None, "job_type": self.job_type}
         self._run = wandb.init(**place, **begin, resume="allow", reinit="finish_previous", settings=settings)
         if mode == "online" and self._run.disabled:
             raise TimeoutError("the question for an account was not answered")
@@ -211,6 +232,23 @@ class WandbLogger(Checked, Logger):
     def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], step: int) -> None:
         content = [list(row) for row in rows]
         self._do(lambda run: run.log({name: _wandb().Table(columns=list(columns), data=content), "step": step}))
+
+    def declare(self, name: str, direction: Direction) -> None:
+        best = "max" if direction == "higher" else "min"
+        self._do(lambda run: run.define_metric(name, step_metric="step", summary=f"{best},last"))
+
+    def checkpoint(self, path: Path, step: int) -> None:
+        def keep(run: Any) -> None:
+            artifact = _wandb().Artifact(f"checkpoint-{run.id}", "model", metadata={"step": step})
+            for file in sorted(path.iterdir()):  # add_dir would print what it does
+                artifact.add_file(str(file), file.name)
+            run.log_artifact(artifact)
+
+        if self.artifact:
+            self._do(keep)
+
+    def summary(self, values: Mapping[str, float]) -> None:
+        self._do(lambda run: run.summary.update(dict(values)))
 
     def finish(self, failed: bool = False) -> None:
         self._do(lambda run: run.finish(exit_code=int(failed)))
@@ -228,6 +266,12 @@ class WandbLogger(Checked, Logger):
     def _give_up(self, error: Exception) -> None:
         self._run = None
         _say(f"W&B is not used from here on ({_line(error)}); every value is in metrics.jsonl")
+
+
+def _former_id(folder: Path) -> str | None:
+    """The id under which this run was logged before, also where it was killed before its first checkpoint."""
+    found = sorted(folder.glob("*run-*/run-*.wandb"))
+    return found[-1].stem.removeprefix("run-") if found else None
 
 
 def _wandb() -> Any:

@@ -6,6 +6,7 @@ from typing import Any
 
 from scoresde.build import build
 from scoresde.errors import InputError, did_you_mean
+from scoresde.plain import from_yaml
 from scoresde.vocabulary import meant_option
 
 
@@ -33,13 +34,11 @@ def option(group: str, name: str, key: str = "", folders: Iterable[Path] = ()) -
     Raises:
         InputError: there is no such option; names the nearest.
     """
-    import yaml
-
     files = options(group, folders)
     if name not in files:
         near = meant_option(group, name, files) or did_you_mean(name, files)
         raise InputError(f"{key or group}: there is no {group} {name}{near} (options: {', '.join(sorted(files))})")
-    content: dict[str, Any] = yaml.safe_load(files[name].read_text(encoding="utf-8")) or {}
+    content: dict[str, Any] = from_yaml(files[name].read_text(encoding="utf-8")) or {}
     return content
 
 

@@ -1,7 +1,12 @@
 """Plain values: mappings and lists of them, as in a configuration."""
 
+import math
+import re
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any
+
+_EXPONENT = re.compile(r"[-+]?(\d[\d_]*\.?[\d_]*|\.\d[\d_]*)[eE][-+]?\d+$")  # YAML 1.1 wants a point and a sign
 
 
 def join(path: str, key: object) -> str:
@@ -16,3 +21,40 @@ def each(value: Any, change: Callable[[Any, str], Any]) -> Any:
     if type(value) in (list, tuple):
         return type(value)(change(item, str(i)) for i, item in enumerate(value))
     return value
+
+
+def finite(value: Any, _: str = "") -> Any:
+    """The same plain values with null for NaN and infinities."""
+    lost = isinstance(value, float) and not math.isfinite(value)
+    return None if lost else each(value, finite)
+
+
+def from_yaml(text: str) -> Any:
+    """The plain values of a YAML file, in which `1e-4` is a number, as in YAML 1.2."""
+    import yaml
+
+    return yaml.load(text, _yaml_classes()[0])
+
+
+def to_yaml(value: Any) -> str:
+    """The inverse of `from_yaml`."""
+    import yaml
+
+    dumped: str = yaml.dump(value, Dumper=_yaml_classes()[1], sort_keys=False, allow_unicode=True)
+    return dumped
+
+
+@cache
+def _yaml_classes() -> tuple[Any, Any]:
+    """A loader and a dumper that know the same numbers."""
+    import yaml
+
+    class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]  # C is much faster
+        pass
+
+    class Dumper(yaml.SafeDumper):
+        pass
+
+    for one in (Loader, Dumper):
+        one.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT, list("-+.0123456789"))
+    return Loader, Dumper

@@ -215,9 +215,18 @@ def test_what_cannot_be_averaged_is_said(copy: Path, tmp_path: Path) -> None:
         checkpoints.find(copy, "length-0.2")
 
 
-def test_other_averages_than_those_of_the_checkpoint_are_refused(copy: Path) -> None:
-    with pytest.raises(InputError, match=r"^ema: the averages asked for are ema, but .* holds ema, ema-0\.99, power"):
-        resume(copy, steps=70)
+def test_exponential_averages_may_begin_and_end_at_a_resume_and_others_not(copy: Path) -> None:
+    weights = checkpoints.read(checkpoints.newest(copy)).modules["model"]
+    more = resume(copy, steps=61, ema=(0.5, 0.999), schedule="constant", keep_last=9)
+    assert more.path is not None
+    after = checkpoints.read(more.path)
+    assert [*after.averages] == ["ema", "ema-0.999"]
+    for name, value in after.averages["ema-0.999"].items():
+        d = min(0.999, (1 + 60) / (10 + 60))
+        if value.is_floating_point():  # it began at the weights
+            torch.testing.assert_close(value, d * weights[name] + (1 - d) * after.modules["model"][name])
+    with pytest.raises(InputError, match=r"^ema_power: 0\.2 is an average from the first step on, and .* init="):
+        resume(copy, steps=70, ema_power=(0.2,))
 
 
 def test_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
@@ -241,7 +250,7 @@ def test_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsy
         (["ema", "run=a", "length=x"], "length: 'x' is not a number"),
         (["sample", "run=a", "weights=raw", "checkpoint=length-0.08"], "weights: 'raw' is not one of ema, which a,"),
         (["sample", "run=a", "weights=avg"], "weights: 'avg' is not one of ema, ema-0.99, power-0.05, power-0.1, raw"),
-        (["train", "run=a", "trainer.ema=0.5"], "trainer.ema: this run was trained with [0.2, 0.99], not 0.5"),
+        (["train", "run=a", "trainer.ema_power=[0.1,0.2]"], "ema_power: 0.2 is an average from the first step"),
     ):
         assert main(arguments) == 2
         error = capsys.readouterr().err

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import resource
 import struct
 import subprocess
 import sys
@@ -59,6 +60,37 @@ def test_rewinding_leaves_what_came_before(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [file]
 
 
+def test_lost_lines_are_said(tmp_path: Path, capsys: Any) -> None:
+    file = tmp_path / "m"
+    logger = MetricsFile(file)
+    logger.rewind(-1)
+    assert capsys.readouterr().err == ""
+    for step in (2, 4, 6):
+        logger.log({"loss": step}, step)
+    logger.rewind(6)
+    assert capsys.readouterr().err == ""
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    logger.rewind(6)
+    assert capsys.readouterr().err == f"{file} lacks the values of steps 3 to 6; it was changed or lost\n"
+    file.unlink()
+    logger.rewind(6)
+    assert "steps 1 to 6" in capsys.readouterr().err
+
+
+def test_a_full_disk_leaves_no_part_of_a_line(tmp_path: Path) -> None:
+    logger = MetricsFile(tmp_path / "m")
+    logger.log({"loss": 1.0}, 1)
+    before = (tmp_path / "m").read_bytes()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 10, hard))
+    try:
+        with pytest.raises(InputError, match=r"^metrics: .*/m cannot be written \("):
+            logger.log({"loss": 2.0}, 2)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert (tmp_path / "m").read_bytes() == before
+
+
 def test_a_file_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"metrics: .*nowhere/m cannot be written \(No such file"):
         MetricsFile(tmp_path / "nowhere" / "m").log({"loss": 1.0}, 1)
@@ -79,18 +111,21 @@ def test_all_loggers_hear_everything_in_order(tmp_path: Path) -> None:
             return self._id
 
         def __getattribute__(self, name: str) -> Any:
-            if name in ("start", "rewind", "log", "picture", "table", "finish"):
+            if name in calls:
                 return lambda *args: heard.append((object.__getattribute__(self, "name"), name))
             return object.__getattribute__(self, name)
 
+    calls = ("start", "rewind", "declare", "log", "picture", "table", "checkpoint", "summary", "finish")
     both = Loggers([Records("a", None), Records("b", "xyz")])
     both.start(tmp_path, {}, "n")
     both.rewind(1)
+    both.declare("loss", "lower")
     both.log({}, 1)
     both.picture("p", tmp_path, 1)
     both.table("t", [], [], 1)
+    both.checkpoint(tmp_path, 1)
+    both.summary({})
     both.finish()
-    calls = ("start", "rewind", "log", "picture", "table", "finish")
     assert heard == [(name, call) for call in calls for name in "ab"]
     assert both.run_id == "xyz"
     assert Loggers([NoLogger()]).run_id is None
@@ -235,7 +270,7 @@ def test_a_resumed_run_keeps_its_id_and_runs_follow_each_other(tmp_path: Path, h
     first = WandbLogger()
     first.start(tmp_path / "a", {}, "a")
     again, other = WandbLogger(), WandbLogger()
-    again.start(tmp_path / "a", {}, "a", run_id=first.run_id)  # the first was not finished
+    again.start(tmp_path / "a", {}, "a")  # the first was not finished, nor was a checkpoint saved
     assert again.run_id == first.run_id
     other.start(tmp_path / "b", {}, "b")
     assert other.run_id != first.run_id
@@ -248,6 +283,43 @@ def test_a_resumed_run_keeps_its_id_and_runs_follow_each_other(tmp_path: Path, h
     assert capfd.readouterr() == ("", "")
     first.finish()
     again.finish()
+
+
+def test_settings_of_the_environment_and_what_a_run_is_found_by(
+    tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_PROJECT", "theirs")
+    monkeypatch.setenv("WANDB_ENTITY", "a team")
+    (tmp_path / "step-00000008").mkdir()
+    (tmp_path / "step-00000008" / "state.json").write_text("{}")
+    logger = WandbLogger(tags=("small", "vp"), job_type="train", artifact=True)
+    logger.start(tmp_path, {}, "n")
+    logger.declare("precision", "higher")
+    logger.log({"precision": 0.5}, 4)
+    logger.summary({"best_precision": 0.5, "best_step": 4})
+    logger.checkpoint(tmp_path / "step-00000008", 8)
+    logger.finish()
+    (file,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
+    found = finished(file)
+    (begun,) = [r.run for r in found if kind(r) == "run"]
+    assert (begun.project, begun.entity, begun.job_type) == ("theirs", "a team", "train")
+    assert sorted(begun.tags) == ["small", "vp"]
+    (metric,) = [r.metric for r in found if kind(r) == "metric" and r.metric.name == "precision"]
+    assert metric.summary.max
+    assert not metric.summary.min
+    assert metric.step_metric == "step"
+    summary = {u.key: json.loads(u.value_json) for r in found if kind(r) == "summary" for u in r.summary.update}
+    assert (summary["best_precision"], summary["best_step"]) == (0.5, 4)
+    (artifact,) = [a for r in found if (a := logged_artifact(r)) is not None]
+    assert [entry.path for entry in artifact.manifest.contents] == ["state.json"]
+    assert json.loads(artifact.metadata) == {"step": 8}
+
+
+def logged_artifact(record: Any) -> Any:
+    """The artifact of a record; None of another record."""
+    if kind(record) == "request":
+        return record.request.log_artifact.artifact if record.request.HasField("log_artifact") else None
+    return record.artifact if kind(record) == "artifact" else None
 
 
 def test_training_goes_on_when_it_does_not_start(

@@ -1,5 +1,6 @@
 """Going on: a training that was killed, damaged, stopped or finished ends where it would have, or says why not."""
 
+import math
 import random
 import shutil
 import subprocess
@@ -14,7 +15,7 @@ from torch import nn
 from training_job import Net, assert_same, fit, last, model_and_optimizer, resume, rows
 
 from scoresde import InputError
-from scoresde.training import Best, Muon
+from scoresde.training import Best, Muon, Trainer
 from scoresde.training import checkpoint as checkpoints
 from scoresde.training.checkpoint import Checkpoint, at_step, find, newest, read, save, saved_steps
 from scoresde.training.state import load_module, load_optimizer, module_state, optimizer_state
@@ -96,6 +97,35 @@ def test_more_steps_continue(trained: Path, copy: Path, tmp_path: Path) -> None:
     resume(tmp_path / "whole", schedule="constant", steps=80)
     fit(tmp_path / "once", schedule="constant", steps=80)
     assert_same(last(tmp_path / "whole", 80), last(tmp_path / "once", 80))
+
+
+def test_a_warm_restart_is_said_and_is_part_of_the_schedule(copy: Path, tmp_path: Path, capsys: Any) -> None:
+    resume(copy, steps=80)  # the middle of the cosine, after its end
+    said = capsys.readouterr().err
+    rate = 0.01 * 0.5 * (1 + math.cos(math.pi * 60 / 80))
+    assert f"and {rate:.2g} in the next one; trainer.restart=60 begins its schedule again" in said
+    once, twice = tmp_path / "once", tmp_path / "twice"
+    fit(once, steps=40, restart=24)
+    fit(twice, steps=24)
+    resume(twice, steps=40, restart=24)
+    assert "learning rate" not in capsys.readouterr().err
+    assert_same(last(once, 40), last(twice, 40))
+    rates = [Trainer(steps=40, warmup=2, restart=24).rate(k) for k in (0, 12, 23, 24, 25, 32)]
+    first = [0.5, 0.5, 0.5 * (1 + math.cos(math.pi * 23 / 24))]
+    assert rates == pytest.approx([*first, 0.5, 0.5 * (1 + math.cos(math.pi / 16)), 0.5])
+
+
+def test_the_loss_and_the_seconds_are_those_of_all_sessions(copy: Path) -> None:
+    stored = read(at_step(copy, 60))
+    assert stored.state["loss"] == rows(copy)[-2]["loss"]
+    shutil.rmtree(at_step(copy, 60))
+    half = read(at_step(copy, 50))
+    assert 0 < half.seconds < stored.seconds
+    result = resume(copy)
+    assert result.seconds > half.seconds
+    again = resume(copy)  # nothing is left to do
+    assert again.loss == result.loss == stored.state["loss"]
+    assert again.seconds >= read(at_step(copy, 60)).seconds > half.seconds
 
 
 def test_a_finished_training_is_left_as_it_is(copy: Path, trained: Path) -> None:

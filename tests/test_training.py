@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from scoresde.data import Dataset, Transform
 from scoresde.loss import Batch, DenoisingScoreMatching, LossTerms
 from scoresde.training import Interrupted, Trainer, TrainingDiverged
 from scoresde.training import checkpoint as checkpoints
+from scoresde.training import stop as stop_module
 from scoresde.training.heldout import heldout_loss
 from scoresde.training.window import Window
 
@@ -267,7 +269,7 @@ def test_weights_that_overflow_after_a_sound_gradient_are_not_saved(tmp_path: Pa
 # ---- signals ----
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1])
 def test_a_signal_saves_and_the_training_can_go_on(
     tmp_path: Path, number: signal.Signals, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -280,16 +282,17 @@ def test_a_signal_saves_and_the_training_can_go_on(
                 os.kill(os.getpid(), number)
             return super().__call__(model, batch)
 
-    flush = checkpoints._flush
+    flush = checkpoints.flush
 
-    def again(path: Path) -> None:  # a second Ctrl-C, and a third, in the midst of the saving
+    def again(path: Path) -> None:  # the same Ctrl-C once more, and again, in the midst of the saving
         os.kill(os.getpid(), signal.SIGINT)
         flush(path)
 
     before = [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)]
     fit(tmp_path / "whole")
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoints, "_flush", again)
+        patch.setattr(checkpoints, "flush", again)
+        patch.setattr(stop_module, "_ONE_PRESS", 1000.0)
         with pytest.raises(Interrupted) as stop:
             fit(tmp_path / "cut", loss=Signalling(), checkpoint_every=0, evaluate_every=0)
     assert (stop.value.signal, stop.value.step) == (number, 27)
@@ -299,6 +302,34 @@ def test_a_signal_saves_and_the_training_can_go_on(
     whole, cut = last(tmp_path / "whole"), last(tmp_path / "cut")
     cut.state["best"] = whole.state["best"]  # the first part evaluated at other steps
     assert_same(whole, cut)
+
+
+def test_a_second_ctrl_c_ends_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stop_module, "_ONE_PRESS", 0.0)
+    steps: list[int] = []
+
+    def pressed_twice(model: Any, step: int) -> dict[str, float]:
+        steps.append(step)
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.01)
+        raise AssertionError("it has not ended")
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(tmp_path, evaluate=pressed_twice)
+    assert steps == [12]
+    assert checkpoints.saved_steps(tmp_path) == [10]
+
+
+def test_a_program_that_ignores_a_closed_terminal_goes_on(tmp_path: Path) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    try:
+        with stop_module.stop_signals() as received:
+            os.kill(os.getpid(), signal.SIGHUP)
+        assert received == []
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_outside_the_main_thread_training_works(tmp_path: Path) -> None:

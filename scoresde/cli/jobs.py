@@ -17,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from scoresde.build import TARGET, did_you_mean
 from scoresde.cli.failures import VARIABLE, TaskFailed
 from scoresde.errors import InputError
+from scoresde.files import of_the_disk
 from scoresde.runs.folder import new_folder
 
 if TYPE_CHECKING:
@@ -54,8 +55,9 @@ def run_job(command: Command, cfg: DictConfig) -> float | None:
     the exception, as a failed trial.
     """
     try:
-        values = plain(cfg, command.keys)
-        return command.work(command.settings.of(values), values)
+        with of_the_disk():
+            values = plain(cfg, command.keys)
+            return command.work(command.settings.of(values), values)
     except Exception as error:
         if not sweeping():
             raise TaskFailed from error

@@ -19,9 +19,10 @@ from scoresde.cli.arguments import parted
 from scoresde.cli.command import Command, command, overview
 from scoresde.cli.failures import VARIABLE, TaskFailed
 from scoresde.errors import InputError
+from scoresde.files import of_the_disk
 from scoresde.named import config_folder
 from scoresde.runs.folder import quoted, timestamp
-from scoresde.training.stop import handling
+from scoresde.training.stop import STOPPING, handling
 
 # Hydra writes nothing of its own and stays in the working directory
 _QUIET = (
@@ -31,18 +32,18 @@ _QUIET = (
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM arrived."""
+    """SIGTERM, SIGHUP or SIGUSR1 arrived, as its argument says."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `scoresde` with these arguments (those of the process by default) and return the exit code.
 
     0: done. 1: a bug, with its traceback; or `doctor` found something wrong. 2: an input that the user can fix, said
-    in one line. 130, 143: stopped by SIGINT or SIGTERM.
+    in one line. 130, 143, 129, 138: stopped by SIGINT, SIGTERM, SIGHUP or SIGUSR1.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        with handling([signal.SIGTERM], _terminate):
+        with handling(set(STOPPING) - {signal.SIGINT}, _terminate), of_the_disk():
             code = _dispatch(arguments)
             sys.stdout.flush()
             return code
@@ -51,8 +52,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 128 + signal.SIGPIPE
     except InputError as error:
         return _fail(str(error))
-    except Terminated:
-        return _fail("stopped by SIGTERM", 128 + signal.SIGTERM)
+    except Terminated as stop:
+        number = signal.Signals(stop.args[0])
+        return _fail(f"stopped by {number.name}", 128 + number)
     except KeyboardInterrupt:
         return _fail("stopped by Ctrl-C", 128 + signal.SIGINT)
 
@@ -63,8 +65,8 @@ def _fail(message: str, code: int = 2) -> int:
 
 
 def _terminate(number: int, frame: object) -> None:
-    """Let SIGTERM unwind the stack as Ctrl-C does, so that half-written files are removed."""
-    raise Terminated
+    """Let a signal unwind the stack as Ctrl-C does, so that half-written files are removed."""
+    raise Terminated(number)
 
 
 def _dispatch(arguments: list[str]) -> int:

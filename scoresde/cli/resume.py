@@ -14,12 +14,10 @@ from scoresde.build import MEASURED, within
 from scoresde.errors import TARGET, InputError
 from scoresde.runs.config import get, leaves, put
 
-_WHEN = ("steps", "log_every", "evaluate_every", "checkpoint_every", "keep_last", "snapshot_every")
-_HOW = ("precision", "micro_batch", "compile", "channels_last", "checkpoint_activations", "profile")
-_TRAINER = [f"trainer.{key}" for key in (*_WHEN, *_HOW)]
 # not that of a folder, which may be a stranger's: loggers call servers and write files, all but one
 LOGGER, _NOWHERE = "logger", "scoresde.loggers.NoLogger"
-MAY_CHANGE = ("device", "allow", "data.cache", LOGGER, "n", "samplers", "metrics", *_TRAINER)
+FIXED = ("sde", "model", "data", "seed", "init")  # what the weights mean, and what they have seen
+_CACHE = "data.cache"  # where the same data are kept
 _PRESETS = ("experiment", "debug")  # groups that set keys all over the configuration
 
 
@@ -39,7 +37,7 @@ def merge(stored: Mapping[str, Any], typed: Mapping[str, Any], overrides: Sequen
         merged[LOGGER] = typed[LOGGER]
     for path in _touched(overrides):
         old, new = get(stored, path), get(typed, path)
-        if within(path, MAY_CHANGE):
+        if not within(path, FIXED) or within(path, (_CACHE,)):
             _take(merged, typed, path)
             continue
         flat_old, flat_new = dict(leaves(old, path)), dict(leaves(new, path))
@@ -47,12 +45,12 @@ def merge(stored: Mapping[str, Any], typed: Mapping[str, Any], overrides: Sequen
             before, now = flat_old.get(key), flat_new.get(key)
             if before in (now, REMOVED) or _left_to_data(key, now):
                 continue
-            if within(key, MAY_CHANGE):
+            if not within(key, FIXED) or within(key, (_CACHE,)):
                 put(merged, key, now)
                 continue
             raise InputError(
                 f"{key}: this run was trained with {before!r}, not {now!r}; leave the setting out to resume the run, "
-                "or leave out run= to train a new one"
+                "or leave out run= to train a new one, with init= from the weights of this one"
             )
     return merged
 

@@ -118,15 +118,21 @@ def _new_run(settings: TrainSettings, cfg: dict[str, Any], stack: ExitStack) -> 
 
 @contextmanager
 def _how_to_resume(run: Path) -> Iterator[None]:
-    """Turn an interruption into an exit code; SystemExit also ends a sweep, which would continue after an Exception."""
-    hint = f"resume with: scoresde train {runs.setting(run)}"
+    """Say how to resume, however the training ends early; turn an interruption into an exit code.
+
+    SystemExit also ends a sweep, which would continue after an Exception.
+    """
     try:
         yield
-    except Interrupted as stop:  # while training, and all is saved
-        print(f"{stop}\n{hint}", file=sys.stderr)
-        raise SystemExit(128 + stop.signal) from None
-    except KeyboardInterrupt:  # while the final samples were drawn
-        print(hint, file=sys.stderr)
+    except BaseException as error:
+        hint = f"resume with: scoresde train {runs.setting(run)}" if checkpoints.saved_steps(run) else ""
+        if isinstance(error, InputError) and hint and error.__cause__:  # the disk has failed; in one line
+            raise InputError(f"{error}; then {hint}") from error
+        if not isinstance(error, InputError):
+            said = f"{error}\n" if isinstance(error, Interrupted) else ""
+            print(f"{said}{hint}".rstrip(), file=sys.stderr)
+        if isinstance(error, Interrupted):
+            raise SystemExit(128 + error.signal) from None
         raise
 
 

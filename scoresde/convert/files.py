@@ -15,6 +15,7 @@ import yaml
 from torch import Tensor
 
 from scoresde.errors import InputError, one_line, refuse
+from scoresde.plain import from_yaml
 
 _RAW = ("current_model_state", "model", "net_model", "model_state_dict", "state_dict", "net")
 _AVERAGED = ("ema", "ema_model", "model_ema", "ema_state_dict", "state_dict_ema")
@@ -77,7 +78,7 @@ def _mapping(path: Path, key: str) -> dict[str, Any]:
     """The content of a JSON or YAML file; messages begin with the key."""
     try:
         text = path.read_text(encoding="utf-8")
-        content = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+        content = json.loads(text) if path.suffix == ".json" else from_yaml(text)
     except (OSError, ValueError, yaml.YAMLError) as error:
         hint = "; python/tuple and the like are not plain YAML, write [1, 2, 2]" if "python/" in str(error) else ""
         raise InputError(f"{key}: {path} is not readable ({one_line(error)}){hint}") from None

@@ -13,6 +13,7 @@ from scoresde.data.dataset import Dataset, Source, assemble, split
 from scoresde.data.items import arranged, check, check_classes, floating
 from scoresde.data.transform import Kind, Transform
 from scoresde.errors import InputError, refuse, require
+from scoresde.files import aside
 
 _DATA = "data: the array"
 
@@ -183,5 +184,5 @@ def save(dataset: Dataset, run: Path) -> None:
     content = {f"{part}/{name}": v.numpy() for part in _PARTS for name, v in getattr(dataset, part).items()}
     content |= {"transform": np.array(json.dumps(transform.to_dict())), "flip": np.array(dataset.flip)}
     content |= {"items": plain(dataset.train), "heldout": plain(dataset.heldout)}
-    with (run / FILE).open("wb") as file:
+    with aside(run / FILE) as temporary, temporary.open("wb") as file:
         np.savez(file, allow_pickle=False, **content)

@@ -12,6 +12,7 @@ from torch import Tensor
 from scoresde.errors import InputError
 from scoresde.figures import style
 from scoresde.figures.style import INK, SAMPLES, SPACE
+from scoresde.files import aside
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -67,7 +68,8 @@ def film(moments: Tensor, labels: Sequence[str], transform: Transform, path: str
         raise InputError("film: only images and pairs of numbers have one; draw a strip instead")
     frames = frames_of(np.stack([transform.finish(x) for x in moments]), labels, transform)
     durations = [_FIRST, *[_FRAME] * (len(frames) - 2), _LAST][: len(frames)]
-    frames[0].save(path, format="GIF", save_all=True, append_images=frames[1:], duration=durations, loop=0)
+    with aside(Path(path)) as temporary:
+        frames[0].save(temporary, format="GIF", save_all=True, append_images=frames[1:], duration=durations, loop=0)
 
 
 def _sheets(shown: np.ndarray, labels: Sequence[str], transform: Transform) -> Figure:

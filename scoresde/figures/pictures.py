@@ -40,7 +40,7 @@ def _mosaic(
             if item is not None:
                 draw(ax, item)
     figure.suptitle(title, fontsize=10, color=INK)
-    figure.savefig(path)
+    style.save(figure, path)
     return path
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from scoresde._version import __version__
-from scoresde.figures.style import INK, finished, plain, wrapped
+from scoresde.figures.style import INK, finished, plain, save, wrapped
 from scoresde.results.metric import Quantity
 from scoresde.results.rows import Row, Rows, finite_means
 
@@ -62,7 +62,7 @@ def quality(results: Rows, horizontal: str, stem: Path) -> list[Path]:
         files = [stem.with_suffix(".png"), stem.with_suffix(".svg")]
         finished(figure, files[0], results.title)
         figure.set_layout_engine("none")  # it is the same for the next file, and half of the time
-        figure.savefig(files[1], metadata={"Date": None})
+        save(figure, files[1], metadata={"Date": None})
     return files
 
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from scoresde.files import aside
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -143,8 +145,14 @@ def finished(figure: Figure, path: str | Path | None, title: str | None) -> Figu
     if title is not None:
         figure.suptitle(title, fontsize=12, color=INK)
     if path is not None:
-        figure.savefig(path, format="png", dpi=figure.dpi)
+        save(figure, path, dpi=figure.dpi)
     return figure
+
+
+def save(figure: Figure, path: str | Path, **options: Any) -> None:
+    """Write a figure in the format that the ending of the path names."""
+    with aside(Path(path)) as temporary:
+        figure.savefig(temporary, format=Path(path).suffix[1:].lower() or "png", **options)
 
 
 def form(transform: Transform) -> Literal["image", "plane", "table", "series", "volume"]:

@@ -163,7 +163,7 @@ def _store(file: Path, key: str, weights: dict[str, Tensor]) -> None:
     """Write aside, then rename; without a place to write, the network is trained again next time."""
     from safetensors.torch import save
 
-    with suppress(OSError):
+    with suppress(OSError, InputError):
         file.parent.mkdir(parents=True, exist_ok=True)
         with aside(file) as temporary:
             temporary.write_bytes(save(weights, {"key": key, "sha256": _digest(weights)}))

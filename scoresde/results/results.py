@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from scoresde.errors import InputError
-from scoresde.plain import each
+from scoresde.plain import finite
 from scoresde.results import table
 from scoresde.results.metric import Quantity
 from scoresde.results.rows import Row, Rows
@@ -106,9 +106,3 @@ def _row(stored: Mapping[str, Any]) -> Row:
     row.nfe = math.nan if row.nfe is None else row.nfe
     row.values = {k: [math.nan if v is None else v for v in values] for k, values in row.values.items()}
     return row
-
-
-def finite(value: Any, _: str = "") -> Any:
-    """The same plain values with null for NaN and infinities."""
-    lost = isinstance(value, float) and not math.isfinite(value)
-    return None if lost else each(value, finite)

@@ -15,6 +15,7 @@ from scoresde.runs.folder import new_folder as new_folder
 from scoresde.runs.folder import setting as setting
 from scoresde.runs.folder import timestamp as timestamp
 from scoresde.runs.folder import versions as versions
+from scoresde.runs.history import record_changes as record_changes
 from scoresde.runs.run import Run as Run
 from scoresde.runs.run import load as load
 from scoresde.runs.run import pick_device as pick_device

@@ -9,7 +9,7 @@ from scoresde.build import MEASURED, build
 from scoresde.data.dataset import DataSource
 from scoresde.errors import InputError, one_line, refuse
 from scoresde.files import write_text
-from scoresde.plain import each, join
+from scoresde.plain import each, from_yaml, join, to_yaml
 from scoresde.runs.folder import CONFIG, check_inside
 from scoresde.runs.upgrade import upgraded
 
@@ -24,9 +24,7 @@ _MEASURED = ("sigma_max", "sigma_data")  # attributes of a data set of the same 
 
 def write_config(run: Path, cfg: Mapping[str, Any]) -> None:
     """Write the resolved configuration, without secrets."""
-    import yaml
-
-    write_text(run / CONFIG, yaml.safe_dump(without_secrets(cfg), sort_keys=False, allow_unicode=True))
+    write_text(run / CONFIG, to_yaml(without_secrets(cfg)))
 
 
 def read_config(run: Path) -> dict[str, Any]:
@@ -85,7 +83,7 @@ def _plain_yaml(path: Path) -> Any:
             refuse(depth > _DEEPEST, f"{path}: is nested more than {_DEEPEST}-fold, as no configuration is")
             alias = isinstance(event, yaml.AliasEvent)
             refuse(alias, f"{path}: holds an alias (*), which no stored configuration may; give the value")
-        return yaml.load(text, loader)
+        return from_yaml(text)
     except InputError:
         raise
     except (yaml.YAMLError, ValueError, RecursionError) as error:

@@ -5,14 +5,15 @@ import re
 import secrets
 import shlex
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
 from scoresde._version import __version__
 from scoresde.errors import InputError, refuse
+from scoresde.files import writing
 
-CONFIG, SUMMARY = "config.yaml", "summary.json"
+CONFIG, SUMMARY, HISTORY = "config.yaml", "summary.json", "history.json"
 _FOR_HYDRA = re.compile(r",|^['\"]|^null$")  # what the command line does not take for a path as it stands
 
 
@@ -36,8 +37,8 @@ def holds_run(run: Path) -> bool:
         InputError: it is a file, or has other files in it.
     """
     refuse(run.exists() and not run.is_dir(), f"run: {run} is a file; give a folder")
-    if not run.is_dir() or not any(p.name != ".lock" for p in run.iterdir()):
-        return False
+    if not run.is_dir() or all(p.name.startswith((".lock", f".{CONFIG}.")) for p in run.iterdir()):
+        return False  # at most what a program leaves that is killed while it writes the configuration
     wanted = "is not empty and not the folder of a run; give a new folder, or that of a run"
     refuse(not (run / CONFIG).is_file(), f"run: {run} {wanted}")
     return True
@@ -95,9 +96,23 @@ def locked(run: Path) -> Iterator[None]:
     import fcntl  # where there is none (Windows), reading a run still works
 
     check_inside(run)
-    with (run / ".lock").open("a") as file:
+    with writing(run / ".lock", "run"):
+        file = (run / ".lock").open("a")
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise InputError(f"run: {run} is in use by another program; wait for it, or give another folder") from None
+        _clear(run)
         yield
+
+
+def _clear(run: Path) -> None:
+    """Remove what a killed program has left: temporary files, and folders with nothing in them."""
+    for path in run.glob(".*"):
+        if path.suffix[1:].isdigit() and path.is_file():
+            path.unlink(missing_ok=True)
+    for top in [*run.glob("wandb"), *run.glob("torchinductor*")]:
+        for folder, _, _ in os.walk(top, topdown=False):
+            with suppress(OSError):  # it is not empty
+                Path(folder).rmdir()

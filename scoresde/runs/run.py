@@ -18,6 +18,7 @@ from scoresde.named import named
 from scoresde.results import Results
 from scoresde.runs.config import read_config, section, stored_data
 from scoresde.runs.folder import SUMMARY
+from scoresde.runs.history import history
 from scoresde.runs.samples import RunSamples, draw, joined
 from scoresde.runs.sizes import require_batch, require_network, require_samples
 from scoresde.sampling import Grid, Sampler, Solver
@@ -130,6 +131,11 @@ class Run:
         """The results of the final samples, as in summary.json; empty before there are any."""
         file = self.path / SUMMARY
         return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        """Each resume with other settings: its `step`, and `changed`, which holds [before, after] by name."""
+        return history(self.path)
 
     @property
     def results(self) -> Results | None:

@@ -7,6 +7,7 @@ options.
 
 import copy
 import itertools
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -95,6 +96,24 @@ class Acceleration:
             if self.compile:
                 stack.enter_context(_forward_of(net, _Compiled(net.forward)))
             yield
+
+
+@contextmanager
+def repeatable(wanted: bool) -> Iterator[None]:
+    """A context in which torch uses only algorithms that give the same bits each time, if that is wanted.
+
+    cuBLAS needs a work space of fixed size for that, which it reads from the environment at its first call.
+    """
+    if not wanted:
+        yield
+        return
+    before, warn = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before, warn_only=warn)
 
 
 def _checkpointable(net: nn.Module) -> list[nn.Module]:

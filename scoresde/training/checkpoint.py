@@ -15,6 +15,7 @@ import re
 import shutil
 import sys
 from collections.abc import Collection, Iterable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from typing import Any
 from torch import Tensor
 
 from scoresde.errors import InputError, one_line, refuse
+from scoresde.files import flush, strict_json, write_json, writing
 from scoresde.training.job import Best
 from scoresde.training.power_ema import POWER
 from scoresde.training.stored import SCHEMA, read_state, tensors
@@ -41,12 +43,14 @@ class Checkpoint:
             "loss" where it has one.
         optimizer: the tensors of the optimizer.
         state: everything else, as values that JSON can hold.
+        seconds: of training up to this step; the only part that is not a function of the seed.
     """
 
     step: int
     modules: dict[str, dict[str, Tensor]]
     optimizer: dict[str, Tensor]
     state: dict[str, Any]
+    seconds: float = 0.0
 
     @property
     def averages(self) -> dict[str, dict[str, Tensor]]:
@@ -93,18 +97,21 @@ def save(run: Path, checkpoint: Checkpoint, name: str | None = None) -> Path:
     from safetensors import SafetensorError
 
     target = at_step(run, checkpoint.step) if name is None else folder(run) / name
-    temporary = target.with_name(f".tmp-{target.name}-{os.getpid()}")
+    names = (f".tmp-{target.name}-{os.getpid()}", f".tmp-old-{target.name}")
+    temporary, former = map(target.with_name, names)
     try:
         folder(run).mkdir(parents=True, exist_ok=True)
         _clear_leftovers(run)
         temporary.mkdir()
         _write(temporary, checkpoint)
         if target.exists():
-            target.rename(target.with_name(f".tmp-old-{target.name}"))
+            target.rename(former)
         temporary.rename(target)
-        _flush(folder(run))
-    except (OSError, SafetensorError) as error:
+        flush(folder(run))
+    except (OSError, InputError, SafetensorError) as error:
         shutil.rmtree(temporary, ignore_errors=True)
+        with suppress(OSError):
+            former.rename(target)
         reason = one_line(error)
         raise InputError(f"checkpoint: {target} cannot be written ({reason}); earlier ones are intact") from error
     _clear_leftovers(run)
@@ -118,16 +125,16 @@ def _write(place: Path, checkpoint: Checkpoint) -> None:
         # copies, since safetensors refuses tensors that share memory, such as tied weights
         host = {key: t.detach().to("cpu", copy=True).contiguous() for key, t in module.items()}
         save_file(host, place / f"{name}.safetensors")
-    state = {"schema": SCHEMA, "step": checkpoint.step, **checkpoint.state}
-    (place / "state.json").write_text(json.dumps(state, indent=1) + "\n", encoding="utf-8")
+    state = {"schema": SCHEMA, "step": checkpoint.step, **checkpoint.state, "seconds": checkpoint.seconds}
+    (place / "state.json").write_text(strict_json(state), encoding="utf-8")
     files = sorted(place.iterdir())
     for file in files:
         file.chmod((place / "state.json").stat().st_mode)  # safetensors makes files readable by their owner only
-        _flush(file)
+        flush(file)
     manifest = {file.name: {"size": file.stat().st_size, "sha256": _digest(file)} for file in files}
-    (place / _MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
-    _flush(place / _MANIFEST)
-    _flush(place)
+    (place / _MANIFEST).write_text(strict_json(manifest), encoding="utf-8")
+    flush(place / _MANIFEST)
+    flush(place)
 
 
 def damage(path: Path) -> str | None:
@@ -202,19 +209,18 @@ def read(path: Path) -> Checkpoint:
     state = read_state(path / "state.json")
     modules = {name: tensors(path, name) for name in sorted(file.stem for file in path.glob("*.safetensors"))}
     optimizer = modules.pop("optimizer")
-    return Checkpoint(state["step"], modules, optimizer, state)
+    seconds = state.pop("seconds", 0.0)  # older versions have none
+    return Checkpoint(state["step"], modules, optimizer, state, seconds)
 
 
 def record_best(run: Path, best: Best | None) -> None:
     """Record the best checkpoint; None if there is none."""
-    file, temporary = folder(run) / "best.json", folder(run) / ".tmp-best.json"
-    if best is None:
-        file.unlink(missing_ok=True)
+    file = folder(run) / "best.json"
+    if best is not None:
+        write_json(file, asdict(best))
         return
-    temporary.write_text(json.dumps(asdict(best)) + "\n", encoding="utf-8")
-    _flush(temporary)
-    temporary.replace(file)
-    _flush(folder(run))
+    with writing(file):
+        file.unlink(missing_ok=True)
 
 
 def prune(run: Path, keep_last: int, keep: Collection[int] = ()) -> None:
@@ -231,13 +237,15 @@ def set_aside(run: Path, after: int) -> None:
     _delete(run, _numbered(run, "snapshot", after).values())
     for path in _numbered(run, "step", after).values():
         number = 1 + len(list(folder(run).glob(f"aside-*-{path.name}")))
-        path.rename(path.with_name(f"aside-{number}-{path.name}"))
+        with writing(path):
+            path.rename(path.with_name(f"aside-{number}-{path.name}"))
 
 
 def _delete(run: Path, paths: Iterable[Path]) -> None:
     """Delete folders; renamed first, since an interrupted deletion must not look like a damaged checkpoint."""
     for path in paths:
-        path.rename(path.with_name(f".tmp-old-{path.name}"))
+        with writing(path):
+            path.rename(path.with_name(f".tmp-old-{path.name}"))
     _clear_leftovers(run)
 
 
@@ -260,12 +268,3 @@ def _clear_leftovers(run: Path) -> None:
 def _digest(file: Path) -> str:
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _flush(path: Path) -> None:
-    """Flush the contents of a file, or the names in a folder, to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -51,8 +51,8 @@ class FitResult(Generic[M]):
     Attributes:
         step: steps done, earlier ones included.
         ema: the model with averaged weights, in evaluation mode: the one to sample from.
-        loss: mean training loss between the last two logs; NaN if no step was taken.
-        seconds: wall-clock time of this call.
+        loss: mean training loss between the last two logs; NaN before the first.
+        seconds: wall-clock time, that of the sessions before a resume included.
         best: see `Best`; None before the first evaluation.
         path: the newest checkpoint; None without a run folder.
     """

@@ -1,10 +1,11 @@
 """The training loop: steps, and what happens between them."""
 
 import math
+import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,8 @@ from scoresde.training.settings import HELDOUT_LOSS, Settings
 from scoresde.training.step import Step, Unprofiled
 from scoresde.training.stop import Interrupted, TrainingDiverged
 
+_JUMP = 2.5  # of the learning rate from one step to the next; a warm-up doubles it at most
+
 
 @dataclass
 class Loop:
@@ -49,9 +52,11 @@ class Loop:
     direction: Direction
     callbacks: Sequence[tuple[int, Callback[Any]]]
     extra: dict[str, Any]
+    begin: Callable[[], object] | None = None
+    picture: Callable[[Any, int], object] | None = None
 
     def __post_init__(self) -> None:
-        self.done, self.last_loss = 0, math.nan
+        self.done, self.last_loss, self._began = 0, math.nan, time.perf_counter()
         self.best: Best | None = None
         self.path: Path | None = None  # the newest checkpoint
         self.values: dict[str, float] = {}  # the latest ones
@@ -83,7 +88,7 @@ class Loop:
 
     def __call__(self, signals: Sequence[int]) -> FitResult[Any]:
         """Train to the last step, or until a signal arrives."""
-        begin, net, steps = time.perf_counter(), network_of(self.model), self.settings.steps
+        net, steps = network_of(self.model), self.settings.steps
         if self.settings.monitor != HELDOUT_LOSS and self.start is None:
             self._measure({})  # finds a misspelt metric now, not after hours
         self.model.train()
@@ -103,23 +108,28 @@ class Loop:
         if self.path is None:  # no step was left, with a checkpoint of another run
             self._save()
         self.step.profile.finish(self.step)
-        seconds = time.perf_counter() - begin
-        return FitResult(self.done, self.average, self.last_loss, seconds, self.best, self.path)
+        return FitResult(self.done, self.average, self.last_loss, self._seconds, self.best, self.path)
+
+    @property
+    def _seconds(self) -> float:
+        """Since the training began, without what came between its sessions."""
+        return time.perf_counter() - self._began
 
     def _between_steps(self, signals: Sequence[int], bar: Any) -> None:
         due = self.settings.due(self.done)
         called = [callback for every, callback in self.callbacks if every > 0 and self.done % every == 0]
         if not (due or called or signals):
             return
-        self._log(bar)
-        if "evaluation" in due:
-            with self._saved_if_broken():
+        with self._saved_if_broken():
+            self._log(bar)
+            if "evaluation" in due:
                 due |= self._evaluate()
-        self._keep(due, signals)
-        for callback in called:
-            now = Progress(self.done, self.settings.steps, self.model, self.average, dict(self.values), self.best)
-            with self._saved_if_broken():
-                callback(now)
+            if "picture" in due and self.picture is not None:
+                self.picture(self.average, self.done)
+            for callback in called:
+                values = dict(self.values)
+                callback(Progress(self.done, self.settings.steps, self.model, self.average, values, self.best))
+        self._keep(due, signals)  # last: what was killed before it is done again when the training resumes
         self._since = time.perf_counter()
 
     def _keep(self, due: set[str], signals: Sequence[int]) -> None:
@@ -136,9 +146,11 @@ class Loop:
 
     @contextmanager
     def _saved_if_broken(self) -> Iterator[None]:
-        """A context for the user's code: if it raises, the training is saved first."""
+        """A context for what may fail, such as the user's code or a full disk: the training is saved first."""
         try:
             yield
+        except TrainingDiverged:
+            raise
         except Exception:
             self._save()
             raise
@@ -150,8 +162,7 @@ class Loop:
             raise TrainingDiverged(bad.what, self.done - steps + bad.row + 1, self.path)
         rate = steps / (time.perf_counter() - self._since)
         speed = {"steps_per_second": rate, "samples_per_second": rate * self.settings.batch_size}
-        lr = float(self.optimizer.param_groups[0]["lr"])
-        self._record({**scalars, "lr": lr, **self._loss_scale(), **speed})
+        self._record({**scalars, "lr": self._rate, **self._loss_scale(), **speed})
         self.last_loss = scalars["loss"]
         bar.set_postfix(loss=f"{self.last_loss:.4g}", refresh=False)
         bar.update(steps)
@@ -199,10 +210,20 @@ class Loop:
             return
         best = None if self.best is None else asdict(self.best)
         about = {"seed": self.seed, "code_version": __version__, "run_id": self.logger.run_id, "best": best}
+        about |= {"loss": self.last_loss, "lr": self._rate}
         state = {**about, "data": self.data, **self.extra}
-        self.path = checkpoints.save(self.run, self.step.checkpoint(self.done, state))
-        checkpoints.record_best(self.run, self.best)
-        checkpoints.prune(self.run, self.settings.keep_last, () if self.best is None else (self.best.step,))
+        self.path = checkpoints.save(self.run, replace(self.step.checkpoint(self.done, state), seconds=self._seconds))
+        self._tidy(self.run)
+
+    def _tidy(self, run: Path) -> None:
+        """Bring the folder of checkpoints in line with the newest one."""
+        checkpoints.record_best(run, self.best)
+        checkpoints.prune(run, self.settings.keep_last, () if self.best is None else (self.best.step,))
+
+    @property
+    def _rate(self) -> float:
+        """The learning rate of the last step."""
+        return float(self.optimizer.param_groups[0]["lr"])
 
     def _require_finite(self) -> None:
         wrong = self.step.not_finite()
@@ -212,21 +233,32 @@ class Loop:
     def _restore(self) -> None:
         """Load the checkpoint to resume from. Nothing on disk is touched unless all of it fits."""
         run, start = self.run, self.start
-        if start is None:
-            if run is not None:  # snapshots of a training that was killed before its first checkpoint
-                checkpoints.set_aside(run, 0)
+        path = checkpoints.at_step(run or Path(), 0 if start is None else start.step)
+        if start is not None:
+            self._check_resumed(start, path)
+            self.step.load(start, path)
+            self._take_on(start)
+        if self.begin is not None:
+            self.begin()
+        if run is None or (start is not None and not path.is_dir()):  # it is the checkpoint of another run
             return
-        path = checkpoints.at_step(run or Path(), start.step)
-        self._check_resumed(start, path)
-        self.step.load(start, path)
-        self.done = start.step
-        if run is not None and path.is_dir():  # else it is the checkpoint of another run, and so is its best one
+        checkpoints.set_aside(run, self.done)
+        if start is not None:
             self.path, best = path, start.state["best"]
             if best is not None and best["metric"] == self.settings.monitor:
                 self.best = Best(best["step"], best["metric"], best["value"])
             self.logger.rewind(start.step)
-            checkpoints.set_aside(run, start.step)
-            checkpoints.record_best(run, self.best)
+            self._tidy(run)
+
+    def _take_on(self, start: Checkpoint) -> None:
+        """What earlier sessions have done; says so if the learning rate jumps."""
+        state, settings, self.done = start.state, self.settings, start.step
+        self._began -= start.seconds
+        self.last_loss = math.nan if state.get("loss") is None else state["loss"]  # older versions did not store it
+        before, now = state.get("lr"), self._rate * settings.rate(self.done)
+        if before is not None and now > _JUMP * before and self.done not in (settings.steps, settings.restart):
+            jump = f"the learning rate is {before:.2g} in step {self.done} and {now:.2g} in the next one"
+            print(f"{jump}; trainer.restart={self.done} begins its schedule again, with a warm-up", file=sys.stderr)
 
     def _check_resumed(self, start: Checkpoint, path: Path) -> None:
         """Raise InputError for settings with which the training of a checkpoint cannot be resumed."""

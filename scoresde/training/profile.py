@@ -1,6 +1,5 @@
 """The time of each part of a training step, and the share of the speed of matrix products that it reaches."""
 
-import json
 import time
 import timeit
 from collections import defaultdict
@@ -11,6 +10,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
+from scoresde.files import write_json
 from scoresde.model import device_of
 from scoresde.training.step import Step, Unprofiled, reseed
 
@@ -73,7 +73,7 @@ class Profile(Unprofiled):
             "matmul_peak": peak,
             "share_of_peak": rate / peak,
         }
-        (self._run / FILE).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        write_json(self._run / FILE, content)
         tqdm.write(table(content))
 
 

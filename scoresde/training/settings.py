@@ -54,11 +54,15 @@ class Settings(Checked):
     checkpoint_activations: bool = False
     profile: bool = False
     augment: _Chance = 0.0
+    restart: NonNegativeInt = 0
+    picture_every: NonNegativeInt = 0
+    deterministic: bool = False
 
     def __post_init__(self) -> None:
         batch, micro = self.batch_size, self.micro_batch
         wanted = f"give a divisor of batch_size, {batch}, or null for all at once"
         require(micro is None or batch % micro == 0, "micro_batch", micro, wanted)
+        require(self.restart < self.steps, "restart", self.restart, f"give a step before the last one, {self.steps}")
 
     @property
     def decays(self) -> tuple[float, ...]:
@@ -66,9 +70,9 @@ class Settings(Checked):
         return (self.ema,) if isinstance(self.ema, float | int) else tuple(self.ema)
 
     def due(self, done: int) -> set[str]:
-        """What is done after so many steps, of log, evaluation, checkpoint and snapshot."""
+        """What is done after so many steps, of log, evaluation, checkpoint, snapshot and picture."""
         rhythms = {"log": self.log_every, "evaluation": self.evaluate_every, "checkpoint": self.checkpoint_every}
-        rhythms |= {"snapshot": self.snapshot_every} if self.ema_power else {}
+        rhythms |= {"picture": self.picture_every} | ({"snapshot": self.snapshot_every} if self.ema_power else {})
         at_end = {"evaluation", "checkpoint"} if done == self.steps else set()
         return at_end | {what for what, every in rhythms.items() if every and done % every == 0}
 
@@ -78,7 +82,10 @@ class Settings(Checked):
             cosine      min(1, (step + 1) / warmup) (1 + cos(pi step / steps)) / 2
             constant    min(1, (step + 1) / warmup)
 
-        The cosine is that of Loshchilov and Hutter 2017 (arXiv 1608.03983), eq. 5, without restarts.
+        Up to `restart`, `steps` is `restart`; from there on both are counted from it. The cosine is that of Loshchilov
+        and Hutter 2017 (arXiv 1608.03983), eq. 5.
         """
-        ramp = min(1.0, (step + 1) / max(self.warmup, 1))
-        return ramp * (0.5 * (1 + math.cos(math.pi * step / self.steps)) if self.schedule == "cosine" else 1.0)
+        begin, end = (self.restart, self.steps) if step >= self.restart else (0, self.restart)
+        k, n = step - begin, end - begin
+        ramp = min(1.0, (k + 1) / max(self.warmup, 1))
+        return ramp * (0.5 * (1 + math.cos(math.pi * k / n)) if self.schedule == "cosine" else 1.0)

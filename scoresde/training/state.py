@@ -82,7 +82,8 @@ def load_optimizer(
         InputError: the state is of another class of optimizer, or does not fit the parameters.
     """
     own, saved = type(optimizer).__name__, rest["class"]
-    refuse(own != saved, f"optimizer: {own} cannot resume from the state of {saved} in {origin}; use {saved}")
+    wanted = f"cannot resume from the state of {saved} in {origin}; use {saved}, or init= for a new run"
+    refuse(own != saved, f"optimizer: {own} {wanted}")
     parameters = {name: p for p, name in _parameter_names(optimizer, module).items()}
     states: dict[str, dict[str, Any]] = {name: {} for name in parameters}
     for key, value in {**tensors, **rest["values"]}.items():

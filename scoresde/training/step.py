@@ -213,15 +213,15 @@ class Step:
         """The inverse of `checkpoint`; `origin` is the place of the checkpoint, for messages.
 
         Raises:
-            InputError: the checkpoint is that of another model, optimizer, loss or of other averages.
+            InputError: the checkpoint is that of another model, optimizer or loss, or lacks a power-function average.
         """
         asked, held, state = self.averages.members, start.averages, start.state
-        here, there = ", ".join(asked), ", ".join(sorted(held))
-        wanted = f"{origin} holds {there}; resume with the same"
-        refuse(held.keys() != asked.keys(), f"ema: the averages asked for are {here}, but {wanted}")
+        late = [name for name in asked if name.startswith(POWER) and name not in held]
+        wanted = f"is an average from the first step on, and {origin} has none; begin a new training with init="
+        refuse(bool(late), f"ema_power: {late and late[0].removeprefix(POWER)} {wanted}")
         load_module(self.model, start.modules["model"], origin)
-        for name, average in asked.items():
-            load_module(average.module, held[name], origin)
+        for name, average in asked.items():  # a further exponential one begins at the weights
+            load_module(average.module, held.get(name, start.modules["model"]), origin)
             average.updates = state["ema_updates"]
         load_optimizer(self.optimizer, self.model, start.optimizer, state["optimizer"], origin)
         self.loss.load(start.modules.get("loss", {}))

@@ -1,13 +1,28 @@
 """Early ends of a training: it diverges, or a signal stops it."""
 
+import math
+import os
 import signal
+import stat
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
 from scoresde.errors import InputError
+
+
+def _known(*names: str) -> tuple[int, ...]:
+    """The signals of these names; some systems lack a few."""
+    return tuple(getattr(signal, name) for name in names if hasattr(signal, name))
+
+
+# Ctrl-C, an end, a closed terminal, and the warning of a queue (sbatch --signal=USR1@60)
+STOPPING = _known("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
+_HANG_UP = _known("SIGHUP")
+_ONE_PRESS = 0.1  # seconds
 
 
 class TrainingDiverged(InputError):
@@ -28,7 +43,7 @@ class TrainingDiverged(InputError):
 
 
 class Interrupted(Exception):
-    """SIGINT or SIGTERM arrived; the step was completed and everything is saved.
+    """A signal of `STOPPING` arrived; the step was completed and everything is saved.
 
     Attributes:
         signal: the number of the signal; a command should exit with 128 + signal.
@@ -46,10 +61,18 @@ class Interrupted(Exception):
 def handling(numbers: Iterable[int], handler: Callable[[int, FrameType | None], object]) -> Iterator[None]:
     """Call a function for signals within the block.
 
-    Outside the main thread, where Python allows no handlers, signals keep their meaning.
+    Outside the main thread, where Python allows no handlers, signals keep their meaning, and so does SIGHUP where it is
+    ignored: the program was started by nohup.
     """
     allowed = threading.current_thread() is threading.main_thread()
-    before = {number: signal.signal(number, handler) for number in numbers if allowed}
+    taken = [n for n in numbers if allowed and not (n in _HANG_UP and signal.getsignal(n) is signal.SIG_IGN)]
+
+    def call(number: int, frame: FrameType | None) -> None:
+        if number in _HANG_UP:
+            _leave_closed_terminal()
+        handler(number, frame)
+
+    before = {number: signal.signal(number, call) for number in taken}
     try:
         yield
     finally:
@@ -57,13 +80,30 @@ def handling(numbers: Iterable[int], handler: Callable[[int, FrameType | None], 
             signal.signal(number, former or signal.SIG_DFL)  # None: it was not set from Python
 
 
+def _leave_closed_terminal() -> None:
+    """Send the output nowhere if its terminal is gone, where each line would be an error and keep us from saving."""
+    for stream in (1, 2):
+        with suppress(OSError):
+            if stat.S_ISCHR(os.fstat(stream).st_mode) and not os.isatty(stream):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
+
+
 @contextmanager
 def stop_signals() -> Iterator[list[int]]:
-    """Yield a list in which SIGINT and SIGTERM are recorded within the block, where they interrupt nothing.
+    """Yield a list in which signals of `STOPPING` are recorded within the block, where they interrupt nothing.
 
-    Further signals change nothing: a Ctrl-C is often delivered twice (to the process and, through a launcher, to its
-    group), and the second must not interrupt the saving that the first requested.
+    Only a second SIGINT raises KeyboardInterrupt at once. One Ctrl-C is often delivered twice (to the process and,
+    through a launcher, to its group), so what follows the first within a tenth of a second is no second one.
     """
     received: list[int] = []
-    with handling((signal.SIGINT, signal.SIGTERM), lambda number, _: received.append(number)):
+    first = math.inf
+
+    def note(number: int, _: object) -> None:
+        nonlocal first
+        if number == signal.SIGINT and time.monotonic() > first + _ONE_PRESS:
+            raise KeyboardInterrupt
+        first = min(first, time.monotonic())
+        received.append(number)
+
+    with handling(STOPPING, note):
         yield received

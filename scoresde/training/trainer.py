@@ -1,6 +1,6 @@
 """The one call that runs a training."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -13,6 +13,7 @@ from scoresde.loggers import Logger, NoLogger
 from scoresde.loss import DenoisingScoreMatching, Loss
 from scoresde.model import device_of
 from scoresde.training import checkpoint as checkpoints
+from scoresde.training.acceleration import repeatable
 from scoresde.training.checkpoint import Checkpoint
 from scoresde.training.job import Callback, Direction, Evaluate, FitResult
 from scoresde.training.loop import Loop
@@ -57,6 +58,10 @@ class Trainer(Settings):
         profile: write the time of each part of a step to profile.json, and print it.
         augment: probability of each change of `scoresde.data.Augmentation` (0.12 in its paper); 0 turns it off. Needs
             images, and a network with the condition `augment`, a vector of size 9, without dropout.
+        restart: step from which the schedule begins again, with its warm-up: what a finished training that gets more
+            `steps` had before.
+        picture_every: steps between pictures of samples that `scoresde.train` draws; 0 draws none.
+        deterministic: use only algorithms of torch that give the same bits each time, also on CUDA; slower there.
 
     Raises:
         InputError: a number out of range.
@@ -77,6 +82,8 @@ class Trainer(Settings):
         direction: Direction = "lower",
         callbacks: Sequence[tuple[int, Callback[M]]] = (),
         state: dict[str, Any] | None = None,
+        begin: Callable[[], object] | None = None,
+        picture: Callable[[M, int], object] | None = None,
     ) -> FitResult[M]:
         """Train `model` in place, up to step `steps`.
 
@@ -94,13 +101,16 @@ class Trainer(Settings):
             direction: whether a `lower` or a `higher` value of `monitor` is better.
             callbacks: pairs (k, function): after every k-th step the function is called with a `Progress`.
             state: more to store in state.json.
+            begin: called once, when all is checked and nothing is written yet.
+            picture: called as picture(averaged model, step) after every `picture_every` steps.
 
         Raises:
             InputError: the run folder has checkpoints but none is given, the checkpoint does not fit, the network
                 takes a condition that the data does not have, no value is called `monitor`, or a checkpoint cannot be
                 written.
             TrainingDiverged: a loss, gradient or weight is not finite.
-            Interrupted: SIGINT or SIGTERM arrived; everything is saved.
+            Interrupted: SIGINT, SIGTERM, SIGHUP or SIGUSR1 arrived; everything is saved.
+            KeyboardInterrupt: SIGINT arrived again.
         """
         folder, device = None if run is None else Path(run), device_of(model)
         used = checkpoint is None and folder is not None and bool(checkpoints.saved_steps(folder))
@@ -109,10 +119,11 @@ class Trainer(Settings):
         optimizer = optimizer or torch.optim.Adam(model.parameters(), lr=2e-3, fused=True)
         logger, training = logger or NoLogger(), model.training
         # the global generators of torch belong to the caller
-        with torch.random.fork_rng([device] if device.type == "cuda" else []), stop_signals() as signals:
+        generators = torch.random.fork_rng([device] if device.type == "cuda" else [])
+        with generators, stop_signals() as signals, repeatable(self.deterministic):
             loop = Loop(
                 self, model, dataset, loss, optimizer, folder, seed, logger, checkpoint, evaluate, direction, callbacks,
-                state or {},
+                state or {}, begin, picture,
             )  # fmt: skip
             try:
                 return loop(signals)

@@ -11,6 +11,7 @@ from torch import Tensor
 from scoresde import figures, runs
 from scoresde.data import Dataset
 from scoresde.errors import InputError
+from scoresde.files import writing
 from scoresde.loggers import Logger
 from scoresde.model import Model, ScoreModel
 from scoresde.results import Results, Row, Scorer
@@ -38,7 +39,8 @@ def final_samples(
         seed: of the samples.
         logger: receives the pictures and the table.
     """
-    (run / "samples").mkdir(exist_ok=True)
+    with writing(run / "samples"):
+        (run / "samples").mkdir(exist_ok=True)
     dataset, results = scorer.dataset, Results(str(run), n, 1)
     pictures: dict[str, Path] = {}
     reach = 2 * float(sizes(dataset.items[:10_000]).max())

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from scoresde import runs
+from scoresde import figures, runs
 from scoresde.build import MEASURED, RUNTIME, TARGET, build, check, resolve
 from scoresde.control.guidance import conditioned
 from scoresde.data import Dataset
@@ -20,6 +21,7 @@ from scoresde.data.dataset import DataSource
 from scoresde.data.memory import save
 from scoresde.described import describe
 from scoresde.errors import InputError, refuse
+from scoresde.files import writing
 from scoresde.loggers import Logger, Loggers, MetricsFile
 from scoresde.loss import Loss
 from scoresde.model import Model, ScoreModel
@@ -33,10 +35,12 @@ from scoresde.training import FitResult, Trainer
 from scoresde.training.checkpoint import Checkpoint
 from scoresde.training.conditions import condition_sizes, conditions
 from scoresde.training.job import Evaluate
+from scoresde.training.settings import HELDOUT_LOSS
 from scoresde.workflows.final import final_samples
 from scoresde.workflows.initial import Initial
 
 METRICS = "metrics.jsonl"
+_SHOWN = 100  # samples in a picture during training
 _KINDS = {
     "sde": SDE, "data": DataSource, "model": ScoreModel, "loss": Loss, "optimizer": Optimizer, "trainer": Trainer,
     "metrics": Mapping[str, Metric] | Sequence[Metric], "samplers": Mapping[str, Sampler], "logger": Logger,
@@ -90,30 +94,71 @@ class Job:
             group: what the runs of one sweep have in common.
             callbacks: see `Trainer.fit`.
         """
-        runs.write_config(folder, self.config)
-        if self.keep_data and checkpoint is None:
-            save(self.dataset, folder)
-        with self._logging(folder, checkpoint, group) as logger:
+        logger, monitor = Loggers([MetricsFile(folder / METRICS), self.logger]), self.trainer.monitor
+        direction = self.scorer.direction(monitor)
+
+        def begin() -> None:
+            self._write(folder, checkpoint)
+            run_id = None if checkpoint is None else checkpoint.state.get("run_id")
+            logger.start(folder, runs.without_secrets(self.config), folder.name, group, run_id)
+            logger.declare(monitor, direction)
+            if checkpoint is None:
+                logger.rewind(-1)  # of what was killed before its first checkpoint
+
+        with self._finished(logger):
             result = self.trainer.fit(
                 self.model, self.dataset, loss=self.loss, optimizer=self.optimizer, run=folder, seed=self.seed,
                 logger=logger, checkpoint=checkpoint, evaluate=self._evaluate, callbacks=callbacks,
-                direction=self.scorer.direction(self.trainer.monitor),
+                direction=direction, begin=begin, picture=partial(self._picture, folder, logger),
             )  # fmt: skip
+            if result.best is not None:
+                logger.summary({f"best_{monitor}": result.best.value, "best_step": result.best.step})
+            if result.path is not None:
+                logger.checkpoint(result.path, result.step)
             model = conditioned(result.ema, self.cond)
             return result, final_samples(folder, result, model, self.scorer, self.samplers, self.n, self.seed, logger)
 
+    def _write(self, folder: Path, start: Checkpoint | None) -> None:
+        """Write what a resumed training needs; the configuration first, which makes the folder that of a run."""
+        with writing(folder / runs.SUMMARY):
+            (folder / runs.SUMMARY).unlink(missing_ok=True)  # its results are those of an earlier end
+        if start is not None:
+            runs.record_changes(folder, start.step, self.config)
+        runs.write_config(folder, self.config)
+        if self.keep_data and start is None:
+            save(self.dataset, folder)
+
     @contextmanager
-    def _logging(self, folder: Path, start: Checkpoint | None, group: str | None) -> Iterator[Logger]:
-        """All loggers, started; finished in the end whatever happens."""
-        loggers = Loggers([MetricsFile(folder / METRICS), self.logger])
-        run_id = None if start is None else start.state.get("run_id")
-        loggers.start(folder, runs.without_secrets(self.config), folder.name, group, run_id)
+    def _finished(self, logger: Logger) -> Iterator[None]:
+        """A context at whose end the loggers are finished, whatever happens."""
         try:
-            yield loggers
+            yield
         except BaseException:
-            loggers.finish(failed=True)
+            logger.finish(failed=True)
             raise
-        loggers.finish(failed=False)
+        logger.finish(failed=False)
+
+    def _picture(self, folder: Path, logger: Logger, model: ScoreModel, step: int) -> None:
+        """Draw samples of a model that is being trained: <run>/samples/step-00000500.png."""
+        sampler, path = self._quick, folder / "samples" / f"step-{step:08d}.png"
+        drawn = sampler.sample(conditioned(model, self.cond), self.dataset.event_shape, n=_SHOWN, seed=self.seed)
+        with writing(path):
+            path.parent.mkdir(exist_ok=True)
+        figures.picture(drawn.x.cpu(), self.dataset.transform, path, title=f"step {step}")
+        logger.picture("samples/training", path, step)
+
+    @property
+    def _quick(self) -> Sampler:
+        """The fixed-grid sampler with the fewest steps.
+
+        Raises:
+            InputError: no sampler has a fixed grid.
+        """
+        fixed = [s for s in self.samplers.values() if not s.solver.adaptive]
+        key = "monitor" if self.trainer.monitor != HELDOUT_LOSS else "picture_every"
+        wanted = "needs a sampler on a fixed grid; add one to samplers"
+        refuse(not fixed, f"trainer.{key}: {getattr(self.trainer, key)!r} {wanted}")
+        return min(fixed, key=lambda s: s.steps)
 
     def _evaluation(self) -> Evaluate[ScoreModel] | None:
         """Metrics of samples during training, if one is monitored: of the fixed-grid sampler with the fewest steps.
@@ -122,15 +167,14 @@ class Job:
             InputError: the monitored value is not measured, or no sampler has a fixed grid.
         """
         monitor, dataset = self.trainer.monitor, self.dataset
-        if monitor == "heldout_loss":
+        if self.trainer.picture_every or monitor != HELDOUT_LOSS:
+            _ = self._quick  # finds now that there is none
+        if monitor == HELDOUT_LOSS:
             return None
         known = self.scorer.scalars(dataset.heldout)
         wanted = f"is not measured in this training; give one of {', '.join(['heldout_loss', *known])}"
         refuse(monitor not in known, f"trainer.monitor: {monitor!r} {wanted}")
-        samplers = [s for s in self.samplers.values() if not s.solver.adaptive]
-        wanted = "needs a sampler on a fixed grid; add one to samplers, or give heldout_loss"
-        refuse(not samplers, f"trainer.monitor: {monitor!r} {wanted}")
-        sampler, n = min(samplers, key=lambda s: s.steps), min(self.n, len(dataset.heldout))
+        sampler, n = self._quick, min(self.n, len(dataset.heldout))
 
         def evaluate(model: Model, step: int) -> dict[str, float]:
             drawn = sampler.sample(conditioned(model, self.cond), dataset.event_shape, n=n, seed=self.seed)

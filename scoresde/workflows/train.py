@@ -12,6 +12,7 @@ from scoresde.build import MEASURED, TARGET, build
 from scoresde.data import Array, ArrayFile, Dataset, ImageFolder, SavedDataset
 from scoresde.described import describe
 from scoresde.errors import did_you_mean, refuse, require
+from scoresde.files import writing
 from scoresde.loggers import Logger, NoLogger
 from scoresde.loss import Loss
 from scoresde.model import ScoreModel
@@ -113,11 +114,12 @@ def _run(cfg: dict[str, Any], source: Any, optimizer: Any, run: str | Path | Non
     in_memory = isinstance(source, Dataset | Array)
     job.keep_data = in_memory and job.dataset.items.nbytes <= _MOST_KEPT
     job.config["data"] = describe(SavedDataset() if in_memory else source, "data")
-    if folder is None:
-        folder = runs.new_folder(Path("runs"), f"{runs.timestamp()}-{type(job.model.sde).__name__.lower()}")
-    elif start is not None:
+    if folder is not None and start is not None:
         _check_same(folder, job.config)
-    folder.mkdir(parents=True, exist_ok=True)
+    name = f"{runs.timestamp()}-{type(job.model.sde).__name__.lower()}"
+    with writing(folder or Path("runs"), "run"):
+        folder = folder or runs.new_folder(Path("runs"), name)
+        folder.mkdir(parents=True, exist_ok=True)
     with runs.locked(folder):
         result, _ = job.run(folder, checkpoint=start, callbacks=callbacks)
     transform = job.dataset.transform
