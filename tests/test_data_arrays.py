@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from scoresde.data import Array, ArrayFile, Dataset, FashionMNIST, ImageFolder, room
+from scoresde.data import Array, ArrayFile, Dataset, FashionMNIST, ImageFolder, SavedDataset, room
 from scoresde.errors import InputError
 
 RNG = np.random.default_rng(0)
@@ -175,3 +175,9 @@ def test_one_array_named_like_classes_is_the_items(tmp_path):
     for settings, key in (({"labels": "z"}, "labels: z"), ({"key": "z"}, "key: z")):
         with pytest.raises(InputError, match=rf"data\.{key} is not in .*, which holds y"):
             ArrayFile(str(tmp_path / "x.npz"), **settings).load()
+
+
+def test_a_trap_among_the_data_that_a_run_keeps_is_refused_too(tmp_path: Path):
+    (tmp_path / "data.npz").write_bytes(member(2**28 + 2**22))
+    with pytest.raises(InputError, match=r"data: .*data\.npz, array a, announces 260\.0 MiB from"):
+        SavedDataset(tmp_path).load()

@@ -13,6 +13,9 @@ from torch import nn
 
 from scoresde import load
 from scoresde.cli.main import main
+from scoresde.data import ArrayFile, Dataset
+from scoresde.errors import InputError
+from scoresde.workflows.initial import Initial
 
 SMALL = ["debug=tiny", "logger=none", "metrics={}", "n=2", "~samplers.predictor_corrector", "~samplers.dopri5"]
 SMALL += ["trainer.batch_size=4"]
@@ -100,3 +103,15 @@ def test_data_in_other_units_are_refused(here: Path, capsys: pytest.CaptureFixtu
     grey = ["data=folder", "data.path=grey", "data.size=8", "data.mode=grey"]
     assert main(["train", *SMALL, *grey, "init=digits", "run=second"]) == 2
     assert "init: digits has data units from, to, in levels (0.0, 16.0, 17)" in capsys.readouterr().err
+
+
+def test_a_run_with_other_categories_is_no_beginning(tmp_path: Path) -> None:
+    def table(name: str, colors: tuple[str, str]) -> Dataset:
+        rows = "".join(f"{colors[k % 2]},{k / 7}\n" for k in range(40))
+        (tmp_path / name).write_text("color,size\n" + rows)
+        return ArrayFile(str(tmp_path / name)).load()
+
+    first = Initial("r", table("a.csv", ("red", "blue")).transform, None)
+    assert first.in_its_units(table("b.csv", ("blue", "red"))).transform == first.transform
+    with pytest.raises(InputError, match=r"init: r has the categories .*'red'.*, and this data .*'green'"):
+        first.in_its_units(table("c.csv", ("red", "green")))

@@ -13,7 +13,6 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 
 from scoresde import metrics as measures
@@ -21,6 +20,7 @@ from scoresde import runs
 from scoresde.build import TARGET
 from scoresde.comparison.measure import ENDPOINT
 from scoresde.comparison.output import RESULTS
+from scoresde.data.numpy_files import read_npz
 from scoresde.errors import refuse
 from scoresde.plain import join
 from scoresde.results import Measurement, Quantity, Results, Row, Scorer
@@ -155,8 +155,8 @@ def _of_samples(file: Path, summary: Mapping[str, Any], metrics: Mapping[str, An
     run = Path(summary["run"])
     cfg = runs.read_config(run)
     dataset = runs.stored_data(cfg, run, allow).load()
-    with np.load(file, allow_pickle=False) as archive:
-        x = dataset.transform.encode(torch.from_numpy(archive["samples"]).float())
+    drawn = read_npz(file, f"folder: {file}")["samples"]
+    x = dataset.transform.encode(torch.from_numpy(drawn).float())
     sampler, scorer, results = summary["sampler"], Scorer(metrics, dataset), Results("", int(summary["n"]), 1)
     name = str(sampler["solver"][TARGET]).rpartition(".")[2]
     steps = None if "rtol" in sampler["solver"] else int(sampler["steps"])

@@ -1,26 +1,24 @@
 """The user's own numbers: one array in a .npy or .npz file, or a table of text."""
 
-import math
 import zipfile
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
 from scoresde.data.columns import Column
 from scoresde.data.dataset import Dataset, Source, assemble, existing, split
 from scoresde.data.items import arranged, check, check_classes, floating
-from scoresde.data.room import in_words, require_room
+from scoresde.data.numpy_files import member, read_npy, readable
+from scoresde.data.room import require_room
 from scoresde.data.table import ENDINGS, Missing, Table, Wanted, chosen, read_table
 from scoresde.data.transform import Transform
-from scoresde.errors import InputError, one_line, refuse
+from scoresde.errors import refuse
 from scoresde.progress import note
 
 _CLASSES = ("y", "labels", "label", "arr_1")  # what people call the classes in a .npz file
-# Compressed data of the world are smaller than this; zeros, which deflate makes 1,000 times smaller, are a trap.
-_MOST_RATIO, _HARMLESS = 200, 2**28
 
 
 @dataclass
@@ -108,31 +106,12 @@ def _as_table(values: np.ndarray, wanted: Wanted, path: Path) -> Table:
 
 def _read_numpy(path: Path, key: str | None, labels: str | None) -> tuple[np.ndarray, np.ndarray | None]:
     """The array of a .npy file, or one of a .npz file and the classes in it."""
-    where = f"data.path: {path}"
-    try:
+    with readable(path, f"data.path: {path}"):
         if path.suffix.lower() == ".npy":
             with path.open("rb") as file:
-                _check_announced(file, path.stat().st_size, where)
-                file.seek(0)
-                return np.lib.format.read_array(file, allow_pickle=False), None
+                return read_npy(file, path.stat().st_size, f"data.path: {path}"), None
         with zipfile.ZipFile(path) as archive:
             return _items_and_classes(archive, key, labels, path)
-    except InputError:
-        raise
-    except (ValueError, EOFError, OSError, KeyError, RuntimeError, zipfile.BadZipFile) as error:
-        raise _unreadable(path, error) from None
-
-
-def _check_announced(file: IO[bytes], held: int, where: str) -> None:
-    """Refuse what begins as a .npy file of more than fits into memory, or than its `held` bytes can hold."""
-    first = np.lib.format.read_magic(file)[0] == 1
-    read = np.lib.format.read_array_header_1_0 if first else np.lib.format.read_array_header_2_0
-    shape, _, dtype = read(file)
-    size, there = math.prod(shape) * dtype.itemsize, held - file.tell()
-    if not dtype.hasobject:
-        require_room(size, where)
-        announced = f"{where} announces {in_words(size)} of shape {shape}, and holds {in_words(there)}"
-        refuse(size > there, f"{announced}; save it again with numpy")
 
 
 def _items_and_classes(
@@ -144,10 +123,10 @@ def _items_and_classes(
     likely = labels or next((name for name in _CLASSES if name in keys and name != key), None)
     _key(labels, keys, path, "labels")
     item = _key(key, [name for name in keys if name != likely] or keys, path, "key")
-    values = _member(archive, item, path)
+    values = member(archive, item, f"data.path: {path}")
     if likely in (None, item):
         return values, None
-    classes = _member(archive, str(likely), path)
+    classes = member(archive, str(likely), f"data.path: {path}")
     if labels is None and not _may_be_classes(classes, values):
         _key(key, keys, path, "key")
         return values, None
@@ -170,24 +149,3 @@ def _may_be_classes(classes: np.ndarray, values: np.ndarray) -> bool:
     """Whether there is one integer >= 0 for each item."""
     shapes = (values.shape[:1], (*values.shape[:1], 1))
     return classes.dtype.kind in "iu" and classes.shape in shapes and classes.min(initial=0) >= 0
-
-
-def _member(archive: zipfile.ZipFile, name: str, path: Path) -> np.ndarray:
-    """One array of a .npz file, if it is of the size that it announces and fits into memory."""
-    info, where = archive.getinfo(f"{name}.npy"), f"data.path: {path}, array {name},"
-    trap = info.file_size > max(_HARMLESS, _MOST_RATIO * info.compress_size)
-    sizes = f"{in_words(info.file_size)} from {in_words(info.compress_size)}"
-    refuse(trap, f"{where} announces {sizes}; at most {_MOST_RATIO} times are read: save it with numpy.savez")
-    with archive.open(info) as file:
-        _check_announced(file, info.file_size, where)
-    with archive.open(info) as file:
-        return np.lib.format.read_array(file, allow_pickle=False)
-
-
-def _unreadable(path: Path, error: Exception) -> InputError:
-    """The error for a file that numpy cannot read."""
-    if "allow_pickle" in str(error):
-        remedy = "save plain numbers, e.g. numpy.save(path, numpy.asarray(rows, dtype=float))"
-        return InputError(f"data.path: {path} holds Python objects, which are never loaded; {remedy}")
-    reason = one_line(error) or type(error).__name__
-    return InputError(f"data.path: {path} cannot be read as a {path.suffix} file ({reason}); save it again with numpy")

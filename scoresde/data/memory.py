@@ -11,6 +11,7 @@ import torch
 
 from scoresde.data.dataset import Dataset, Source, assemble, split
 from scoresde.data.items import arranged, check, check_classes, floating
+from scoresde.data.numpy_files import read_npz
 from scoresde.data.transform import Kind, Transform
 from scoresde.errors import InputError, refuse, require
 from scoresde.files import aside
@@ -158,8 +159,7 @@ class SavedDataset:
         file = (self.run or Path()) / FILE
         if not file.is_file():
             raise InputError(f"data: {file} is not there; the data of this run were given in Python, or are too large")
-        with np.load(file, allow_pickle=False) as archive:
-            content = dict(archive)
+        content = read_npz(file, f"data: {file}")
         transform = Transform.from_dict(json.loads(str(content["transform"])))
 
         def restored(x: np.ndarray) -> torch.Tensor:

@@ -50,6 +50,7 @@ class Initial:
         for what, here, there in (
             ("items of shape", dataset.event_shape, tuple(theirs.event_shape)),
             ("data units from, to, in levels", *((t.low, t.high, t.levels) for t in (ours, theirs))),
+            ("the categories", *([c for c in t.columns or () if c.categories] for t in (ours, theirs))),
         ):
             differs = f"{self.run} has {what} {there!r}, and this data {here!r}"
             refuse(here != there, f"{KEY}: {differs}; give data like its own")
