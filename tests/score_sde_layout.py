@@ -61,7 +61,7 @@ def norm(w: Weights, name: str, x: Tensor, groups: int = 0) -> Tensor:
 
 
 def linear(w: Weights, name: str, x: Tensor, out: int) -> Tensor:
-    return functional.linear(x, w(f"{name}.weight", out, x.shape[1]), w(f"{name}.bias", out))
+    return functional.linear(x, w(f"{name}.weight", out, x.shape[-1]), w(f"{name}.bias", out))
 
 
 def nin(w: Weights, name: str, x: Tensor, out: int) -> Tensor:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from torch import nn
 
 from scoresde import runs
 from scoresde.build import MEASURED, TARGET, build
@@ -16,7 +17,9 @@ from scoresde.constraints import require_allowed
 from scoresde.convert.adm import ADM
 from scoresde.convert.config import lookup
 from scoresde.convert.diffusers import Diffusers
+from scoresde.convert.dit import DiffusersDiT, DiTs
 from scoresde.convert.edm import EDM
+from scoresde.convert.edm2 import EDM2s
 from scoresde.convert.files import Source, read_file, read_settings
 from scoresde.convert.parts import Tensors, read
 from scoresde.convert.plan import Facts, Given, Layout, Plan
@@ -24,7 +27,6 @@ from scoresde.convert.score_sde import ScoreSDE
 from scoresde.data import Transform
 from scoresde.described import describe
 from scoresde.errors import InputError, refuse
-from scoresde.nets.skip_unet import SkipUNet
 from scoresde.training import checkpoint
 
 
@@ -34,7 +36,7 @@ class Report:
 
     Attributes:
         file: where the weights came from.
-        layout: score_sde, edm, adm or diffusers.
+        layout: score_sde, edm, edm2, adm, dit or diffusers.
         weights: `ema`, `raw`, or `single` where the file holds one set only.
         tensors: foreign tensors used.
         parameters: of our network.
@@ -106,7 +108,8 @@ def whole(target: Path) -> Iterator[Path]:
         shutil.rmtree(aside, ignore_errors=True)
 
 
-_LAYOUTS: tuple[Layout, ...] = (Diffusers(), ScoreSDE(), EDM(), ADM())
+_MOST_COLOURS = 3  # channels of an image
+_LAYOUTS: tuple[Layout, ...] = (DiffusersDiT(), Diffusers(), ScoreSDE(), EDM2s(), EDM(), ADM(), DiTs())
 
 
 def convert(
@@ -124,7 +127,7 @@ def convert(
     """Convert foreign weights into a folder that `scoresde.load`, and every command with `run=`, can use.
 
     Args:
-        file: a checkpoint of score_sde_pytorch (.pth), a state dict of EDM's networks or of ADM (.pt, .pth,
+        file: a checkpoint of score_sde_pytorch (.pth), a state dict of EDM, EDM2, ADM or DiT (.pt, .pth,
             .safetensors, .npz), or a folder of diffusers.
         out: the folder to make; its parent must exist, it must not.
         config: the original's configuration as a mapping, or a JSON or YAML file of it.
@@ -151,7 +154,7 @@ def convert(
     with _one_line(source):
         plan, averages = layout.plan(source, facts), layout.averages(source)
     with torch.random.fork_rng(devices=[]):  # the first weights are never used
-        net: SkipUNet = build(plan.net, "model.net", event_shape=plan.event_shape)
+        net: nn.Module = build(plan.net, "model.net", event_shape=plan.event_shape)
     parts, state = list(plan.names.parts(net)), net.state_dict()
     with _one_line(source):
         sets = {"raw": read(parts, plan.prepared(source.raw), state)}
@@ -211,7 +214,7 @@ def _one_line(source: Source) -> Iterator[None]:
 
 
 def _write(
-    out: Path, plan: Plan, net: SkipUNet, sets: Mapping[str, Tensors], report: Report, data: Mapping[str, Any]
+    out: Path, plan: Plan, net: nn.Module, sets: Mapping[str, Tensors], report: Report, data: Mapping[str, Any]
 ) -> None:
     """Write the folder of a run, with every argument, so that it does not depend on what the defaults will be.
 
@@ -223,6 +226,9 @@ def _write(
     # pixels from 0 to 255 in the units of the original
     mean, scale = (127.5, 127.5) if plan.centered else (0.0, 255.0)
     transform = replace(Transform.of_levels(plan.event_shape), mean=mean, scale=scale)
+    if plan.event_shape[0] > _MOST_COLOURS:
+        transform = Transform("image", plan.event_shape)
+        report.notes.append(f"{plan.event_shape[0]} channels are latents of an autoencoder: their units are kept")
     state = {"data": {"transform": transform.to_dict()}, "converted": True}
     modules = {name: {f"net.{k}": t for k, t in tensors.items()} for name, tensors in sets.items()}
     with whole(out) as aside:

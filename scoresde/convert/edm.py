@@ -36,17 +36,29 @@ _PLACES = {
 }
 
 
-class _Names(Names):
+class ByResolution(Names):
     """Modules are named by their resolution; a step belongs to the level that it leads to."""
 
     places = _PLACES
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+
+    def numbers(self, spot: Spot) -> Mapping[str, str]:
+        here = self._size >> spot.level
+        return {name: f"{n}x{n}" for name, n in (("finer", 2 * here), ("here", here), ("coarser", here // 2))}
+
+
+class _Names(ByResolution):
+    """The networks of EDM, SongUNet and DhariwalUNet."""
+
     inside = table(
         "norm1=norm0 conv1=conv0 norm2=norm1 conv2=conv1 skip=skip modulation=affine "
         "attention.norm=norm2 attention.out=proj attention.qkv=qkv"
     )
 
     def __init__(self, size: int, adm: bool, net: Config, negated: bool) -> None:
-        self._size = size
+        super().__init__(size)
         frequencies = "map_noise.freqs" if net.get("noise") == "fourier" else "frequencies"
         head = "out" if adm else f"dec.{size}x{size}_aux"
         self.top = table(
@@ -58,10 +70,6 @@ class _Names(Names):
         self.forms = {"attention.qkv": interleaved(1), CLASSES: Tensor.t}
         self.forms |= {"modulation.out.bias": scale_and_shift} if adm else {"modulation.hidden.0.weight": sines_first}
         self.forms["head.conv"] = torch.neg if negated else same
-
-    def numbers(self, spot: Spot) -> Mapping[str, str]:
-        here = self._size >> spot.level
-        return {name: f"{n}x{n}" for name, n in (("finer", 2 * here), ("here", here), ("coarser", here // 2))}
 
 
 class EDM(Layout):

@@ -1,6 +1,6 @@
 """What a foreign layout calls the modules of a U-Net, as tables, and the parts that follow from them."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple, cast
 
 from torch import nn
@@ -8,16 +8,16 @@ from torch import nn
 from scoresde.convert.forms import Form, same
 from scoresde.convert.parts import Part
 from scoresde.nets.blocks import ResidualBlock
+from scoresde.nets.edm2 import MPBlock
 from scoresde.nets.ncsnpp import InputSkip, OutputSkip, ResidualInput
 from scoresde.nets.skip_unet import SkipUNet
 
 FREQUENCIES, CLASSES, NULL = "modulation.embed.frequencies", "condition.embed.weight", "condition.null"
-_FIRST = (FREQUENCIES, "modulation.hidden.0", "modulation.hidden.1", CLASSES, NULL, "stem")
-_LAST = ("head.norm", "head.conv")
+FIRST = (FREQUENCIES, "modulation.hidden.0", "modulation.hidden.1", CLASSES, NULL, "stem")
 ALL = slice(None)
 Direction = Literal["down", "middle", "up"]
 Kind = Literal["block", "step", "resample", "residual", "skip", "output"]
-_KINDS: dict[type[nn.Module], Kind] = {ResidualBlock: "step", ResidualInput: "residual"}
+_KINDS: dict[type[nn.Module], Kind] = {ResidualBlock: "step", MPBlock: "step", ResidualInput: "residual"}
 _KINDS |= {InputSkip: "skip", OutputSkip: "output"}
 
 
@@ -78,19 +78,24 @@ class Names:
     """The names that a layout has for our modules.
 
     Attributes:
-        top: of what stands outside the levels: the keys are `FREQUENCIES`, `CLASSES`, `NULL`, modulation.hidden.0 and
-            .1, stem, head.norm and head.conv.
+        first: our names of what stands outside the levels, in front of them.
+        last: likewise, behind them.
+        top: the names of both.
         places: of a module, by its direction and kind, such as `up block`: the name of a block and of its attention, of
             the norm and the convolution of an output, or of a convolution. Filled in from `numbers` and `spot`.
         inside: within a block, of norm1, conv1, norm2, conv2, skip and modulation, and within its attention, of
             attention.norm, .out and .qkv; one layer, or several with commas between them that make one of ours.
+        spot: the module whose parts are being named.
         forms: layouts of weights and biases, or of layers as a whole, by their names within our modules.
     """
 
+    first: Sequence[str] = FIRST
+    last: Sequence[str] = ("head.norm", "head.conv")
     top: Mapping[str, str]
     places: Mapping[str, str]
     inside: Mapping[str, str]
     forms: Mapping[str, Form]
+    spot: Spot
 
     def numbers(self, spot: Spot) -> Mapping[str, int | str]:
         """What `places` needs besides the attributes of a `Spot`."""
@@ -115,11 +120,11 @@ class Names:
     def parts(self, net: SkipUNet) -> Iterator[Part]:
         """All parts of a network, in the order of computation."""
         state = net.state_dict()
-        for ours in _FIRST:
+        for ours in self.first:
             yield from self._outside(ours, state)
-        for spot in spots(net):
-            yield from self._within(spot)
-        for ours in _LAST:
+        for self.spot in spots(net):
+            yield from self._within(self.spot)
+        for ours in self.last:
             yield from self._outside(ours, state)
 
     def _outside(self, ours: str, state: Mapping[str, object]) -> Iterator[Part]:

@@ -59,7 +59,8 @@ def read(parts: Sequence[Part], tensors: Mapping[str, Tensor], state: Mapping[st
     filled = {name: torch.zeros_like(t, dtype=torch.float32) for name, t in state.items()}
     written: Counter[str] = Counter()
     for part in parts:
-        tensor, place = tensors[part.theirs], filled[part.ours][part.rows]
+        tensor, whole = tensors[part.theirs], filled[part.ours]
+        place = whole[part.rows] if whole.ndim else whole
         given, shape, wanted = part.form(tensor.to(torch.float32)), tuple(tensor.shape), tuple(place.shape)
         fits = _squeezed(given) == _squeezed(place)
         refuse(not fits, f"checkpoint: {part.theirs} is {shape}, where these settings need {wanted} ({part.ours})")

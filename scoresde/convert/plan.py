@@ -2,18 +2,17 @@
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from scoresde.convert.config import Config, lookup, multipliers
 from scoresde.convert.files import Source
-from scoresde.convert.names import Names
-from scoresde.convert.parts import Tensors
+from scoresde.convert.parts import Part, Tensors
 from scoresde.errors import InputError, refuse
 
 
@@ -104,6 +103,13 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
+class Named(Protocol):
+    """What knows the parts of a network."""
+
+    def parts(self, net: Any) -> Iterator[Part]:
+        """All parts of a network, in the order of computation."""
+
+
 @dataclass
 class Plan:
     """How foreign weights become a model.
@@ -125,7 +131,7 @@ class Plan:
     model: Config
     sde: Config
     event_shape: tuple[int, int, int]
-    names: Names
+    names: Named
     centered: bool = True
     dropped: dict[str, str] = field(default_factory=dict)
     made: Tensors = field(default_factory=dict)
