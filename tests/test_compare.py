@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 from support import SOLVERS, built, gaussian, mixture, sde_named, solver_named
 
 from scoresde import EDMSDE, VPSDE, ExactModel, InputError, Wrapper, compare
@@ -13,6 +14,7 @@ from scoresde.analytic import FiniteData
 from scoresde.comparison import Candidate, Comparison, Mixture, Plan, Reference, endpoints, fitting
 from scoresde.comparison.brownian import BrownianPath, SharedNoise
 from scoresde.comparison.budget import spent
+from scoresde.comparison.measure import against
 from scoresde.comparison.output import write
 from scoresde.metrics import EnergyDistance, SlicedWasserstein, energy_distance
 from scoresde.noise import Noise
@@ -140,6 +142,31 @@ def test_intervals_of_a_distance_cover_the_truth_at_their_level():
         interval = student([energy_distance(x, y + m) for x, y in zip(*clouds, strict=True)])
         covered += interval.low < truth < interval.high
     assert 0.92 < covered / trials < 0.98  # three standard errors of a coin of 0.95
+
+
+@pytest.mark.parametrize("k", [2, 3, 5, 8])
+@pytest.mark.parametrize("level", [None, 0.95, 0.8, 1 - 0.05 / 28])
+def test_intervals_are_those_of_scipy(k, level):
+    values = (3 + np.random.default_rng(k).standard_normal(k)).tolist()
+    rivals = np.random.default_rng(99).standard_normal(k).tolist()
+    level_of, own = (0.95, ()) if level is None else (level, (level,))
+    low, high = stats.t.interval(level_of, k - 1, np.mean(values), stats.sem(values))
+    assert student(values, *own) == pytest.approx(((low + high) / 2, (high - low) / 2))
+    test = stats.ttest_rel(values, rivals).confidence_interval(level_of)
+    assert (paired(values, rivals, *own).low, paired(values, rivals, *own).high) == pytest.approx(tuple(test))
+
+
+def test_statistics_of_the_distance_to_the_endpoint_are_those_of_numpy():
+    """On skewed distances, where median, root mean square and percentiles are all apart."""
+    distances = np.arange(1, 102, dtype=float) ** 2
+    exact = torch.zeros(101, 2, dtype=torch.float64)
+    x = torch.from_numpy(np.stack([0.6 * distances, -0.8 * distances], axis=1))
+    found = {k: v.value for k, v in against(exact, x, mixture()).items()}
+    assert found["endpoint_p95"] == pytest.approx(np.percentile(distances, 95)) == 96.0**2
+    assert found["endpoint_median"] == pytest.approx(np.median(distances)) == 51.0**2
+    assert found["endpoint_rms"] == pytest.approx(np.sqrt(np.mean(distances**2)))
+    component = mixture().component
+    assert found["other_basin"] == (component(x) != component(exact)).double().mean()
 
 
 def test_pairs_see_what_the_single_intervals_hide():

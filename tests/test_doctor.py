@@ -11,6 +11,7 @@ from support import SDES, built, mixture, sde_named
 from torch.distributions import MultivariateNormal, kl_divergence
 
 from scoresde import SDE, VESDE, VPSDE, InputError, RectifiedSDE, runs
+from scoresde.cli.doctor_run import _summary
 from scoresde.cli.main import main
 from scoresde.doctor import examine, measure, prior_divergence
 
@@ -198,7 +199,7 @@ def test_the_command_says_it_in_a_table_and_writes_nothing(here, capsys):
     out = capsys.readouterr().out
     assert out.startswith("sde    VPSDE(")
     assert sum(line.startswith("ok ") for line in out.splitlines()) == 9
-    assert out.endswith("nothing is wrong (9 ok, 0 warnings)\n")
+    assert out.endswith("all 9 checks are ok\n")
     assert not list(here.iterdir())
 
 
@@ -269,3 +270,8 @@ def test_a_class_of_the_users_own_can_be_examined():
             return torch.sqrt(-torch.expm1(-2 * t))
 
     assert ill(Mine()) == {}
+
+
+def test_a_verdict_with_a_warning_does_not_say_that_all_is_well() -> None:
+    assert _summary({"ok": 8, "warning": 1, "wrong": 0}) == "0 wrong, 1 warning, 8 ok; see above"
+    assert _summary({"ok": 6, "warning": 0, "wrong": 2}) == "2 wrong, 0 warnings, 6 ok; see above"

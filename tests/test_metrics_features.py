@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 from scipy.spatial import KDTree
 from support import write_mnist
 from torch import Tensor, nn
@@ -38,6 +39,16 @@ def test_kernel_distance_of_equal_distributions_is_zero_on_average_whatever_the_
     for n, m in ((8, 8), (4, 20)):
         values = [polynomial_mmd2(cloud(n, 3, seed=2 * i), cloud(m, 3, seed=2 * i + 1)) for i in range(400)]
         assert abs(np.mean(values)) < 3.5 * np.std(values) / math.sqrt(400)
+
+
+def test_the_interval_of_the_kernel_distance_is_that_of_scipy() -> None:
+    x, y = cloud(40, 2), cloud(40, 2, seed=1)
+    generator = torch.Generator().manual_seed(0)
+    orders = [torch.randperm(40, generator=generator) for _ in range(2)]
+    blocks = zip(x[orders[0]].split(10), y[orders[1]].split(10), strict=True)
+    values = [polynomial_mmd2(a, b) for a, b in blocks]
+    low, high = stats.t.interval(0.95, 3, np.mean(values), stats.sem(values))
+    assert kernel_distance(x, y, block=10) == pytest.approx(((low + high) / 2, (high - low) / 2))
 
 
 def test_kernel_distance_is_that_of_the_moments() -> None:

@@ -57,6 +57,19 @@ def test_a_floor_is_what_as_many_real_items_reach(data: Dataset) -> None:
     assert found.floor == HitRatio()(data.train[::3], data)["hit_ratio"] > found.value
 
 
+def test_the_spread_of_floors_is_that_of_disjoint_training_items() -> None:
+    many = Dataset(points(500), points(50, seed=1), Transform("points", (2,)))
+    own = SlicedWasserstein(20)
+    (found,) = Scorer([own, HitRatio()], many).floors(70).values()
+    assert found == [own(many.train[k::5][:70], many)["sliced_wasserstein"] for k in range(5)]
+    few = Scorer([own], many).floors(300)["sliced_wasserstein"]  # sets of 100, with the level of 300
+    raw = [own(many.train[k::5], many)["sliced_wasserstein"] for k in range(5)]
+    level = Scorer([own], many)(points(300))["sliced_wasserstein"].floor
+    assert np.mean(few) == pytest.approx(level)
+    assert np.array(few) / few[0] == pytest.approx(np.array(raw) / raw[0])
+    assert Scorer([own], Dataset(points(60), points(50), Transform("points", (2,)))).floors(40) == {}
+
+
 def test_floors_are_computed_once(data: Dataset) -> None:
     calls: list[int] = []
 

@@ -95,6 +95,6 @@ def table(findings: Sequence[Finding]) -> str:
 
 def _summary(counts: dict[str, int]) -> str:
     warnings = "1 warning" if counts["warning"] == 1 else f"{counts['warning']} warnings"
-    if not counts["wrong"]:
-        return f"nothing is wrong ({counts['ok']} ok, {warnings})"
-    return f"{counts['wrong']} wrong, {warnings}, {counts['ok']} ok"
+    if counts["ok"] == sum(counts.values()):
+        return f"all {counts['ok']} checks are ok"
+    return f"{counts['wrong']} wrong, {warnings}, {counts['ok']} ok; see above"

@@ -21,7 +21,7 @@ _MOST_LINES = 10
 
 
 class _Shown(NamedTuple):
-    """What is drawn: events (n, *event) in data units and their color by label, real data first if there are any."""
+    """What is drawn: events (n, *event) in data units and their color by label, samples first, then real data."""
 
     clouds: dict[str, tuple[np.ndarray, str]]
     transform: Transform
@@ -30,7 +30,7 @@ class _Shown(NamedTuple):
     @property
     def ruler(self) -> np.ndarray:
         """The events that decide the axes: the real data, or else the samples."""
-        return next(iter(self.clouds.values()))[0]
+        return list(self.clouds.values())[-1][0]
 
 
 def picture(
@@ -40,7 +40,7 @@ def picture(
     reference: Tensor | None = None,
     title: str | None = None,
 ) -> Figure:
-    """Samples, and real data beside them, in data units.
+    """Samples on the left, and real data on the right, in data units.
 
     Images become a grid of up to 10 x 10, beside that of the data; pairs of numbers a scatter plot beside that of
     the data; other tables a histogram of each of the first 6 features over that of the data; series (channels,
@@ -56,8 +56,8 @@ def picture(
     Raises:
         InputError: samples of quantised data hold NaN.
     """
-    clouds = {} if reference is None else {"real data": (transform.finish(reference), DATA)}
-    clouds["samples"] = (transform.finish(samples), SAMPLES)
+    clouds = {"samples": (transform.finish(samples), SAMPLES)}
+    clouds |= {} if reference is None else {"real data": (transform.finish(reference), DATA)}
     draw = {"image": _image_grids, "volume": _image_grids, "plane": _clouds, "series": _series, "table": _histograms}
     return style.finished(draw[style.form(transform)](_Shown(clouds, transform, title)), path, title)
 
@@ -71,7 +71,7 @@ def _image_grids(shown: _Shown) -> Figure:
     width = sum(grid.shape[1] + margin for grid in grids.values()) + margin
     height = max(grid.shape[0] for grid in grids.values()) + header + margin
     figure, left = style.canvas(width, height), margin
-    for label, grid in reversed(grids.items()):
+    for label, grid in grids.items():
         ax = style.place(figure, grid, left, header)
         ax.set_title(label, fontsize=10, color=INK, loc="left", pad=4)
         left += grid.shape[1] + margin
@@ -110,6 +110,7 @@ def _histograms(shown: _Shown) -> Figure:
         weights = np.full(len(values), 1 / max(len(own), 1) / (edges[1] - edges[0]))
         ax.hist(values, edges, weights=weights, histtype="step", color=SAMPLES, linewidth=1.5, label="samples")
         ax.set_yticks([])
+        ax.locator_params("x", nbins=4)  # long numbers do not touch
         style.plain(ax)
         ax.spines["left"].set_visible(False)
         ax.set_xlabel(style.feature(shown.transform, k), color=INK)

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from scoresde.data.dataset import Dataset
 
+_SETS = 5  # of training items, whose values show what is chance
+_LEAST = 20  # items in a set
 Direction = Literal["lower", "higher"]
 
 
@@ -196,6 +198,23 @@ class Scorer:
         names = {f"{key}{end}": q.direction for key, q in self.quantities.items() for end in ("", "_ratio")}
         return names.get(scalar) or "lower"
 
+    def floors(self, n: int) -> dict[str, list[float]]:
+        """What several disjoint sets of training items reach in place of n samples, of quantities with a ratio.
+
+        Their spread is what chance does to a perfect sampler. Where there are too few items for sets of n, the values
+        are scaled to the floor of n: their relative spread is then rather too large.
+        """
+        found: dict[str, list[float]] = {}
+        parts = [self.dataset.train[k::_SETS][:n] for k in range(_SETS)]
+        for i, metric in enumerate(self._metrics):
+            keys = {q.key for q in _declared(metric) if q.floor == "train" and q.ratio}
+            if keys and len(parts[-1]) >= _LEAST:
+                values, usual = [self._values(metric, part) for part in parts], self._floors(i, n)
+                found |= {key: [own[key].value for own in values] for key in keys & usual.keys()}
+                if len(parts[-1]) < n:
+                    found |= {key: _scaled(found[key], usual[key]) for key in keys & usual.keys()}
+        return found
+
     def _values(self, metric: Callable[..., Mapping[str, Any]], samples: Tensor) -> dict[str, Measurement]:
         values = metric(samples, self.dataset)
         for key in values:
@@ -211,6 +230,12 @@ class Scorer:
                 values = self._values(metric, items) if keys else {}
                 found |= {key: values[key].value for key in keys & values.keys()}
         return self._real[index, n]
+
+
+def _scaled(values: Sequence[float], level: float) -> list[float]:
+    """Values with the mean `level`, and the relative spread that they have."""
+    mean = sum(values) / len(values)
+    return [level * value / mean for value in values] if mean else [level]
 
 
 def _declared(metric: Any) -> Sequence[Quantity]:

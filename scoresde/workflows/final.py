@@ -57,6 +57,7 @@ def final_samples(
             pictures[name] = run / "samples" / f"{name}.png"
             figures.picture(drawn.x[:_SHOWN], dataset.transform, pictures[name], dataset.heldout[:_SHOWN], title)
         results.rows.append(row)
+    results.floors |= scorer.floors(n) if results.succeeded else {}
     if dataset.transform.kind == "points" and math.prod(dataset.event_shape) == 2:
         pictures["score"] = run / "samples" / "score.png"
         _draw_score(result.ema, dataset, pictures["score"])
