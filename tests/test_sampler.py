@@ -143,6 +143,31 @@ def test_sampling_switches_dropout_off_and_back():
     assert model.training
 
 
+class Fails(nn.Module):
+    """A frozen normalization, and a failure at the third evaluation: NaN, or an exception."""
+
+    def __init__(self, error):
+        super().__init__()
+        self.norm, self.drop, self.calls, self.error = nn.BatchNorm1d(2).eval(), nn.Dropout(0.5), 0, error
+
+    def forward(self, x, c):
+        self.calls += 1
+        if self.calls >= 3 and self.error is not None:
+            raise self.error
+        return self.drop(self.norm(x)) * (torch.nan if self.calls >= 3 else 1)
+
+
+@pytest.mark.parametrize("error", [None, RuntimeError("boom")])
+def test_a_sampling_that_fails_leaves_every_module_in_its_mode(error):
+    model = ScoreModel(Fails(error), sde_named("vp"))
+    modes = {name: module.training for name, module in model.named_modules()}
+    assert modes["net.drop"]
+    assert not modes["net.norm"]
+    with pytest.raises(type(error) if error else InputError):
+        Sampler(DDIM(), steps=5).sample(model, (2,), 4)
+    assert {name: module.training for name, module in model.named_modules()} == modes
+
+
 def test_float32_state_follows_float64():
     model, sampler = exact_model(sde_named("vp")), Sampler(Heun(), steps=10)
     a = sampler.sample(model, (2,), n=20).x

@@ -1,5 +1,6 @@
 """The paths: derived coefficients against the equations they must solve, inverses, limits and published values."""
 
+import copy
 import math
 
 import mpmath
@@ -28,6 +29,18 @@ def test_drift_and_diffusion_transport_the_moments(name):
     end = solve_ivp(rate, (sde.t_min, sde.T), [start.alpha, start.sigma**2], method="DOP853", rtol=1e-11, atol=1e-13)
     last = sde.at(sde.T)
     np.testing.assert_allclose(end.y[:, -1], [last.alpha, last.sigma**2], rtol=1e-8)
+
+
+@pytest.mark.parametrize("name", SDES)
+def test_all_functions_are_the_same_in_inference_mode(name):
+    t, found = torch.tensor([0.2, 0.5], dtype=torch.float64), []
+    for mode in (torch.no_grad, torch.inference_mode):
+        sde = copy.deepcopy(sde_named(name))
+        with mode():
+            values = [f(t) for f in (sde.alpha, sde.sigma, sde.lam, sde.f, sde.g, sde.g2)]
+            found.append(torch.stack([*values, *sde.slopes(t), sde.t_of_lam(sde.lam(t))]))
+    assert torch.equal(*found)
+    torch.testing.assert_close(found[0][-1], t)
 
 
 def test_drift_and_diffusion_are_those_of_the_papers():
