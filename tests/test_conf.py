@@ -18,9 +18,11 @@ from scoresde.build import RUNTIME, TARGET, check, resolve
 from scoresde.cli.arguments import parted
 from scoresde.cli.command import all_commands
 from scoresde.cli.commands.sample import without_path
+from scoresde.cli.keys import keys, listing
 from scoresde.cli.main import main
 from scoresde.constraints import signature
 from scoresde.named import config_folder
+from scoresde.runs.config import leaves
 
 CONF = Path(__file__).parents[1] / "conf"
 FILES = sorted(p.relative_to(CONF).with_suffix("").as_posix() for p in CONF.rglob("*.yaml"))
@@ -176,6 +178,34 @@ def test_help_lists_groups_and_ten_examples_that_compose(row, capsys):
         for end in (0, -1):  # of the values of a sweep
             typed = [f"{k}={v}" if v[0] == "[" else f"{k}={v.split(',')[end]}" for k, _, v in settings]
             composed(row.name, *parted(row.name, typed)[1])
+
+
+@pytest.mark.parametrize("name", all_commands())
+def test_help_has_every_key_with_its_default_and_meaning(name):
+    rows = {key.name: key for key in keys(name)}
+    there = {key: value for key, value in leaves(composed(name)) if not key.endswith(TARGET) and value != {}}
+    assert set(rows) == set(there)
+    for key, value in there.items():
+        assert rows[key].default == "required" if value == "???" else yaml.safe_load(rows[key].default) == value
+        assert re.search(r"[a-z]{2}", rows[key].meaning), f"{key} has no comment"
+    text = " ".join(listing(keys(name)).split())
+    assert all(f"{row.name} {row.default} {row.meaning}" in text for row in rows.values())
+
+
+def test_every_option_says_what_each_key_means():
+    for file in (f for f in GROUPS if not f.startswith(PRESETS)):
+        group, option = file.split("/")
+        silent = [key.name for key in keys("train", [f"{group}={option}"]) if not key.meaning]
+        assert not silent, file
+
+
+def test_help_follows_the_options_that_are_typed(capsys):
+    assert main(["train", "sde=ve", "logger=none", "--help"]) == 0
+    text = capsys.readouterr().out
+    assert re.search(r"^  sde\.sigma_max +measured +", text, re.MULTILINE)
+    assert "beta_max" not in text
+    assert "logger.project" not in text
+    assert max(map(len, text.partition("keys,")[2].splitlines())) <= 120
 
 
 @pytest.fixture

@@ -20,6 +20,9 @@ def test_wheel_trains_with_its_own_configs(tmp_path):
     where = "import scoresde, scoresde.named as m; print(scoresde.__file__); print(m.config_folder())"
     found = subprocess.run([sys.executable, "-c", where], env=environment, cwd=work, capture_output=True, text=True)
     assert found.stdout.splitlines() == [f"{site}/scoresde/__init__.py", f"{site}/scoresde/conf"], found.stderr
+    asked = [sys.executable, "-m", "scoresde", "sample", "--help"]
+    told = subprocess.run(asked, env=environment, cwd=work, capture_output=True, text=True)
+    assert "  sampler.steps       50        the last one removes the remaining noise\n" in told.stdout
     command = [sys.executable, "-m", "scoresde", "train", "debug=tiny", "logger=none", "run=run"]
     subprocess.run(command, env=environment, cwd=work, check=True, capture_output=True)
     assert (work / "run" / "summary.json").exists()

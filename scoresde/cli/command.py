@@ -11,6 +11,7 @@ from operator import attrgetter
 from typing import Any
 
 from scoresde.build import did_you_mean
+from scoresde.cli.keys import keys, listing
 from scoresde.cli.settings import Settings
 from scoresde.errors import InputError
 from scoresde.named import config_folder, options
@@ -72,13 +73,15 @@ class Command:
         """The lines of the help that show a call."""
         return re.findall(rf"^  (scoresde {self.name} .*|scoresde {self.name})$", self.text, re.MULTILINE)
 
-    def help(self) -> str:
-        """What `scoresde <name> --help` prints."""
+    def help(self, typed: Sequence[str] = ()) -> str:
+        """What `scoresde <name> --help` prints; with the keys of the options that are typed, such as `sde=ve`."""
         usage, _, examples = self.text.partition("\n")[2].strip().partition("examples")
         wrapped = textwrap.TextWrapper(120, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False)
         groups = [wrapped.fill(f"{group}: {', '.join(options(group))}") for group in self._groups()]
         listed = "groups, for group=option:\n{}\n\n".format("\n".join(groups)) if groups else ""
-        return f"scoresde {self.name}: {self.summary}\n\n{usage}{listed}examples{examples}\n\n{_FLAGS}"
+        settings = f"keys, for key=value, with their defaults:\n{listing(keys(self.name, typed))}"
+        parts = (f"scoresde {self.name}: {self.summary}", f"{usage}{listed}examples{examples}", settings, _FLAGS)
+        return "\n\n".join(parts)
 
     def _groups(self) -> list[str]:
         """The groups from which options can be chosen, those of samplers last."""

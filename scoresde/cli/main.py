@@ -76,7 +76,7 @@ def _dispatch(arguments: list[str]) -> int:
     elif name == "--version":
         print(f"scoresde {scoresde.__version__}")
     elif {"--help", "-h"} & set(arguments):
-        print(command(name).help(), end="")
+        print(command(name).help(arguments[1:]), end="")
     else:
         return _run(command(name), arguments[1:])
     return 0
