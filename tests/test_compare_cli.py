@@ -352,7 +352,7 @@ def test_many_pairs_need_more_evidence_than_one():
 
 def advice(floor=(0.0, 0.1, -0.1, 0.05), **values):
     """The first lines of a verdict on samplers with values of a distance at 5, 10 and 20 evaluations."""
-    noise = np.array([0.05, -0.1, 0.1, -0.05])[: len(floor)]
+    noise = np.array([0.05, -0.1, 0.1, -0.05])[: max(len(floor), 3)]
     rows = [
         Row(name, budget=budget, nfe=budget, values={"mmd2": (mean + noise).tolist()})
         for name, means in values.items()
@@ -371,6 +371,7 @@ def test_the_first_line_is_the_answer_that_the_intervals_allow():
     best = "Use a: at 10 and 20 evaluations no other is significantly better by mmd2"
     assert advice(a=(9, 4, 2), b=(5, 5, 5))[0] == f"{best}; it can be distinguished from real data."
     assert advice((None,) * 4, a=(9, 4, 2), b=(5, 5, 5))[0] == f"{best}."
+    assert advice(floor=(0.0,), a=(9, 4, 2), b=(5, 5, 5))[0][-9:] == " by mmd2."  # a floor that was not repeated
     assert advice(a=(1, 1, 1))[1] == "By the mmd2:"
     assert advice(floor=(0.0, 0.1, -0.1), a=(1, 1, 1))[1].startswith("Warning: 3 seeds are few")
 

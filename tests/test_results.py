@@ -180,6 +180,9 @@ def test_the_ratio_has_the_interval_of_value_and_floor() -> None:
     assert single.half == pytest.approx(single.mean * spread * math.sqrt(1 + 1 / 5))
     assert single.high > 1
     assert math.isnan(Results("", 1, 1, [], {}, {"w": [1.0]}).ratio(found.rows[0], q).half)
+    found.rows[0].values["w"] = values.tolist()
+    one = Results("", 1, 1, [], {}, {"w": [2.0]}).ratio(found.rows[0], q)
+    assert one.half == pytest.approx(found.rows[0].interval("w").half / 2)
 
 
 def test_a_single_seed_keeps_the_interval_that_was_measured(data: Dataset) -> None:

@@ -213,7 +213,8 @@ class Rows:
 
             half / ratio = sqrt((h_value / value)^2 + (h_floor / floor)^2)
 
-        One seed has no spread of its own: it is taken from that of the floors, k of them, relative to their mean.
+        One seed has no spread of its own: it is taken from that of the floors, k of them, relative to their mean. A
+        single floor is taken as exact.
         """
         floor, value = self.floor(quantity.key), row.interval(quantity.key)
         if not (floor and quantity.ratio):
@@ -221,7 +222,7 @@ class Rows:
         ratio, relative = Measurement(value.mean, floor.mean).ratio, floor.half / floor.mean if floor.mean else math.nan
         spread = relative * math.sqrt(len(self.floors[quantity.key]))
         own = spread if math.isnan(value.half) else value.half / value.mean if value.mean else math.nan
-        return Interval(ratio, ratio * math.hypot(own, relative))
+        return Interval(ratio, ratio * (own if math.isnan(relative) else math.hypot(own, relative)))
 
     def best(self) -> float | None:
         """The best value of the first quantity by which samplers are ranked, over its floor if that has a meaning."""

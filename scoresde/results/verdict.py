@@ -40,10 +40,13 @@ def _advice(results: Rows, rankings: Sequence["_Ranking"]) -> str:
     leaders = [ranking.leaders() for ranking in rankings]
     if not leaders[0]:
         return ""
-    if len(leaders[0][0].values[rankings[0].key]) < 2:
+    seeds = len(leaders[0][0].values[rankings[0].key])
+    if seeds < 2:
         return "One seed gives no interval, so no sampler is called the best."
     led = Counter(map(results.family_label, chain(*leaders)))
-    floors = [_Ranking(results, q) for q in results.measured if q.direction and q.key in results.floors]
+    # a floor of other repetitions than those of the samplers cannot be compared in pairs
+    repeated = [q for q in results.measured if q.direction and len(results.floors.get(q.key, [])) == seeds]
+    floors = [_Ranking(results, q) for q in repeated]
     found = {label: _from_floor(floors, results, label) for label in map(results.family_label, leaders[0])}
     label = min(found, key=lambda label: (_budget(found[label]), -led[label]))
     if (row := found[label]) is not None:
