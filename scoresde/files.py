@@ -35,21 +35,27 @@ def write_text(path: Path, text: str) -> None:
 
 
 @contextmanager
-def aside(path: Path) -> Iterator[Path]:
+def aside(path: Path, flushed: bool = True) -> Iterator[Path]:
     """Yield a temporary path beside `path`; the file written there gets its name when it is complete.
+
+    Args:
+        path: of the file.
+        flushed: whether it is on the disk by then, for which one waits; not worth it for each of many files.
 
     Raises:
         InputError: it cannot be written, for example because the disk is full; nothing is left behind.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     with writing(path):
-        for leftover in path.parent.glob(f".{path.name}.*"):
-            _remove_abandoned(leftover)
+        if flushed:
+            for leftover in path.parent.glob(f".{path.name}.*"):
+                _remove_abandoned(leftover)
         descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT, 0o666)
         try:
             _hold(descriptor)
             yield temporary
-            os.fsync(descriptor)
+            if flushed:
+                os.fsync(descriptor)
             temporary.replace(path)
         finally:
             os.close(descriptor)

@@ -19,6 +19,7 @@ from PIL import Image
 from scoresde import runs
 from scoresde.build import build
 from scoresde.cli.main import main
+from scoresde.sampling import Sampler
 from scoresde.training import Trainer, acceleration
 
 SMALL = ["experiment=moons", "data.n=60", "model.net.width=8", "model.net.blocks=1", "logger=none"]
@@ -186,6 +187,33 @@ def test_a_sampler_that_fails_is_a_row(here, capsys):
     rows = {row["name"]: row for row in summary(here / "bad")["results"]["rows"]}
     assert rows["dpmpp_2m"]["error"]
     assert rows["dopri5"]["nfe"]
+
+
+def test_samples_of_a_stopped_call_are_kept_and_continued(copied, capsys, monkeypatch):
+    few = ["sample", f"run={copied}", "n=7", "batch_size=2", "solver=euler_maruyama", "sampler.steps=3"]
+    assert main([*few, "out=whole"]) == 0
+    batches, drawn = Sampler._batch, []
+
+    def stopped(self, *arguments):
+        drawn.append(1)
+        if len(drawn) == 3:
+            raise KeyboardInterrupt
+        return batches(self, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Sampler, "_batch", stopped)
+        assert main([*few, "out=cut"]) == 130
+    (hint,) = (line for line in capsys.readouterr().err.splitlines() if line.startswith("continue with: scoresde "))
+    assert sorted(p.name for p in Path("cut").iterdir()) == ["parts"]
+    drawn.clear()
+    with monkeypatch.context() as patch:
+        patch.setattr(Sampler, "_batch", lambda *arguments: drawn.append(1) or batches(*arguments))
+        assert "parts of other samples" in failed(capsys, *few, "out=cut", "seed=1")
+        assert main(shlex.split(hint.removeprefix("continue with: scoresde "))) == 0
+    assert len(drawn) == 2  # batches: two of four had been drawn
+    whole, cut = (np.load(f"{name}/samples.npz")["samples"] for name in ("whole", "cut"))
+    assert (whole == cut).all()
+    assert sorted(p.name for p in Path("cut").iterdir()) == sorted(p.name for p in Path("whole").iterdir())
 
 
 # ---- going on with a run ----

@@ -1,5 +1,6 @@
 """Samples from a trained run, written as they are drawn, so that any number of them fits into memory."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from torch import Tensor
 from scoresde import figures, runs
 from scoresde.build import build
 from scoresde.cli.jobs import chosen, out_folder
+from scoresde.cli.parts import continuable, kept
 from scoresde.cli.path import draw_path
 from scoresde.cli.settings import SampleSettings
 from scoresde.cli.stream import sample_files
@@ -16,7 +18,7 @@ from scoresde.model import Model
 from scoresde.runs import Run
 from scoresde.runs.samples import draw
 from scoresde.runs.sizes import require_batch, require_disk
-from scoresde.sampling import Sampler
+from scoresde.sampling import Sampler, Samples
 
 _KEPT = 2000  # samples kept in memory for the picture
 
@@ -60,8 +62,15 @@ def _write(
     n, size = settings.n, settings.batch_size
     nfe, seconds = 0.0, 0.0
     shown: list[Tensor] = []
-    with sample_files(out, n, run.transform, settings.format) as append:
-        for part in draw(sampler, model, run.event_shape, n, settings.seed, size, label):
+    summary: dict[str, Any] = {"run": str(run.path), "checkpoint_step": run.step, "weights": settings.weights}
+    summary |= {"n": n, "seed": settings.seed, "label": settings.label, "guidance": settings.guidance}
+    summary |= {"precision": settings.precision, "compile": settings.compile, "sampler": arguments}
+
+    def fresh(first: int) -> Iterator[Samples]:
+        return draw(sampler, model, run.event_shape, n, settings.seed, size, label, first=first)
+
+    with continuable(out, run.path) as place, sample_files(out, n, run.transform, settings.format) as append:
+        for part in kept(place, {**summary, "batch_size": size}, n, size, fresh):
             append(run.transform.finish(part.x))
             if len(shown) * size < _KEPT:
                 shown.append(part.x.cpu())
@@ -69,9 +78,6 @@ def _write(
             seconds += part.seconds
     title = f"{label}, {nfe:.0f} evaluations"
     figures.picture(torch.cat(shown)[:_KEPT], run.transform, out / "samples.png", title=title)
-    summary: dict[str, Any] = {"run": str(run.path), "checkpoint_step": run.step, "weights": settings.weights}
-    summary |= {"n": n, "seed": settings.seed, "label": settings.label, "guidance": settings.guidance}
-    summary |= {"precision": settings.precision, "compile": settings.compile}
-    summary |= {"nfe": nfe, "seconds": seconds, "sampler": arguments, "versions": runs.versions()}
+    summary |= {"nfe": nfe, "seconds": seconds, "versions": runs.versions()}
     runs.write_json(out / runs.SUMMARY, summary)
     print(f"{label}: {n:,} samples, {nfe:.0f} network evaluations each, {seconds:.1f} s, in {out}", flush=True)

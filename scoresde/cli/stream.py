@@ -67,7 +67,7 @@ def images(folder: Path, n: int, transform: Transform) -> Iterator[Append]:
 
     def append(rows: np.ndarray) -> None:
         for row, path in zip(rows, names):  # noqa: B905 - the names have no end
-            with aside(path) as temporary:
+            with aside(path, flushed=False) as temporary:
                 image_of(row, transform).save(temporary, format="PNG")
 
     yield append

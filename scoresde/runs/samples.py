@@ -41,6 +41,7 @@ def draw(
     batch_size: int = 500,
     label: str = "samples",
     reach: float | None = None,
+    first: int = 0,
 ) -> Iterator[Samples]:
     """Yield n samples in batches, with a bar that counts samples and moves within a batch; a note says what is `far`.
 
@@ -53,8 +54,9 @@ def draw(
         batch_size: samples computed at once.
         label: of the bar.
         reach: the largest plausible absolute value; ten standard deviations of the data unless given.
+        first: the number of samples that are there already.
     """
-    done, fraction, seen = 0, 0.0, []
+    done, fraction, seen = first, 0.0, []
     with bar(n, label, unit=" samples", bar_format=_FORMAT) as shown:
 
         def on_step(count: int) -> None:
@@ -62,7 +64,9 @@ def draw(
             fraction = min(fraction + 1 / (sampler.steps + 1), 1.0)
             shown.update(int(done + fraction * count) - shown.n)
 
-        for part in sampler.batches(model, event_shape, n=n, seed=seed, batch_size=batch_size, on_step=on_step):
+        rows = range(first, n) if first else None
+        own: dict[str, Any] = {"n": None if first else n, "rows": rows, "seed": seed}
+        for part in sampler.batches(model, event_shape, batch_size=batch_size, on_step=on_step, **own):
             done, fraction = done + len(part.x), 0.0
             shown.update(done - shown.n)
             seen.append(sizes(part.x))
