@@ -202,3 +202,32 @@ def test_a_disk_that_refuses_any_write_is_one_line_and_the_training_can_go_on(
         assert not [p for p in run.rglob(".*") if p.name != ".lock"], f"change {k}"
         train(run)
         assert content(run) == expected, f"change {k}: {line}"
+
+
+def test_what_a_killed_program_left_is_removed_by_the_next(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    (run / "wandb" / "cache").mkdir(parents=True)
+    (run / "wandb" / "kept").mkdir()
+    (run / "wandb" / "kept" / "file").write_text("")
+    (run / "torchinductor_me" / "x").mkdir(parents=True)
+    (run / ".config.yaml.4194399").write_text("half")
+    (run / ".summary.json.4194399").write_text("half")
+    with runs.locked(run):
+        left = sorted(str(p.relative_to(run)) for p in run.rglob("*"))
+    assert left == [".lock", "wandb", "wandb/kept", "wandb/kept/file"]
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / ".config.yaml.4194399").write_text("half")
+    assert not runs.holds_run(tmp_path / "new")
+
+
+def test_deterministic_algorithms_are_asked_for_while_training(tmp_path: Path) -> None:
+    seen: list[bool] = []
+
+    def note(progress: Any) -> None:
+        seen.append(torch.are_deterministic_algorithms_enabled())
+
+    for wanted in (False, True):
+        trainer = Trainer(steps=2, batch_size=4, deterministic=wanted)
+        scoresde.train(DATA, trainer=trainer, metrics={}, n=4, run=tmp_path / str(wanted), callbacks=[(1, note)])
+    assert seen == [False, False, True, True]
+    assert not torch.are_deterministic_algorithms_enabled()
