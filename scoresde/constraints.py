@@ -68,8 +68,9 @@ def between(low: float, high: float) -> Constraint:
     return Constraint(lambda value: bool(low < value < high), f"a number in ({low}, {high})")
 
 
-Positive = Annotated[float, Constraint(lambda value: 0 < value < math.inf, "a number > 0")]
-NonNegative = Annotated[float, Constraint(lambda value: 0 <= value < math.inf, "a number >= 0")]
+_LARGEST = Constraint(lambda value: not 1e12 < value < math.inf, "at most 1e12", True)  # so that squares are finite
+Positive = Annotated[float, Constraint(lambda value: 0 < value < math.inf, "a number > 0"), _LARGEST]
+NonNegative = Annotated[float, Constraint(lambda value: 0 <= value < math.inf, "a number >= 0"), _LARGEST]
 Probability = Annotated[float, Constraint(lambda value: 0 <= value < 1, "a probability in [0, 1)")]
 Fraction = Annotated[float, Constraint(lambda value: 0 <= value <= 1, "a number in [0, 1]")]
 ProperFraction = Annotated[float, between(0, 1)]
@@ -79,6 +80,7 @@ Steps = Annotated[int, at_least(1), Constraint(lambda value: value <= 10**9, "at
 Depth = Annotated[int, at_least(1), Constraint(lambda value: value <= 10_000, "at most 10,000", True)]
 NonNegativeInt = Annotated[int, at_least(0), _SEEDS]
 
+_FINITE = "give finite numbers, and integers below 2^63"
 _PLAIN: dict[Any, tuple[type, str]] = {
     float: (numbers.Real, "a number (float expected)"),
     int: (numbers.Integral, "an integer (int expected)"),
@@ -280,6 +282,8 @@ def checked(value: Any, path: str, annotation: Any) -> Any:
         hint = _hint(value, annotation, error.errors()[0]["loc"])
         raise InputError(f"{where}: {value!r} is not {in_words(annotation)}{hint}") from None
     require_allowed(where, found, annotation)
+    for number in _numbers(found):
+        require(abs(number) < 2**63 if isinstance(number, int) else math.isfinite(number), where, value, _FINITE)
     return found
 
 

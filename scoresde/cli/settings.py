@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from scoresde.runs import Run
 
 T = TypeVar("T")
+_LONGEST = 255  # bytes of a name in most file systems
+_WORDS = f"names of at most {_LONGEST} bytes"
+Place = Annotated[str, Constraint(lambda path: all(len(p.encode()) <= _LONGEST for p in Path(path).parts), _WORDS)]
 Format = Literal["npz", "png"]  # of samples
 
 
@@ -96,8 +99,8 @@ class ModelSettings(Settings):
 class TrainSettings(DrawSettings):
     """The run folder, None for a new one; and a run whose weights to start from, if any."""
 
-    run: str | None
-    init: str | None
+    run: Place | None
+    init: Place | None
 
 
 @dataclass(frozen=True)
@@ -132,8 +135,8 @@ class BatchSettings(DrawSettings, ModelSettings):
 class SampleSettings(BatchSettings):
     """The run, and where the samples go, in which format."""
 
-    run: str
-    out: str | None
+    run: Place
+    out: Place | None
     format: Format
 
 
@@ -141,9 +144,9 @@ class SampleSettings(BatchSettings):
 class CompareSettings(BatchSettings):
     """What is compared, how often, and where the result goes."""
 
-    run: str | None
-    folder: str | None
-    out: str | None
+    run: Place | None
+    folder: Place | None
+    out: Place | None
     budgets: int | list[int]
     tolerances: Positive | list[Positive]
     seeds: Annotated[int, Constraint(lambda n: n <= 10_000, "at most 10,000", True)]
@@ -154,5 +157,5 @@ class CompareSettings(BatchSettings):
 class DoctorSettings(Settings):
     """A run whose SDE and data are meant, if any, and a file for the findings."""
 
-    run: str | None
-    out: str | None
+    run: Place | None
+    out: Place | None

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import numpy as np
 
-from scoresde.constraints import NonNegative, NonNegativeInt, ProperFraction, at_least
+from scoresde.constraints import NonNegative, NonNegativeInt, ProperFraction, at_least, fitting
 from scoresde.data.dataset import Dataset, Source, assemble, split
 from scoresde.data.transform import Transform
 
@@ -29,7 +29,7 @@ class Toy(Source):
         InputError: n < 2, noise < 0, held_out outside (0, 1) or a negative seed.
     """
 
-    n: Annotated[int, at_least(2)] = 10000
+    n: Annotated[int, at_least(2), fitting(16)] = 10000
     noise: NonNegative = 0.0
     seed: NonNegativeInt = 0
     held_out: ProperFraction = 0.2

@@ -11,7 +11,7 @@ import torch
 
 from scoresde.build import build, resolve, within
 from scoresde.data import Transform
-from scoresde.errors import TARGET
+from scoresde.errors import TARGET, InputError, one_line
 from scoresde.room import memory, require_room
 from scoresde.runs.config import leaves
 
@@ -29,8 +29,11 @@ def require_network(model: Any, event_shape: Sequence[int], device: str, allow: 
     cfg = model.get("net") if isinstance(model, Mapping) else None
     if not isinstance(cfg, Mapping) or not within(resolve(cfg[TARGET], "model.net", allow).__module__, ("scoresde",)):
         return  # a network of the user's may do anything when it is made
-    with torch.random.fork_rng(devices=[]), torch.device("meta"):
-        net = build(cfg, "model.net", allow, torch.nn.Module, event_shape=tuple(event_shape))
+    try:
+        with torch.random.fork_rng(devices=[]), torch.device("meta"):
+            net = build(cfg, "model.net", allow, torch.nn.Module, event_shape=tuple(event_shape))
+    except (RuntimeError, TypeError, OverflowError) as error:  # sizes beyond those of any tensor
+        raise InputError(f"model.net: cannot be made ({one_line(error).split('. ')[0]}); give smaller sizes") from None
     size = copies * sum(p.numel() * p.element_size() for p in net.parameters())
     numbers = [(max(v) if isinstance(v, list) else v, k) for k, v in leaves(cfg) if _is_size(v)]
     value, key = max(numbers, default=(0, "width"))

@@ -1,11 +1,22 @@
 """The settings of a training."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from scoresde.constraints import Checked, Constraint, Count, NonNegativeInt, Steps
+from scoresde.constraints import (
+    Checked,
+    Constraint,
+    Count,
+    Fraction,
+    NonNegative,
+    NonNegativeInt,
+    Positive,
+    Probability,
+    Steps,
+    checked,
+)
 from scoresde.errors import require
 from scoresde.training.acceleration import Precision
 from scoresde.training.power_ema import LONGEST
@@ -89,3 +100,17 @@ class Settings(Checked):
         k, n = step - begin, end - begin
         ramp = min(1.0, (k + 1) / max(self.warmup, 1))
         return ramp * (0.5 * (1 + math.cos(math.pi * k / n)) if self.schedule == "cosine" else 1.0)
+
+
+# arguments of optimizers by the names that all of them have; those of torch refuse less, and without a name
+_OPTIMIZERS: dict[str, Any] = {
+    "lr": Positive, "eps": NonNegative, "weight_decay": NonNegative, "momentum": Fraction,
+    "betas": tuple[Probability, Probability],
+}  # fmt: skip
+
+
+def check_optimizer(cfg: Any) -> None:
+    """Raise InputError for a wrong number in the configuration of an optimizer, with its key."""
+    for key, kind in _OPTIMIZERS.items():
+        if isinstance(cfg, Mapping) and key in cfg:
+            checked(cfg[key], f"optimizer.{key}", kind)

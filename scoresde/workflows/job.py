@@ -35,7 +35,7 @@ from scoresde.training import FitResult, Trainer
 from scoresde.training.checkpoint import Checkpoint
 from scoresde.training.conditions import condition_sizes, conditions
 from scoresde.training.job import Evaluate
-from scoresde.training.settings import HELDOUT_LOSS
+from scoresde.training.settings import HELDOUT_LOSS, check_optimizer
 from scoresde.workflows.final import final_samples
 from scoresde.workflows.initial import Initial
 
@@ -252,6 +252,7 @@ def check_types(cfg: Mapping[str, Any], allow: Sequence[str]) -> None:
     refuse(not isinstance(samplers, Mapping), f"samplers: {samplers!r} is not a mapping of names to samplers")
     for key in _KINDS.keys() & cfg.keys():
         check(cfg[key], key, allow, _KINDS[key], names)
+    check_optimizer(cfg.get("optimizer"))
     if not isinstance(sde, Mapping) or MEASURED not in sde.values():
         build(sde, "sde", allow)
 
