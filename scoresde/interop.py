@@ -13,11 +13,12 @@ from torch import Tensor, nn
 from scoresde._shapes import expand
 from scoresde.convert.levels import LabelledModel, LevelsVPSDE
 from scoresde.errors import InputError, require
+from scoresde.evaluations import counted
 from scoresde.model import Model
 from scoresde.nets.condition import Cond
 from scoresde.precond import Precond
+from scoresde.prediction import Prediction, rates
 from scoresde.prediction import levels as levels_at
-from scoresde.prediction import rates
 from scoresde.sde import EDMSDE, SDE, PathSDE, RectifiedSDE
 
 Kind = Literal["denoiser", "x0", "eps", "v", "score", "velocity", "azula"]
@@ -210,7 +211,8 @@ class Unwrapped(nn.Module):
         if sde is not call.sde:
             here = _number(sde.t_of_lam(torch.as_tensor(lam, dtype=torch.float64)))
             x = x * expand(levels_at(sde, here)[0] / alpha, x)
-        prediction = self.model(x, here, cond)
+        # levels of the other path may lie beyond T, where the formulas of this one go on: so without a check of times
+        prediction: Prediction = counted(functools.partial(nn.Module.__call__, self.model), x, here, cond)
         match call.quantity:
             case "velocity":
                 dalpha, dsigma = rates(call.sde, t)

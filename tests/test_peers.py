@@ -8,8 +8,9 @@ import inspect
 
 import pytest
 import torch
-from support import exact_model, sde_named
+from support import exact_model
 
+from scoresde import EDMSDE, VPSDE
 from scoresde.noise import Noise
 from scoresde.sampling import DDIM, Ancestral, ExponentialMultistep, Heun
 
@@ -50,7 +51,7 @@ def levels(scheduler):
 
 
 def model_and_times(lam):
-    model = exact_model(sde_named("vp"))
+    model = exact_model(VPSDE(beta_max=25.0))  # which has all of their levels
     return model, model.sde.t_of_lam(lam)
 
 
@@ -221,7 +222,7 @@ def test_rules_in_sigma(name, monkeypatch):
     scheduler.set_timesteps(STEPS)
     scheduler.sigmas = scheduler.sigmas.double()
     scheduler.is_scale_input_called = True
-    model, times = exact_model(sde_named("edm")), scheduler.sigmas[:-1]
+    model, times = exact_model(EDMSDE(sigma_max=200.0)), scheduler.sigmas[:-1]
     noise = Fed(monkeypatch, scheduler)
     x = start() * times[0]
     expected = theirs(scheduler, model, times, x)
@@ -233,7 +234,7 @@ def test_heun_in_sigma():
     scheduler.set_timesteps(STEPS)
     scheduler.sigmas = scheduler.sigmas.double()
     scheduler.is_scale_input_called = True
-    model, x, expected = exact_model(sde_named("edm")), start() * scheduler.sigmas[0], []
+    model, x, expected = exact_model(EDMSDE(sigma_max=200.0)), start() * scheduler.sigmas[0], []
     times = scheduler.sigmas.unique().flip(0)[:-1]
     inner = x
     for i in range(2 * (len(times) - 1)):  # they take each step in two calls
