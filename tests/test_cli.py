@@ -164,6 +164,14 @@ def ours(here, monkeypatch):
 def test_classes_of_the_users_own_are_options(ours, capsys):
     small = [s for s in FAST if not s.startswith("data")]
     own = ["sde=custom", "sde._target_=ours.Path", "data=custom", "data._target_=ours.Line", "allow=[ours]"]
+    assert (
+        failed(capsys, "train", *small, *own, "name=a", "run=b") == "name: run= names the folder; leave one of them out"
+    )
+    assert main(["train", *small, *own, "name=größe 1"]) == 0
+    (run,) = Path("runs").iterdir()
+    assert run.name[16:-7] == "gr_e_1"
+    assert "name" not in runs.read_config(run)
+    shutil.rmtree(run)
     assert main(["train", *small, *own]) == 0
     (run,) = Path("runs").iterdir()
     assert run.name[16:-7] == "Line-Path"  # without the time and the random end

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar
 
 from scoresde.build import TARGET, build
 from scoresde.constraints import Constraint, Count, NonNegative, NonNegativeInt, Positive
+from scoresde.errors import refuse
 
 if TYPE_CHECKING:
     from scoresde.runs import Run
@@ -97,10 +98,14 @@ class ModelSettings(Settings):
 
 @dataclass(frozen=True)
 class TrainSettings(DrawSettings):
-    """The run folder, None for a new one; and a run whose weights to start from, if any."""
+    """The run folder, None for a new one, of this name; and a run whose weights to start from, if any."""
 
     run: Place | None
+    name: str | None
     init: Place | None
+
+    def __post_init__(self) -> None:
+        refuse(None not in (self.run, self.name), "name: run= names the folder; leave one of them out")
 
 
 @dataclass(frozen=True)

@@ -79,7 +79,7 @@ def _start(settings: TrainSettings, cfg: dict[str, Any], stack: ExitStack) -> St
         runs.section(stored, key, run)
     merged = merge(stored, cfg, overrides())
     merged |= {"run": settings.run, "allow": cfg["allow"]}  # what a folder allows itself does not count
-    check_types(merged, packages := TrainSettings.of(merged).packages)
+    check_types(merged, packages := TrainSettings.of({**merged, "name": None}).packages)
     runs.stored_data(merged, run, [*packages, *["datasets"][: _typed("data")]])
     trainer: Trainer = build(merged["trainer"], "trainer", packages, Trainer)
     checkpoint = checkpoints.read(checkpoints.newest(run)) if checkpoints.saved_steps(run) else None
@@ -110,7 +110,7 @@ def _mention_logger(stored: Any, used: Any) -> None:
 def _new_run(settings: TrainSettings, cfg: dict[str, Any], stack: ExitStack) -> Path:
     """Make the folder of a new run, and lock it."""
     preset = HydraConfig.get().runtime.choices.get("experiment")
-    name = preset or f"{chosen('data', cfg['data'])}-{chosen('sde', cfg['sde'])}"
+    name = settings.name or preset or f"{chosen('data', cfg['data'])}-{chosen('sde', cfg['sde'])}"
     run = result_folder("run", settings.run, *usual_place(f"{runs.timestamp()}-{name}"))
     stack.enter_context(runs.locked(run))
     return run

@@ -27,7 +27,7 @@ from scoresde.cli.settings import TrainSettings
 def _work(settings: TrainSettings, cfg: dict[str, Any]) -> float | None:
     from scoresde.cli.train_run import train  # imports torch
 
-    return train(settings, cfg)
+    return train(settings, {key: value for key, value in cfg.items() if key != "name"})
 
 
 GROUPS = ("sde", "model", "data", "loss", "optimizer", "trainer", "metrics", "logger", "samplers")
