@@ -205,7 +205,7 @@ def test_data_that_cannot_be_used_are_one_line(data, says, here):
         ({"sde": 5}, "sde: 5 is not a SDE"),
         ({"steps": -1}, "steps: -1 is not allowed"),
         ({"steps": 2.5}, "steps: 2.5 is not an integer"),
-        ({"lr": -1.0}, "optimizer: Invalid learning rate"),
+        ({"lr": -1.0}, "optimizer.lr: -1.0 is not allowed"),
         ({"model": "unet"}, "model.net.event_shape: (2,) is not allowed"),
         ({"model": nn.Linear(2, 2)}, "model.net: Linear cannot be called as net(x, c)"),
         ({"labels": [1, 2]}, "labels: int64 of shape (2,); give one integer for each of 60 items"),
