@@ -196,7 +196,8 @@ def _one(annotation: Any) -> Constraint:
     if origin in (list, tuple, Sequence):
         return _items(arguments)
     if not isinstance(annotation, type) or origin is not None:
-        return Constraint(lambda value: _is(value, origin), f"of type {annotation}")
+        kind = f"a mapping of names to {in_words(arguments[1])}" if origin is Mapping else f"of type {annotation}"
+        return Constraint(lambda value: _is(value, origin), kind)
     words = f"a {annotation.__name__}; give a mapping with {TARGET}"
     return Constraint(lambda value: _is(value, annotation), _PLAIN.get(annotation, (None, words))[1])
 

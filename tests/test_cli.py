@@ -502,6 +502,10 @@ def test_unknown_keys_are_found_before_torch_is_imported():
         ("loss=null", "loss=null: it cannot be left out; give one of custom, edm, likelihood, noise, velocity"),
         ("sde=None", "sde=null: it cannot be left out; give one of cosine"),
         ("hydra.job.chdir=true", "hydra.job.chdir=true: paths are seen from the working directory, "),
+        (
+            "model.net.condition=5",
+            "model.net.condition: 5 is not one of class, vector, tokens, image or a mapping of names",
+        ),
         ("trainer.compile=1", "trainer.compile: 1 is not true or false"),
         ("sde.beta_min=${nothing}", "sde.beta_min: Interpolation key 'nothing' not found"),
         ("model=custom", "model.net._target_: not given; name your class: model.net._target_="),
