@@ -74,7 +74,7 @@ def _explain_composition(error: Exception, command: str, folder: Path, typed: Se
         if any(key.startswith((f"{place}.", f"sampler.{place}.")) for place in own):
             return f"{key}: not in the configuration; to give your own class an argument write +{key}=..."
         known = [*groups, *keys]
-        where = meant_key(key, known) or _elsewhere(key, command) or _nearest(key, known)
+        where = meant_key(key, known) or _inside(key, known) or _elsewhere(key, command) or _nearest(key, known)
         return f"{key}: no such key{where or f'; scoresde {command} --help lists all there are'}"
     return text
 
@@ -108,14 +108,17 @@ def _keys(cfg: Any, path: str = "") -> Iterator[str]:
             yield from _keys(value, f"{path}{key}.")
 
 
+def _inside(key: str, known: Sequence[str]) -> str:
+    """The keys in other sections that have the same last part."""
+    same = [k for k in known if k.rpartition(".")[2] == key.rpartition(".")[2]]
+    same = difflib.get_close_matches(key, same, n=1, cutoff=0.85) or same
+    return f"; did you mean {' or '.join(same[:3])}?" if same else ""
+
+
 def _nearest(key: str, known: Sequence[str]) -> str:
-    """The key that was meant: one of that spelling as a whole, or one elsewhere whose last part is spelled so."""
-    last = key.rpartition(".")[2]
-    elsewhere = [k for k in known if k.rpartition(".")[2] == last]
-    if elsewhere:
-        elsewhere = difflib.get_close_matches(key, elsewhere, n=1, cutoff=0.85) or elsewhere
-        return f"; did you mean {' or '.join(elsewhere[:3])}?"
-    if near := did_you_mean(key, known):
-        return near
+    """The key of nearly that spelling as a whole, or one elsewhere whose last part is spelled nearly so."""
+    if whole := did_you_mean(key, known):
+        return whole
     parts = {k.rpartition(".")[2]: k for k in known}
-    return "".join(f"; did you mean {parts[part]}?" for part in difflib.get_close_matches(last, parts, n=1))
+    near = difflib.get_close_matches(key.rpartition(".")[2], parts, n=1)
+    return "".join(f"; did you mean {parts[part]}?" for part in near)
