@@ -215,7 +215,8 @@ class WandbLogger(Checked, Logger):
         wandb.setup(wandb.Settings(login_timeout=wait))  # the question for an account looks for it only there
         settings = wandb.Settings(silent=True, console="off", init_timeout=wait, finish_timeout=wait)
         project = self.project or os.environ.get("WANDB_PROJECT") or _PROJECT
-        place: dict[str, Any] = {"project": project, "entity": self.entity, "mode": mode}
+        entity = self.entity or os.environ.get("WANDB_ENTITY")
+        place: dict[str, Any] = {"project": project, "entity": entity, "mode": mode}
         place |= {"tags": list(self.tags) or None, "job_type": self.job_type}
         self._run = wandb.init(**place, **begin, resume="allow", reinit="finish_previous", settings=settings)
         if mode == "online" and self._run.disabled:

@@ -207,7 +207,7 @@ def test_something_wrong_is_exit_code_1(here, capsys):
     assert main(["doctor", "sde.beta_max=2", "out=findings.json"]) == 1
     out, err = capsys.readouterr()
     assert "-> raise beta_max" in out
-    assert out.splitlines()[-1] == "1 wrong, 1 warning, 7 ok"
+    assert out.splitlines()[-1] == "1 wrong, 1 warning, 7 ok; see above"
     assert err == ""
     found = json.loads(Path("findings.json").read_text())
     assert found["sde"]["beta_max"] == 2
@@ -247,7 +247,7 @@ def test_a_run_brings_its_own(here, capsys):
         ("run=nowhere", "run: there is no folder nowhere"),
         ("out=nowhere/f.json", "out: nowhere/f.json cannot be written"),
         ("sde.beta_min=-1", "sde.beta_min: -1.0 is not allowed; give a number > 0"),
-        ("data._target_=scoresde.VPSDE", "data.held_out: scoresde.VPSDE has no such argument"),
+        ("data._target_=scoresde.VPSDE", "data: VPSDE has no method load"),
         ("sde._target_=os.system", "sde._target_: os.system is not allowed"),
     ],
 )

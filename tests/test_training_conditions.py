@@ -404,7 +404,7 @@ def test_the_recipe_of_edm_on_the_command_line(tmp_path: Path, monkeypatch: pyte
     """Classes with augmentation: sizes come from the data, a label is enough to sample, and it resumes exactly."""
     monkeypatch.chdir(tmp_path)
     recipe = ["model.net.condition={class:class,augment:vector}", "trainer.augment=0.12", "sde=edm"]
-    recipe += ["trainer.schedule=constant"]
+    recipe += ["trainer.schedule=constant", "trainer.log_every=1"]
     assert main(["train", *SMALL, *recipe, "run=whole", "trainer.steps=8"]) == 0
     assert main(["train", *SMALL, *recipe, "run=parts", "trainer.steps=5"]) == 0
     sizes = "model.net.condition_size"  # 0 in conf/: that of the data
