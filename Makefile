@@ -1,4 +1,4 @@
-# make demo   train on handwritten digits, draw samples in three ways, print a table (two and a half minutes on two cores)
+# make demo   train on handwritten digits, draw samples in three ways, print a table (a minute and a half on two cores)
 # make test   all tests
 # make check  lint, format and types
 # make mutants  how many wrong numbers the tests let through (an hour or more; see tests/mutants.py)

@@ -1,5 +1,6 @@
 """Samples that are kept batch by batch until all are drawn, so that a call that was stopped can be continued."""
 
+import shlex
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -27,7 +28,7 @@ def continuable(out: Path, run: Path) -> Iterator[Path]:
         yield place
     except KeyboardInterrupt:
         if any(place.glob("*.npz")):
-            typed = [f'"{o}"' for o in overrides() if not o.startswith("out=")]
+            typed = [shlex.quote(o) for o in overrides() if not o.startswith("out=")]
             rest = setting(out).replace("run=", "out=", 1)
             print("continue with: scoresde sample", setting(run), *typed, rest, file=sys.stderr)
             raise

@@ -12,11 +12,11 @@ from scoresde.data.columns import Column
 from scoresde.data.dataset import Dataset, Source, assemble, existing, split
 from scoresde.data.items import arranged, check, check_classes, floating
 from scoresde.data.numpy_files import member, read_npy, readable
-from scoresde.data.room import require_room
 from scoresde.data.table import ENDINGS, Missing, Table, Wanted, chosen, read_table
 from scoresde.data.transform import Transform
 from scoresde.errors import refuse
 from scoresde.progress import note
+from scoresde.room import require_free
 
 _CLASSES = ("y", "labels", "label", "arr_1")  # what people call the classes in a .npz file
 
@@ -80,7 +80,7 @@ class ArrayFile(Source):
             keyless = kind != ".npz" and given is not None
             refuse(keyless, f"data.{name}: {given} is given, but only .npz files have keys; leave it out for {path}")
         wanted: Wanted = [self.columns] if isinstance(self.columns, str | int) else self.columns
-        require_room(path.stat().st_size, f"data.path: {path}")
+        require_free(path.stat().st_size, f"data.path: {path}")
         if kind in ENDINGS:
             return read_table(path, wanted, self.missing), None
         values, classes = _read_numpy(path, self.key, self.labels)

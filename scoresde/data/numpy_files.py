@@ -9,8 +9,8 @@ from typing import IO
 
 import numpy as np
 
-from scoresde.data.room import in_words, require_room
 from scoresde.errors import InputError, one_line, refuse
+from scoresde.room import in_words, require_free
 
 # Compressed data of the world are smaller than this; zeros, which deflate makes 1,000 times smaller, are a trap.
 _MOST_RATIO, _HARMLESS = 200, 2**28
@@ -44,7 +44,7 @@ def read_npy(file: IO[bytes], held: int, where: str) -> np.ndarray:
     shape, _, dtype = read(file)
     size, there = math.prod(shape) * dtype.itemsize, held - file.tell()
     if not dtype.hasobject:
-        require_room(size, where)
+        require_free(size, where)
         announced = f"{where} announces {in_words(size)} of shape {shape}, and holds {in_words(there)}"
         refuse(size > there, f"{announced}; save it again with numpy")
     file.seek(0)

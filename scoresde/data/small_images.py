@@ -12,9 +12,9 @@ import numpy as np
 
 from scoresde.constraints import ProperFraction
 from scoresde.data.dataset import Dataset, Source, Stored, assemble, joined, split
-from scoresde.data.room import require_room
 from scoresde.data.transform import Transform
 from scoresde.errors import InputError, one_line, refuse
+from scoresde.room import require_free
 
 
 @dataclass(kw_only=True)
@@ -74,7 +74,7 @@ def read_idx(path: Path, axes: int) -> np.ndarray:
             refuse(len(header) < start, f"{where} {short}; {_AGAIN}")
             shape = tuple(np.frombuffer(header, ">u4", axes, offset=4).tolist())
             said = math.prod(shape)
-            require_room(said, where)
+            require_free(said, where)
             content = file.read(said + _MORE)
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"{where} cannot be read ({one_line(error)}); {_AGAIN}") from None
