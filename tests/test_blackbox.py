@@ -92,6 +92,13 @@ def test_scipy_needs_the_same_work_on_every_sde():
     assert max(spent) < 1.25 * min(spent)
 
 
+def test_an_angle_beyond_the_ends_is_the_time_of_the_nearest():
+    """Older scipy looks there for its first step, where cosine or sine may be negative."""
+    sde = sde_named("vp")
+    flow = blackbox._Flow(exact_model(sde), sde.T, sde.t_min, start())
+    assert [flow.time(phi) for phi in (-0.5, 1.7, 5.3)] == [sde.t_min, sde.T, sde.T]
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_scipy_stays_between_the_ends(method):
     """Also where a model with a step in time provokes rejected and tiny steps."""

@@ -200,7 +200,8 @@ class _Flow:
         return math.atan2(level.sigma, level.alpha)
 
     def time(self, phi: float) -> float:
-        """The time at an angle; exact at both ends, and never beyond them."""
+        """The time at an angle; exact at both ends, and never beyond them, where a search for a first step may look."""
+        phi = min(max(phi, min(self._ends)), max(self._ends))
         if phi in self._ends:
             return self._ends[phi]
         lam = math.log(math.cos(phi)) - math.log(math.sin(phi))
