@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from training_job import fit, last, resume, rows
+from training_job import fit, last, model_and_optimizer, resume, rows
 
 from scoresde import InputError, runs
 from scoresde.data import Transform
 from scoresde.loggers import MetricsFile
+from scoresde.loss import DenoisingScoreMatching
 from scoresde.training import checkpoint as checkpoints
 
 LEVELS = [b"a: &a0 [x, x, x, x, x, x, x, x, x]"] + [
@@ -149,6 +150,69 @@ def test_foreign_tensors_are_one_line(copy, name, content, says):
     with pytest.raises(InputError, match=f"{file.name}.* {says}") as caught:
         last(copy)
     assert "\n" not in str(caught.value)
+
+
+TENSORS = {
+    "model": "net.inner.weight",
+    "ema": "net.out.weight",
+    "optimizer": "exp_avg_sq/net.inner.weight",
+    "history": "sums",
+}
+CHANGES = {
+    "a row that broadcasts": lambda t: t[:1],
+    "transposed": lambda t: t.T,
+    "a number": lambda t: t[0, 0],
+    "half": lambda t: t.half(),
+    "other": lambda t: t.to(torch.float32 if t.dtype == torch.float64 else torch.float64),
+    "integers": lambda t: t.long(),
+    "complex": lambda t: t.cfloat(),
+    "float8": lambda t: t.to(torch.float8_e4m3fn),
+}
+
+
+@pytest.fixture(scope="module")
+def with_history(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("history")
+    fit(run, loss=DenoisingScoreMatching(importance=True))
+    return run
+
+
+@pytest.mark.parametrize("how", [*CHANGES, "left out"])
+@pytest.mark.parametrize("name", TENSORS)
+def test_tensors_of_another_shape_or_type_are_one_line_and_nothing_is_touched(with_history, tmp_path, name, how):
+    run, tensor = shutil.copytree(with_history, tmp_path / "run"), TENSORS[name]
+    file = checkpoints.at_step(run, 60) / f"{name}.safetensors"
+    content = load_file(file)
+    changed = content.pop(tensor)
+    if how != "left out":
+        content[tensor] = CHANGES[how](changed).contiguous()
+    save_file(content, tmp_path / "changed")
+    rewrite(run, file.name, (tmp_path / "changed").read_bytes())
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    begin = time.process_time()
+    with pytest.raises(InputError, match=rf"^checkpoint: {file}.*\b{tensor}\b") as caught:
+        resume(run, steps=90, loss=DenoisingScoreMatching(importance=True))
+    assert time.process_time() - begin < 1
+    assert "\n" not in str(caught.value)
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("name", ["model", "ema"])
+def test_a_checkpoint_without_its_weights_is_one_line(copy, name):
+    place = checkpoints.at_step(copy, 60)
+    (place / f"{name}.safetensors").unlink()
+    manifest = json.loads((place / "manifest.json").read_text())
+    del manifest[f"{name}.safetensors"]
+    (place / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(InputError, match=f"^checkpoint: {place}/{name}.safetensors is missing"):
+        resume(copy, steps=90)
+
+
+def test_an_optimizer_state_without_what_its_settings_need_is_one_line(copy):
+    model, _ = model_and_optimizer()
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2, amsgrad=True)
+    with pytest.raises(InputError, match=r"max_exp_avg_sq/net\.inner\.weight is no tensor where Adam keeps \(32, 3\)"):
+        resume(copy, steps=90, model=model, optimizer=optimizer)
 
 
 @pytest.mark.parametrize("text", ["[", "[" * 50_000, '{"model.safetensors": 3}', "3"])

@@ -343,11 +343,6 @@ def test_importance_may_begin_and_end_at_a_resume(tmp_path: Path) -> None:
     assert "history" not in last(tmp_path, 32).modules
 
 
-def test_a_history_of_another_form_is_refused() -> None:
-    with pytest.raises(InputError, match=r"^checkpoint: .*\(3, 2\).*\(32, 2\)"):
-        LossHistory().load({"sums": torch.zeros(3, 2)})
-
-
 @pytest.mark.parametrize("name", options("loss"))
 def test_the_files_offer_it(name: str) -> None:
     assert not built("loss", name).importance

@@ -9,10 +9,9 @@ from torch import Tensor, nn
 
 from scoresde.constraints import Checked, Probability
 from scoresde.training.power_ema import POWER, exponent
-from scoresde.training.state import module_state
+from scoresde.training.state import HALF, module_state
 
 M = TypeVar("M", bound=nn.Module)
-_HALF = (torch.float16, torch.bfloat16)
 
 
 class Average(Generic[M]):
@@ -33,7 +32,7 @@ class Average(Generic[M]):
     def __init__(self, module: M, factor: Callable[[int], float]) -> None:
         self.updates, self._factor = 0, factor
         self.module = copy.deepcopy(module).eval().requires_grad_(False)
-        half = [t for t in (*self.module.parameters(), *self.module.buffers()) if t.dtype in _HALF]
+        half = [t for t in (*self.module.parameters(), *self.module.buffers()) if t.dtype in HALF]
         for tensor in half:
             tensor.data = tensor.data.float()
         self._widened = bool(half)

@@ -11,6 +11,7 @@ from scoresde.errors import InputError, refuse
 from scoresde.training import checkpoint as checkpoints
 from scoresde.training.checkpoint import Checkpoint
 from scoresde.training.power_ema import POWER, Profile, combination, exponent
+from scoresde.training.state import module_state, require_same
 from scoresde.training.stored import tensors
 
 
@@ -54,9 +55,10 @@ def reconstruct(run: Path, module: nn.Module, length: float, which: str = "last"
     sources = list(_sources(run, place, end.step))
     factors, error = combination([profile for profile, _, _ in sources], Profile(gamma, end.step))
     weights = dict(module.named_parameters(remove_duplicate=False))
-    sums = {name: torch.zeros_like(start[name], dtype=torch.float64) for name in weights}
+    sums = {name: torch.zeros_like(weight, dtype=torch.float64, device="cpu") for name, weight in weights.items()}
     for factor, (_, path, stem) in zip(factors, sources, strict=True):
         stored = tensors(path, stem)
+        require_same(stored, module_state(module), path / f"{stem}.safetensors")
         for name, total in sums.items():
             total.add_(stored[name], alpha=factor)
     ema = start | {name: total.to(start[name].dtype) for name, total in sums.items()}

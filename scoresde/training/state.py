@@ -1,5 +1,6 @@
 """The state of modules and optimizers as named tensors, and its strict inverse."""
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -8,6 +9,7 @@ from torch import Tensor, nn
 
 from scoresde.errors import refuse
 
+HALF = (torch.float16, torch.bfloat16)
 _SHOWN = 3  # of each kind of mismatch; the rest are counted
 
 
@@ -29,29 +31,47 @@ def module_state(module: nn.Module) -> dict[str, Tensor]:
 
 
 def load_module(module: nn.Module, tensors: Mapping[str, Tensor], origin: object) -> None:
-    """Copy named tensors into a module; all names and shapes must be the same.
+    """Copy named tensors into a module; all names, shapes and types must be the same.
 
     Args:
         origin: of the tensors, for the message.
 
     Raises:
-        InputError: names or shapes differ; names the first few, with both shapes.
+        InputError: see `require_same`.
     """
-    saved, own = _shapes(tensors), _shapes(module_state(module))
-    changed = [name for name in sorted(saved.keys() & own.keys()) if saved[name] != own[name]]
+    require_same(tensors, module_state(module), origin)
+    module.load_state_dict(dict(tensors), strict=True)
+
+
+def require_same(saved: Mapping[str, Tensor], own: Mapping[str, Tensor], origin: object) -> None:
+    """Refuse tensors from a file that are not those of a model; float32 also stands for half precision, as averages do.
+
+    Raises:
+        InputError: names, shapes or types differ; names the first few, with both kinds.
+    """
+    changed = [name for name in sorted(saved.keys() & own.keys()) if not _fits(saved[name], own[name])]
+    both = "{} {} in the checkpoint but {} in the model".format
     kinds = {
-        "of another shape": [f"{n} {saved[n]} in the checkpoint but {own[n]} in the model" for n in changed],
+        "of another kind": [both(n, _kind(saved[n]), _kind(own[n])) for n in changed],
         "missing from the checkpoint": sorted(own.keys() - saved.keys()),
         "unknown to the model": sorted(saved.keys() - own.keys()),
     }
     faults = [f"{len(names)} {kind} ({_some(names)})" for kind, names in kinds.items() if names]
     wrong = f"{origin} is of another architecture: {'; '.join(faults)}"
     refuse(bool(faults), f"checkpoint: {wrong}; use the model settings of its run")
-    module.load_state_dict(dict(tensors), strict=True)
 
 
-def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
-    return {name: tuple(t.shape) for name, t in tensors.items()}
+def _fits(saved: Tensor, own: Tensor) -> bool:
+    same = saved.dtype == own.dtype or (saved.dtype == torch.float32 and own.dtype in HALF)
+    return same and saved.shape == own.shape
+
+
+def _kind(value: Any) -> str:
+    """The shape of a tensor, and its type unless that is the usual one."""
+    if not isinstance(value, Tensor):
+        return "no tensor"
+    shape, dtype = tuple(value.shape), str(value.dtype).removeprefix("torch.")
+    return f"{shape}" if dtype == "float32" else f"{shape} of {dtype}"
 
 
 def optimizer_state(optimizer: torch.optim.Optimizer, module: nn.Module) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -79,7 +99,7 @@ def load_optimizer(
     """The inverse of `optimizer_state`.
 
     Raises:
-        InputError: the state is of another class of optimizer, or does not fit the parameters.
+        InputError: the state is of another class of optimizer, or does not fit the parameters or its settings.
     """
     own, saved = type(optimizer).__name__, rest["class"]
     wanted = f"cannot resume from the state of {saved} in {origin}; use {saved}, or init= for a new run"
@@ -91,9 +111,33 @@ def load_optimizer(
         wanted = "which is not trained now; use the settings of its run"
         refuse(name not in states, f"optimizer: {origin} trained {name}, {wanted}")
         states[name][slot] = _laid_out_as(parameters[name], value)
+    for (name, kept), first in zip(states.items(), _first_states(optimizer), strict=True):
+        for slot, value in first.items() if kept else ():
+            found, needed = _kind(kept.get(slot)), _kind(value)
+            wanted = f"{found} where {own} keeps {needed}; use another checkpoint, or the optimizer settings of its run"
+            refuse(found != needed, f"checkpoint: {origin}: {slot}/{name} is {wanted}")
     state = optimizer.state_dict()
     state["state"] = {index: own for index, own in enumerate(states.values()) if own}
     optimizer.load_state_dict(state)
+
+
+def _first_states(optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:
+    """The state that a first step makes for each parameter, in their order, found by one on zeros in their place."""
+    groups, kept = optimizer.param_groups, optimizer.state
+    own = [group["params"] for group in groups]
+    try:
+        optimizer.state = defaultdict(dict)
+        for group in groups:
+            group["params"] = [torch.zeros_like(p, requires_grad=True) for p in group["params"]]
+        zeros = [p for group in groups for p in group["params"]]
+        for p in zeros:
+            p.grad = torch.zeros_like(p)
+        optimizer.step()
+        return [optimizer.state[p] for p in zeros]
+    finally:
+        optimizer.state = kept
+        for group, params in zip(groups, own, strict=True):
+            group["params"] = params
 
 
 def _laid_out_as(parameter: Tensor, value: Any) -> Any:
@@ -115,4 +159,5 @@ def _parameter_names(optimizer: torch.optim.Optimizer, module: nn.Module) -> dic
 
 def first_not_finite(tensors: Mapping[str, Tensor]) -> str | None:
     """The name of the first tensor that holds NaN or infinity; None if all are finite."""
-    return next((name for name, t in tensors.items() if not bool(torch.isfinite(t).all())), None)
+    wide = {name: t for name, t in tensors.items() if t.element_size() > 1}  # torch cannot ask this of float8
+    return next((name for name, t in wide.items() if not bool(torch.isfinite(t).all())), None)

@@ -19,7 +19,14 @@ from scoresde.training.checkpoint import Checkpoint
 from scoresde.training.ema import Averages
 from scoresde.training.power_ema import POWER
 from scoresde.training.settings import Settings
-from scoresde.training.state import first_not_finite, load_module, load_optimizer, module_state, optimizer_state
+from scoresde.training.state import (
+    first_not_finite,
+    load_module,
+    load_optimizer,
+    module_state,
+    optimizer_state,
+    require_same,
+)
 from scoresde.training.window import Window
 
 # Inputs are drawn for several steps at once: after a pass through the network this code and its constants have left
@@ -219,14 +226,20 @@ class Step:
         late = [name for name in asked if name.startswith(POWER) and name not in held]
         wanted = f"is an average from the first step on, and {origin} has none; begin a new training with init="
         refuse(bool(late), f"ema_power: {late and late[0].removeprefix(POWER)} {wanted}")
-        load_module(self.model, start.modules["model"], origin)
+        for name in ("model", "ema"):
+            refuse(name not in start.modules, f"checkpoint: {origin}/{name}.safetensors is missing; use another one")
+        load_module(self.model, start.modules["model"], origin / "model.safetensors")
         for name, average in asked.items():  # a further exponential one begins at the weights
-            load_module(average.module, held.get(name, start.modules["model"]), origin)
+            average.module.load_state_dict(module_state(self.model))
+            if name in held:
+                load_module(average.module, held[name], origin / f"{name}.safetensors")
             average.updates = state["ema_updates"]
-        load_optimizer(self.optimizer, self.model, start.optimizer, state["optimizer"], origin)
+        place = origin / "optimizer.safetensors"
+        load_optimizer(self.optimizer, self.model, start.optimizer, state["optimizer"], place)
         self.loss.load(start.modules.get("loss", {}))
         self.position = int(state["samples_seen"])
         if self.history is not None and "history" in start.modules:
+            require_same(start.modules["history"], self.history.state(), origin / "history.safetensors")
             self.history.load(start.modules["history"])
         if self.scaler.is_enabled() and state.get("scaler"):  # else it was trained in another arithmetic
             self.scaler.load_state_dict(state["scaler"])

@@ -11,13 +11,12 @@ from scoresde.errors import InputError, one_line, refuse
 from scoresde.training.state import first_not_finite
 
 SCHEMA = 1
-_NO_WEIGHTS = ("optimizer", "history", "loss")
 _OTHER = "use another checkpoint"
 _TYPES: dict[str, Any] = {  # of what state.json holds; the folder may be a stranger's
     "step": NonNegativeInt, "seed": int, "samples_seen": NonNegativeInt, "ema_updates": NonNegativeInt,
     "seconds": float, "loss": float | None, "lr": float,
     "run_id": str | None, "best": dict | None, "best.step": NonNegativeInt, "best.metric": str, "best.value": float,
-    "data": dict, "data.transform": dict, "data.train": int, "data.heldout": int,
+    "scaler": dict[str, float], "data": dict, "data.transform": dict, "data.train": int, "data.heldout": int,
     "optimizer": dict, "optimizer.class": str, "optimizer.values": dict[str, float | bool | None],
 }  # fmt: skip
 
@@ -61,6 +60,6 @@ def tensors(path: Path, name: str) -> dict[str, Tensor]:
         found = load_file(file)
     except (SafetensorError, ValueError, KeyError) as error:
         raise InputError(f"checkpoint: {file} cannot be read ({one_line(error)}); {_OTHER}") from None
-    wrong = None if name in _NO_WEIGHTS else first_not_finite(found)
+    wrong = None if name == "loss" else first_not_finite(found)  # whose state is its own affair
     refuse(wrong is not None, f"checkpoint: {file}: {wrong} holds NaN or infinity; {_OTHER}")
     return found
