@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from scoresde._shapes import expand
 from scoresde.convert.levels import LabelledModel, LevelsVPSDE
-from scoresde.errors import InputError, require
+from scoresde.errors import InputError, refuse, require
 from scoresde.evaluations import counted
 from scoresde.model import Model
 from scoresde.nets.condition import Cond
@@ -142,7 +142,9 @@ def _interface(
         return _azula(schedule, sde)
     if kind == "velocity":
         return _velocity(sde or RectifiedSDE(), time_scale, data_at)
-    return _numbered(kind, sde if levels is None else LevelsVPSDE(tuple(torch.as_tensor(levels).tolist())), time_scale)
+    listed = () if levels is None else tuple(torch.as_tensor(levels).tolist())
+    refuse(kind == "eps" and 0.0 in listed, "levels: from eps no x0 follows where alpha = 0; leave out that level")
+    return _numbered(kind, LevelsVPSDE(listed) if listed else sde, time_scale)
 
 
 def _numbered(kind: Precond, path: SDE | None, time_scale: float) -> _Interface:
@@ -205,7 +207,7 @@ class Unwrapped(nn.Module):
         """The quantity at x (B, *event) and the level, a number or a tensor () or (B,)."""
         call, sde = self.interface, self.model.sde
         t = (torch.as_tensor(level, dtype=torch.float64) - call.shift) / call.scale
-        t = t.clamp(call.sde.t_train, call.sde.t_start)
+        t = t.clamp(call.sde.t_train, call.sde.t_start if call.sde.ends_in_noise else call.sde.T)
         alpha, sigma, lam = levels_at(call.sde, t)
         here = _number(t)
         if sde is not call.sde:

@@ -7,11 +7,13 @@ from typing import Any
 import pytest
 import torch
 from nets_support import perturbed
+from support import exact_model
 from torch import Tensor
 
 import scoresde
-from scoresde import EDMSDE, InputError, RectifiedSDE
+from scoresde import EDMSDE, InputError, RectifiedSDE, Sampler
 from scoresde.convert import DiscreteVPSDE, LevelsVPSDE, convert
+from scoresde.sampling import DDIM, Explicit
 
 diffusers = pytest.importorskip("diffusers", reason="diffusers is installed with the extra dev")
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
@@ -86,7 +88,8 @@ def test_a_chain_takes_the_steps_of_diffusers(
     model = converted(unet, scheduler, tmp_path)
     assert isinstance(model.sde, LevelsVPSDE)
     assert isinstance(model.sde, DiscreteVPSDE) is (set(options) == {"beta_schedule"})
-    last = 49 - ("rescale_betas_zero_snr" in options)  # their last level has no signal, so it is none of ours
+    # their last level has no signal, and no x0 follows from eps there
+    last = 49 - ("rescale_betas_zero_snr" in options and prediction == "epsilon")
     assert model.sde.last_level == last
     scheduler.set_timesteps(50)
     x = torch.randn(2, 3, 8, 8)
@@ -94,6 +97,30 @@ def test_a_chain_takes_the_steps_of_diffusers(
         after = scheduler.step(unet(x, k).sample, k, x).prev_sample
         here, (alpha, sigma, _) = model(x, k / last), model.sde.at((k - 1) / last)
         assert (alpha * here.x0 + sigma * here.eps - after).abs().max() < 1e-5 * after.abs().max()
+
+
+@pytest.mark.parametrize("steps", [5, 50])
+def test_a_chain_without_signal_at_the_end_gives_the_samples_of_diffusers(steps: int) -> None:
+    """DDIM from the last level, where alpha = 0, with the exact v of a mixture."""
+    settings = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "clip_sample": False}
+    settings |= {"timestep_spacing": "trailing", "prediction_type": "v_prediction", "rescale_betas_zero_snr": True}
+    scheduler = diffusers.DDIMScheduler(1000, **settings)
+    alpha2 = scheduler.alphas_cumprod.double()
+    assert alpha2[-1] == 0
+    model = exact_model(LevelsVPSDE(tuple(alpha2.tolist())))
+    scheduler.set_timesteps(steps)
+    numbers = scheduler.timesteps.double()
+    x = theirs = torch.randn(200, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    for k in scheduler.timesteps:
+        alpha, sigma = alpha2[k].sqrt(), (1 - alpha2[k]).sqrt()
+        x0 = model.data.posterior_mean(theirs, alpha, sigma)
+        theirs = scheduler.step((alpha * theirs - x0) / sigma, k, theirs).prev_sample
+    ours = Sampler(DDIM(), Explicit((numbers / 999).tolist()), steps).sample(model, start=x, at=1.0).x
+    assert (ours - theirs).abs().max() < 1e-4  # their alphas are of float32
+    assert model.sde.lam(model.sde.t_start).item() == pytest.approx(-7, abs=1e-6)  # of the other grids
+    real, drawn = model.data.sample(4000), Sampler(steps=30).sample(model, n=2000, dtype=torch.float64).x
+    assert (drawn.mean(0) - real.mean(0)).abs().max() < 0.1
+    assert (drawn.std(0) - real.std(0)).abs().max() < 0.1
 
 
 @pytest.mark.parametrize("name", ["HeunDiscrete", "EulerDiscrete", "DPMSolverMultistep", "PNDM", "DPMSolverSDE"])

@@ -75,6 +75,19 @@ class NumpySigma(Broken):
         return torch.from_numpy(super().sigma(t).detach().numpy())
 
 
+class NegativeAtTheEnd(Broken):
+    def alpha(self, t):
+        return 1 - 1.01 * t
+
+
+class ZeroBeforeTheEnd(Broken):
+    def alpha(self, t):
+        return torch.cos(1.5 * torch.pi * t)
+
+    def sigma(self, t):
+        return torch.sin(1.5 * torch.pi * t).abs()
+
+
 class AnotherDrift(Broken):
     def f(self, t):  # final, but Python does not mind
         return -0.5 * (0.1 + 20 * torch.as_tensor(t))
@@ -91,6 +104,8 @@ class AnotherDiffusion(Broken):
         (RisesInTheMiddle, {"lam falls", "diffusion", "t_of_lam"}, "does not fall everywhere between t = 0.4"),
         (WrongInverse, {"t_of_lam"}, "off by 1 %"),
         (NaNAtTheEnd, {"finite path"}, "alpha is nan at t = 1"),
+        (NegativeAtTheEnd, {"finite path"}, "alpha is -0.01 at t = 1;"),
+        (ZeroBeforeTheEnd, {"finite path"}, "it must be finite and > 0"),
         (NoNoise, {"finite path"}, "sigma is 0 at t = 0.00"),
         (DetachedAlpha, {"drift", "diffusion"}, "f is 0 at t = "),
         (NumpySigma, {"diffusion"}, "but the path needs"),
@@ -114,7 +129,7 @@ def test_a_broken_class_is_named(cls, checks, words, digits):
         (VPSDE(t_min=0.01), {"t_min": "warning"}),
         (VPSDE(t_train=1e-16), {"t_train": "warning"}),
         (RectifiedSDE(T=0.99999), {"signal at T": "warning"}),
-        (RectifiedSDE(T=1 - 1e-9), {"signal at T": "wrong"}),
+        (RectifiedSDE(T=1 - 1e-9), {}),  # whose samplers start where some signal is left
         (VESDE(sigma_max=5000.0), {"sigma_max": "warning"}),
         (VESDE(sigma_max=4.0), {"sigma_max": "warning", "prior": "warning"}),
         (VESDE(sigma_max=1.0), {"sigma_max": "wrong", "prior": "wrong", "signal at T": "wrong"}),

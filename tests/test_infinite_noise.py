@@ -1,11 +1,14 @@
 """Paths on which alpha(T) = 0, so that nothing of the data is left: zero terminal signal-to-noise ratio."""
 
+import math
+
 import pytest
 import torch
 from support import SDES, SOLVERS, exact_model, mixture, sde_named, solver_named
 from torch import nn
 
-from scoresde import SDE, InputError, Sampler, ScoreModel
+from scoresde import SDE, InputError, PathSDE, Sampler, ScoreModel
+from scoresde.doctor import examine
 from scoresde.loss import DenoisingScoreMatching
 from scoresde.sampling import DDIM, Churn, Discrete, Explicit, LambdaUniform, TimeUniform
 
@@ -136,6 +139,31 @@ def test_data_becomes_noise_and_comes_back():
     assert z.std() == pytest.approx(1, abs=0.25)
     back = sampler.sample(model, start=z, at=1.0, to=1e-3).x
     torch.testing.assert_close(back, x, rtol=0, atol=3e-3)
+
+
+@pytest.mark.parametrize("sde", [Straight, Round, Rescaled, Exploding])
+def test_the_doctor_finds_them_sound_and_says_where_samplers_start(sde):
+    findings = {finding.check: finding for finding in examine(sde())}
+    assert {finding.verdict for finding in findings.values()} == {"ok"}
+    assert f"at t = {sde().t_start:.6g}, where samplers start" in findings["signal at T"].message
+    assert findings["signal at T"].value == pytest.approx(math.exp(-14), rel=1e-6)
+
+
+@pytest.mark.parametrize("rounding", [1e-17, -1e-17])
+def test_an_alpha_that_rounds_to_zero_from_either_side_is_zero(rounding):
+    class Rounded(Straight):
+        def alpha(self, t):
+            return 1 - t + rounding * (t == 1)
+
+    assert Rounded().t_start == Straight().t_start
+    assert torch.isfinite(Sampler(steps=5).sample(exact_model(Rounded()), n=3).x).all()
+
+
+def test_a_path_given_by_expressions_may_end_in_noise():
+    own = PathSDE("1 - t", "t", T=1.0)
+    assert own.t_start == pytest.approx(Straight().t_start, rel=1e-9)
+    x, y = (Sampler(steps=10).sample(exact_model(sde), n=20, dtype=torch.float64).x for sde in (own, Straight()))
+    torch.testing.assert_close(x, y, rtol=1e-6, atol=1e-6)
 
 
 def test_there_is_no_score_at_the_end():

@@ -14,9 +14,11 @@ from scoresde.model import ScoreModel
 from scoresde.nets.condition import Cond
 from scoresde.precond import Precond, Preconditioning, coefficients
 from scoresde.sde import SDE, PathSDE
+from scoresde.sde.base import FIRST_LAM
 
 Label = Literal["time", "log_time", "log_sigma"]
 Schedule = Literal["linear", "scaled_linear", "cosine"]
+_NO_SIGNAL = -12.0  # lam that stands for alpha = 0: far from all that matters, and within the digits of float32
 
 
 class LabelledModel(ScoreModel):
@@ -85,10 +87,12 @@ class LevelsVPSDE(PathSDE):
     """The variance-preserving path through N given levels, level k at the time t = k / (N - 1).
 
     Between the levels lam = log(alpha / sigma) is a monotone cubic of t through those next to it (Fritsch and Carlson
-    1980), so that solvers may use any time. The prior is N(0, I).
+    1980), so that solvers may use any time. The prior is N(0, I). A last level of alpha = 0 (zero terminal
+    signal-to-noise ratio) is put at lam = -12 or below, so that lists of levels begin at its number; other grids begin
+    at lam = -7.
 
     Args:
-        alphas: alpha_k^2, (N,), falling: `alphas_cumprod` of diffusers' schedulers.
+        alphas: alpha_k^2, (N,), falling: `alphas_cumprod` of diffusers' schedulers; the last may be 0.
         t_min: see `SDE`; level 0 is at t = 0, so any tiny value will do.
         t_train: see `SDE`.
 
@@ -96,17 +100,18 @@ class LevelsVPSDE(PathSDE):
         last_level: N - 1, the number of the level at T.
 
     Raises:
-        InputError: fewer than 3 levels, or squares that do not fall strictly between 1 and 0.
+        InputError: fewer than 3 levels, or squares that do not fall from below 1 to 0 or above.
     """
 
     def __init__(self, alphas: tuple[float, ...], *, t_min: float = 1e-8, t_train: float = 1e-8) -> None:
         alpha2 = np.asarray(alphas, dtype=np.float64)
         require(alpha2.ndim == 1 and len(alpha2) >= 3, "alphas", alpha2.shape, "give one for each of >= 3 levels")
-        fine = alpha2[0] < 1 and alpha2[-1] > 0 and bool((np.diff(alpha2) < 0).all())
+        fine = alpha2[0] < 1 and alpha2[-1] >= 0 and bool((np.diff(alpha2) < 0).all())
         ends = [float(alpha2[0]), float(alpha2[-1])]
-        require(fine, "alphas", ends, "give falling squares between 1 and 0; leave out a last level of alpha = 0")
+        require(fine, "alphas", ends, "give falling squares, the first < 1 and the last >= 0")
         self.alphas = tuple(alpha2.tolist())
-        self._pass_through(np.log(alpha2), t_min, t_train)
+        nothing = min(math.exp(2 * _NO_SIGNAL), alpha2[-2] / 4)
+        self._pass_through(np.log(np.append(alpha2[:-1], alpha2[-1] or nothing)), t_min, t_train)
 
     def _pass_through(self, log_alpha2: np.ndarray, t_min: float, t_train: float) -> None:
         """Lay the path through log alpha_k^2, (N,)."""
@@ -119,6 +124,10 @@ class LevelsVPSDE(PathSDE):
         del self.alpha_of_t, self.sigma_of_t  # which are the levels'
 
     prior_std = 1.0  # the path preserves unit variance
+
+    @property
+    def t_start(self) -> float:
+        return float(self.t_of_lam(torch.tensor(FIRST_LAM))) if self.at(self.T).lam < _NO_SIGNAL + 0.1 else self.T
 
     def _lam_at(self, t: Tensor) -> Tensor:
         k = t * self.last_level

@@ -99,7 +99,9 @@ def _chain(schedule: Mapping[str, Any], facts: Facts) -> Meaning:
     alpha2 = np.cumprod(1 - np.asarray(trained or betas(**values), dtype=np.float64))
     notes: tuple[str, ...] = ()
     if known["rescale_betas_zero_snr"]:
-        alpha2, notes = without_signal_at_the_end(alpha2)[:-1], ("the last level, of noise alone, is left out",)
+        alpha2 = without_signal_at_the_end(alpha2)
+    if alpha2[-1] == 0 and model["precond"] == "eps":  # of which no x0 follows there
+        alpha2, notes = alpha2[:-1], ("the last level, of noise alone, is left out",)
         model["label_scale"] -= 1
     return Meaning({"_target_": "scoresde.convert.LevelsVPSDE", "alphas": alpha2.tolist()}, model, notes=notes)
 

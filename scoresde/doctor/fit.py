@@ -63,7 +63,7 @@ def prior_divergence(sde: SDE, moments: Moments) -> float:
     with p = prior_std and c_i the eigenvalues of the covariance of the data. p_T itself differs from that Gaussian in
     its third and higher cumulants only, which are of third order in alpha / sigma.
     """
-    level, p2 = sde.at(sde.T), sde.prior_std**2
+    level, p2 = sde.at(sde.t_start), sde.prior_std**2
     r = (level.alpha**2 * moments.variances + (level.sigma**2 - p2)) / p2
     shift = level.alpha**2 * moments.mean.square().sum() / p2
     return float(0.5 * ((r - torch.log1p(r)).sum() + shift))
@@ -84,7 +84,7 @@ def ends(sde: SDE, moments: Moments | None) -> Iterator[Finding]:
     yield _first_training_time(sde, assumed.std, whose)
     yield _signal(sde, assumed.std, whose)
     yield _prior(sde, assumed, whose)
-    if moments and sde.at(sde.T).alpha > 0.99 * sde.at(sde.t_train).alpha:  # an exploding path
+    if moments and sde.at(sde.t_start).alpha > 0.99 * sde.at(sde.t_train).alpha:  # an exploding path
         yield _reach(sde, moments)
 
 
@@ -106,15 +106,18 @@ def _first_training_time(sde: SDE, std: float, whose: str) -> Finding:
 
 
 def _signal(sde: SDE, std: float, whose: str) -> Finding:
-    level = sde.at(sde.T)
+    start = sde.t_start
+    level, where = sde.at(start), f"T = {start:g}"
+    if start < sde.T:
+        where = f"t = {start:.6g}, where samplers start since no signal is left at T = {sde.T:g},"
     ratio = level.alpha * std / level.sigma
     message = (
-        f"at T = {sde.T:g} alpha is {level.alpha:.3g} and sigma {level.sigma:.4g}: the signal-to-noise ratio of "
+        f"at {where} alpha is {level.alpha:.3g} and sigma {level.sigma:.4g}: the signal-to-noise ratio of "
         f"{whose} is {ratio**2:.2g} in power"
     )
-    if ratio < 1e-4:  # far beyond what the prior needs
+    if ratio < 1e-4 and start == sde.T:  # far beyond what the prior needs
         remedy = "end at a smaller T: steps near it have no effect, and f and g may diverge there"
-        return Finding("signal at T", "warning" if ratio > _FLOAT32 else "wrong", message, remedy, ratio**2)
+        return Finding("signal at T", "warning", message, remedy, ratio**2)
     return _graded("signal at T", ratio**2, (0.3**2, 0.5**2), message, _more_noise(sde))
 
 
@@ -135,7 +138,7 @@ def _prior(sde: SDE, moments: Moments, whose: str) -> Finding:
 
 
 def _reach(sde: SDE, moments: Moments) -> Finding:
-    level = sde.at(sde.T)
+    level = sde.at(sde.t_start)
     largest, diameter = level.sigma / level.alpha, moments.diameter
     ratio = largest / diameter
     message = f"the largest noise, {largest:.4g}, is {ratio:.2g} times the largest distance of the data, {diameter:.4g}"

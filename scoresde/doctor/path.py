@@ -35,10 +35,11 @@ _BY_TORCH = "write alpha and sigma with torch operations on t, without detaching
 
 
 def visited(sde: SDE) -> Tensor:
-    """Times from t_train to T, even in t and in its logarithm."""
+    """Times from t_train to T, even in t and in its logarithm; where T has no finite lam, to just before it."""
+    end = sde.T - 1e-3 * (sde.T - sde.t_start) * sde.ends_in_noise
     u = torch.linspace(0, 1, _TIMES // 2, dtype=torch.float64)
-    even, early = sde.t_train + (sde.T - sde.t_train) * u, sde.t_train * (sde.T / sde.t_train) ** u
-    times = torch.cat((even, early)).clamp(sde.t_train, sde.T).sort().values
+    even, early = sde.t_train + (end - sde.t_train) * u, sde.t_train * (end / sde.t_train) ** u
+    times = torch.cat((even, early)).clamp(sde.t_train, end).sort().values
     apart = torch.cat((torch.tensor([True]), times.diff() > 1e-9 * times[1:]))
     return times[apart]
 
@@ -57,7 +58,7 @@ def finite(sde: SDE, times: Tensor) -> Finding:
     ends = f"alpha falls from {alpha[0]:.4g} to {alpha[-1]:.4g}"
     if bool((alpha[0] - alpha[-1]).abs() < 1e-12):
         ends = f"alpha stays {alpha[0]:.4g}"
-    message = f"{ends}, sigma goes from {sigma[0]:.4g} to {sigma[-1]:.4g}, t from {times[0]:g} to {sde.T:g}"
+    message = f"{ends}, sigma goes from {sigma[0]:.4g} to {sigma[-1]:.4g}, t from {times[0]:g} to {times[-1]:g}"
     return Finding(name, "ok", message)
 
 

@@ -48,7 +48,7 @@ class Grid(Rebuildable, ABC):
         """
         require_known(sde, start=start, end=end)
         times = self.place(sde, points, start, end)
-        if sde.t_start < sde.T and (listed := times >= sde.T).any():  # no rule steps to or from infinite noise
+        if sde.ends_in_noise and (listed := times >= sde.T).any():  # no rule steps to or from infinite noise
             times[listed] = max([sde.t_start, *((sde.T + times[~listed]) / 2).tolist()])
         falls = (sde.T if start is None else start) > (sde.t_min if end is None else end)
         steps = -times.diff() if falls else times.diff()

@@ -14,7 +14,7 @@ from scoresde._shapes import expand
 from scoresde.described import Rebuildable
 from scoresde.errors import InputError, require
 
-_LEAST_LAM, _FIRST_LAM = -18.0, -7.0  # below the first, alpha(T) is 0 but for rounding
+_ROUNDING, FIRST_LAM = 1.5e-8, -7.0  # alpha / sigma below which alpha(T) is 0 but for rounding; lam of t_start
 
 
 class Level(NamedTuple):
@@ -92,9 +92,13 @@ class SDE(Rebuildable, ABC):
         At T itself lam is infinite, f and g diverge and no network predicts noise; just before, there is as little left
         of the data as in the other paths.
         """
-        if self.at(self.T).lam >= _LEAST_LAM:
-            return self.T
-        return float(self.t_of_lam(torch.tensor(_FIRST_LAM, dtype=torch.float64)))
+        return float(self.t_of_lam(torch.tensor(FIRST_LAM, dtype=torch.float64))) if self.ends_in_noise else self.T
+
+    @property
+    def ends_in_noise(self) -> bool:
+        """Whether alpha(T) = 0 but for rounding, or sigma(T) is infinite, so that T has no finite lam."""
+        level = self.at(self.T)
+        return abs(level.alpha) < _ROUNDING * level.sigma
 
     @final
     def lam(self, t: float | Tensor) -> Tensor:

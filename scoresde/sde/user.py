@@ -49,7 +49,8 @@ class _UserSDE(TimedSDE):
         times = torch.cat((first * (self.T / first) ** u, first + span * u, self.T - span * 1e-5**u)).sort().values
         apart = torch.cat((torch.tensor([True]), times.diff() > 1e-6 * times[1:]))
         times = times[apart & (times < self.T * (1 - 1e-6))]
-        times = torch.cat((times.clamp(min=first), torch.tensor([self.T], dtype=torch.float64)))
+        end = [] if self.ends_in_noise else [self.T]  # T has no lam there
+        times = torch.cat((times.clamp(min=first), torch.tensor(end, dtype=torch.float64)))
         with torch.no_grad():
             alpha, sigma = self.alpha(times), self.sigma(times)
         for name, symbol, values in zip(names, ("alpha", "sigma"), (alpha, sigma), strict=True):
