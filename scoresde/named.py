@@ -1,11 +1,13 @@
 """Objects by the name of their YAML file: `named("sde", "vp", beta_max=15)`."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from scoresde.build import build
-from scoresde.errors import InputError, did_you_mean
+from scoresde.described import describe
+from scoresde.errors import TARGET, InputError, did_you_mean
 from scoresde.plain import from_yaml
 from scoresde.vocabulary import meant_option
 
@@ -55,3 +57,28 @@ def named(group: str, name: str, /, *, runtime: dict[str, Any] | None = None, **
         InputError: an unknown name or argument, or a value out of range.
     """
     return build({**option(group, name), **changes}, group, **(runtime or {}))
+
+
+def name_of(group: str, thing: Any) -> str:
+    """The option that is nearest to an object or its configuration; for a class of the user's own its name.
+
+    So a thing has one name, whether it was given by its name, as an object, or by a run.
+    """
+    try:
+        own = _with_network(thing if isinstance(thing, Mapping) else describe(thing))
+    except InputError:  # no configuration can name it
+        return type(thing).__name__
+    kind = str(own.get(TARGET)).rpartition(".")[2]
+    near = {name: known for name, known in _contents(group).items() if str(known.get(TARGET)).endswith(f".{kind}")}
+    return max(near, key=lambda name: sum(own.get(k) == v for k, v in near[name].items()), default=kind)
+
+
+@cache
+def _contents(group: str) -> dict[str, dict[str, Any]]:
+    return {name: _with_network(option(group, name)) for name in options(group)}
+
+
+def _with_network(cfg: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration, in which the network of a model takes the place of the model."""
+    net = cfg.get("net")
+    return {**cfg, **(net if isinstance(net, Mapping) else {})}

@@ -276,7 +276,7 @@ def test_any_model_is_compared_from_python(tmp_path: Path) -> None:
     items = problem.distribution.sample(200, 0).float()
     solvers = ["heun", "unipc_2@karras", DDIM(eta=1.0), Sampler(Heun(), Karras(), corrector=Langevin())]
     found = compare(model, items, solvers=solvers, budgets=[6], n=40, seeds=2, folder=tmp_path)
-    assert [row.name for row in found.rows] == ["heun", "unipc_2@karras", "DDIM(eta=1.0)", "Heun+Langevin@Karras"]
+    assert [row.name for row in found.rows] == ["heun", "unipc_2@karras", "ddim eta=1.0", "heun+langevin@karras"]
     assert all(row.error is None and row.nfe <= 6 for row in found.rows)
     assert [row.stochastic for row in found.rows] == [False, False, True, True]
     assert {q.key for q in found.measured} == {"sliced_wasserstein", "energy_distance", "mmd2"}

@@ -302,7 +302,8 @@ def test_samples_of_a_run_get_figures(trained, here, no_plots):
     assert main(["sample", f"run={run}", "n=50", "sampler.steps=4", "solver=heun,ddim", "seed=0,1", "-m"]) == 0
     assert main(["compare", f"folder={run / 'samples'}", "logger=none", "out=a"]) == 0
     rows = {r["name"]: r for r in results(here / "a")["rows"]}
-    assert {name: r["nfe"] for name, r in rows.items()} == {"Heun 4": 7, "DDIM 4": 4}
+    assert {name: r["nfe"] for name, r in rows.items()} == {"heun 4": 7, "ddim 4": 4}
+    assert {r["setting"].partition(",")[0] for r in rows.values()} == {"heun", "ddim"}
     assert all(len(r["values"]["energy_distance"]) == 2 for r in rows.values())
 
 

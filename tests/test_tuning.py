@@ -99,9 +99,9 @@ def test_tuning_is_never_worse_than_its_start():
     assert found.after == found.before
     assert found.coefficients is None
     grids = [grid(model.sde, 5) for grid in (LambdaUniform(), Karras())]
-    named = {"NoiseShareUniform", "LambdaUniform", "Karras", "equal error"}
+    named = {"noise_share", "lambda", "karras", "equal error"}
     assert found.start in named
-    assert found.start in {"NoiseShareUniform", "equal error"} or any(torch.equal(found.times, g) for g in grids)
+    assert found.start in {"noise_share", "equal error"} or any(torch.equal(found.times, g) for g in grids)
 
 
 def test_the_model_is_left_as_it_was():

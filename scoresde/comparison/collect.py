@@ -22,9 +22,9 @@ from scoresde.comparison.measure import ENDPOINT
 from scoresde.comparison.output import RESULTS
 from scoresde.data.numpy_files import read_npz
 from scoresde.errors import refuse
+from scoresde.named import name_of, options
 from scoresde.plain import join
 from scoresde.results import Measurement, Quantity, Results, Row, Scorer
-from scoresde.sde.by_name import name_of
 
 # keys of the summary of samples that distinguish them
 _DRAWN = ("checkpoint_step", "weights", "n", "label", "guidance")
@@ -101,7 +101,7 @@ def _setting(key: str, flat: Mapping[str, Any]) -> str:
     if group == key:
         return f"{key}={flat[key]}"
     own = {k.removeprefix(group): v for k, v in flat.items() if k.startswith(group)}
-    return name_of(own) if group.endswith("sde.") else str(flat[key]).rpartition(".")[2]
+    return name_of(next(filter(options, group.split(".")[-2::-1]), ""), own)
 
 
 def _comparisons(folder: Path) -> Iterator[_Part]:
@@ -158,7 +158,7 @@ def _of_samples(file: Path, summary: Mapping[str, Any], metrics: Mapping[str, An
     drawn = read_npz(file, f"folder: {file}")["samples"]
     x = dataset.transform.encode(torch.from_numpy(drawn).float())
     sampler, scorer, results = summary["sampler"], Scorer(metrics, dataset), Results("", int(summary["n"]), 1)
-    name = str(sampler["solver"][TARGET]).rpartition(".")[2]
+    name = name_of("solver", sampler["solver"])
     steps = None if "rtol" in sampler["solver"] else int(sampler["steps"])
     row = Row(name if steps is None else f"{name} {steps}", steps=steps, nfe=float(summary["nfe"]))
     row.seconds = [float(summary["seconds"])]

@@ -10,10 +10,9 @@ from scoresde.comparison.budget import Candidate
 from scoresde.constraints import signature
 from scoresde.described import describe
 from scoresde.errors import TARGET, InputError, refuse
-from scoresde.named import option
+from scoresde.named import name_of, option, options
 from scoresde.sampling import Corrector, Grid, Sampler, Solver
 from scoresde.sde import SDE
-from scoresde.sde.by_name import name_of
 
 _TOLERANCES = ("rtol", "atol", "tolerance")
 _PARTS = ("solver", "corrector", "grid", "name")
@@ -69,17 +68,20 @@ def _of_object(name: str | None, entry: Any, defaults: Defaults) -> Candidate:
         own = Candidate("", entry, defaults.grid, None if entry.adaptive else defaults.corrector)
     else:
         raise InputError(f"solvers: {entry!r} is not a sampler; give a name such as 'heun', a Solver or a Sampler")
-    parts = ("" if part is None else type(part).__name__ for part in (own.corrector, own.grid))
+    parts = {"corrector": own.corrector, "grid": own.grid}
+    names = ("" if part is None else name_of(group, part) for group, part in parts.items())
     tolerance = getattr(own.solver, "rtol", None) if own.solver.adaptive else None
-    return replace(own, name=name or _marked(_label(own.solver), *parts), tolerance=tolerance)
+    return replace(own, name=name or _marked(_label(own.solver), *names), tolerance=tolerance)
 
 
 def _label(solver: Solver) -> str:
-    """Its class, with the arguments that are not its defaults."""
-    defaults = {name: parameter.default for name, parameter in signature(type(solver)).parameters.items()}
-    stated = {k: v for k, v in describe(solver).items() if k != TARGET and v != defaults[k]}
-    changed = ", ".join(f"{k}={v}" for k, v in stated.items() if not isinstance(v, Mapping))
-    return type(solver).__name__ + (f"({changed})" if changed else "")
+    """Its name, with the arguments that are not those of that name."""
+    cfg = describe(solver)
+    name = name_of("solver", cfg)
+    usual = {key: parameter.default for key, parameter in signature(type(solver)).parameters.items()}
+    usual |= option("solver", name) if name in options("solver") else {}
+    changes = (f"{k}={v}" for k, v in cfg.items() if k != TARGET and v != usual[k] and not isinstance(v, Mapping))
+    return f"{name} {', '.join(changes)}".strip()
 
 
 def _marked(solver: str, corrector: str = "", grid: str = "") -> str:
@@ -158,7 +160,7 @@ def sdes(names: Any, sigma_max: Callable[[], float], defaults: Defaults) -> dict
     found: dict[str, SDE | None] = {}
     for entry in [names] if isinstance(names, str | SDE) else names:
         if isinstance(entry, SDE):
-            name = name_of(describe(entry))
+            name = name_of("sde", entry)
             refuse(name in found, f"sdes: two of them are called {name}; give a mapping of names to SDEs")
             found[name] = entry
         else:

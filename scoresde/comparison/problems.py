@@ -13,14 +13,13 @@ from scoresde.constraints import Checked, Count
 from scoresde.control.guidance import Label
 from scoresde.data import Dataset, Transform
 from scoresde.data.dataset import CLASS
-from scoresde.described import describe
 from scoresde.errors import InputError
 from scoresde.mixture import GaussianMixture
 from scoresde.model import Model
+from scoresde.named import name_of
 from scoresde.noise import Noise, derived_seed, permutation
 from scoresde.runs import Run
 from scoresde.sde import SDE
-from scoresde.sde.by_name import name_of
 
 
 @runtime_checkable
@@ -133,7 +132,7 @@ class Finite(_Exact):
     def __init__(self, data: Source) -> None:
         self.data, self.dataset = data, data.load()
         self.distribution, self.transform = FiniteData(self.dataset.train), self.dataset.transform
-        self.name = f"{len(self.dataset.train):,} items of {type(data).__name__} as a finite distribution"
+        self.name = f"{len(self.dataset.train):,} items of {name_of('data', data)} as a finite distribution"
 
     def real(self, n: int, seeds: Sequence[int]) -> list[Dataset]:
         def chosen(purpose: str, seed: int) -> Tensor:
@@ -162,7 +161,7 @@ class _OfModel(Problem):
 
     @property
     def default_sdes(self) -> str | dict[str, SDE | None]:
-        return {name_of(describe(self._model.sde)): None}
+        return {name_of("sde", self._model.sde): None}
 
 
 class Given(_OfModel):
@@ -227,7 +226,7 @@ class Trained(Given):
 
 
 def _title(model: Model) -> str:
-    return f"{type(model).__name__} under {type(model.sde).__name__}"
+    return f"{type(model).__name__} under {name_of('sde', model.sde)}"
 
 
 def plain_transform(event_shape: tuple[int, ...]) -> Transform:

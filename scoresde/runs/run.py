@@ -14,7 +14,7 @@ from scoresde.control.guidance import Label, condition_of, labelled
 from scoresde.data import Dataset, Transform
 from scoresde.errors import InputError, refuse
 from scoresde.model import Model, ScoreModel
-from scoresde.named import named
+from scoresde.named import name_of, named
 from scoresde.results import Results
 from scoresde.runs.config import read_config, section, stored_data
 from scoresde.runs.folder import SUMMARY
@@ -108,7 +108,6 @@ class Run:
         Raises:
             InputError: an unknown name, a value out of range, or a label that the network does not take.
         """
-        title = type(sampler.solver).__name__ if sampler else solver if isinstance(solver, str) else repr(solver)
         if sampler is None:
             place = {"runtime": {"run": self.path}}
             rule = named("solver", solver, **place) if isinstance(solver, str) else solver
@@ -118,7 +117,7 @@ class Run:
         require_samples(n, self.event_shape)
         require_batch("batch_size", min(n, batch_size), self.event_shape, str(model.device))
         drawn = joined(draw(sampler, model, self.event_shape, n, seed, batch_size))
-        title = f"{title}, {drawn.nfe:.0f} evaluations"
+        title = f"{name_of('solver', sampler.solver)}, {drawn.nfe:.0f} evaluations"
         return RunSamples(drawn.x, self.transform, drawn.nfe, drawn.seconds, title)
 
     def dataset(self) -> Dataset:

@@ -17,6 +17,7 @@ from torch import Tensor
 from scoresde.errors import InputError, require
 from scoresde.evaluations import count_evaluations, evaluating
 from scoresde.model import Model
+from scoresde.named import name_of
 from scoresde.sampling.exponential import ExponentialMultistep
 from scoresde.sampling.grid import Grid, Karras, LambdaUniform, NoiseShareUniform
 from scoresde.sampling.listed import Explicit
@@ -152,7 +153,7 @@ def _start(pilot: Pilot, steps: int) -> tuple[ExponentialMultistep, str, Tensor]
     tried: list[tuple[float, ExponentialMultistep, str, Tensor]] = []
     sde, few = pilot.model.sde, pilot.model.of_samples(pilot.rows[:_FEW])
     for rule in _RULES:
-        grids = {type(grid).__name__: grid(sde, steps) for grid in _GRIDS}
+        grids = {name_of("grid", grid): grid(sde, steps) for grid in _GRIDS}
         grids["equal error"] = equal_error(few, rule, pilot.x[:_FEW], steps)
         for name, times in grids.items():
             tried.append((pilot.error(rule, times, rule.coefficients(sde, times)).mean, rule, name, times))
