@@ -37,7 +37,7 @@ PARTS = {
     ),
     "sde": ("sde", "user_sde", "model", "analytic", "order"),
     "model": ("model", "prediction", "control", "interop", "user_sde"),
-    "prediction": ("prediction", "model", "interop"),
+    "prediction": ("prediction", "model", "interop", "infinite_noise"),
     "precond": ("model", "prediction", "loss"),
     "analytic": ("analytic", "model", "sampler"),
     "control": ("control", "guidance", "wrappers"),
@@ -66,7 +66,11 @@ PAIRS = (
     *(("start", "end"), ("cumsum", "cumprod"), ("normal", "uniform"), ("rtol", "atol"), ("real", "imag")),
 )
 NAMES = {a: b for pair in PAIRS for a, b in (pair, pair[::-1])}
-UNSEEN = {"device", "frozen", "repr", "refresh", "slots", "strict", "metadata"}  # no number on a CPU depends on them
+# no number on a CPU depends on them; `level` hands on what would be computed again
+UNSEEN = {
+    *("bound", "device", "frozen", "level", "metadata", "non_blocking", "refresh", "repr", "set_to_none", "slots"),
+    "strict",
+}
 SKIPPED = (ast.Raise, ast.JoinedStr, ast.Import, ast.ImportFrom, ast.arg, ast.AnnAssign)  # words, names and types
 
 
@@ -104,7 +108,7 @@ def _visited(node: ast.AST) -> Iterator[ast.AST]:
     """Nodes in which a change can make a number wrong: no messages, imports, annotations, defaults in words."""
     decorators = getattr(node, "decorator_list", [])
     for child in ast.iter_child_nodes(node):
-        if child in decorators:
+        if child in decorators or (isinstance(child, ast.keyword) and child.arg in UNSEEN):
             continue
         if isinstance(child, SKIPPED) or (isinstance(child, ast.FunctionDef) and "repr" in child.name):
             if isinstance(child, ast.AnnAssign) and child.value is not None:

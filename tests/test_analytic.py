@@ -7,6 +7,7 @@ from scipy import integrate, stats
 from support import SDES, gaussian, mixture, sde_named
 
 from scoresde import ExactModel, GaussianMixture, InputError
+from scoresde.analytic import FiniteData
 
 
 def points(n=50, d=2):
@@ -64,6 +65,26 @@ def test_finite_data_is_a_mixture_of_points():
         torch.testing.assert_close(a.score, b.score, rtol=1e-9, atol=1e-9)
 
 
+def test_the_component_of_a_point_is_the_nearest():
+    data, x = FiniteData(points(20, 6).reshape(20, 3, 2)), points(200, 6).reshape(200, 3, 2)
+    for alpha, level in ((1.0, {}), (0.3, {"alpha": 0.3, "sigma": 2.0})):
+        apart = (x[:, None] - alpha * data.points).flatten(2).norm(dim=2)
+        assert torch.equal(data.component(x, **level), apart.argmin(1))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.int64])
+def test_data_of_any_type_are_computed_in_float64(dtype):
+    data, sde = points(10, 2).to(dtype), sde_named("vp")
+    found = ExactModel(data, sde)(points(5, 2), 0.3).x0
+    assert torch.equal(found, ExactModel(data.double(), sde)(points(5, 2), 0.3).x0)
+    assert ExactModel(data, sde)(points(5, 2).float(), 0.3).x0.dtype == torch.float32
+    alone = ExactModel(data[:1], sde)(points(5, 2), 0.3).x0
+    torch.testing.assert_close(alone, data[:1].double().expand(5, 2))
+    each = torch.full((5,), 0.3, dtype=torch.float32)
+    together = FiniteData(data).posterior_mean(points(5, 2), each, each)
+    torch.testing.assert_close(together, FiniteData(data).posterior_mean(points(5, 2), each.double(), each.double()))
+
+
 def test_finite_data_of_any_event_shape():
     data, sde = points(10, 12), sde_named("ve")
     x = points(4, 12)
@@ -92,6 +113,7 @@ def test_draws_have_the_law_of_the_mixture():
         (lambda: GaussianMixture([1.0], [[0.0, 0.0]], [[[1.0, 2.0], [2.0, 1.0]]]), "eigenvalues"),
         (lambda: GaussianMixture([1.0], [[0.0, 0.0]], [[[1.0, 0.5], [0.0, 1.0]]]), "symmetric"),
         (lambda: ExactModel(torch.zeros(0, 2), sde_named("vp")), "at least one point"),
+        (lambda: ExactModel(torch.zeros(3), sde_named("vp")), r"points: \(3,\) .* at least one point"),
         (lambda: ExactModel(gaussian(), sde_named("vp"))(torch.zeros(3, 5), 0.5), "this model takes"),
     ],
 )

@@ -11,10 +11,11 @@ from yaml import safe_load
 from scoresde import SDE, Conditioned, ExactModel, GaussianMixture, InputError, Model, Prediction, Sampler, ScoreModel
 from scoresde.build import build
 from scoresde.comparison import Candidate, Comparison, Plan, Problem
-from scoresde.control.guidance import condition_of
+from scoresde.control.guidance import condition_of, conditioned, labelled
 from scoresde.data import Dataset, Transform
 from scoresde.evaluations import count_evaluations
 from scoresde.nets import ResidualMLP
+from scoresde.nets.condition import AUGMENT
 from scoresde.sampling import DDIM, Heun
 from scoresde.tuning import tune
 from scoresde.tuning.pilot import Pilot
@@ -199,6 +200,9 @@ def test_a_scale_for_each_sample_guides_each_as_that_scale_alone() -> None:
         alone = sampler.sample(one, (2,), n=7, dtype=torch.float64).x[k]
         torch.testing.assert_close(x[k], alone, rtol=0, atol=1e-7)
     assert model.cost == 2
+    x, scales = torch.randn(3, 2, dtype=torch.float64), [0.0, 1.0, 2.3]  # 2.3 in float32 is another number
+    each, alone = (Conditioned(net, cond, s)(x, 0.3).eps for s in (scales, 2.3))
+    torch.testing.assert_close(each[2], alone[2], rtol=0, atol=1e-12)
 
 
 def test_conditions_of_other_names_are_refused() -> None:
@@ -213,11 +217,49 @@ def test_conditions_of_other_names_are_refused() -> None:
         Conditioned(model, {"pose": POSES}, 2.0)
     with pytest.raises(InputError, match="has its own"):
         Conditioned(model, {"class": CLASSES, "pose": POSES})(torch.randn(3, 2), 0.3, CLASSES)
+    with pytest.raises(InputError, match="condition_dropout=0"):
+        Conditioned(model, {"pose": POSES}, [1.0, 2.0, 1.0])
+    assert Conditioned(model, {"pose": POSES}, [1.0, 1.0, 1.0]).cost == 2
     for scale in ([], [1.0, -1.0], float("nan")):
         with pytest.raises(InputError, match="scale: "):
             Conditioned(model, {"class": CLASSES}, scale)
     with pytest.raises(InputError, match="3 scales for 2 samples"):
         Conditioned(model, {"class": 1}, SCALES)(torch.randn(2, 2), 0.3)
+
+
+def test_a_label_is_a_class_that_the_network_knows() -> None:
+    model, x = posed(), torch.randn(3, 2)
+    poses = {"pose": POSES}
+    for label in (0, 2, [0, 2, 1]):
+        expected = model(x, 0.3, {"class": torch.tensor(label).expand(3), **poses}).eps
+        assert torch.equal(labelled(model, label, 1.0)(x, 0.3, poses).eps, expected)
+    assert labelled(model, [0, 2], 3.0).scale == 3.0
+    always = ScoreModel(
+        ResidualMLP((2,), width=8, blocks=1, condition="class", condition_size=3, condition_dropout=0.0), model.sde
+    )
+    assert labelled(always, 1, 1.0).cost == 1
+    vectors = ScoreModel(ResidualMLP((2,), width=8, blocks=1, condition="vector", condition_size=3), model.sde)
+    for wrong, words in (
+        ((model, None, 2.0), r"^guidance: 2\.0 .* needs a label"),
+        ((vectors, 1, 1.0), "^label: 1 .* without classes"),
+        ((model, 3, 1.0), r"^label: 3 .* from 0 to 2, such as label=0 or label=\[0,1\]"),
+        ((model, [0, -1], 1.0), r"^label: \[0, -1\]"),
+        ((model, [], 1.0), r"^label: \[\]"),
+        ((always, 1, 2.0), r"^guidance: 2\.0 .* condition_dropout=0"),
+    ):
+        with pytest.raises(InputError, match=words):
+            labelled(*wrong)
+
+
+def test_a_model_without_conditions_is_left_as_it_is() -> None:
+    model, x = posed(), torch.randn(3, 2)
+    assert conditioned(model, {}) is model
+    assert torch.equal(conditioned(model, {"pose": POSES})(x, 0.3).eps, model(x, 0.3, {"pose": POSES}).eps)
+    augmented = ResidualMLP((2,), width=8, blocks=1, condition={AUGMENT: "vector"}, condition_size={AUGMENT: 9})
+    assert condition_of(ScoreModel(augmented, model.sde)) is None
+    found = condition_of(model)
+    assert found is not None
+    assert found.kind == "class"
 
 
 def test_an_image_is_a_condition_that_guidance_keeps() -> None:

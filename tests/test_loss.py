@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from scoresde import SDE, VESDE, VPSDE, GaussianMixture, InputError, ScoreModel
 from scoresde.build import build
-from scoresde.loss import Batch, DenoisingScoreMatching, LossTerms
+from scoresde.loss import Batch, DenoisingScoreMatching, Loss, LossTerms
 from scoresde.loss.dsm import _WEIGHTS
 from scoresde.loss.levels import stratified
 from scoresde.noise import Noise
@@ -218,7 +218,10 @@ def test_the_ends_of_the_unit_interval_are_times_of_the_path(name: str) -> None:
             assert sde.t_train <= t.min() <= t.max() <= sde.T
     for changes in ({}, {"times": "log_normal", "mean": -3.0, "std": 5.0}):  # and not only within them
         t = DenoisingScoreMatching(**changes).sample_times(sde, u)
-        torch.testing.assert_close(sde.lam(t), sde.lam(torch.tensor([sde.t_train, sde.T])), rtol=0, atol=1e-4)
+        ends = torch.tensor([sde.t_train, sde.T], dtype=torch.float64)
+        torch.testing.assert_close(sde.lam(t), sde.lam(ends), rtol=0, atol=1e-7)
+        range_of_lam = DenoisingScoreMatching(**changes).range_of_lam(model_that_says(_guess, sde))
+        assert range_of_lam == pytest.approx(sde.lam(ends.flip(0)).tolist(), rel=1e-12)
 
 
 def test_densities_differ_by_importance_alone() -> None:
@@ -255,11 +258,46 @@ def test_events_of_any_shape(event: tuple[int, ...]) -> None:
     assert torch.equal(lam, flat.lam)
 
 
+def test_a_part_of_a_batch_keeps_the_numbers_of_its_samples() -> None:
+    x0 = torch.arange(12.0).reshape(6, 2)
+    cond = {"class": torch.arange(6)}
+    for rows, numbers in ((None, [1, 3, 5]), (range(10, 22, 2), [12, 16, 20])):
+        part = Batch(x0, x0[:, 0], -x0, cond, Noise(3, rows), 7).part(range(1, 6, 2))
+        assert torch.equal(part.x0, x0[1::2])
+        assert torch.equal(part.u, x0[1::2, 0])
+        assert torch.equal(part.eps, -x0[1::2])
+        assert part.cond is not None
+        assert part.cond["class"].tolist() == [1, 3, 5]
+        assert (part.noise.seed, list(part.noise.rows or ()), part.step) == (3, numbers, 7)
+    plain = Batch(x0, x0[:, 0], -x0)
+    assert (plain.cond, plain.noise, plain.step) == (None, Noise(0), 0)
+
+
+def test_a_loss_of_ones_own_asks_for_nothing_that_it_does_not_state() -> None:
+    class Own(Loss):
+        def __call__(self, model: nn.Module, batch: Batch) -> LossTerms:
+            return LossTerms(batch.x0.flatten(1).sum(1))
+
+    loss = Own()
+    assert [loss.stratified, loss.importance, loss.differentiates] == [False] * 3
+    assert loss.teacher is None
+    assert loss.range_of_lam(nn.Identity()) is None
+    assert DenoisingScoreMatching().stratified
+    assert not DenoisingScoreMatching().importance
+
+
+def test_the_default_density_is_that_of_its_paper() -> None:
+    """P_mean and P_std of arXiv 2206.00364, table 1."""
+    loss = DenoisingScoreMatching()
+    assert (loss.weight, loss.times, loss.mean, loss.std) == ("noise", "uniform", -1.2, 1.2)
+
+
 def test_tensors_are_a_batch_and_must_fit_each_other() -> None:
     model, loss = ScoreModel(nn.Identity(), VPSDE()), DenoisingScoreMatching()
     model.net.forward = lambda x, c: 0.5 * x
     x0, u, eps = torch.randn(6, 2), torch.rand(6), torch.randn(6, 2)
     assert torch.equal(loss(model, x0, u, eps).loss, loss(model, Batch(x0, u, eps)).loss)
+    assert torch.equal(loss(model, x0, u=u, eps=eps).loss, loss(model, Batch(x0, u, eps)).loss)
     for wrong, text in (((x0, u[:, None], eps), r"u: \(6, 1\)"), ((x0, u, eps[:, :1]), r"eps: \(6, 1\)")):
         with pytest.raises(InputError, match=text):
             loss(model, *wrong)

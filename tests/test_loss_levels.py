@@ -212,6 +212,23 @@ def test_until_every_bin_is_known_the_density_is_that_of_the_loss() -> None:
     assert not torch.equal(history.draw(v)[1], torch.ones_like(v))
 
 
+def test_the_history_and_its_density_are_those_of_the_formulas() -> None:
+    edges = (1 - torch.cos(torch.arange(33, dtype=torch.float64) * math.pi / 32)) / 2
+    centres, loss = (edges[1:] + edges[:-1]) / 2, 1 + torch.arange(32, dtype=torch.float64)
+    history = LossHistory()
+    torch.testing.assert_close(history.edges, edges, rtol=0, atol=1e-15)
+    history.update(centres.repeat(9), loss.repeat(9))
+    assert torch.equal(history.density(), torch.ones(32, dtype=torch.float64))  # of ten items that are wanted, nine
+    history.update(centres.repeat(2), 2 * loss.repeat(2))
+    left = 9 * (1 - 1 / 128) ** 2
+    expected = torch.stack((torch.full((32,), left + 2, dtype=torch.float64), (left + 8) * loss**2), dim=1)
+    torch.testing.assert_close(history.sums, expected)
+    torch.testing.assert_close(history.density(), 0.9 * loss / (edges.diff() * loss).sum() + 0.1)
+    other = LossHistory()
+    other.update(centres.repeat(10), loss.repeat(10))  # and ten are enough
+    torch.testing.assert_close(other.density(), history.density())
+
+
 def test_losses_of_zero_do_no_harm() -> None:
     history = filled(torch.zeros_like)
     u, weight = history.draw(Noise(0).uniform("v", 0, 100))

@@ -10,7 +10,9 @@ from torch import nn
 
 from scoresde import InputError, ScoreModel, count_evaluations
 from scoresde.control import Conditioned, Wrapper
+from scoresde.model import device_of
 from scoresde.precond import coefficients
+from scoresde.prediction import levels, rates
 
 KINDS = ["eps", "x0", "v", "score", "edm", "velocity"]
 QUANTITIES = ["x0", "eps", "v", "velocity", "score"]
@@ -146,6 +148,7 @@ def test_condition_reaches_the_network():
     x, cond = draw(4, 3), draw(4)
     plain = model(x, 0.5, torch.zeros(4)).x0
     torch.testing.assert_close(model(x, 0.5, cond).x0 - plain, cond[:, None].expand(4, 3))
+    assert torch.equal(model(x, 0.5, cond=cond).x0, model(x, 0.5, cond).x0)
 
 
 @pytest.mark.parametrize(("change", "text"), [({"precond": "epsilon"}, "precond"), ({"sigma_data": 0.0}, "sigma_data")])
@@ -163,6 +166,48 @@ def test_evaluations_on_another_path_are_counted_too():
         assert spent.samples == 9
         model(draw(2, 3).float(), 0.5)
     assert spent.samples == 11
+
+
+def test_a_level_of_another_path_is_inverted_once():
+    """An inversion may cost as much as a small network."""
+
+    class Spied(type(sde_named("subvp"))):
+        asked = 0
+
+        def t_of_lam(self, lam):
+            Spied.asked += 1
+            return super().t_of_lam(lam)
+
+    model = ScoreModel(Linear().double(), Spied(), "v").under(sde_named("edm"))
+    values = [model(draw(4, 3), 2.0).x0 for _ in range(3)]
+    assert Spied.asked == 1
+    torch.testing.assert_close(values[2], values[0], rtol=0, atol=0)
+    model(draw(4, 3), torch.full((4,), 2.0))
+    model(draw(4, 3), 3.0)
+    assert Spied.asked == 3
+
+
+def test_what_a_model_says_of_itself():
+    plain, exact = ScoreModel(Linear(), sde_named("vp")), exact_model(sde_named("vp"))
+    assert (plain.sigma_data, exact.sigma_data, plain.precond) == (0.5, 1.0, "edm")
+    assert (plain.cost, dict(plain.conditions), plain.event_shape, exact.event_shape) == (1, {}, None, (2,))
+    assert plain.of_samples(torch.arange(3)) is plain
+    assert Wrapped(exact).of_samples(torch.arange(3)).model is exact
+    wrapped = Wrapped(exact)
+    assert wrapped.of_samples(torch.arange(3)) is wrapped
+
+
+def test_a_module_is_where_its_first_parameter_or_buffer_is():
+    """A device without memory, meta, tells them apart; the children may be None, or have nothing."""
+    parent = nn.Sequential(nn.Identity(), nn.Linear(2, 2, device="meta"))
+    parent.register_module("none", None)
+    early = nn.Module()
+    early.none = None
+    early.register_module("nothing", None)
+    early.parts = parent
+    early.register_buffer("later", torch.zeros(1))  # a parameter goes first
+    buffers = nn.Sequential(nn.Identity(), nn.BatchNorm1d(2, affine=False, device="meta"))
+    assert [device_of(m).type for m in (parent, early, buffers, nn.Identity())] == ["meta", "meta", "meta", "cpu"]
 
 
 class Wrapped(Wrapper):
@@ -195,7 +240,7 @@ def conditioned_network():
 )
 def test_times_that_the_path_does_not_have_are_refused(model):
     x, nan = torch.ones(4, 2), float("nan")
-    for t in (999, 1.5, -0.1, nan, torch.full((4,), 999.0), torch.tensor([0.1, nan, 0.2, 0.3])):
+    for t in (999, 1.5, 1 + 1.05e-6, -0.1, nan, torch.full((4,), 999.0), torch.tensor([0.1, nan, 0.2, 0.3])):
         with pytest.raises(InputError, match=r"^t: .* is not allowed; give a time from t_train = 1e-05 to T = 1$"):
             model(x, t)
     for t in (0.0, 0, torch.tensor([0.5, 0.5, 0.0, 0.5])):
@@ -204,8 +249,18 @@ def test_times_that_the_path_does_not_have_are_refused(model):
     for t in (torch.full((4, 1), 0.5), torch.full((3,), 0.5), "1", None, True, [0.1] * 4):
         with pytest.raises(InputError, match=r"^t: .* is not allowed; give"):
             model(x, t)
-    for t in (1, 1.0, 1e-9, torch.tensor(0.5), torch.ones(4), np.float32(0.5)):
+    for t in (1, 1.0, 1 + 9e-7, 1e-9, torch.tensor(0.5), torch.ones(4), np.float32(0.5)):
         assert torch.isfinite(model(x, t).x0).all()
+    assert model(x[:0], torch.ones(0)).x0.shape == (0, 2)
+
+
+def test_one_time_makes_floats_and_a_time_per_sample_tensors():
+    sde = sde_named("vp")
+    for t in (0.3, torch.tensor(0.3, dtype=torch.float64)):
+        assert levels(sde, t) == tuple(sde.at(0.3))
+        assert rates(sde, t) == pytest.approx([float(s) for s in sde.slopes(0.3)])
+    for of_each in (*levels(sde, torch.ones(3)), *rates(sde, torch.ones(3))):
+        assert of_each.shape == (3,)
 
 
 def test_ends_of_a_path_are_times_also_in_float32():

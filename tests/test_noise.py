@@ -34,6 +34,20 @@ def test_sample_k_is_the_same_in_every_batch_of_blocks(rows):
     assert torch.equal(noise._normal_blocks(7, "solver", 3, rows, 5, device), take(whole, rows))
 
 
+def test_a_block_is_what_the_generator_of_torch_draws_for_it():
+    """64 samples share one, on whatever device; samples 128 ... 191 are block 2."""
+    seed = noise._Key(7, "solver", 3, block=2).integer()
+    block = torch.randn(64, 5, generator=torch.Generator().manual_seed(seed))
+    drawn = noise._normal_blocks(7, "solver", 3, range(128, 192), 5, torch.device("cpu"))
+    assert torch.equal(drawn, block)
+
+
+def test_no_samples_need_no_numbers():
+    none = Noise(0).normal("p", 0, (0, 3), dtype=torch.float64)
+    assert (none.shape, none.dtype) == ((0, 3), torch.float64)
+    assert Noise(0).uniform("p", 0, (0, 3)).shape == (0, 3)
+
+
 @pytest.mark.parametrize("event", [(), (3,)])
 @given(rows=ROWS)
 def test_uniform_numbers_too(event, rows):

@@ -77,6 +77,9 @@ def test_two_ways_to_say_the_same_stay_the_same() -> None:
     a, b = made("x0", x, path, 0.7, x0), made("eps", x, path, 0.7, x0)
     same(a.toward(b, 3.0), a)
     same(b.toward(a, 3.0), a)
+    each = made("v", x, path, torch.full((5,), 0.7, dtype=torch.float64), x0)  # the same level, of each sample
+    same(a.toward(each, 3.0), a)
+    same(each.toward(a, 3.0), a)
 
 
 def test_the_variance_is_kept() -> None:
@@ -91,6 +94,8 @@ def test_what_is_no_prediction_is_refused() -> None:
     path, x = sde_named("vp"), draw(5, 3)
     with pytest.raises(InputError, match="give one of x0, eps"):
         Prediction.of(x, path, 0.5)
+    with pytest.raises(InputError, match=r"\['noise'\] .* give one of x0, eps"):
+        Prediction.of(x, path, 0.5, noise=x)
     with pytest.raises(InputError, match=r"\['x0', 'eps'\]"):
         Prediction.of(x, path, 0.5, x0=x, eps=x)
     with pytest.raises(InputError, match=r"v returned shape \(5, 2\) for an input of shape \(5, 3\)"):
@@ -143,6 +148,8 @@ class Answers(nn.Module):
         (lambda x: x[:, None], (5,), r"shape \(6, 1, 5\) for an input of shape \(6, 5\)"),
         (lambda x: x[:, :1], (3, 8, 8), r"shape \(6, 1, 8, 8\) for an input of shape \(6, 3, 8, 8\)"),
         (lambda x: torch.cat((x, x), 1), (3, 8, 8), r"shape \(6, 6, 8, 8\) .* variance"),
+        (lambda x: torch.cat((x, x))[:, None], (3,), r"shape \(12, 1, 3\)"),
+        (lambda x: torch.cat((x, x), 2), (3, 8, 8), r"shape \(6, 3, 16, 8\)"),
         (lambda x: x[0], (3,), r"shape \(3,\) for an input of shape \(6, 3\)"),
         (lambda x: (x,), (3,), r"returned tuple where a tensor of shape \(6, 3\)"),
         (lambda x: {"sample": x}, (3,), r"returned dict"),
@@ -152,6 +159,9 @@ def test_an_output_of_another_shape_is_refused_wherever_a_network_is_called(
     answer: Callable[[Tensor], Any], event: tuple[int, ...], says: str
 ) -> None:
     model, x = ScoreModel(Answers(answer), sde_named("vp")), draw(6, *event).float()
+    with pytest.raises(InputError, match=says) as error:
+        model(x, 0.5)
+    assert ("variance" in str(error.value)) == ("variance" in says)  # a hint where it is one
     with pytest.raises(InputError, match=says):
         Sampler(steps=4).sample(model, event, 6)
     with pytest.raises(InputError, match=says):

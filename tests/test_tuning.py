@@ -1,9 +1,13 @@
 """Tuned grids and coefficients: gradients, held-out gains on problems that are new, and what is kept and refused."""
 
+import dataclasses
+import inspect
+
 import numpy as np
 import pytest
 import torch
-from support import OrnsteinUhlenbeck, exact_flow, exact_model, sde_named
+import yaml
+from support import CONF, OrnsteinUhlenbeck, exact_flow, exact_model, mixture, sde_named
 
 from scoresde import ExactModel, GaussianMixture, InputError, Sampler, count_evaluations
 from scoresde.comparison import Mixture
@@ -21,6 +25,9 @@ from scoresde.sampling import (
 )
 from scoresde.sampling.tuned import TunedRule, file_for
 from scoresde.tuning import endpoint, equal_error, tune
+from scoresde.tuning.pilot import Error, Pilot
+from scoresde.tuning.search import Parameters, descend, search
+from scoresde.tuning.tune import _RULES, Tuning
 
 
 @pytest.mark.parametrize("path", [OrnsteinUhlenbeck(), sde_named("drift"), sde_named("path")])
@@ -104,16 +111,173 @@ def test_tuning_is_never_worse_than_its_start():
     assert found.start in {"noise_share", "equal error"} or any(torch.equal(found.times, g) for g in grids)
 
 
+class Scaled(ExactModel):
+    """A model with a parameter that the samples depend on."""
+
+    def __init__(self):
+        super().__init__(mixture(), sde_named("vp"))
+        self.extra = torch.nn.Parameter(torch.ones(1))
+
+    def forward(self, x, t, cond=None):
+        return super().forward(x * self.extra, t)
+
+
 def test_the_model_is_left_as_it_was():
-    model = exact_model(sde_named("vp")).train()
-    layer = torch.nn.Parameter(torch.ones(1))
-    model.register_parameter("extra", layer)
+    model = Scaled().train()
+    layer = model.extra
     with count_evaluations() as spent:
-        found = tune(model, (2,), 4, n=16, iterations=2, batch_size=16)
+        found = tune(model, (2,), 4, n=16, iterations=2, batch_size=16, fine=5)
     assert model.training
     assert layer.requires_grad
     assert layer.grad is None
     assert found.evaluations == spent.samples
+
+
+# ---- the parts, by themselves ----
+
+
+def test_defaults_are_those_of_the_command():
+    cfg = yaml.safe_load((CONF / "tune.yaml").read_text())
+    stated = {**cfg["tune"], "steps": cfg["sampler"]["steps"], "seed": cfg["seed"]}
+    defaults = {name: p.default for name, p in inspect.signature(tune).parameters.items()}
+    assert defaults == {**stated, **dict.fromkeys(("event_shape", "on_step")), "model": inspect.Parameter.empty}
+
+
+def test_errors_are_summed_up_as_numpy_does():
+    distances = np.array([0.1, 0.2, 0.4, 0.9, 7.0])
+    found = Error.of(torch.tensor(distances))
+    expected = (distances.mean(), np.median(distances), np.sqrt((distances**2).mean()), np.quantile(distances, 0.95))
+    assert (found.mean, found.median, found.rms, found.p95) == pytest.approx(expected)
+
+
+def test_starts_are_the_samples_of_the_seed_and_their_endpoints_are_exact():
+    model, n, fine = exact_model(sde_named("vp")), 6, 40
+    with count_evaluations() as spent:
+        pilot = Pilot.of(model, (2,), 3, range(4, 4 + n), fine)
+    assert spent.samples == n * (4 * (fine - 1) + 1)  # four in a step, and the denoising
+    assert pilot.rows.tolist() == list(range(4, 4 + n))
+    assert torch.equal(pilot.x, Sampler().prior(model, (2,), n, Noise(3, range(4, 4 + n))))
+    lams = model.sde.lam(torch.tensor([model.sde.T, 1e-5], dtype=torch.float64))
+    torch.testing.assert_close(pilot.exact.double(), exact_flow(model, pilot.x.double(), lams)[-1], rtol=0, atol=2e-3)
+    rule, times = ExponentialMultistep(predictor=2), LambdaUniform()(model.sde, 8)
+    rows = rule.coefficients(model.sde, times)
+    apart = (Sampler(rule, steps=8).sample(model, (2,), rows=range(4, 4 + n), seed=3).x - pilot.exact).norm(dim=1)
+    assert pilot.error(rule, times, rows).mean == pytest.approx(float(apart.mean()), rel=1e-4)
+    pilot.exact[2] = torch.nan
+    assert pilot.error(rule, times, rows).mean == np.inf  # or a model that fails would be the best
+
+
+@pytest.mark.parametrize(("n", "judges"), [(16, 16), (36, 18), (150, 75)])
+def test_what_a_tuning_spends(n, judges):
+    """Two sets of starts with their endpoints, 12 trials with 3 fine paths of at most 64 starts, and two judgements."""
+    model, steps, fine = exact_model(sde_named("vp")), 4, 3
+    found = tune(model, (2,), steps, n=n, iterations=0, fine=fine)
+    starts = (n + judges) * (4 * (fine - 1) + 1)
+    trials = 3 * (4 * n * steps + min(n, 64) * (198 + 199))
+    assert found.evaluations == starts + trials + 2 * judges * steps
+
+
+def test_the_rules_that_are_tried():
+    rules = [(rule.predict, rule.variable, rule.predictor) for rule in _RULES]
+    assert rules == [("velocity", "noise_share", 3), ("velocity", "noise_share", 4), ("eps", "lambda", 3)]
+
+
+@pytest.mark.parametrize("coefficients", [False, True])
+def test_a_grid_as_free_numbers_is_that_of_its_formula(coefficients):
+    """Steps in lam by a softmax of their shares with 0.01 for what is left, of which 0.001 is spread evenly."""
+    sde, rule = sde_named("vp"), ExponentialMultistep(predictor=3)
+    start = Karras()(sde, 6)
+    free = Parameters(sde, rule, start, coefficients)
+    assert len(free.free) == 1 + coefficients
+    lam = sde.lam(start)
+    shares = torch.cat((lam.diff() / (lam[-1] - lam[0]), torch.tensor([0.01], dtype=torch.float64)))
+    shares = (shares / shares.sum() + 0.001 / 6) / 1.001
+    times, rows = free()
+    assert times[0] == sde.T
+    torch.testing.assert_close(sde.lam(times[1:]), lam[0] + (lam[-1] - lam[0]) * shares.cumsum(0)[:-1])
+    plain = rule.coefficients(sde, times)
+    torch.testing.assert_close(rows, plain)
+    with torch.no_grad():
+        free.offsets.copy_(torch.linspace(-0.1, 0.2, 15, dtype=torch.float64).reshape(5, 3))
+        moved = free()[1]
+    weights = plain[:, 5:]  # of the first steps those without history are zero, and stay so
+    expected = weights + free.offsets * weights.sum(1, keepdim=True) * (weights != 0) * coefficients
+    torch.testing.assert_close(moved, torch.cat((plain[:, :5], expected), dim=1))
+
+
+class Slope:
+    """In place of a pilot and its parameters: errors that rise equally everywhere, in units that differ by start."""
+
+    rule, x = None, torch.zeros(10)
+
+    def __init__(self, units=(1.0, 2.0, 6.0, 1.0)):
+        self.p, self.units, self.seen = torch.zeros(3, requires_grad=True), torch.tensor(units), []
+        self.free = [self.p]
+
+    def __call__(self):
+        return self.p, self.p
+
+    def distances(self, rule, times, coefficients, which):
+        self.seen.append(which.tolist())
+        return (1 + times.sum()) * self.units
+
+
+def test_descent_is_adam_whose_rate_falls_as_a_cosine():
+    """Under a constant gradient Adam moves by the rate of each step."""
+    slope, n, rate, told = Slope(), 7, 0.03, []
+    descend(slope, slope, n, 4, rate, lambda k, error: told.append((k, error)))
+    falls = rate * (1 + np.cos(np.pi * np.arange(n) / n)) / 2
+    assert slope.p.tolist() == pytest.approx([-falls.sum()] * 3, rel=1e-5)
+    assert slope.seen == [[(4 * k + i) % 10 for i in range(4)] for k in range(n)]
+    before = np.concatenate(([0.0], falls.cumsum()[:-1]))
+    assert told == [(k + 1, pytest.approx(2.5 * (1 - 3 * p), rel=1e-5)) for k, p in enumerate(before)]
+    broken = Slope((1.0, np.nan, 1.0, 1.0))
+    descend(broken, broken, n, 4, rate, None)
+    assert (broken.p.tolist(), len(broken.seen)) == ([0.0] * 3, 1)
+
+
+def test_a_search_without_gradients_finds_a_minimum_within_its_evaluations():
+    class Bowl(Slope):
+        def error(self, rule, times, coefficients):
+            self.seen.append(times.tolist())
+            mean = 1 + float((times - torch.tensor([0.2, -0.1, 0.4])).square().sum())
+            return Error(np.nan if len(self.seen) == 5 else mean, 0.0, 0.0, 0.0)
+
+    bowl, told = Bowl(), []
+    search(bowl, bowl, 60, lambda k, error: told.append(k))
+    assert bowl.p.tolist() == pytest.approx([0.2, -0.1, 0.4], abs=1e-3)
+    assert told == list(range(1, len(bowl.seen) + 1))
+    assert len(told) <= 60
+    first = np.array(bowl.seen[:4])
+    assert np.abs(first[1:] - first[0]).max(1) == pytest.approx([0.3] * 3, rel=1e-6)  # the radius of the first trials
+
+
+GRIDS_OF_EQUAL_ERROR = {
+    "vp x0 1": [1, 0.73110295, 0.53200223, 0.37164011, 0.202086, 0.047037575, 0.001],
+    "ve eps 2": [1, 0.74626559, 0.59430525, 0.48110574, 0.36687175, 0.22758591, 1e-05],
+    "rectified velocity 3": [0.999, 0.95806299, 0.7318472, 0.43285702, 0.17700491, 0.030843908, 0.001],
+    "vp v 4": [1, 0.67172151, 0.39871458, 0.2057353, 0.08342361, 0.02282912, 0.001],
+}
+
+
+@pytest.mark.parametrize("case", GRIDS_OF_EQUAL_ERROR)
+def test_grids_of_equal_error_stay_the_same(case):
+    """Runs of earlier versions were tuned from them."""
+    path, predict, predictor = case.split()
+    model = exact_model(sde_named(path))
+    x = model.sde.prior_std * torch.randn(5, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    times = equal_error(model, ExponentialMultistep(predict, predictor=int(predictor)), x, 7)
+    assert times.tolist() == pytest.approx(GRIDS_OF_EQUAL_ERROR[case], rel=1e-6)
+
+
+def test_what_a_tuning_says():
+    sde, few = sde_named("vp"), ExponentialMultistep(predictor=2)
+    times = Karras()(sde, 4)
+    before, after = Error(0.5, 0.3, 0.6, 0.9), Error(0.2, 0.4, 0.3, 0.4)
+    found = Tuning(few, times, None, before, after, "Karras", 12345)
+    text = "4 steps  mean endpoint error 0.2 on held-out noise, 2.5 times smaller than the 0.5 on Karras\n"
+    assert str(found) == text + "cost     12,345 evaluations"
+    assert "0.5 on held-out noise, no better than the 0.5" in str(dataclasses.replace(found, after=before))
 
 
 def kept(folder, model, steps, **changes):

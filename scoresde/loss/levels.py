@@ -57,7 +57,7 @@ class LossHistory:
     def density(self) -> Tensor:
         """The density q of u in each bin, (K,), of mean 1 over the unit interval."""
         count, squares = self.sums.unbind(1)
-        size = (squares / count.clamp(min=1)).sqrt()
+        size = (squares / count).sqrt()
         mean = (self._widths * size).sum()
         return torch.where((count.min() >= _ENOUGH) & (mean > 0), (1 - _EVEN) * size / mean + _EVEN, 1.0)
 

@@ -84,7 +84,7 @@ def equal_error(model: Model, rule: ExponentialMultistep, x: Tensor, points: int
     length = w.diff().abs()
     # the polynomial of a step passes through the values of those before it, so steps may only grow by degrees
     apart = (w[1:, None] - w[None, 1:]).abs()
-    step = (density * length).sum() / ((points - 1) * density.clamp(min=1e-12 * density.max()))
+    step = (density * length).sum() / ((points - 1) * density)
     step = (step + _GROWTH * apart).amin(1)
     mass = torch.cat((torch.zeros(1, dtype=torch.float64), torch.cumsum(length / step, 0)))
     lam = np.interp(np.linspace(0, float(mass[-1]), points), mass.numpy(), sde.lam(times).numpy())
