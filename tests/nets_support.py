@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from scoresde.nets import ADM, EDM2, DiT, NCSNpp, ResidualMLP, UNet
+from scoresde.nets import ADM, EDM2, DiT, NCSNpp, ResidualMLP, RMSUNet, UNet
 from scoresde.nets.magnitude import MPLayer, unit
 
 Make = Callable[..., nn.Module]
@@ -41,9 +41,10 @@ CASES: dict[str, tuple[tuple[int, ...], Make]] = {
     "adm": ((3, 4, 8), lambda **k: ADM((3, 4, 8), **{**LADDER, "head_width": 4, "groups": 4, **k})),
     "adm plain": ((1, 4, 4), lambda **k: ADM((1, 4, 4), **{**PLAIN_ADM, **k})),
     "edm2": ((2, 4, 8), lambda **k: EDM2((2, 4, 8), **{**LADDER, "head_width": 8, **k})),
+    "rms": ((3, 4, 8), lambda **k: RMSUNet((3, 4, 8), 8, (1, 2), heads=(2, 2), head_width=(4, 4), **k)),
     "dit": ((3, 4, 6), lambda **k: DiT((3, 4, 6), 2, **{**TRANSFORMER, **k})),
 }
-EDGE = {"one level", "number", "pixel", "ddpm fir", "adm plain"}  # a law of conditions needs not be held to each
+EDGE = {"one level", "number", "pixel", "ddpm fir", "adm plain", "rms"}  # no law of conditions is held to these
 TYPICAL = [case for case in CASES if case not in EDGE]
 
 

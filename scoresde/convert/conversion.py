@@ -16,6 +16,7 @@ from scoresde.build import MEASURED, TARGET, build
 from scoresde.constraints import require_allowed
 from scoresde.convert.adm import ADM
 from scoresde.convert.config import lookup
+from scoresde.convert.denoising_diffusion import DenoisingDiffusion
 from scoresde.convert.diffusers import Diffusers
 from scoresde.convert.dit import DiffusersDiT, DiTs
 from scoresde.convert.edm import EDM
@@ -36,7 +37,7 @@ class Report:
 
     Attributes:
         file: where the weights came from.
-        layout: score_sde, edm, edm2, adm, dit or diffusers.
+        layout: score_sde, edm, edm2, adm, dit, denoising_diffusion or diffusers.
         weights: `ema`, `raw`, or `single` where the file holds one set only.
         tensors: foreign tensors used.
         parameters: of our network.
@@ -110,6 +111,7 @@ def whole(target: Path) -> Iterator[Path]:
 
 _MOST_COLOURS = 3  # channels of an image
 _LAYOUTS: tuple[Layout, ...] = (DiffusersDiT(), Diffusers(), ScoreSDE(), EDM2s(), EDM(), ADM(), DiTs())
+_LAYOUTS += (DenoisingDiffusion(),)
 
 
 def convert(
@@ -127,8 +129,8 @@ def convert(
     """Convert foreign weights into a folder that `scoresde.load`, and every command with `run=`, can use.
 
     Args:
-        file: a checkpoint of score_sde_pytorch (.pth), a state dict of EDM, EDM2, ADM or DiT (.pt, .pth,
-            .safetensors, .npz), or a folder of diffusers.
+        file: a checkpoint of score_sde_pytorch (.pth), one of denoising-diffusion-pytorch (.pt), a state dict
+            of EDM, EDM2, ADM or DiT (.pt, .pth, .safetensors, .npz), or a folder of diffusers.
         out: the folder to make; its parent must exist, it must not.
         config: the original's configuration as a mapping, or a JSON or YAML file of it.
         weights: the moving averages, where there are any, or the raw weights.

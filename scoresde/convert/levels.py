@@ -186,12 +186,18 @@ class DiscreteVPSDE(LevelsVPSDE):
 
 
 def betas(schedule: str, levels: int, first: float, last: float) -> np.ndarray:
-    """The rates beta_k, (N,), of a `DiscreteVPSDE`."""
+    """The rates beta_k, (N,), of a `DiscreteVPSDE`.
+
+    Or `sigmoid`, like cosine with a(k) = 1 / (1 + e^(6 k/N - 3)) - 1 / (1 + e^3) (Jabri et al. 2022, arXiv 2212.11972).
+    """
     if schedule == "linear":
         return np.linspace(first, last, levels)
     if schedule == "scaled_linear":
         return np.linspace(math.sqrt(first), math.sqrt(last), levels) ** 2
-    a = np.cos(0.5 * np.pi * (np.arange(levels + 1) / levels + 0.008) / 1.008) ** 2
+    part = np.arange(levels + 1) / levels
+    a = np.cos(0.5 * np.pi * (part + 0.008) / 1.008) ** 2
+    if schedule == "sigmoid":
+        a = 1 / (1 + np.exp(6 * part - 3)) - 1 / (1 + np.exp(3))
     return np.asarray(np.minimum(1 - a[1:] / a[:-1], 0.999))
 
 

@@ -1,7 +1,7 @@
 """How a network sees the noise level. Imports torch, the errors of this package and this folder only."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import torch
@@ -24,13 +24,16 @@ class Waves(Checked, nn.Module):
         factor: of the label y = factor c + offset of a noise level c.
         offset: of that label.
         unit: 1 for radians, 2 pi for cycles, per unit of y.
+
+    Attributes:
+        size: number of features.
     """
 
     frequencies: Tensor
 
     def __init__(self, frequencies: Tensor, factor: float = 1.0, offset: float = 0.0, unit: float = 1.0) -> None:
         super().__init__()
-        self.factor, self.offset, self.unit = factor, offset, unit
+        self.factor, self.offset, self.unit, self.size = factor, offset, unit, 2 * len(frequencies)
         self.register_buffer("frequencies", frequencies.to(torch.get_default_dtype()))
 
     def forward(self, c: Tensor) -> Tensor:
@@ -106,17 +109,24 @@ class Modulation(nn.Module):
         sizes: number of channels of each piece.
         event_ndim: number of dimensions that follow the channels; 2 for images.
         listens: the layer V_k to whose result the condition is added, -1 the last.
+        activation: what is between two V.
     """
 
     def __init__(
-        self, embed: Waves, hidden: Sequence[int], sizes: Sequence[int], event_ndim: int = 0, listens: int = -1
+        self,
+        embed: Waves,
+        hidden: Sequence[int],
+        sizes: Sequence[int],
+        event_ndim: int = 0,
+        listens: int = -1,
+        activation: Callable[[Tensor], Tensor] = nn.functional.silu,
     ) -> None:
         super().__init__()
         self.embed = embed
-        self.hidden = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise([2 * len(embed.frequencies), *hidden]))
+        self.hidden = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise([embed.size, *hidden]))
         self.out = nn.Linear(hidden[-1], sum(sizes))
         self.sizes = list(sizes)
-        self._ones, self._listens = (1,) * event_ndim, listens % len(hidden)
+        self._ones, self._listens, self._activation = (1,) * event_ndim, listens % len(hidden), activation
 
     def forward(self, c: Tensor, condition: Tensor | None = None) -> tuple[Tensor, ...]:
         """The pieces in turn, each (B, size, 1, ...), for noise levels c (B,) and a condition (B, width) or none.
@@ -128,7 +138,7 @@ class Modulation(nn.Module):
             c = c[:1]
         z = self.embed(c)
         for k, layer in enumerate(self.hidden):
-            z = layer(z if k == 0 else nn.functional.silu(z))
+            z = layer(z if k == 0 else self._activation(z))
             if condition is not None and k == self._listens:
                 z = z + condition
         out = self.out(nn.functional.silu(z))

@@ -3,9 +3,9 @@
 usage: scoresde convert file=FILE out=FOLDER [config=FILE] [sde=OPTION] [model=OPTION] [key=value ...]
        scoresde convert run=FOLDER to=diffusers out=FOLDER
 
-FILE is a checkpoint of score_sde_pytorch, a state dict of EDM, EDM2, guided-diffusion or DiT, or a folder of
-diffusers. What the weights determine is inferred; the rest comes from config=, the original's configuration as JSON or
-YAML, or from sde= and model=. A report says which is which. Pickles that hold code are refused.
+FILE is a checkpoint of score_sde_pytorch or denoising-diffusion-pytorch, a state dict of EDM, EDM2, guided-diffusion or
+DiT, or a folder of diffusers. What the weights determine is inferred; the rest comes from config=, the original's
+configuration as JSON or YAML, or from sde= and model=. A report says which is which. Pickles of code are refused.
 
 examples:
   scoresde convert file=checkpoint_24.pth config=ncsnpp.json out=runs/ncsnpp
