@@ -43,16 +43,28 @@ PARTS = {
     "control": ("control", "guidance", "wrappers"),
     "loss": ("loss", "loss_levels", "training_losses", "training_reference"),
     "noise": ("noise", "sampler", "reference_samples"),
-    "metrics": ("metrics", "distances", "metrics_features"),
-    "comparison": ("compare", "path"),
-    "results": ("results", "compare", "old_results"),
-    "training": ("training_step", "ema", "training", "training_losses", "training_reference", "checkpoint", "resume"),
+    "metrics": ("metrics", "distances", "metrics_features", "metrics_needs"),
+    "comparison": ("compare", "compare_cli", "old_results", "results"),
+    "results": ("results", "old_results", "compare", "compare_cli", "metrics_needs"),
+    "training": (
+        *("training_step", "ema", "training_conditions", "training_losses", "training_reference", "checkpoint"),
+        *("training", "resume", "train_python"),
+    ),
     "tuning": ("tuning",),
-    "data": ("data", "data_augment", "data_stored", "bad_data"),
-    "nets": ("nets_blocks", "nets_unet", "nets_magnitude", "nets_dit", "nets_condition", "nets", "nets_peers"),
-    "convert": ("convert_layouts", "convert_renamed", "convert_score_sde"),
+    "data": (
+        *("data", "data_augment", "data_stored", "data_arrays", "data_pixels", "data_tables", "data_huggingface"),
+        *("bad_data", "sizes"),
+    ),
+    "nets": (
+        *("nets_blocks", "nets_unet", "nets_magnitude", "nets_dit", "nets_condition", "nets", "nets_counts"),
+        *("nets_peers",),
+    ),
+    "convert": (
+        *("convert_layouts", "convert_renamed", "convert_schedulers", "convert_adm", "convert_dit", "convert_edm2"),
+        *("convert_score_sde", "convert_files", "export", "convert_cli"),
+    ),
     "doctor": ("doctor",),
-    "figures": ("figures",),
+    "figures": ("figures", "path", "data_pixels", "event_shapes"),
 }
 
 OPERATORS: dict[type[ast.AST], type[ast.AST]] = {

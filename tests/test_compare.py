@@ -1,13 +1,14 @@
 """The comparison of samplers: exact endpoints, shared noise, budgets, intervals, and rows that fail."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from scipy import stats
-from support import SOLVERS, built, gaussian, mixture, sde_named, solver_named
+from support import SOLVERS, built, exact_model, gaussian, mixture, sde_named, solver_named
 
 from scoresde import EDMSDE, VPSDE, ExactModel, InputError, Wrapper, compare
 from scoresde.analytic import FiniteData
@@ -15,7 +16,11 @@ from scoresde.comparison import Candidate, Comparison, Mixture, Plan, Reference,
 from scoresde.comparison.brownian import BrownianPath, SharedNoise
 from scoresde.comparison.budget import spent
 from scoresde.comparison.measure import against
+from scoresde.comparison.notes import notes
 from scoresde.comparison.output import write
+from scoresde.comparison.problems import Given, plain_transform
+from scoresde.comparison.reference import accuracy, smallest_scale
+from scoresde.data import Dataset
 from scoresde.metrics import EnergyDistance, SlicedWasserstein, energy_distance
 from scoresde.noise import Noise
 from scoresde.results import Metric, Quantity, Results, paired, student
@@ -60,6 +65,25 @@ def test_endpoints_of_points_are_points_and_scale_with_them():
     torch.testing.assert_close(endpoints(FiniteData(1000 * points), 1000 * y, 2e4), 1000 * found, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize(("tolerance", "rough"), [(1e-6, 1e-4), (0.1, 0.5)])
+def test_the_accuracy_is_the_distance_to_a_solution_of_a_hundredfold_tolerance(tolerance, rough):
+    """Sample by sample, as numpy measures it; a tolerance stays below 1."""
+    y = 80 * torch.randn(31, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    found = endpoints(mixture(), y, 80.0, tolerance)
+    apart = np.linalg.norm((endpoints(mixture(), y, 80.0, rough) - found).numpy(), axis=1)
+    expected = (np.median(apart), apart.max())
+    assert expected[0] > 0
+    own = accuracy(mixture(), y, 80.0, tolerance, found)
+    assert (own.median, own.largest) == pytest.approx(expected, rel=1e-9)
+
+
+def test_the_smallest_feature_of_a_distribution():
+    assert smallest_scale(mixture()) == pytest.approx(float(mixture().variances.min().sqrt()), rel=1e-12)
+    points = torch.tensor([[0.0, 0.0], [3.0, 4.0], [3.0, 4.5], [3.0, 4.5]])
+    assert smallest_scale(FiniteData(points)) == pytest.approx(0.5)
+    assert smallest_scale(FiniteData(points[:1])) == 1.0
+
+
 def test_endpoints_of_one_flow_from_two_levels_agree():
     """What a sampler reaches on the way, to 1e-6, has the same endpoint."""
     distribution, sde = mixture(), sde_named("edm")
@@ -88,6 +112,39 @@ def test_a_brownian_path_is_the_same_in_any_order_and_batch():
     values = {t: forward.at(t) for t in ticks}
     for t in reversed(ticks):
         torch.testing.assert_close(backward.at(t), values[t][5:], rtol=0, atol=1e-12)
+
+
+def test_a_brownian_path_is_levys_bridge_over_the_numbers_of_its_nodes():
+    """Its end is node 0, its middle node 1, the quarters nodes 2 and 3, as in a heap."""
+    noise, last = Noise(5), 2**16
+    path = BrownianPath(noise, (3, 2), "cpu")
+    end, middle, first, third = (noise.normal("brownian", k, (3, 2), dtype=torch.float64) for k in range(4))
+    expected = {last: 2**8 * end}
+    expected[last // 2] = expected[last] / 2 + 2**7 * middle
+    expected[last // 4] = expected[last // 2] / 2 + math.sqrt(2**13) * first
+    expected[3 * last // 4] = (expected[last // 2] + expected[last]) / 2 + math.sqrt(2**13) * third
+    for tick, value in expected.items():
+        torch.testing.assert_close(path.at(tick), value, rtol=0, atol=1e-10)
+
+
+def test_the_steps_of_a_sampler_are_the_increments_of_the_path():
+    """To the resolution of the path; closer times, other purposes and the last step have noise of their own."""
+    sde, noise, shape = sde_named("vp"), Noise(2), (4, 2)
+    path, first, last = BrownianPath(noise, shape, "cpu"), float(sde.lam(sde.t_start)), float(sde.lam(sde.t_min))
+    ticks = [0, 3, 1000, 1000.2, 2**16]
+    lams = first + (last - first) * torch.tensor(ticks, dtype=torch.float64) / 2**16
+    shared = SharedNoise(noise, sde, sde.t_of_lam(lams))
+    drawn = [shared.normal("solver", k, shape, "cpu", torch.float64) for k in range(5)]
+    for k, (a, b) in {0: (0, 3), 1: (3, 1000), 3: (1000, 2**16)}.items():
+        torch.testing.assert_close(drawn[k], (path.at(b) - path.at(a)) / math.sqrt(b - a), rtol=0, atol=1e-10)
+    for k in (2, 4):
+        assert torch.equal(drawn[k], noise.normal("solver", k, shape, "cpu", torch.float64))
+    other = shared.normal("corrector", 1, shape, "cpu", torch.float64)
+    assert torch.equal(other, noise.normal("corrector", 1, shape, "cpu", torch.float64))
+    assert shared.seconds > 0
+    fresh = SharedNoise(noise, sde, sde.t_of_lam(lams))
+    fresh.normal("prior", 0, shape, "cpu", torch.float64)
+    assert (fresh.asked, shared.asked) == (False, True)
 
 
 def test_step_sizes_share_one_path():
@@ -219,7 +276,7 @@ def test_a_comparison_measures_and_a_failure_is_a_row(tmp_path):
     exact = rows["dopri5", None]
     assert exact.interval("endpoint_rms").mean < 1e-3 < rows["2m", 30].interval("endpoint_rms").mean
     assert exact.interval("other_basin").mean == 0
-    assert sum(work) == pytest.approx(comparison.work)
+    assert sum(work) == pytest.approx(comparison.work) == 40 * 3 * (5 * (2 + 30) + 150)
     assert set(comparison.results.floors) == {"sliced_wasserstein", "energy_distance"}
     w = comparison.results.quantities["sliced_wasserstein"]
     assert comparison.results.best() == min(comparison.results.ratio(r, w).mean for r in rows.values() if not r.error)
@@ -233,6 +290,31 @@ def test_one_endpoint_for_all_sdes_whatever_their_cut_off():
     for row in comparison.rows():
         assert row.interval("endpoint_median").mean < 3e-3, row.setting
         assert comparison.accuracy[row.setting].largest < 1e-4
+    most = (max(getattr(a, key) for a in comparison.accuracy.values()) for key in ("median", "largest"))
+    assert "moves them by {:.1g} (median) and at most {:.1g}.".format(*most) in " ".join(notes(comparison))
+
+
+def test_samples_far_outside_the_data_are_said_and_the_clock_sees_the_sampling_alone(monkeypatch):
+    whole = Sampler.batches
+
+    def timed(self, *arguments, **settings):
+        for part in whole(self, *arguments, **settings):
+            yield replace(part, x=part.x * self.solver.factor, seconds=1.0)
+
+    class Slow(SharedNoise):
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            self.seconds = 0.25
+
+    monkeypatch.setattr(Sampler, "batches", timed)
+    monkeypatch.setattr("scoresde.comparison.measure.SharedNoise", Slow)
+    candidates = [Candidate(f"x{k:g}", type("Wide", (DDIM,), {"factor": k})()) for k in (0.5, 1.5, 3.0)]
+    comparison = Comparison(small(candidates, budgets=(20,), batch_size=25))
+    rows = list(comparison.rows())
+    assert [row.seconds for row in rows] == [[1.5] * 3] * 3  # two batches for each of three seeds
+    (said,) = comparison.far
+    assert said.startswith("x3 within 20 evaluations: ")
+    assert said in notes(comparison)
 
 
 @pytest.mark.parametrize(
@@ -265,6 +347,40 @@ def test_a_mixture_problem_is_a_function_of_its_arguments():
     real = a.real(500, [0, 1])
     assert len({float(part.sum()) for d in real for part in (d.train, d.heldout)}) == 4
     assert torch.equal(a.distribution.component(a.distribution.means), torch.arange(5))
+
+
+def test_the_weights_spreads_and_means_of_a_mixture_are_those_that_it_declares():
+    found = Mixture(3, components=400).distribution
+    spreads = found.variances.sqrt()
+    assert 0.15 < float(spreads.min()) < 0.153 < 0.397 < float(spreads.max()) < 0.4
+    assert float(spreads.mean()) == pytest.approx(0.275, abs=0.01)  # uniform
+    assert 2.9 < float(found.weights.max() / found.weights.min()) < 3  # from 0.5 to 1.5
+    assert float(found.means.std()) == pytest.approx(1, abs=0.08)  # N(0, I)
+    assert abs(float(found.means.mean())) < 0.1
+
+
+PLAIN = {(2,): "points", (3,): "table", (2, 2): "table", (1, 4, 4): "image", (1, 2, 2, 2): "table"}
+
+
+@pytest.mark.parametrize(("shape", "kind"), PLAIN.items())
+def test_plain_items_are_drawn_as_what_their_shape_says(shape, kind):
+    transform = plain_transform(shape)
+    assert (transform.kind, transform.event_shape) == (kind, shape)
+    x = torch.randn(3, *shape)
+    assert torch.equal(transform.encode(transform.decode(x)), x)
+
+
+def test_floors_are_disjoint_as_long_as_there_are_items():
+    data = Dataset(torch.arange(60.0)[:, None].repeat(1, 2), torch.zeros(5, 2), plain_transform((2,)))
+    given = Given(exact_model(sde_named("vp")), data)
+    disjoint = torch.stack([d.train[:, 0] for d in given.real(20, [4, 5, 6])])
+    assert sorted(disjoint.flatten().tolist()) == list(range(60))
+    several = [d.train[:, 0].tolist() for d in given.real(21, [4, 5, 6])]
+    assert all(len(set(own)) == 21 for own in several)
+    assert len({*map(tuple, several)}) == 3
+    for n, said in ((20, False), (30, True)):
+        plan = Plan(given, [Candidate("ddim", DDIM())], {"vp": None}, [2], n=n, seeds=3)
+        assert ("too few training items for disjoint floors" in " ".join(notes(Comparison(plan)))) == said
 
 
 # ---- from Python ----

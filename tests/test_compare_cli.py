@@ -10,9 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from scoresde.cli.main import main
-from scoresde.results import Interval, Quantity, Results, Row
+from scoresde.results import Interval, Quantity, Results, Row, student
 from scoresde.results.verdict import verdict
 
 SMALL = ["logger=none", "n=40", "seeds=3", "reference.n=20", "metrics.sliced_wasserstein.projections=20"]
@@ -129,6 +130,9 @@ def test_the_report_needs_nothing_but_itself(compared):
     page, parser = (compared / "report.html").read_text(), Links()
     parser.feed(page)
     assert (parser.outside, parser.open, parser.images) == ([], [], 3)
+    kinds = [page.count(f"data:image/{kind};base64,") for kind in ("svg+xml", "png")]
+    assert kinds == [2, 1]  # plots as lines at any size, and pictures
+    assert "<dt>95 %</dt><dd>95th percentile of the distance" in page  # of quantities that the terminal leaves out too
     assert "http" not in re.sub(r"base64,[^\"]*", "", page)
     for title in ("Verdict", "Table", "Plots", "Samples", "How it was measured", "Configuration"):
         assert f"<h2>{title}</h2>" in page
@@ -316,6 +320,9 @@ def test_samples_that_differ_in_more_than_the_seed_are_several_rows(trained, her
     assert main(["compare", "folder=s", "logger=none", "out=a"]) == 0
     rows = results(here / "a")["rows"]
     assert [(r["setting"], len(r["seconds"])) for r in rows] == [("weights=ema", 2), ("weights=raw", 2)]
+    Path("s/1raw/samples.npz").unlink()  # killed before they were written
+    assert main(["compare", "folder=s", "logger=none", "out=a"]) == 0
+    assert [len(r["seconds"]) for r in results(here / "a")["rows"]] == [2, 1]
 
 
 # ---- words ----
@@ -375,6 +382,41 @@ def test_the_first_line_is_the_answer_that_the_intervals_allow():
     assert advice(floor=(0.0,), a=(9, 4, 2), b=(5, 5, 5))[0][-9:] == " by mmd2."  # a floor that was not repeated
     assert advice(a=(1, 1, 1))[1] == "By the mmd2:"
     assert advice(floor=(0.0, 0.1, -0.1), a=(1, 1, 1))[1].startswith("Warning: 3 seeds are few")
+
+
+def adaptive(*values, **others):
+    """The line on an adaptive solver of 12 evaluations and these values, beside samplers at 10 and at 20."""
+    rows = [Row(name, budget=10, nfe=10, values={"mmd2": own}) for name, own in others.items()]
+    rows.append(Row("more", budget=20, nfe=20, values={"mmd2": [0.0] * len(values)}))
+    rows.append(Row("ad 0.1", tolerance=0.1, nfe=12, values={"mmd2": list(values)}))
+    return verdict(Results("p", 100, len(values), rows, DISTANCE))[-1]
+
+
+def test_an_adaptive_solver_is_judged_against_the_best_that_spends_no_more():
+    a, b = [1.0, 2.0, 3.0, 4.0], [5.0, 6.5, 7.0, 8.0]
+    start = "  ad 0.1 spends 12 evaluations: "
+    worse = np.array([4.0, 4.0, 4.2, 4.0])
+    level = 1 - 0.05 / 2  # of two rivals
+    half = stats.t.ppf((1 + level) / 2, 3) * stats.sem(worse)
+    assert adaptive(*(np.array(a) + worse), a=a, b=b) == (
+        f"{start}{student(np.array(a) + worse)}, worse than a with budget 10 by {Interval(worse.mean(), half)}."
+    )
+    line = adaptive(*(np.array(a) - worse), a=a, b=b)
+    assert line.endswith(f", better than a with budget 10 by {Interval(worse.mean(), half)}.")
+    noise = np.array([0.5, -0.5, 0.4, -0.3])
+    high = noise.mean() + stats.t.ppf((1 + level) / 2, 3) * stats.sem(noise)
+    for sign in (1, -1):
+        line = adaptive(*(np.array(a) + sign * noise), a=a, b=b)
+        assert line.endswith(f", not significantly different from a with budget 10 (by at most {high:.2g}).")
+    same = adaptive(*a, a=a, b=b)
+    assert same.endswith(", not significantly different from a with budget 10 (by at most 0).")
+    assert adaptive(1.0, a=[2.0]).endswith(", not significantly different from a with budget 10 (one seed).")
+
+
+def test_samplers_that_draw_the_same_are_not_better_than_each_other():
+    same = [1.0, 2.0, 3.0, 4.0]
+    assert "not significantly better than b (worse by at most 0)" in judged(a=same, b=same)
+    assert advice(a=(9, 4, 2), b=(9, 4, 2))[0].startswith("Use a: at 5, 10 and 20 evaluations no other")
 
 
 def test_failures_and_mixed_problems_are_said():

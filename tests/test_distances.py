@@ -84,13 +84,17 @@ def test_events_of_any_shape_and_large_clouds_in_parts(monkeypatch) -> None:
 
 
 def test_bandwidth_is_the_median_distance_of_the_real_data() -> None:
-    x = torch.tensor([[0.0], [1.0], [3.0]])
-    assert median_distance(x) == 2.0
+    x = torch.tensor([[0.0], [1.0], [5.0]])
+    assert median_distance(x) == 4.0  # of 1, 4 and 5, whose mean is less
     real = Dataset(cloud(40, 2), cloud(30, 2, seed=1), Transform("points", (2,)))
     far = cloud(20, 2, seed=2) * 50
     assert MMD()(far, real)["mmd2"] == mmd2(far, real.heldout, median_distance(real.heldout))
     assert MMD(bandwidth=3.0)(far, real)["mmd2"] == mmd2(far, real.heldout, 3.0)
-    for metric in (MMD(3.0), EnergyDistance()):
+    held = real.heldout
+    for unbiased in (True, False):
+        assert MMD(3.0, unbiased)(far, real)["mmd2"] == mmd2(far, held, 3.0, unbiased)
+        assert EnergyDistance(unbiased)(far, real)["energy_distance"] == energy_distance(far, held, unbiased)
+    for metric in (MMD(3.0), EnergyDistance(), MMD(3.0, unbiased=False), EnergyDistance(unbiased=False)):
         (found,) = Scorer([metric], real)(50 * cloud(40, 2, seed=3)).values()
         assert found.floor == next(iter(metric(real.train, real).values()))
 

@@ -165,6 +165,44 @@ def test_the_table_has_room_on_a_telephone_and_for_six_quantities(data: Dataset)
     assert more == ["steps", "q3", "q4", "q5", "q6"]
 
 
+def test_a_failure_is_one_line_of_at_most_300_characters() -> None:
+    row = Row("a", values={"w": [1.0]}, halves={"w": 0.1}, seconds=[2.0])
+    row.failed(InputError("of the user\n" + "x" * 400))
+    assert row.error == "of the user " + "x" * 288
+    assert (row.values, row.halves, row.seconds) == ({}, {}, [])
+    row.failed(RuntimeError("no"))
+    assert row.error == "RuntimeError: no"
+
+
+def test_best_and_label_and_family() -> None:
+    q = {"w": Quantity("w", direction="lower", floor="train", ratio=True), "s": Quantity("s", direction="higher")}
+    rows = [Row("a 0.01", "vp", tolerance=0.01, values={"w": [3.0]})]
+    rows.append(Row("b", "vp", 9, values={"w": [2.0], "s": [1.0]}))
+    found = Results("p", 9, 1, rows, q, {"w": [0.5]})
+    assert found.best() == 4.0
+    assert [row.family for row in rows] == ["a", "b"]
+    assert [found.full_label(row) for row in rows] == ["a 0.01", "b with budget 9"]  # one setting needs no name
+    rows[0].setting = "ve"
+    assert [found.full_label(row) for row in rows] == ["a 0.01, ve", "b, vp with budget 9"]
+    assert found.family_label(rows[0]) == "a, ve"
+    assert [*found.blocks(rows)] == [9, None]
+    found.quantities.pop("w")
+    assert [found.best(), Results("p", 9, 1, rows[1:], {"s": q["s"]}).best()] == [1.0, 1.0]
+    assert Results("p", 9, 1).best() is None
+
+
+def test_a_legend_says_unit_note_and_direction() -> None:
+    q = Quantity("k", "short", "what it is", "a note", "m", "higher")
+    assert (q.heading, q.title, q.meaning, q.sign) == (
+        "short", "what it is [m]", "what it is [m]; a note; higher is better", -1,
+    )  # fmt: skip
+    plain = Quantity("k", direction="lower")
+    assert (plain.heading, plain.title, plain.meaning, plain.sign) == ("k", "k", "k", 1)
+    assert Measurement(3.0, 2.0).ratio == 1.5
+    assert Measurement(3.0, 0.0).ratio == math.inf
+    assert math.isnan(Measurement(3.0).ratio)
+
+
 def test_the_ratio_has_the_interval_of_value_and_floor() -> None:
     """To first order, as the spread of many ratios of independent means; a single value has the spread of floors."""
     rng, q = np.random.default_rng(0), Quantity("w", floor="train", ratio=True)

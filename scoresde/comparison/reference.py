@@ -54,7 +54,7 @@ def endpoints(distribution: Distribution, y: Tensor, r: float, tolerance: float 
 
     require(0 < tolerance < 1, "reference.tolerance", tolerance, "give a number between 0 and 1, such as 1e-9")
     scale = smallest_scale(distribution)
-    end = max(-math.log(1e-6 * scale), 1.0 - math.log(r))
+    end = -math.log(1e-6 * scale)
 
     def states(values: np.ndarray) -> Tensor:
         return torch.from_numpy(values).reshape(y.shape).to(y.device)
