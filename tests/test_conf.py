@@ -42,12 +42,13 @@ OWN = {
 }
 
 
-def family(file: str) -> bool:
-    """Whether several options of a group make the same class, so that the values are what the option is."""
-    group, targets = file.split("/")[0], []
-    for path in (CONF / group).glob("*.yaml"):
-        targets.append((yaml.safe_load(path.read_text()) or {}).get(TARGET))
-    return group != "optimizer" and targets.count(yaml.safe_load((CONF / f"{file}.yaml").read_text()).get(TARGET)) > 1
+def family(file: str) -> list[dict[str, Any]]:
+    """The options of a group that make the same class where there are several: the values are what the option is."""
+    group = file.split("/")[0]
+    options = {path.stem: yaml.safe_load(path.read_text()) or {} for path in (CONF / group).glob("*.yaml")}
+    target = options[Path(file).name].get(TARGET)
+    same = [option for option in options.values() if target and option.get(TARGET) == target]
+    return same if group != "optimizer" and len(same) > 1 else []
 
 
 def nodes(value: Any):
@@ -85,11 +86,16 @@ def test_lists_every_argument_with_its_default(file):
         arguments = parameters(node)
         given = {k: v for k, v in node.items() if k != TARGET and not (isinstance(v, dict) and k == "net")}
         assert set(given) == set(arguments) - {"net"}
+        siblings = family(file)
         for key, value in given.items():
-            own = isinstance(value, dict) or value in ("measured", "???") or key in OWN.get(file, ()) or family(file)
-            if not own:
-                assert value == plain(arguments[key].default), f"{file}: {key}"
-                assert type(value) is type(plain(arguments[key].default)) or value == 0, f"{file}: {key}"
+            default = plain(arguments[key].default)
+            if isinstance(value, dict) or value in ("measured", "???") or key in OWN.get(file, ()):
+                continue
+            if not siblings:
+                assert value == default, f"{file}: {key}"
+                assert type(value) is type(default) or value == 0, f"{file}: {key}"
+            elif node[TARGET] == siblings[0][TARGET] and isinstance(default, int | float):
+                assert default in [one[key] for one in siblings], f"{file}: {key}"  # one of them has the default
 
 
 @pytest.mark.parametrize("file", GROUPS)

@@ -133,6 +133,32 @@ def test_another_horizon_is_the_same_path_at_another_speed(cls):
     torch.testing.assert_close(10 * long.g2(10 * t), short.g2(t))
 
 
+def test_horizons_below_one_are_fine():
+    sde = VPSDE(T=0.5, t_train=1e-3)  # the smallest time of training may be that of sampling
+    assert float(sde.sigma(0.5)) == float(VPSDE().sigma(1.0))
+
+
+@pytest.mark.parametrize("cls", [VPSDE, SubVPSDE])
+def test_inverses_keep_all_digits_where_hardly_any_signal_is_left(cls):
+    sde = cls(beta_max=90.0)
+    t = torch.linspace(0.5, 1, 30, dtype=torch.float64)
+    torch.testing.assert_close(sde.t_of_lam(sde.lam(t)), t, rtol=1e-13, atol=0)
+
+
+def test_tuned_grids_know_their_sde_by_this_text():
+    assert VPSDE().attributes_text() == "VPSDE(T=1.0, t_min=0.001, t_train=1e-05, beta_min=0.1, beta_max=20.0)"
+    assert EDMSDE().attributes_text() == "EDMSDE(T=80.0, t_min=0.002, t_train=0.002, sigma_min=0.002, sigma_max=80.0)"
+
+
+def test_levels_of_many_times_are_not_kept_for_ever():
+    """An adaptive solver always asks for new ones."""
+    sde = VPSDE()
+    for k in range(12):
+        sde.remember(torch.linspace(0.1, 0.2, 1000, dtype=torch.float64) + 0.01 * k)
+    assert len(sde._levels) <= 11_000
+    assert sde.at(0.3) == tuple(float(f(0.3)) for f in (sde.alpha, sde.sigma, sde.lam))
+
+
 def test_two_methods_are_enough():
     """A user's SDE gets the rest."""
     sde = OrnsteinUhlenbeck()
@@ -159,6 +185,10 @@ def test_perturbed_data_has_the_moments_of_the_path():
         (lambda: VPSDE(beta_min=-1.0), "beta_min: -1.0"),
         (lambda: VPSDE(beta_max=float("nan")), "beta_max: nan"),
         (lambda: VPSDE(T=-1.0), "T: -1.0"),
+        (lambda: VPSDE(T=0.0), r"^T: 0\.0 .* give a time > 0"),
+        (lambda: VPSDE(T=math.inf), "^T: inf"),
+        (lambda: VPSDE(beta_min=2.0, beta_max=2.0), r"^beta_max: 2\.0 .* > beta_min = 2\.0"),
+        (lambda: VESDE(sigma_min=2.0, sigma_max=2.0), r"^sigma_max: 2\.0 .* > sigma_min = 2\.0"),
         (lambda: VPSDE(t_min=2.0), "t_min: 2.0"),
         (lambda: SubVPSDE(t_train=0.5), "t_train: 0.5"),
         (lambda: CosineSDE(T=1.0), "T: 1.0"),
