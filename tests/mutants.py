@@ -34,7 +34,7 @@ TIMEOUT = 600.0  # seconds for the tests of one change; a loop that never ends i
 PARTS = {
     "sampling": (
         *("reference_samples", "peers", "grid", "last_step", "adaptive", "corrector", "wrappers", "blackbox"),
-        *("limit_law", "sampler", "order", "directions", "path", "named", "conf"),
+        *("limit_law", "sampler", "infinite_noise", "public", "named", "conf", "tuning", "path", "directions", "order"),
     ),
     "sde": ("sde", "user_sde", "infinite_noise", "model", "analytic", "tuning", "public", "conf", "order"),
     "model": ("model", "prediction", "control", "interop", "user_sde"),

@@ -114,6 +114,63 @@ def test_bad_input_is_named(make, text):
         make()
 
 
+def controlled(solver, model, x, first, last):
+    """All lam at which one sample is after each attempt, by the controller as its classes describe it."""
+    a, b = solver.exponents
+    lam, h, before, known, path = first, np.sign(last - first) * 0.05, 1.0, None, []
+    while abs(last - lam) > 1e-12:
+        h = h if abs(h) < abs(last - lam) else last - lam
+        at, step = (torch.tensor([v], dtype=torch.float64) for v in (lam, h))
+        known = solver.evaluate(model, x, model.sde.t_of_lam(at)) if known is None else known
+        trial = solver.attempt(model, x, at, step, known, None)
+        scale = solver.atol + solver.rtol * torch.maximum(x.abs(), trial.x.abs())
+        error = float((trial.error / scale).square().mean().sqrt())
+        factor = float(np.clip(0.9 * error**-a * before**b, 0.2, 5.0))
+        if error <= 1:
+            lam, x, known, before = lam + h, trial.x, trial.first, max(error, 1e-4)
+        h *= factor
+        path.append(lam)
+    return path
+
+
+@pytest.mark.parametrize(("rtol", "atol"), [(1e-5, 1e-2), (1e-2, 1e-5)])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda rtol, atol: AdaptiveRungeKutta(rtol, atol),
+        lambda rtol, atol: AdaptiveRungeKutta(rtol, atol, pair="dopri5"),
+        lambda rtol, atol: AdaptiveExponential(rtol, atol),
+        lambda rtol, atol: AdaptiveSDE(rtol, atol, eta=0.0),
+    ],
+)
+def test_steps_are_those_of_the_controller(make, rtol, atol):
+    """Alone each sample is where the formulas put it; together the one that is farthest behind gives the time."""
+    model, solver = exact_model(sde_named("ve")), make(rtol, atol)
+    times = model.sde.t_of_lam(torch.tensor([-3.0, 2.0], dtype=torch.float64))
+    ends = [float(lam) for lam in model.sde.lam(times)]
+    x, paths = 20 * start(2), []
+    for k in range(2):
+        found = [t for t, _ in solver.integrate(model, times, x[k : k + 1], Noise(0))]
+        paths.append(controlled(solver, model, x[k : k + 1], *ends))
+        lams = [float(model.sde.lam(t)) for t in found]
+        assert lams == pytest.approx(paths[-1], abs=1e-9)
+    assert paths[0] != paths[1]
+    behind = [min(path[min(k, len(path) - 1)] for path in paths) for k in range(max(map(len, paths)))]
+    together = [float(model.sde.lam(t)) for t, _ in solver.integrate(model, times, x, Noise(0))]
+    assert together == pytest.approx(behind, abs=1e-9)
+
+
+def test_one_sample_that_is_stuck_is_said_at_once():
+    class Broken(type(exact_model(sde_named("vp")))):
+        def forward(self, x, t, cond=None):
+            return super().forward(torch.where(x.abs() > 5, torch.nan, x), t)
+
+    model = Broken(exact_model(sde_named("vp")).data, sde_named("vp"))
+    x = torch.tensor([[0.1, 0.2], [9.0, 0.3]], dtype=torch.float64)
+    with pytest.raises(InputError, match="is stuck at t ="):
+        arrive(AdaptiveRungeKutta(), model, x)
+
+
 def test_a_split_increment_has_the_law_of_two():
     """Rejected once and then twice: the three parts are independent, with the variances of their spans of time."""
     sde, n = sde_named("vp"), 100_000

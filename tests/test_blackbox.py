@@ -9,6 +9,7 @@ from torch import nn
 from scoresde import InputError, Sampler, ScoreModel, count_evaluations
 from scoresde.noise import Noise
 from scoresde.sampling import AdaptiveRungeKutta, AdaptiveSDE, Langevin, SciPy, TorchDiffEq, adaptive, blackbox
+from scoresde.sampling.solver import check_tolerances
 
 FIRST, LAST = -2.0, 1.5  # interval of lam, inside the range of every SDE of conf/
 METHODS = ("RK23", "RK45", "DOP853", "Radau", "BDF", "LSODA")
@@ -99,6 +100,43 @@ def test_an_angle_beyond_the_ends_is_the_time_of_the_nearest():
     assert [flow.time(phi) for phi in (-0.5, 1.7, 5.3)] == [sde.t_min, sde.T, sde.T]
 
 
+def test_an_angle_is_a_time_to_all_digits():
+    sde = sde_named("vp")
+    flow = blackbox._Flow(exact_model(sde), sde.T, sde.t_min, start())
+    for t in (0.9, 0.3, 0.01):
+        assert flow.time(flow.angle(t)) == pytest.approx(t, rel=1e-12)
+
+
+@pytest.mark.parametrize("method", ["RK45", "Radau", "LSODA", "dopri5"])
+def test_tolerances_are_handed_on_as_what_they_are(method, monkeypatch):
+    import scipy.integrate
+    import torchdiffeq
+
+    seen = {}
+
+    def spied(inner):
+        def call(*args, **named):
+            seen.update(named)
+            return inner(*args, **named)
+
+        return call
+
+    module, name = (torchdiffeq, "odeint") if method == "dopri5" else (scipy.integrate, method)
+    monkeypatch.setattr(module, name, spied(getattr(module, name)))
+    solver = (TorchDiffEq if method == "dopri5" else SciPy)(method, rtol=1e-3, atol=1e-4)
+    model = exact_model(sde_named("vp"))
+    last_of(solver, model, ends(model.sde), start())
+    assert (seen["rtol"], seen["atol"], seen.get("method", method)) == (1e-3, 1e-4, method)
+
+
+def test_a_large_batch_keeps_the_end_of_an_adaptive_method_and_all_steps_of_a_fixed_one(monkeypatch):
+    monkeypatch.setattr(blackbox, "_MOST_KEPT", 10)
+    model = exact_model(sde_named("vp"))
+    times = model.sde.t_of_lam(torch.linspace(FIRST, LAST, 9, dtype=torch.float64))
+    for method, wanted in (("rk4", times[1:]), ("dopri5", times[-1:])):
+        assert [t for t, _ in TorchDiffEq(method).integrate(model, times, start(), Noise(0))] == wanted.tolist()
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_scipy_stays_between_the_ends(method):
     """Also where a model with a step in time provokes rejected and tiny steps."""
@@ -159,6 +197,7 @@ def test_derivatives_are_those_of_autograd(pack, dtype, atol):
 
     model, (b, d) = exact_model(sde_named("vp")), (3, 2)
     flow, u = _Flow(model, 1.0, 1e-3, start(b).to(dtype)), 0.3 * start(b)
+    u[0, 0], u[1, 1] = 0.0, 8.0  # the differences are of the size of a value where it is large, and of one elsewhere
     level = model.sde.at(flow.time(0.6))
     rho = float(np.hypot(level.alpha, level.sigma))
 
@@ -212,6 +251,20 @@ BELOW_ROUNDING = (TorchDiffEq(rtol=1e-13, atol=1e-13), SciPy(rtol=1e-13, atol=1e
 def test_tolerances_that_float32_cannot_hold_are_refused(solver):
     with pytest.raises(InputError, match=r"^rtol: 1e-13 with .* torch.float32 cannot hold it: give .* 1e-10, or dtype"):
         Sampler(solver).sample(exact_model(sde_named("vp")), n=2)
+
+
+def test_what_rounding_allows_is_a_thousandth_of_it():
+    """wanted = rtol + atol / max |x|, against eps / 1000."""
+    for dtype in (torch.float32, torch.float64):
+        x, least = torch.tensor([[0.1, -8.0]], dtype=dtype), torch.finfo(dtype).eps / 1000
+        for rtol, atol in ((1.0, 0.0), (0.5, 4.0)):
+            check_tolerances(1.0005 * rtol * least, 1.0005 * atol * least, x)
+            with pytest.raises(InputError, match=r"^rtol: "):
+                check_tolerances(0.9995 * rtol * least, 0.9995 * atol * least, x)
+    large = torch.full((2, 2), 1e8)
+    for make in (TorchDiffEq, SciPy, AdaptiveRungeKutta):
+        with pytest.raises(InputError, match=r"^rtol: 1e-13 with atol=1e-05"):
+            last_of(make(rtol=1e-13, atol=1e-5), exact_model(sde_named("vp")), ends(sde_named("vp")), large)
 
 
 @pytest.mark.parametrize(

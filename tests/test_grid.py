@@ -7,7 +7,7 @@ import pytest
 import torch
 from support import SDES, built, exact_model, options, sde_named
 
-from scoresde import InputError, Sampler
+from scoresde import VPSDE, InputError, Sampler
 from scoresde.sampling import DDIM, ContinuousGrid, Cosine, Discrete, Explicit, LambdaUniform, Quadratic, TimeUniform
 
 GRIDS = options("grid")
@@ -82,8 +82,20 @@ def test_discrete_grids_take_their_levels_too(spacing):
     else:
         assert float(grid(sde, 6, 0.6)[0]) == 0.6
         assert float(grid(sde, 6, 0.6)[-1]) == pytest.approx({"trailing": 0.1, "linspace": 0.001}[spacing])
-    with pytest.raises(InputError, match=r"start: 0\.50049"):
+    with pytest.raises(InputError, match=r"start: 0\.50049 .* 100 levels, such as 0\.5$"):
         Discrete(spacing, 100)(sde, 5, 0.50049)
+    if spacing != "leading":
+        in_float32 = float(torch.tensor(0.6))  # 0.60000002
+        assert float(grid(sde, 6, in_float32)[0]) == in_float32
+
+
+def test_discrete_levels_may_lie_at_the_smallest_time_and_a_prior_may_differ_by_a_tenth():
+    assert Discrete("linspace", 100_000)(sde_named("vp"), 5)[-1] == sde_named("vp").t_train
+    leading = Discrete("leading", 2)  # with one point it begins at T / 2
+    assert leading(VPSDE(beta_max=13.5), 1).tolist() == [0.5]  # where sigma is 0.907
+    with pytest.raises(InputError, match="use trailing or linspace"):
+        leading(VPSDE(beta_max=12.6), 1)  # and 0.895
+    assert Discrete()(VPSDE(beta_max=2.0), 5)[0] == 1.0  # at T there is nothing better
 
 
 def test_karras_grid_in_closed_form_for_edm():
@@ -151,6 +163,15 @@ def test_times_of_ones_own_are_the_steps_of_the_sampler():
     assert Explicit(times)(model.sde, 3).tolist() == times
     assert Sampler(DDIM(), Explicit(times), steps=3).sample(model, (2,), n=2).nfe == 3
     assert Sampler(DDIM(), Explicit(times), steps=2, denoise=False).sample(model, (2,), n=2).nfe == 2
+    for other in ([1.0], [1.0, 1e-3], [1.0, 0.5, 0.5 - 1e-9]):
+        assert Explicit(other)(model.sde, len(other)).tolist() == other
+
+
+def test_between_the_times_of_training_any_two_are_fine():
+    """Also below t_min, where a grid to t_min rises."""
+    sde = sde_named("vp")
+    assert (LambdaUniform()(sde, 5, 5e-4).diff() > 0).all()
+    assert LambdaUniform()(sde, 5, 1.0, 5e-4)[-1] == 5e-4
 
 
 @pytest.mark.parametrize(

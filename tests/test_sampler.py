@@ -1,5 +1,7 @@
 """Samplers: evaluations counted, samples independent of their batch, grids, and what is refused."""
 
+import time
+
 import numpy as np
 import pytest
 import torch
@@ -238,6 +240,29 @@ def test_a_model_that_returns_nan_is_an_error():
 
     with pytest.raises(InputError, match=r"3 of 3 samples are NaN or infinite, first at t = 0\.5005 "):
         Sampler(DDIM(), TimeUniform(), steps=3).sample(ScoreModel(Broken(), sde_named("vp")), (2,), n=3)
+
+
+def test_samples_of_which_any_value_is_nan_are_counted_and_the_rest_are_not():
+    class Partly(nn.Module):
+        def forward(self, x, c):
+            out = torch.zeros_like(x)
+            out[1, 0] = torch.nan
+            return out
+
+    with pytest.raises(InputError, match="1 of 3 samples are NaN or infinite"):
+        Sampler(DDIM(), steps=3).sample(ScoreModel(Partly(), sde_named("vp")), (2,), n=3)
+
+
+def test_a_sampling_tells_its_time_and_its_steps():
+    told, began = [], time.perf_counter()
+    assert Sampler().steps == 50
+    sampler, model = Sampler(DDIM(), steps=4), exact_model(sde_named("vp"))
+    drawn = sampler.sample(model, n=5, batch_size=3, on_step=told.append)
+    assert 0 < drawn.seconds < time.perf_counter() - began
+    assert told == [3] * 5 + [2] * 5  # the start, three steps and the denoising, of each batch
+    alone = sampler.sample(model, rows=range(3, 4), batch_size=1)
+    torch.testing.assert_close(alone.x, drawn.x[3:4])
+    assert Sampler(DDIM(), steps=4, denoise=False).sample(model, n=1).nfe == 4
 
 
 class HalfNet(nn.Module):

@@ -314,6 +314,15 @@ def test_what_is_kept_is_what_is_used(tmp_path):
     expected = Sampler(rule, Karras(), steps=7).sample(model, (2,), 5).x
     assert torch.equal(Sampler(Tuned(tmp_path), steps=7).sample(model, (2,), 5).x, expected)
     assert torch.equal(Sampler(rule, TunedGrid(tmp_path), steps=7).sample(model, (2,), 5).x, expected)
+    grid, path = TunedGrid(tmp_path), model.sde
+    assert torch.equal(grid(path, 7, path.T, path.t_min), Karras()(path, 7))
+    for ends, name in (((path.T, path.t_train), "end"), ((0.5, path.t_min), "start")):
+        with pytest.raises(InputError, match=f"^{name}: .* a tuned grid has"):
+            grid(path, 7, *ends)
+    assert not Tuned(tmp_path).bidirectional
+    kept(tmp_path, model, 8, report={"evaluations": 123})
+    assert Tuned(tmp_path).costs([6, 8]) == {8: 123}
+    assert Tuned().costs([8]) == {}
     rows = rule.coefficients(model.sde, Karras()(model.sde, 7))
     rows[:, 5] *= 1.01
     kept(tmp_path, model, 7, coefficients=rows.tolist())

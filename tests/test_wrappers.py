@@ -48,6 +48,19 @@ def test_churn_with_heun_is_the_published_algorithm(churn):
     torch.testing.assert_close(actual, x, rtol=1e-9, atol=1e-9)
 
 
+def test_churn_never_exceeds_the_noise_of_the_start():
+    """r' = min(r sqrt(2), 80), also of a single step, of which churn is taken whole."""
+    sde, moved = sde_named("edm"), []
+    times = LambdaUniform()(sde, 40)
+    for (scale, std, _), r in zip(Churn(churn=1e3, highest=1e3).plan(sde, times), times.tolist(), strict=False):
+        moved.append(math.hypot(std, r))
+        assert scale == 1
+        assert moved[-1] == pytest.approx(max(r, min(r * math.sqrt(2), 80.0)) if r >= 0.05 else r)
+    assert moved[1] == pytest.approx(80.0) != pytest.approx(times[1] * math.sqrt(2))
+    ((_, std, _),) = Churn(churn=0.3).plan(sde, torch.tensor([2.0, 1.0], dtype=torch.float64))
+    assert math.hypot(std, 2.0) == pytest.approx(2.6)
+
+
 def test_restart_takes_part_of_the_way_again():
     """Evaluations: Heun's on the grid, twice the steps of each repetition, and the last one; levels as asked."""
     model = exact_model(sde_named("vp"))
@@ -60,8 +73,12 @@ def test_restart_takes_part_of_the_way_again():
     assert len(lowest) >= 4  # arrived there once, and once more after each repetition
 
 
-def test_restart_goes_up_to_the_level_asked_for():
-    """The first evaluation of each repetition is at `highest`, and the last step before it ends nearest to `lowest`."""
+@pytest.mark.parametrize("highest", [0.5, 1e6])
+def test_restart_goes_up_to_the_level_asked_for(highest):
+    """The first evaluation of each repetition is at `highest`, and the last step before it ends nearest to `lowest`.
+
+    A level that the path does not have is that of its start.
+    """
     model, seen = exact_model(sde_named("vp")), []
     grid = Sampler(Heun(), steps=20).times(model)
 
@@ -70,10 +87,11 @@ def test_restart_goes_up_to_the_level_asked_for():
             seen.append(math.exp(-float(self.sde.lam(t))))
             return self.model(x, t, cond)
 
-    Sampler(Restart(Heun(), lowest=0.1, highest=0.5, times=3, steps=4), steps=20).sample(Spy(model), n=2)
+    Sampler(Restart(Heun(), lowest=0.1, highest=highest, times=3, steps=4), steps=20).sample(Spy(model), n=2)
     rises = [(a, b) for a, b in pairwise(seen) if b > 1.5 * a]
     bottom = min(torch.exp(-model.sde.lam(grid)).tolist(), key=lambda r: abs(math.log(r / 0.1)))
-    assert rises == [pytest.approx((bottom, 0.5))] * 3
+    top = min(highest, math.exp(-float(model.sde.lam(model.sde.T))))
+    assert rises == [pytest.approx((bottom, top))] * 3
 
 
 class Recorded:
@@ -117,8 +135,11 @@ def test_no_number_is_drawn_twice(solver, corrector):
 
 def test_without_an_interval_on_the_way_restart_is_its_solver():
     model = exact_model(sde_named("vp"))
-    far = Sampler(Restart(Heun(), lowest=1e5, highest=1e6), steps=10).sample(model, (2,), 4).x
-    assert torch.equal(far, Sampler(Heun(), steps=10).sample(model, (2,), 4).x)
+    lam = Sampler(steps=10, grid=LambdaUniform()).times(model)
+    between = float(torch.exp(-model.sde.lam(lam)[5])) * torch.tensor([0.9, 0.95])  # and the nearest level lies above
+    for lowest, highest in ((1e5, 1e6), between.tolist()):
+        far = Sampler(Restart(Heun(), lowest=lowest, highest=highest), steps=10).sample(model, (2,), 4).x
+        assert torch.equal(far, Sampler(Heun(), steps=10).sample(model, (2,), 4).x)
 
 
 @pytest.mark.parametrize(
@@ -127,6 +148,8 @@ def test_without_an_interval_on_the_way_restart_is_its_solver():
         (lambda: Churn(DPMSolverPP2M()), "churn needs a one-step rule, .*DPMSolverPP2M"),
         (lambda: Churn(churn=-1.0), "churn: -1.0"),
         (lambda: Churn(lowest=3.0, highest=1.0), "lowest: 3.0"),
+        (lambda: Churn(lowest=1.0, highest=1.0), "lowest: 1.0"),
+        (lambda: Restart(lowest=0.5, highest=0.5), "highest: 0.5"),
         (lambda: Churn(ExponentialRungeKutta(), noise=0.0), "noise: 0.0"),
         (lambda: Restart(lowest=0.5, highest=0.1), "highest: 0.1"),
         (lambda: Restart(times=0), "times: 0"),
