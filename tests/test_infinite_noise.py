@@ -4,10 +4,10 @@ import math
 
 import pytest
 import torch
-from support import SDES, SOLVERS, exact_model, mixture, sde_named, solver_named
+from support import SDES, SOLVERS, exact_model, gaussian, mixture, sde_named, solver_named
 from torch import nn
 
-from scoresde import SDE, InputError, PathSDE, Sampler, ScoreModel
+from scoresde import SDE, VPSDE, InputError, PathSDE, Sampler, ScoreModel
 from scoresde.doctor import examine
 from scoresde.loss import DenoisingScoreMatching
 from scoresde.sampling import DDIM, Churn, Discrete, Explicit, LambdaUniform, TimeUniform
@@ -169,3 +169,14 @@ def test_a_path_given_by_expressions_may_end_in_noise():
 def test_there_is_no_score_at_the_end():
     with pytest.raises(InputError, match=r"^t: 1.0 is not allowed; alpha\(t\) = 0 and sigma\(t\) = 1 there"):
         exact_model(Straight())(torch.ones(4, 2), 1.0)
+
+
+@pytest.mark.parametrize("sde", [Rescaled, Round, VPSDE])
+@pytest.mark.parametrize("solver", ["sa_solver", "sde_dpmpp_3m", "dpmpp_3m", "unipc_3", "auto"])
+def test_a_polynomial_is_not_extrapolated_far_beyond_its_values(solver, sde):
+    """Equal steps in time end with a step in lam four times as long as the one before: order 3 was up to 9 off."""
+    data = gaussian()
+    x = Sampler(solver_named(solver), TimeUniform(), steps=50).sample(exact_model(sde(), data), n=3000).x.double()
+    covariance = data.axes[0] @ torch.diag(data.variances[0]) @ data.axes[0].T
+    assert (x.mean(0) - data.means[0]).abs().max() < 0.06
+    assert (torch.cov(x.T) - covariance).abs().max() < 0.1

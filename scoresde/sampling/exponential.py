@@ -17,6 +17,8 @@ from scoresde.sampling.published import Weights
 from scoresde.sampling.solver import Draw, GridSolver, Step, accumulate, add
 from scoresde.sde import SDE, half_log_snr
 
+_LONGEST = 2.0  # steps beyond the mean of those before, in which a polynomial is extrapolated
+
 
 @dataclass(frozen=True, repr=False)
 class ExponentialMultistep(GridSolver):
@@ -28,7 +30,8 @@ class ExponentialMultistep(GridSolver):
         x_s = Phi x_t + sum_j w_j P_j + std z,    w_j = int of kernel times basis polynomial j
 
     The corrector makes the step again with the polynomial that also passes through P at s, evaluated at the predicted
-    x_s. That evaluation is the one of the next step, so it costs none. The first steps use the values there are.
+    x_s. That evaluation is the one of the next step, so it costs none. The first steps use the values there are; with exact
+    weights of x0 in lambda, a step of more than twice the mean of those before it uses fewer.
 
     Args:
         predict: P, one of x0, eps, v and velocity.
@@ -115,6 +118,11 @@ class ExponentialMultistep(GridSolver):
         known = (i + 1 + newest).clamp(max=order)
         if self.ramp_down:
             known = torch.minimum(known, steps - i + newest)
+        limited = (self.weights, self.predict, self.variable, newest) == ("exact", "x0", "lambda", 0)
+        for p in range(order, 1 if limited else order, -1):
+            # far beyond its values a polynomial in lam is worse than one of fewer values
+            before = (nodes[:-1] - nodes.roll(p - 1)[:-1]).abs() / (p - 1)
+            known[(known == p) & (nodes.diff().abs() > _LONGEST * before)] = p - 1
         rule = published.corrector if newest else published.predictor
         for p in sorted(set(known.tolist())):
             rows = (known == p).nonzero()[:, 0]
