@@ -117,11 +117,11 @@ class MetricsFile(Logger):
 
     def rewind(self, step: int) -> None:
         text = self.path.read_text(encoding="utf-8", errors="replace") if self.path.exists() else ""
-        odd = sum(math.isinf(_step_of(line)) for line in text.splitlines())
+        odd = sum(math.isinf(step_of(line)) for line in text.splitlines())
         if odd:
             _say(f"{self.path}: {odd} of its lines hold no values of a step; they are removed")
-        kept = "".join(line + "\n" for line in text.splitlines() if _step_of(line) <= step)
-        last = max(map(_step_of, kept.splitlines()), default=0)
+        kept = "".join(line + "\n" for line in text.splitlines() if step_of(line) <= step)
+        last = max(map(step_of, kept.splitlines()), default=0)
         if last < step:
             _say(f"{self.path} lacks the values of steps {last + 1:.0f} to {step}; it was changed or lost")
         if kept != text:
@@ -140,7 +140,7 @@ class MetricsFile(Logger):
                 raise
 
 
-def _step_of(line: str) -> float:
+def step_of(line: str) -> float:
     """The step of a logged line; infinity of what is none."""
     try:
         return float(json.loads(line)["step"])

@@ -12,7 +12,7 @@ import torch
 from training_job import assert_same, fit, last, resume, rows
 
 from scoresde import InputError
-from scoresde.training import Best
+from scoresde.training import Best, stored
 from scoresde.training import checkpoint as checkpoints
 from scoresde.training.checkpoint import Checkpoint, at_step, damage, find, newest, prune, read, save, saved_steps
 
@@ -197,7 +197,7 @@ def test_nothing_to_use_is_one_line(tmp_path: Path) -> None:
 
 def test_a_checkpoint_of_a_later_version_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoints, "SCHEMA", 2)
+        patch.setattr(stored, "SCHEMA", 2)
         path = save(tmp_path, small(1))
     with pytest.raises(InputError, match=r"schema 2 but .* reads 1; use the version that wrote it"):
         read(path)

@@ -19,12 +19,12 @@ from scoresde import metrics as measures
 from scoresde import runs
 from scoresde.build import TARGET
 from scoresde.comparison.measure import ENDPOINT
-from scoresde.comparison.output import RESULTS
 from scoresde.data.numpy_files import read_npz
 from scoresde.errors import refuse
 from scoresde.named import name_of, options
 from scoresde.plain import join
 from scoresde.results import Measurement, Quantity, Results, Row, Scorer
+from scoresde.runs.folder import RESULTS
 
 # keys of the summary of samples that distinguish them
 _DRAWN = ("checkpoint_step", "weights", "n", "label", "guidance")

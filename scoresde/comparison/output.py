@@ -14,8 +14,9 @@ from scoresde.figures.plots import quality
 from scoresde.results import Results
 from scoresde.results.page import page
 from scoresde.results.verdict import verdict
+from scoresde.runs.folder import RESULTS
 
-RESULTS, TABLE, REPORT = "results.json", "results.csv", "report.html"
+TABLE, REPORT = "results.csv", "report.html"
 
 
 _BAR = "{desc}: {percentage:3.0f}%|{bar}| [{elapsed}, {remaining} left]"

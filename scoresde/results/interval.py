@@ -54,13 +54,13 @@ def student(values: Sequence[float], level: float = 0.95) -> Interval:
         values: one a repetition.
         level: with this probability the interval contains the expectation, if the values are normal.
     """
-    from scipy.special import stdtrit
-
     numbers = np.asarray(values, dtype=np.float64)
     k = len(numbers)
     mean = float(numbers.mean()) if k else math.nan
     if k < 2:
         return Interval(mean, math.nan)
+    from scipy.special import stdtrit
+
     quantile = float(stdtrit(k - 1, (1 + level) / 2))
     return Interval(mean, quantile * float(numbers.std(ddof=1)) / math.sqrt(k))
 

@@ -118,10 +118,12 @@ def explained(results: Rows) -> str:
     return "\n".join([text(results), "", *(f"{heading:<{width}}  {meaning}" for heading, meaning in words.items())])
 
 
-def aligned(lines: Sequence[Sequence[str]]) -> list[str]:
-    """Cells in columns, the first to the left and the others to the right, with a rule under the headings."""
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    out = ["  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]).rstrip() for line in lines]
+def aligned(lines: Sequence[Sequence[str]], left: int = 1) -> list[str]:
+    """Cells in columns, the first ones to the left and the others to the right, with a rule under the headings."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    sides = [str.ljust] * left + [str.rjust] * (len(widths) - left)
+    rows = ([side(cell, width) for side, cell, width in zip(sides, line, widths, strict=True)] for line in lines)
+    out = ["  ".join(row).rstrip() for row in rows]
     return [out[0], "-" * max(map(len, out)), *out[1:]]
 
 

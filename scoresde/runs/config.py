@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from scoresde._secrets import without_secrets
 from scoresde.build import MEASURED, build
-from scoresde.data.dataset import DataSource
 from scoresde.errors import InputError, one_line, refuse
 from scoresde.files import write_text
 from scoresde.plain import each, from_yaml, join, to_yaml
@@ -58,6 +57,8 @@ def stored_data(cfg: Mapping[str, Any], run: Path, allow: Sequence[str] = ()) ->
     Raises:
         InputError: it would be fetched from elsewhere, which the user has not allowed.
     """
+    from scoresde.data.dataset import DataSource  # imports torch
+
     source = build(section(cfg, "data", run), "data", allow, DataSource, run=run)
     where = f"data.path: {getattr(source, 'path', '')} is not on this machine"
     wanted = "a stored configuration fetches nothing unless it is allowed; add allow=[datasets]"

@@ -14,6 +14,7 @@ from scoresde.errors import InputError, refuse
 from scoresde.files import writing
 
 CONFIG, SUMMARY, HISTORY = "config.yaml", "summary.json", "history.json"
+METRICS, RESULTS = "metrics.jsonl", "results.json"
 _FOR_HYDRA = re.compile(r",|^['\"]|^null$")  # what the command line does not take for a path as it stands
 
 
@@ -105,6 +106,21 @@ def locked(run: Path) -> Iterator[None]:
             raise InputError(f"run: {run} is in use by another program; wait for it, or give another folder") from None
         _clear(run)
         yield
+
+
+def in_use(run: Path) -> bool:
+    """Whether a program holds the lock of a run folder."""
+    import fcntl
+
+    lock = run / ".lock"
+    if lock.is_symlink() or not lock.is_file():
+        return False
+    with lock.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 def _clear(run: Path) -> None:

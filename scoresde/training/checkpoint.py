@@ -8,6 +8,8 @@
 <run>/checkpoints/length-0.1/           an average computed from them after the training, as ema.safetensors
 """
 
+from __future__ import annotations
+
 import hashlib
 import json
 import os
@@ -18,15 +20,16 @@ from collections.abc import Collection, Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from scoresde.errors import InputError, one_line, refuse
 from scoresde.files import flush, strict_json, write_json, writing
-from scoresde.training.job import Best
 from scoresde.training.power_ema import POWER
-from scoresde.training.stored import SCHEMA, read_state, tensors
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from scoresde.training.job import Best
 
 _MANIFEST = "manifest.json"
 _NEEDED = ("state.json", "optimizer.safetensors")
@@ -121,6 +124,8 @@ def save(run: Path, checkpoint: Checkpoint, name: str | None = None) -> Path:
 def _write(place: Path, checkpoint: Checkpoint) -> None:
     from safetensors.torch import save_file
 
+    from scoresde.training.stored import SCHEMA
+
     for name, module in {**checkpoint.modules, "optimizer": checkpoint.optimizer}.items():
         # copies, since safetensors refuses tensors that share memory, such as tied weights
         host = {key: t.detach().to("cpu", copy=True).contiguous() for key, t in module.items()}
@@ -137,12 +142,16 @@ def _write(place: Path, checkpoint: Checkpoint) -> None:
     flush(place)
 
 
-def damage(path: Path) -> str | None:
-    """What is wrong with the checkpoint in a folder, in a few words; None if every file matches the manifest."""
+def damage(path: Path, digests: bool = True) -> str | None:
+    """What is wrong with the checkpoint in a folder, in a few words; None if every file matches the manifest.
+
+    Without digests sizes alone are compared, which takes no time.
+    """
     try:
         manifest = json.loads((path / _MANIFEST).read_text(encoding="utf-8"))
         present = {file.name for file in path.iterdir()} - {_MANIFEST}
-        found = (_damage_of_file(path / name, manifest.get(name)) for name in sorted({*manifest, *present, *_NEEDED}))
+        names = sorted({*manifest, *present, *_NEEDED})
+        found = (_damage_of_file(path / name, manifest.get(name), digests) for name in names)
         return next(filter(None, found), None)
     except FileNotFoundError:
         return f"{_MANIFEST} is missing"
@@ -150,7 +159,7 @@ def damage(path: Path) -> str | None:
         return f"{_MANIFEST} cannot be read ({one_line(error)})"
 
 
-def _damage_of_file(file: Path, written: dict[str, Any] | None) -> str | None:
+def _damage_of_file(file: Path, written: dict[str, Any] | None, digests: bool) -> str | None:
     """What is wrong with a file, of which the manifest says what was written."""
     if written is None:
         return f"{file.name} is not in its manifest"
@@ -159,7 +168,8 @@ def _damage_of_file(file: Path, written: dict[str, Any] | None) -> str | None:
     size = file.stat().st_size
     if size != written["size"]:
         return f"{file.name} has {size} bytes instead of {written['size']}"
-    return None if _digest(file) == written["sha256"] else f"{file.name} has another SHA-256 than when it was written"
+    same = not digests or _digest(file) == written["sha256"]
+    return None if same else f"{file.name} has another SHA-256 than when it was written"
 
 
 def newest(run: Path) -> Path:
@@ -206,6 +216,8 @@ def read(path: Path) -> Checkpoint:
     """
     wrong = damage(path)
     refuse(wrong is not None, f"checkpoint: {path} is damaged: {wrong}; use another one")
+    from scoresde.training.stored import read_state, tensors  # imports torch
+
     state = read_state(path / "state.json")
     modules = {name: tensors(path, name) for name in sorted(file.stem for file in path.glob("*.safetensors"))}
     optimizer = modules.pop("optimizer")

@@ -28,6 +28,7 @@ from scoresde.model import Model, ScoreModel
 from scoresde.noise import derived_seed
 from scoresde.plain import each, join
 from scoresde.results import Metric, Results, Scorer
+from scoresde.runs.folder import METRICS
 from scoresde.runs.sizes import training_fits
 from scoresde.sampling import Sampler
 from scoresde.sde import SDE
@@ -39,7 +40,6 @@ from scoresde.training.settings import HELDOUT_LOSS, check_optimizer
 from scoresde.workflows.final import final_samples
 from scoresde.workflows.initial import Initial
 
-METRICS = "metrics.jsonl"
 _SHOWN = 100  # samples in a picture during training
 _KINDS = {
     "sde": SDE, "data": DataSource, "model": ScoreModel, "loss": Loss, "optimizer": Optimizer, "trainer": Trainer,
