@@ -20,6 +20,7 @@ from scoresde.noise import Noise, chunks
 from scoresde.results import Measurement, Quantity, Results, Row, Scorer
 from scoresde.runs.samples import far, sizes
 from scoresde.sampling import DDIM, Sampler, Samples, Tuned
+from scoresde.sampling.foresight import caution
 
 SHOWN = 400  # samples kept for pictures
 GUESS = 150  # evaluations of an adaptive solver, assumed for the remaining time
@@ -56,6 +57,7 @@ class Comparison:
     Attributes:
         entries: the rows, small budgets first, adaptive solvers last.
         far: which samples lie far outside the data, a sentence for each sampler.
+        coarse: which samplers have too few steps, see `scoresde.sampling.foresight`.
 
     Raises:
         InputError: a budget is too small for all samplers.
@@ -71,6 +73,7 @@ class Comparison:
         self._endpoints: dict[str, list[Tensor]] = {}
         self.accuracy: dict[str, Accuracy] = {}
         self.far: list[str] = []
+        self.coarse: list[str] = []
 
     def _entries(self) -> list[Entry]:
         fixed = [c for c in self.plan.candidates if not c.solver.adaptive]
@@ -141,6 +144,8 @@ class Comparison:
         model = self.models[row.setting]
         try:
             sampler = candidate.sampler(row.steps)
+            if caution(sampler, model.sde, model.sigma_data):
+                self.coarse.append(f"{row.name} with {row.steps} steps on {row.setting}")
             self._warm_up(sampler, model)
             with peak_memory(model.device) as peak, count_evaluations() as spent:
                 for i in range(self.plan.seeds):

@@ -16,10 +16,16 @@ def notes(comparison: Comparison) -> list[str]:
         "at the level at which all pairs of a budget together are judged correctly with 95 % (Bonferroni).",
         "NFE is counted where the network is called. The clock sees the sampling alone, after a warm-up.",
         *comparison.far,
+        *_of_steps(comparison),
         *_of_data(comparison),
         *(f"Tuning {k} steps took {n:,} evaluations, which are not in NFE." for k, n in comparison.tuned().items()),
         *_of_memory(comparison),
     ]
+
+
+def _of_steps(comparison: Comparison) -> Iterator[str]:
+    if found := ", ".join(comparison.coarse):
+        yield f"Too few steps, or on a grid that does not suit them, even for an exact score of Gaussian data: {found}."
 
 
 def _of_data(comparison: Comparison) -> Iterator[str]:

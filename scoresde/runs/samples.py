@@ -14,6 +14,7 @@ from scoresde.data import Transform
 from scoresde.model import Model
 from scoresde.progress import bar, note
 from scoresde.sampling import Sampler, Samples
+from scoresde.sampling.foresight import say_once
 
 _FORMAT = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt}{unit} [{elapsed}, {remaining} left]"
 _SHOWN = 2000
@@ -57,6 +58,7 @@ def draw(
         first: the number of samples that are there already.
     """
     done, fraction, seen = first, 0.0, []
+    say_once(sampler, model.sde, model.sigma_data)
     with bar(n, label, unit=" samples", bar_format=_FORMAT) as shown:
 
         def on_step(count: int) -> None:

@@ -30,8 +30,8 @@ class ExponentialMultistep(GridSolver):
         x_s = Phi x_t + sum_j w_j P_j + std z,    w_j = int of kernel times basis polynomial j
 
     The corrector makes the step again with the polynomial that also passes through P at s, evaluated at the predicted
-    x_s. That evaluation is the one of the next step, so it costs none. The first steps use the values there are; with exact
-    weights of x0 in lambda, a step of more than twice the mean of those before it uses fewer.
+    x_s. That evaluation is the one of the next step, so it costs none. The first steps use the values there are;
+    with exact weights of x0 in lambda, a step of more than twice the mean of those before uses fewer.
 
     Args:
         predict: P, one of x0, eps, v and velocity.

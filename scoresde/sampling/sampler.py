@@ -19,6 +19,7 @@ from scoresde.model import Model
 from scoresde.noise import Noise, chunks, take
 from scoresde.sampling.auto import Auto
 from scoresde.sampling.corrector import Corrector
+from scoresde.sampling.foresight import say_once
 from scoresde.sampling.grid import Grid, require_known
 from scoresde.sampling.solver import NoiseSource, Path, Solver
 
@@ -226,6 +227,8 @@ class Sampler(Rebuildable):
     ) -> Samples:
         """Draw samples, or carry a state from one noise level to another.
 
+        Steps that are too few, or on a grid that does not suit the solver, are said on stderr, see `foresight`.
+
         Args:
             model: what predicts.
             event_shape: shape of one sample; by default that of the model.
@@ -242,6 +245,8 @@ class Sampler(Rebuildable):
         Raises:
             InputError: no number of samples, times that the SDE or the solver does not allow, or samples that are NaN.
         """
+        if start is None and to is None:
+            say_once(self, model.sde, model.sigma_data)
         request: dict[str, Any] = {"seed": seed, "at": at, "to": to, "dtype": dtype, "batch_size": batch_size}
         parts = list(self.batches(model, event_shape, n, rows=rows, start=start, on_step=on_step, **request))
         x = torch.cat([p.x for p in parts])

@@ -1,0 +1,62 @@
+"""What is known of a sampler before a network is asked: the variance of Gaussian data, and what is said of it."""
+
+import math
+import re
+
+import pytest
+import torch
+from support import SOLVERS, exact_model, sde_named, solver_named
+from test_infinite_noise import Exploding
+
+from scoresde import EDMSDE, VESDE, VPSDE, GaussianMixture, Sampler, count_evaluations
+from scoresde.sampling import DDIM, Ancestral, EulerMaruyama, Heun, LambdaUniform, Restart, TimeUniform
+from scoresde.sampling.foresight import caution, variance
+
+
+@pytest.mark.parametrize("std", [1.0, 0.3])
+def test_variance_after_one_step_of_ddim_by_hand(std):
+    """x_0 = a x_t + b x_T, two linear maps; and the prediction at t_min."""
+    sde, gains = VPSDE(), []
+    for t in (sde.T, sde.t_min):
+        alpha, sigma, _ = sde.at(t)
+        gains.append((alpha * std**2 / (alpha**2 * std**2 + sigma**2), alpha, sigma))
+    (first, alpha, sigma), (last, alpha_s, sigma_s) = gains
+    moved = alpha_s * first + sigma_s * (1 - alpha * first) / sigma
+    expected = (last * moved * sde.prior_std / std) ** 2
+    assert variance(Sampler(DDIM(), LambdaUniform(), 2), sde, std) == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("sampler", [Sampler(Ancestral(), steps=5), Sampler(Restart(steps=2), steps=8)], ids=repr)
+def test_variance_is_that_of_samples(sampler):
+    n = 40_000
+    model = exact_model(sde_named("vp"), GaussianMixture([1.0], [[0.0]], [[[1.0]]]))
+    x = sampler.sample(model, n=n, batch_size=n, dtype=torch.float64).x
+    assert float(x.var()) == pytest.approx(variance(sampler, model.sde), rel=5 * math.sqrt(2 / n))
+
+
+def test_every_rule_on_a_fixed_grid_is_seen_through():
+    for name in SOLVERS:
+        solver = solver_named(name)
+        if not solver.adaptive:
+            assert variance(Sampler(solver, steps=100), VPSDE()) == pytest.approx(1, abs=0.12), name
+            assert caution(Sampler(solver, steps=100), VPSDE()) == ""
+
+
+@pytest.mark.parametrize(
+    ("sampler", "sde", "words"),
+    [
+        (Sampler(EulerMaruyama(), TimeUniform(), 50), Exploding(), "EulerMaruyama on TimeUniform .* use grid=lambda"),
+        (Sampler(None, TimeUniform(), 50), EDMSDE(), r"of Auto on TimeUniform .* 0\.27 times .* use grid=lambda"),
+        (Sampler(Heun(), steps=3), VESDE(), "3 steps of Heun"),
+        (Sampler(Restart(), steps=2), VPSDE(), "2 steps of Restart .* more steps"),
+    ],
+)
+def test_steps_that_cannot_work_are_said_once_with_a_grid_that_can(sampler, sde, words, capsys):
+    with count_evaluations() as spent:
+        for _ in range(2):
+            drawn = sampler.sample(exact_model(sde), n=4)
+    assert spent.samples == 8 * drawn.nfe  # what foresees is not counted
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert said.startswith("warning: ")
+    assert re.search(words, said)
