@@ -88,6 +88,7 @@ def test_images_are_decoded_once(root: Path, tmp_path: Path, monkeypatch) -> Non
     assert same(first, one.load())
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # older datasets leave a file open
 @pytest.mark.parametrize(
     ("settings", "parts"),
     [

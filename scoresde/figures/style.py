@@ -70,7 +70,8 @@ def place(figure: Figure, sheet: np.ndarray, left: float, top: float) -> Axes:
     """Show a sheet (rows, columns, 3) with its top left corner at a pixel; each of its pixels is one of the figure."""
     width, height = figure.bbox.width, figure.bbox.height
     down, across = sheet.shape[:2]
-    ax = figure.add_axes((left / width, 1 - (top + down) / height, across / width, down / height))
+    # a hair less, since matplotlib before 3.11 rounds a size up
+    ax = figure.add_axes((left / width, 1 - (top + down) / height, (across - 1e-6) / width, (down - 1e-6) / height))
     ax.imshow(sheet, interpolation="nearest", aspect="auto")
     ax.set_axis_off()
     return ax
