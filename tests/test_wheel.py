@@ -1,17 +1,36 @@
-"""The built wheel carries its configurations and trains, away from the repository."""
+"""The source archive carries what its tests need; the wheel built from it carries its configurations and trains."""
 
 import os
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parents[1]
 
 
-def test_wheel_trains_with_its_own_configs(tmp_path):
-    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(ROOT)]
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the source archive and of the wheel that is built from it."""
+    folder = tmp_path_factory.mktemp("dist")
+    build = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(folder), str(ROOT)]
     subprocess.run(build, check=True, capture_output=True)
-    (wheel,) = tmp_path.glob("*.whl")
+    return folder
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="unpacked from such an archive")
+def test_the_source_archive_holds_every_file_of_the_repository(built):
+    (archive,) = built.glob("*.tar.gz")
+    with tarfile.open(archive) as opened:
+        held = {name.partition("/")[2] for name in opened.getnames()}
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True).stdout.splitlines()
+    assert set(listed) - held == set()
+
+
+def test_wheel_trains_with_its_own_configs(built, tmp_path):
+    (wheel,) = built.glob("*.whl")
     site, work = tmp_path / "site", tmp_path / "work"
     work.mkdir()
     install = [sys.executable, "-m", "pip", "install", "--no-deps", "--no-index", "--target", str(site), str(wheel)]
