@@ -114,9 +114,9 @@ def test_bad_input_is_named(make, text):
         make()
 
 
-def controlled(solver, model, x, first, last):
+def controlled(solver, exponents, model, x, first, last):
     """All lam at which one sample is after each attempt, by the controller as its classes describe it."""
-    a, b = solver.exponents
+    a, b = exponents
     lam, h, before, known, path = first, np.sign(last - first) * 0.05, 1.0, None, []
     while abs(last - lam) > 1e-12:
         h = h if abs(h) < abs(last - lam) else last - lam
@@ -135,15 +135,15 @@ def controlled(solver, model, x, first, last):
 
 @pytest.mark.parametrize(("rtol", "atol"), [(1e-5, 1e-2), (1e-2, 1e-5)])
 @pytest.mark.parametrize(
-    "make",
+    ("make", "exponents"),
     [
-        lambda rtol, atol: AdaptiveRungeKutta(rtol, atol),
-        lambda rtol, atol: AdaptiveRungeKutta(rtol, atol, pair="dopri5"),
-        lambda rtol, atol: AdaptiveExponential(rtol, atol),
-        lambda rtol, atol: AdaptiveSDE(rtol, atol, eta=0.0),
+        (lambda rtol, atol: AdaptiveRungeKutta(rtol, atol), (0.7 / 3, 0.4 / 3)),
+        (lambda rtol, atol: AdaptiveRungeKutta(rtol, atol, pair="dopri5"), (0.7 / 5, 0.4 / 5)),
+        (lambda rtol, atol: AdaptiveExponential(rtol, atol), (1 / 3, 0)),
+        (lambda rtol, atol: AdaptiveSDE(rtol, atol, eta=0.0), (0.9, 0)),
     ],
 )
-def test_steps_are_those_of_the_controller(make, rtol, atol):
+def test_steps_are_those_of_the_controller(make, exponents, rtol, atol):
     """Alone each sample is where the formulas put it; together the one that is farthest behind gives the time."""
     model, solver = exact_model(sde_named("ve")), make(rtol, atol)
     times = model.sde.t_of_lam(torch.tensor([-3.0, 2.0], dtype=torch.float64))
@@ -151,7 +151,7 @@ def test_steps_are_those_of_the_controller(make, rtol, atol):
     x, paths = 20 * start(2), []
     for k in range(2):
         found = [t for t, _ in solver.integrate(model, times, x[k : k + 1], Noise(0))]
-        paths.append(controlled(solver, model, x[k : k + 1], *ends))
+        paths.append(controlled(solver, exponents, model, x[k : k + 1], *ends))
         lams = [float(model.sde.lam(t)) for t in found]
         assert lams == pytest.approx(paths[-1], abs=1e-9)
     assert paths[0] != paths[1]
@@ -167,8 +167,9 @@ def test_one_sample_that_is_stuck_is_said_at_once():
 
     model = Broken(exact_model(sde_named("vp")).data, sde_named("vp"))
     x = torch.tensor([[0.1, 0.2], [9.0, 0.3]], dtype=torch.float64)
-    with pytest.raises(InputError, match="is stuck at t ="):
+    with count_evaluations() as spent, pytest.raises(InputError, match="is stuck at t ="):
         arrive(AdaptiveRungeKutta(), model, x)
+    assert spent.samples == 2 * 4  # of the first attempt
 
 
 def test_a_split_increment_has_the_law_of_two():
