@@ -84,6 +84,12 @@ UNSEEN = {
     *("bound", "device", "frozen", "level", "metadata", "non_blocking", "refresh", "repr", "set_to_none", "slots"),
     "strict",
 }
+# of figures: the look of what is drawn, and the inches of panels, of which only a person can say that they are wrong
+LOOKS = {
+    *("alpha", "s", "lw", "linewidth", "linewidths", "elinewidth", "capsize", "ms", "zorder", "shrink", "pad"),
+    *("fontsize", "labelsize", "dpi", "margins", "frameon", "ncols", "color", "edgecolors", "facecolor", "loc"),
+    *("length", "panels", "wrapped"),
+}
 SKIPPED = (ast.Raise, ast.JoinedStr, ast.Import, ast.ImportFrom, ast.arg, ast.AnnAssign)  # words, names and types
 
 
@@ -110,29 +116,36 @@ def mutants(file: Path) -> Iterator[Mutant]:
     """Every change that is known in a file."""
     source = (ROOT / file).read_text()
     starts = list(itertools.accumulate((len(line.encode()) for line in source.splitlines(keepends=True)), initial=0))
-    for node in _visited(ast.parse(source)):
-        for changed in _changes(node):
+    unseen = UNSEEN | LOOKS if "figures" in file.parts else UNSEEN
+    for node in _visited(ast.parse(source), unseen):
+        for changed in _changes(node, unseen):
             before, after = ast.get_source_segment(source, node), ast.unparse(changed)
             if before is not None and ast.unparse(node) != after:
                 yield Mutant(file, node.lineno, before, after, starts[node.lineno - 1] + node.col_offset)
 
 
-def _visited(node: ast.AST) -> Iterator[ast.AST]:
+def _visited(node: ast.AST, unseen: set[str]) -> Iterator[ast.AST]:
     """Nodes in which a change can make a number wrong: no messages, imports, annotations, defaults in words."""
     decorators = getattr(node, "decorator_list", [])
     for child in ast.iter_child_nodes(node):
-        if child in decorators or (isinstance(child, ast.keyword) and child.arg in UNSEEN):
+        if child in decorators or (isinstance(child, ast.keyword) and child.arg in unseen):
+            continue
+        if isinstance(child, ast.Constant) and isinstance(node, ast.Call) and _called(node) in unseen:
             continue
         if isinstance(child, SKIPPED) or (isinstance(child, ast.FunctionDef) and "repr" in child.name):
             if isinstance(child, ast.AnnAssign) and child.value is not None:
                 yield child.value
-                yield from _visited(child.value)
+                yield from _visited(child.value, unseen)
             continue
         yield child
-        yield from _visited(child)
+        yield from _visited(child, unseen)
 
 
-def _changes(node: ast.AST) -> Iterator[ast.AST]:
+def _called(node: ast.Call) -> str:
+    return ast.unparse(node.func).rpartition(".")[2]
+
+
+def _changes(node: ast.AST, unseen: set[str]) -> Iterator[ast.AST]:
     match node:
         case ast.Constant(value=bool(value)):
             yield ast.Constant(not value)
@@ -149,7 +162,7 @@ def _changes(node: ast.AST) -> Iterator[ast.AST]:
         case ast.Attribute(attr=name) if name in NAMES:
             yield _with(node, attr=NAMES[name])
         case ast.Call(keywords=[_, *_]):
-            for k in (i for i, keyword in enumerate(node.keywords) if keyword.arg not in UNSEEN):
+            for k in (i for i, keyword in enumerate(node.keywords) if keyword.arg not in unseen):
                 yield _with(node, keywords=node.keywords[:k] + node.keywords[k + 1 :])
         case ast.IfExp():
             yield _with(node, body=node.orelse, orelse=node.body)

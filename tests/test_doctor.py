@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy.optimize import brentq
 from support import SDES, built, mixture, sde_named
 from torch.distributions import MultivariateNormal, kl_divergence
 
@@ -14,6 +15,7 @@ from scoresde import SDE, VESDE, VPSDE, InputError, RectifiedSDE, runs
 from scoresde.cli.doctor_run import _summary
 from scoresde.cli.main import main
 from scoresde.doctor import examine, measure, prior_divergence
+from scoresde.doctor.path import visited
 
 
 @pytest.fixture(scope="module")
@@ -143,6 +145,89 @@ def test_times_and_noise_that_do_not_fit_the_data_are_named(sde, expected, digit
 def test_the_last_step_is_measured_against_the_data(digits):
     assert verdicts(VPSDE(), digits)["t_min"] == "ok"
     assert verdicts(VPSDE(), digits.train / 100)["t_min"] == "wrong"
+
+
+def left(sde, t):
+    """Noise over signal at a time."""
+    level = sde.at(t)
+    return level.sigma / level.alpha
+
+
+VP, VE = VPSDE(), VESDE(sigma_max=50.0)
+# of a check at two items +-std: the std at which it has a value, that value, and the verdicts below and above it
+BOUNDS = [
+    ("t_min", VP, lambda v: left(VP, VP.t_min) / v, 0.05, "ok", "warning"),
+    ("t_min", VP, lambda v: left(VP, VP.t_min) / v, 0.3, "warning", "wrong"),
+    ("t_train", VP, lambda v: left(VP, VP.t_train) / v, 2.0**-21, "warning", "ok"),
+    ("signal at T", VP, lambda v: math.sqrt(v) * left(VP, VP.T), 1e-8, "warning", "ok"),
+    ("signal at T", VP, lambda v: math.sqrt(v) * left(VP, VP.T), 0.09, "ok", "warning"),
+    ("signal at T", VP, lambda v: math.sqrt(v) * left(VP, VP.T), 0.25, "warning", "wrong"),
+    ("sigma_max", VE, lambda v: 50 / (2 * v), 0.2, "wrong", "warning"),
+    ("sigma_max", VE, lambda v: 50 / (2 * v), 0.5, "warning", "ok"),
+    ("sigma_max", VE, lambda v: 50 / (2 * v), 50.0, "ok", "warning"),
+]
+
+
+@pytest.mark.parametrize(("check", "sde", "std", "value", "below", "above"), BOUNDS)
+def test_each_verdict_changes_at_its_bound(check, sde, std, value, below, above):
+    for near, verdict in ((0.999 * value, below), (1.001 * value, above)):
+        items = std(near) * torch.tensor([[-1.0], [1.0]], dtype=torch.float64)
+        (found,) = (finding for finding in examine(sde, items) if finding.check == check)
+        assert (found.verdict, bool(found.remedy)) == (verdict, verdict != "ok")
+        assert found.value == pytest.approx(near)
+
+
+@pytest.mark.parametrize(
+    ("d", "bound", "grades"),
+    [
+        *((d, bound, ("ok", "warning")) for d, bound in ((1, 0.01), (10, 0.1), (40, 0.2))),
+        *((d, bound, ("warning", "wrong")) for d, bound in ((1, 0.1), (10, 1.0), (40, 2.0))),
+    ],
+)
+def test_the_prior_may_be_off_by_a_total_and_by_a_share_of_each_dimension(d, bound, grades):
+    items = torch.randn(60, d, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    scale = brentq(lambda a: prior_divergence(VP, measure(a * items)) - bound, 1, 1e4)
+    below, above = (verdicts(VP, factor * scale * items)["prior"] for factor in (0.999, 1.001))
+    assert (below, above) == grades
+
+
+@pytest.mark.parametrize(("drop", "checked"), [(0.0, True), (0.009, True), (0.011, False)])
+def test_only_of_an_exploding_path_the_noise_must_reach_from_item_to_item(drop, checked):
+    class Mine(SDE):
+        def __init__(self):
+            super().__init__(T=1.0, t_min=1e-3, t_train=1e-5)
+
+        def alpha(self, t):
+            return 1 - drop * t
+
+        def sigma(self, t):
+            return 10 * t
+
+    assert ("sigma_max" in verdicts(Mine(), torch.tensor([[-1.0], [1.0]]))) == checked
+
+
+@pytest.mark.parametrize(("error", "verdict"), [(0.95, "ok"), (1.05, "wrong")])
+def test_identities_hold_to_their_bounds(error, verdict):
+    class Inverse(VPSDE):
+        def t_of_lam(self, lam):
+            return (1 + 1e-6 * error) * super().t_of_lam(lam)
+
+    class Drift(VPSDE):
+        def f(self, t):
+            return (1 + 1e-4 * error) * super().f(t)
+
+    class Diffusion(VPSDE):
+        def g2(self, t):
+            return (1 + 1e-4 * error) * super().g2(t)
+
+    for cls, check in ((Inverse, "t_of_lam"), (Drift, "drift"), (Diffusion, "diffusion")):
+        assert verdicts(cls())[check] == verdict
+
+
+def test_the_times_that_are_checked_are_even_in_t_and_in_its_logarithm():
+    times = visited(VP)
+    even, early = np.linspace(VP.t_train, 1, 200), np.geomspace(VP.t_train, 1, 200)
+    assert times.numpy() == pytest.approx(np.unique(np.concatenate([even, early]).round(14)), abs=1e-13)
 
 
 # ---- divergence from the prior ----

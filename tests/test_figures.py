@@ -1,6 +1,7 @@
 """Pictures show what they were given: pixels, points, counts and directions are read back from the drawing."""
 
 import inspect
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +16,7 @@ from torch import Tensor
 
 import scoresde.figures
 from scoresde.data import Digits, Moons, Transform
-from scoresde.figures import picture, plots, score_field, style, trajectories
+from scoresde.figures import fields, film, picture, plots, score_field, strip, style, trajectories
 from scoresde.results import Quantity, Results, Row
 
 
@@ -235,3 +236,137 @@ def test_transparent_images_are_shown_on_white() -> None:
     shown = style.colors(image, 0, 255)
     assert shown.shape == (1, 3, 3)
     assert np.allclose(shown[0], [(1, 0, 0.2), (1, 1, 1), (1, 0.5, 0.6)])
+
+
+# ---- axes ----
+
+
+def test_an_axis_holds_all_but_the_extreme_thousandth_and_a_margin() -> None:
+    assert style.span(np.linspace(0, 1, 1001), 0.1) == pytest.approx((0.0005 - 0.0999, 0.9995 + 0.0999))
+    assert style.span(np.array([3.0, np.nan, 3.0, np.inf]), 0.1) == (1.5, 4.5)
+    assert style.span(np.zeros(4), 0.1) == (-0.5, 0.5)
+    assert style.span(np.array([np.nan]), 0.1) == (-1, 1)
+    x, y = style.square(np.array([[0.0, 10.0], [4.0, 12.0]] * 1000), 0.25)
+    assert (*x, *y) == pytest.approx((-1, 5, 8, 14))  # of one length, around both middles
+
+
+def test_black_and_white_are_the_bounds_of_the_data_or_the_range_of_the_ruler() -> None:
+    image, volume = Transform("image", (1, 1, 1)), Transform("table", (1, 1, 1))
+    values = np.array([np.nan, *np.linspace(-2, 3, 1001)])
+    assert style.greys(values, image) == (-2, 3)
+    assert style.greys(values, volume) == pytest.approx((-2 + 0.025, 3 - 0.025))
+    assert style.greys(values, Transform("image", (1, 1, 1), low=0.0)) == (0, 3)
+    assert style.greys(values, Transform("image", (1, 1, 1), high=9.0)) == (-2, 9)
+
+
+@pytest.mark.parametrize(
+    ("n", "side", "across", "sheet"),
+    [(7, 8, None, (130, 130)), (120, 8, None, (445, 445)), (9, 300, None, (910, 910)), (20, 200, None, (610, 610)),
+     (1, 8, None, (40, 40)), (6, 8, 2, (130, 85))],
+)  # fmt: skip
+def test_a_sheet_has_as_many_images_as_fit_into_a_square(n, side, across, sheet) -> None:
+    made = style.tiled(np.ones((n, 1, side, side)), 0, 1, across)
+    assert made.shape == (*sheet, 3)
+    assert set(np.unique(made)) <= {107, 255}  # images and the grey between them
+
+
+def test_a_sheet_lies_on_its_canvas_pixel_for_pixel() -> None:
+    transform, images = Transform("image", (1, 8, 8), low=-1.0, high=1.0), torch.zeros(9, 1, 8, 8)
+    for title, header in ((None, 34), ("title", 64)):
+        figure = picture(images, transform, reference=images[:4], title=title)
+        boxes = [ax.get_window_extent().bounds for ax in figure.axes]
+        assert figure.bbox.bounds[2:] == pytest.approx((18 + 130 + 18 + 85 + 18, header + 130 + 18))
+        assert boxes[0] == pytest.approx((18, 18, 130, 130))
+        assert boxes[1] == pytest.approx((166, 63, 85, 85))  # both hang from the same line
+    for columns, width in ((3, 500), (8, 8 * 77 - 5 + 36)):
+        figure = strip(images.expand(columns, 9, 1, 8, 8), ["a"] * columns, transform)
+        across = columns * 77 - 5
+        assert figure.bbox.bounds[2:] == pytest.approx((width, 5 * 77 - 5 + 82 + 18))
+        assert figure.axes[0].get_window_extent().bounds == pytest.approx(((width - across) / 2, 18, across, 380))
+        places = [text.get_position()[0] for text in figure.axes[0].texts]
+        assert places == pytest.approx([36 + 77 * k for k in range(columns)])  # above the middles of the columns
+
+
+def test_a_film_shows_its_ends_longer_and_its_sheet_below_the_label(tmp_path: Path) -> None:
+    levels = np.random.default_rng(0).integers(0, 256, (5, 9, 1, 8, 8), dtype=np.uint8)
+    transform = Transform.of_levels((1, 8, 8))
+    moments = torch.stack([transform.encode(x) for x in levels])
+    film(moments, list("abcde"), transform, tmp_path / "film.gif")
+    with Image.open(tmp_path / "film.gif") as opened:
+        assert opened.size == (154, 176)
+        durations = []
+        for k in range(opened.n_frames):
+            opened.seek(k)
+            durations.append(opened.info["duration"])
+            sheet = np.asarray(opened.convert("L"), dtype=float)[34:-12, 12:-12]
+            assert abs(sheet - style.tiled(levels[k], 0, 255)[..., 0]).max() <= 2  # a GIF rounds colours
+    assert durations == [500, 70, 70, 70, 1800]
+
+
+@pytest.mark.parametrize(
+    ("values", "floor", "scale", "limits"),
+    [
+        ([1.0, 2.0, 4.0], 0.5, "log", (0.5 / 1.6, 6)),
+        ([1.0, 4.0], math.inf, "log", (1 / 1.6, 6)),
+        ([-0.01, 0.03, 1.0], math.inf, "symlog", (-0.12, 1.5)),
+        ([-0.5, 0.03, 4.0], math.inf, "symlog", (-1.2, 6)),
+        ([0.0, 0.002, 1.0], math.inf, "symlog", (-0.001, 1.5)),
+        ([1e-9, 0.0, 8.0], math.inf, "symlog", (-1e-5, 12)),
+        ([-2.0, -1.0], 3.0, "linear", None),
+    ],
+)
+def test_an_axis_of_values_is_logarithmic_with_a_linear_piece_around_zero(values, floor, scale, limits) -> None:
+    _, ((ax,),) = style.panels(1, 1, 4, 4)
+    plots._scale(ax, values, floor)
+    assert ax.get_yscale() == scale
+    if limits is not None:
+        assert ax.get_ylim() == pytest.approx(limits)
+
+
+def test_ticks_are_budgets_and_other_evaluations_that_do_not_touch_them() -> None:
+    _, ((ax,),) = style.panels(1, 1, 4, 4)
+    plots._ticks(ax, [Row("a", budget=b, nfe=n) for b, n in ((10, 9), (5, 5), (20, 20), (None, 11.4), (None, 40.4))])
+    assert ax.get_xticks().tolist() == [5, 10, 20, 40]
+    plots._ticks(ax, [Row("a", budget=b, nfe=n) for b, n in ((10, 8.4), (None, 12), (None, 11.5))])
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["10", "8", "12"]
+
+
+def test_the_band_is_the_interval_of_the_floor() -> None:
+    rows, floors = [Row("a", budget=5, nfe=5, values={"w": [2.0, 3.0]})], {"w": [1.0, 1.2, 1.5]}
+    results = Results("", 10, 2, rows, {"w": Quantity("w", direction="lower")}, floors)
+    _, ((ax,),) = style.panels(1, 1, 4, 4)
+    lines = plots._panel(ax, results, results.quantities["w"], "nfe")
+    assert [*lines] == ["a", "real data (floor)"]
+    floor = results.floor("w")
+    assert floor is not None
+    (band,) = ax.patches
+    assert (band.get_y(), band.get_height()) == pytest.approx((floor.low, 2 * floor.half))  # type: ignore[attr-defined]
+    assert lines["real data (floor)"].get_ydata() == pytest.approx([floor.mean] * 2)
+    low, high = np.array(lines["a"].lines[2][0].get_segments())[0][:, 1]
+    assert (low, high) == pytest.approx((rows[0].interval("w").low, rows[0].interval("w").high))
+
+
+def test_the_panels_are_those_of_the_ranking_and_then_others_of_a_direction() -> None:
+    keys = {f"q{k}": Quantity(f"q{k}", direction="lower", ranks=k == 4) for k in range(6)}
+    keys |= {"none": Quantity("none"), "long": Quantity("long", direction="lower", brief=False)}
+    row = Row("a", values={key: [1.0] for key in keys})
+    assert [q.key for q in plots.panels(Results("", 1, 1, [row], keys))] == ["q0", "q4", "q1", "q2"]
+    assert [q.key for q in plots.panels(Results("", 1, 1, [Row("a", values={"none": [1.0]})], keys))] == ["none"]
+
+
+def test_long_trajectories_keep_both_ends() -> None:
+    given = np.arange(1001.0)[:, None, None] + np.zeros((1, 500, 2))
+    kept = fields._thinned(given, None)
+    assert kept.shape == (400, 400, 2)
+    assert (kept[0, 0, 0], kept[-1, 0, 0]) == (0, 1000)
+    assert np.ptp(np.diff(kept[:, 0, 0])) <= 1  # even
+
+
+def test_colours_of_a_score_leave_out_its_extremes() -> None:
+    transform = Transform("points", (2,))
+    figure = score_field([("a", lambda x: x)], transform)
+    assert figure.axes[0].get_xlim() == figure.axes[0].get_ylim() == (-3, 3)
+    x, y = np.meshgrid(*[np.linspace(-3, 3, 60)] * 2)
+    low, high = np.quantile(np.hypot(x, y), [0.02, 0.995])
+    lines = next(c for c in figure.axes[0].collections if isinstance(c, LineCollection))
+    assert (lines.norm.vmin, lines.norm.vmax) == pytest.approx((low, high), rel=1e-5)

@@ -135,6 +135,9 @@ def test_results_are_read_as_they_were_written(data: Dataset) -> None:
     assert str(again) == str(found)
     assert again.content() == found.content()
     assert again.quantities == found.quantities
+    intervals = [row["intervals"] for row in found.content()["rows"]]
+    assert [set(own) for own in intervals] == [{"hit_ratio", "sliced_wasserstein", "seconds"}] * 2 + [{"hit_ratio"}]
+    assert intervals[0]["seconds"] == found.rows[0].interval("seconds")._asdict()
     for wrong in ({}, [], {"rows": [{"nme": "a"}]}):
         with pytest.raises(InputError, match="here: not results"):
             Results.of_content(wrong, "here")
@@ -172,6 +175,16 @@ def test_a_failure_is_one_line_of_at_most_300_characters() -> None:
     assert (row.values, row.halves, row.seconds) == ({}, {}, [])
     row.failed(RuntimeError("no"))
     assert row.error == "RuntimeError: no"
+
+
+def test_what_is_kept_for_pictures_does_not_tell_results_apart() -> None:
+    rows = [Row("a", nfe=1.0, shown=torch.full((2,), k)) for k in (0.0, 1.0)]
+    assert rows[0] == rows[1] != Row("a", nfe=2.0)
+    first, second = (Results("p", 9, 1, [row], endpoints={"vp": row.shown}) for row in rows if row.shown is not None)
+    second.transform = Transform("points", (2,))
+    assert first == second
+    assert "shown" not in repr(first)
+    assert "endpoints" not in repr(first)
 
 
 def test_best_and_label_and_family() -> None:
