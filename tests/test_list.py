@@ -126,18 +126,26 @@ def test_a_broken_run_has_a_row_with_the_reason(made, here, capsys, reason):
 
 def test_the_metrics_are_those_of_the_best_sampler(made, here, capsys):
     shutil.copytree(made, here / "run")
-    stored = json.loads((made / "summary.json").read_text())["results"]
-    best = min(row["values"]["sliced_wasserstein"][0] for row in stored["rows"])
+    summary = json.loads((made / "summary.json").read_text())
+    stored = summary["results"]
+    stored["quantities"].append({"key": "hits", "direction": "higher", "ranks": True})
+    stored["rows"][0]["values"]["hits"] = [0.25]
+    second = {"name": "second", "values": {"sliced_wasserstein": [9.0], "hits": [0.75]}}
+    third = {"name": "third", "values": {"sliced_wasserstein": [0.125], "hits": [0.5]}}
+    stored["rows"] += [second, third]
+    (here / "run" / "summary.json").write_text(json.dumps(summary))
     floor = float(np.mean(stored["floors"]["sliced_wasserstein"]))
     (record,) = json.loads(printed(capsys, "format=json"))["results"]
-    assert (record["sliced_wasserstein"], record["sliced_wasserstein_floor"]) == pytest.approx((best, floor), rel=1e-12)
+    assert record["sliced_wasserstein"] == 0.125
+    assert record["sliced_wasserstein_floor"] == pytest.approx(floor, rel=1e-12)
+    assert (record["hits"], record["hits_floor"]) == (0.75, None)
     names = ["runs/run", "run", "t.npy", "vp", "mlp"]
     assert [record[key] for key in ("path", "kind", "data", "sde", "model")] == names
     (row,) = csv.DictReader(io.StringIO(printed(capsys, "format=csv")))
     assert row == {key: "" if value is None else str(value) for key, value in record.items()}
     line = printed(capsys).splitlines()[2].split()
     assert line[:6] == ["run", "finished", "t.npy", "vp", "mlp", "4"]
-    assert line[-2:] == [f"{best:.3g}", f"{floor:.3g}"]
+    assert line[-3:] == ["0.125", f"{floor:.3g}", "0.75"]
 
 
 def test_the_newest_come_first_and_a_sweep_stays_together(made, here, capsys):

@@ -83,12 +83,16 @@ class Command:
         parts = (f"scoresde {self.name}: {self.summary}", f"{usage}{listed}examples{examples}", settings, _FLAGS)
         return "\n\n".join(parts)
 
-    def _groups(self) -> list[str]:
-        """The groups from which options can be chosen, those of samplers last."""
+    @property
+    def choices(self) -> list[str]:
+        """What stands before `=option`: a group, or one with its place, such as `solver@samplers.dopri5.solver`."""
         defaults = (config_folder() / f"{self.name}.yaml").read_text(encoding="utf-8").partition("\n\n")[0]
-        named = re.findall(r"^  - (?:optional )?(\w+)(?:@[\w.]+)?:", defaults, re.MULTILINE)
+        return re.findall(r"^  - (\w+(?:@[\w.]+)?):", defaults, re.MULTILINE)
+
+    def _groups(self) -> list[str]:
+        """The groups from which options can be chosen."""
         in_lists = ["solver"] if "solvers" in self.keys else []
-        return sorted({name for name in named if (config_folder() / name).is_dir()}.union(in_lists))
+        return sorted({choice.partition("@")[0] for choice in self.choices}.union(in_lists))
 
 
 def all_commands() -> dict[str, Command]:
@@ -138,5 +142,6 @@ examples, where RUN is a folder made by scoresde train:
 {examples}
 
   scoresde COMMAND --help    what can be set, with ten examples
+  scoresde completion bash   completion at TAB: source <(scoresde completion bash); also zsh and fish
   scoresde --version
 """

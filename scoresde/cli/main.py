@@ -75,6 +75,10 @@ def _dispatch(arguments: list[str]) -> int:
         print(overview(), end="")
     elif name == "--version":
         print(f"scoresde {scoresde.__version__}")
+    elif name == "completion":
+        from scoresde.cli.completion import completion
+
+        print(completion(arguments[1:]), end="")
     elif {"--help", "-h"} & set(arguments):
         print(command(name).help(arguments[1:]), end="")
     else:
