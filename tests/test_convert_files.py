@@ -2,9 +2,11 @@
 
 import argparse
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -147,3 +149,13 @@ def test_a_pickle_in_a_folder_is_read_as_weights_only(tmp_path: Path) -> None:
     torch.save(Harm(), place / f"{BASE}.bin")
     with pytest.raises(InputError, match="nothing of it was run"):
         read_file(place)
+
+
+def test_an_archive_is_read_by_the_reader_of_data_which_weighs_it_first(tmp_path: Path) -> None:
+    np.savez(tmp_path / "net.npz", **{name: tensor.numpy() for name, tensor in RAW.items()})
+    assert same(read_file(tmp_path / "net.npz").raw, RAW)
+    with zipfile.ZipFile(tmp_path / "large.npz", "w") as archive, archive.open("a.npy", "w") as out:
+        about = {"descr": "<f4", "fortran_order": False, "shape": (2**40, 900)}
+        np.lib.format.write_array_header_1_0(out, about)
+    with pytest.raises(InputError, match=r"^file: .*large\.npz, array a, announces 3\.96 PB, .* fit into memory"):
+        read_file(tmp_path / "large.npz")

@@ -14,6 +14,7 @@ import torch
 import yaml
 from torch import Tensor
 
+from scoresde.data.numpy_files import read_npz
 from scoresde.errors import InputError, one_line, refuse
 from scoresde.plain import from_yaml
 
@@ -93,9 +94,11 @@ def _content(path: Path) -> Mapping[str, Any]:
     kind, read = kinds.get(path.suffix, ("a checkpoint", _pickled))
     try:
         content = read(path)
+    except InputError:
+        raise
     except Exception as error:  # whatever a damaged file leads to
         text = one_line(error)
-        if isinstance(error, pickle.UnpicklingError) or "allow_pickle" in text:
+        if isinstance(error, pickle.UnpicklingError):
             raise InputError(f"file: {path} is refused: {_reason(text)}; nothing of it was run; {_SAFE}") from None
         raise InputError(f"file: {path} cannot be read as {kind} ({text[:200]})") from None
     if not isinstance(content, Mapping):
@@ -104,10 +107,7 @@ def _content(path: Path) -> Mapping[str, Any]:
 
 
 def _arrays(path: Path) -> dict[str, Tensor]:
-    import numpy as np
-
-    with np.load(path, allow_pickle=False) as archive:
-        return {name: torch.from_numpy(archive[name]) for name in archive.files}
+    return {name: torch.from_numpy(array) for name, array in read_npz(path, f"file: {path}").items()}
 
 
 def _safetensors(path: Path) -> dict[str, Tensor]:
