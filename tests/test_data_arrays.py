@@ -43,6 +43,40 @@ def test_bytes_are_images_with_their_channels_where_they_are(tmp_path, channels,
         assert ("channels last" in capsys.readouterr().err) == last
 
 
+SAME = {
+    "images in [0, 1]": RNG.random((20, 3, 5, 4), dtype=np.float32),
+    "images in [-1, 1]": 2 * RNG.random((20, 1, 5, 4)) - 1,
+    "images in units of their own": 300 * RNG.random((20, 2, 5, 4)) - 40,
+    "images of bytes": RNG.integers(0, 256, (20, 3, 5, 4), dtype=np.uint8),
+    "images of integers": RNG.integers(0, 4096, (20, 3, 5, 4)),
+    "series": RNG.standard_normal((20, 2, 9)) * np.array([[1.0], [50.0]]),
+    "volumes": RNG.standard_normal((20, 1, 3, 4, 2)),
+    "points": RNG.standard_normal((20, 2)) * [1.0, 3.0],
+    "two units": RNG.standard_normal((20, 2)) * [1.0, 300.0],
+    "table": RNG.standard_normal((20, 3)) * [1.0, 50.0, 0.1],
+    "integers": RNG.integers(0, 9, (20, 3)),
+    "numbers": RNG.standard_normal(20),
+}
+
+
+@pytest.mark.parametrize("case", SAME)
+def test_one_array_has_the_same_units_in_a_file_and_in_python(tmp_path, case):
+    np.save(tmp_path / "x.npy", SAME[case])
+    file, python = ArrayFile(str(tmp_path / "x.npy")).load(), Array(SAME[case]).load()
+    transform = file.transform
+    assert transform == python.transform
+    assert torch.equal(file.train, python.train)
+    kinds = ("image" if case.startswith("images") else "points" if case == "points" else "table",)
+    assert (transform.kind,) == kinds
+    one = case.startswith("images") or case in ("series", "volumes", "points", "numbers")
+    assert np.size(transform.scale) == (1 if one else SAME[case].shape[1])
+    if case.startswith("images in"):  # one mean as well, and the range of the file is [-1, 1]
+        low, high = {"[0, 1]": (0, 1), "[-1, 1]": (-1, 1)}.get(case[10:], (SAME[case].min(), SAME[case].max()))
+        assert np.allclose((transform.low, transform.high), (low, high))
+        assert np.isclose((low - transform.mean) / transform.scale, -1)
+        assert np.isclose((high - transform.mean) / transform.scale, 1)
+
+
 def test_grey_bytes_need_no_axis_of_channels(tmp_path):
     images = RNG.integers(0, 256, (20, 7, 6), dtype=np.uint8)
     np.save(tmp_path / "x.npy", images)

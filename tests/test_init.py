@@ -48,6 +48,8 @@ def test_it_starts_from_the_averaged_weights_in_the_units_of_the_run(here: Path)
     torch.testing.assert_close(weights("second"), weights("first", "ema"), rtol=0, atol=1e-6)
     assert not torch.allclose(weights("second"), weights("first", "raw"), atol=1e-3)
     assert after.transform == before.transform  # [0, 1], where data=folder alone gives [-1, 1)
+    assert after.dataset().transform == before.transform
+    assert float(after.dataset().items.min()) >= 0
     assert (repr(after.sde), type(after.model)) == (repr(before.sde), type(before.model))
     x, t = torch.rand(2, 3, 8, 8), torch.tensor([0.2, 0.9])
     torch.testing.assert_close(after.model(x, t).score, before.model(x, t).score, rtol=1e-3, atol=1e-3)
@@ -115,3 +117,16 @@ def test_a_run_with_other_categories_is_no_beginning(tmp_path: Path) -> None:
     assert first.in_its_units(table("b.csv", ("blue", "red"))).transform == first.transform
     with pytest.raises(InputError, match=r"init: r has the categories .*'red'.*, and this data .*'green'"):
         first.in_its_units(table("c.csv", ("red", "green")))
+
+
+def test_a_resumed_training_keeps_its_units_whatever_its_data_would_have_now(here: Path) -> None:
+    rng = np.random.default_rng(0)
+    train_table = ["data=array", "data.path=x.npy", "model=mlp", "model.net.width=8", "run=one"]
+    np.save("x.npy", rng.standard_normal((40, 3)))
+    assert main(["train", *SMALL, *train_table, "trainer.steps=1"]) == 0
+    before = load("one").transform
+    np.save("x.npy", 5 + 3 * rng.standard_normal((40, 3)))
+    assert main(["train", *SMALL, *train_table, "trainer.steps=2"]) == 0
+    after = load("one")
+    assert (after.step, after.transform) == (2, before)
+    assert float(after.dataset().items.mean()) > 3

@@ -4,16 +4,13 @@ import zipfile
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from scoresde.data.columns import Column
-from scoresde.data.dataset import Dataset, Source, assemble, existing, split
-from scoresde.data.items import arranged, check, check_classes, floating
+from scoresde.data.dataset import Dataset, Source, existing
+from scoresde.data.items import check_classes, dataset_of
 from scoresde.data.numpy_files import member, read_npy, readable
 from scoresde.data.table import ENDINGS, Missing, Table, Wanted, chosen, read_table
-from scoresde.data.transform import Transform
 from scoresde.errors import refuse
 from scoresde.progress import note
 from scoresde.room import require_free
@@ -25,10 +22,10 @@ _CLASSES = ("y", "labels", "label", "arr_1")  # what people call the classes in 
 class ArrayFile(Source):
     """An array (N, *event) of numbers from a file; the first axis counts the items.
 
-    Each feature is shifted and scaled to mean 0 and standard deviation 1 over the training part (a constant
+    What the items are follows from shape and type as for `Array`; a file of text is a table, whatever its width.
+    Each of its features is shifted and scaled to mean 0 and standard deviation 1 over the training part (a constant
     feature is only shifted). Samples come out in the units and the floating type of the file. Columns of integers stay
-    such, and a column of texts becomes a feature for each of its categories, at most 50. Bytes are images:
-    (N, channels, height, width), (N, height, width, channels) or (N, height, width).
+    such, and a column of texts becomes a feature for each of its categories, at most 50.
 
     Args:
         path: a .npy or .npz file, or a table of text: .csv, .tsv, .txt or .dat, with columns separated by commas,
@@ -58,17 +55,8 @@ class ArrayFile(Source):
     def load(self) -> Dataset:
         """Read the file."""
         path = existing(self.path, "table.csv")
-        where = f"data.path: {path}"
         table, classes = self._read(path)
-        values = arranged(table.values, where)
-        check(values, where)
-        parts = split(len(values), self.held_out, self.split_seed)
-        if (values.dtype.name, values.ndim) == ("uint8", 4):
-            return assemble(values, Transform.of_levels(values.shape[1:]), parts, classes)
-        values = floating(values)
-        about: dict[str, Any] = {"names": table.names, "columns": table.columns, "dtype": values.dtype.name}
-        transform = Transform.standardising(values[parts[0]], "table", per_feature=True, **about)
-        return assemble(values, transform, parts, classes)
+        return dataset_of(self, table.values, f"data.path: {path}", classes, names=table.names, columns=table.columns)
 
     def _read(self, path: Path) -> tuple[Table, np.ndarray | None]:
         """The items, and their classes if the file has them."""
@@ -99,9 +87,7 @@ def _as_table(values: np.ndarray, wanted: Wanted, path: Path) -> Table:
     refuse(wanted is not None and not flat, f"data.columns: {path} holds items of shape {values.shape[1:]}, no table")
     if not flat:
         return Table(values, None, None)
-    values = values if wanted is None else values[:, chosen(wanted, None, values.shape[1], str(path))]
-    kinds = tuple(Column(f"x{k}", "integer") for k in range(values.shape[1]))
-    return Table(values, None, kinds if values.dtype.kind in "iub" else None)
+    return Table(values[:, chosen(wanted, None, values.shape[1], str(path))], None, None)
 
 
 def _read_numpy(path: Path, key: str | None, labels: str | None) -> tuple[np.ndarray, np.ndarray | None]:

@@ -113,14 +113,26 @@ class Dataset:
         """The classes of the items of `train`."""
         return None if self.labels is None else self.labels[:: self._step]
 
-    def under(self, transform: Transform) -> Dataset:
-        """The same items in the model units of another transform."""
+    def under(self, transform: Transform, whose: str) -> Dataset:
+        """The same items in the model units of another transform.
+
+        Raises:
+            InputError: beginning with `whose` transform it is: that is for items of another shape, or in other units.
+        """
 
         def encoded(x: Tensor) -> Tensor:
             return transform.encode(self.transform.decode(x))
 
-        if transform == self.transform:
+        ours, theirs = self.transform, transform
+        if theirs == ours:
             return self
+        low, high = (ours.low, ours.high) if theirs.low is not None else (None, theirs.high)  # unbounded: any numbers
+        for what, here, there in (
+            ("items of shape", self.event_shape, tuple(theirs.event_shape)),
+            ("data units from, to, in levels", (low, high, ours.levels), (theirs.low, theirs.high, theirs.levels)),
+            ("the categories", *([c for c in t.columns or () if c.categories] for t in (ours, theirs))),
+        ):
+            refuse(here != there, f"{whose} has {what} {there!r}, and this data {here!r}; give data like its own")
         items = self.items
         moved = encoded(items) if isinstance(items, Tensor) else Stored(items.levels, items.index, transform)
         return replace(self, items=moved, heldout=encoded(self.heldout), transform=transform)

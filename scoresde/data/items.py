@@ -1,9 +1,81 @@
-"""Arrays of items: what they must hold, and how their axes are understood."""
+"""Arrays of items: what they must hold, how their axes are understood, and the units that follow."""
+
+from typing import Any
 
 import numpy as np
 
+from scoresde.data.columns import Column
+from scoresde.data.dataset import Dataset, Source, assemble, split
+from scoresde.data.transform import Kind, Transform
 from scoresde.errors import InputError, refuse, require
 from scoresde.progress import note
+
+_ALIKE = 10  # of points of the plane one axis spreads at most so many times as far as the other
+
+
+def dataset_of(
+    source: Source,
+    values: np.ndarray,
+    where: str,
+    classes: np.ndarray | None = None,
+    flip: bool = False,
+    names: tuple[str, ...] | None = None,
+    columns: tuple[Column, ...] | None = None,
+) -> Dataset:
+    """The data set of items (N, *event), whether in memory or from a file; what they are is said at `Array`.
+
+    Args:
+        source: how they are split.
+        values: the items.
+        where: how messages begin.
+        classes: of the items.
+        flip: see `Dataset`.
+        names: of the features of a table.
+        columns: of a table of text; integers of any other remain such.
+
+    Raises:
+        InputError: values that are no items.
+    """
+    values = arranged(values, where)
+    check(values, where)
+    parts = split(len(values), source.held_out, source.split_seed)
+    integers = values.dtype.kind in "iub" and values.ndim <= 2
+    if (values.dtype.name, values.ndim) != ("uint8", 4):
+        values = floating(values)
+    if values.ndim == 4:
+        transform = _of_images(values)
+    else:
+        about = {"names": names, "dtype": values.dtype.name}
+        transform = _of_numbers(values[parts[0]], integers, columns, **about)
+    return assemble(values, transform, parts, classes, flip)
+
+
+def _of_numbers(train: np.ndarray, integers: bool, columns: tuple[Column, ...] | None, **about: Any) -> Transform:
+    """Points of the plane, tables, series and volumes."""
+    shape = train.shape[1:]
+    kind: Kind = "points" if shape == (2,) and columns is None and _alike(train) else "table"
+    if integers and columns is None:
+        columns = tuple(Column(f"x{k}", "integer") for k in range(shape[0]))
+    per_feature = len(shape) == 1 and kind == "table"
+    return Transform.standardising(train, kind, per_feature=per_feature, columns=columns, **about)
+
+
+def _alike(points: np.ndarray) -> bool:
+    """Whether two features may have one unit."""
+    spread = points.std(axis=0)
+    return bool(spread.max() <= _ALIKE * spread.min())
+
+
+def _of_images(values: np.ndarray) -> Transform:
+    """Images: bytes as in files; other numbers from [0, 1], [-1, 1] or their own range to [-1, 1]."""
+    shape = values.shape[1:]
+    if values.dtype == np.uint8:
+        return Transform.of_levels(shape)
+    low, high = float(values.min()), float(values.max())
+    if -1 <= low <= high <= 1:
+        low, high = (0.0 if low >= 0 else -1.0), 1.0
+    middle, half = (low + high) / 2, (high - low) / 2 or 1.0
+    return Transform("image", shape, middle, half, low=low, high=high, dtype=values.dtype.name)
 
 
 def check(values: np.ndarray, where: str) -> None:

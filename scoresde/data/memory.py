@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from scoresde.data.dataset import Dataset, Source, assemble, split
-from scoresde.data.items import arranged, check, check_classes, floating
+from scoresde.data.dataset import Dataset, Source
+from scoresde.data.items import check_classes, dataset_of
 from scoresde.data.numpy_files import read_npz
-from scoresde.data.transform import Kind, Transform
+from scoresde.data.transform import Transform
 from scoresde.errors import InputError, refuse, require
 from scoresde.files import aside
 
@@ -25,8 +25,8 @@ class Array(Source):
 
     What the items are follows from shape and type:
 
-        (N, D)            a table, each feature scaled to mean 0 and standard deviation 1; D = 2: points of the plane,
-                          whose axes keep one unit
+        (N, D)            a table, each feature scaled to mean 0 and standard deviation 1; integers stay such; D = 2:
+                          points of the plane, whose axes keep one unit where they spread alike
         (N, C, L)         series of C channels
         (N, H, W), uint8  grey images
         (N, C, H, W)      images: levels of uint8 as in files, other numbers scaled from their range to [-1, 1]
@@ -54,34 +54,7 @@ class Array(Source):
         if labels is not None:
             check_classes(labels, len(values), "labels")
         _check_axes(values)
-        values = arranged(values, _DATA)
-        check(values, _DATA)
-        if (values.dtype.name, values.ndim) != ("uint8", 4):
-            values = floating(values)
-        parts = split(len(values), self.held_out, self.split_seed)
-        return assemble(values, _transform(values, parts[0]), parts, labels, self.flip)
-
-
-def _transform(values: np.ndarray, train: np.ndarray) -> Transform:
-    """The map to model units that fits items (N, *event)."""
-    shape = values.shape[1:]
-    if len(shape) == 3:
-        return _of_images(values)
-    kind: Kind = "points" if shape == (2,) else "table"
-    per_feature = len(shape) == 1 and kind == "table"
-    return Transform.standardising(values[train], kind, per_feature=per_feature, dtype=values.dtype.name)
-
-
-def _of_images(values: np.ndarray) -> Transform:
-    """Images: bytes as in files; other numbers from [0, 1], [-1, 1] or their own range to [-1, 1]."""
-    shape = values.shape[1:]
-    if values.dtype == np.uint8:
-        return Transform.of_levels(shape)
-    low, high = float(values.min()), float(values.max())
-    if -1 <= low <= high <= 1:
-        low, high = (0.0 if low >= 0 else -1.0), 1.0
-    middle, half = (low + high) / 2, (high - low) / 2 or 1.0
-    return Transform("image", shape, middle, half, low=low, high=high, dtype=values.dtype.name)
+        return dataset_of(self, values, _DATA, labels, self.flip)
 
 
 def _check_axes(values: np.ndarray) -> None:

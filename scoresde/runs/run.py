@@ -121,9 +121,9 @@ class Run:
         return RunSamples(drawn.x, self.transform, drawn.nfe, drawn.seconds, title)
 
     def dataset(self) -> Dataset:
-        """Load the data on which the model was trained, from where the configuration says it is."""
+        """Load the data on which the model was trained, from where the configuration says it is, in its units."""
         dataset: Dataset = stored_data(self.config, self.path, self._allow).load()
-        return dataset
+        return dataset.under(self.transform, f"data: {self.path}")
 
     @property
     def summary(self) -> dict[str, Any]:

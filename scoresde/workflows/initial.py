@@ -21,22 +21,22 @@ class Initial:
     """What a training takes from the run that `init` names.
 
     Attributes:
-        run: the folder.
+        run: the folder; None for a training that is resumed and began from none.
         transform: between data units and those of the network.
         weights: of the model; None for a training that has a checkpoint of its own.
     """
 
-    run: str
+    run: str | None
     transform: Transform
     weights: Mapping[str, torch.Tensor] | None
 
     @classmethod
     def of(cls, cfg: Mapping[str, Any], own: Checkpoint | None, allow: Sequence[str]) -> "Initial | None":
         """From the configuration of a training, or from its own checkpoint, so that the run may be gone by then."""
+        if own is not None:  # whose units are kept, whatever the data would have now
+            return cls(cfg[KEY], Transform.from_dict(own.state["data"]["transform"]), None)
         if cfg[KEY] is None:
             return None
-        if own is not None:
-            return cls(cfg[KEY], Transform.from_dict(own.state["data"]["transform"]), None)
         run = runs.load(cfg[KEY], device="cpu", allow=allow)
         return cls(cfg[KEY], run.transform, run.model.state_dict())
 
@@ -46,15 +46,7 @@ class Initial:
         Raises:
             InputError: items of another shape, or in other units.
         """
-        ours, theirs = dataset.transform, self.transform
-        for what, here, there in (
-            ("items of shape", dataset.event_shape, tuple(theirs.event_shape)),
-            ("data units from, to, in levels", *((t.low, t.high, t.levels) for t in (ours, theirs))),
-            ("the categories", *([c for c in t.columns or () if c.categories] for t in (ours, theirs))),
-        ):
-            differs = f"{self.run} has {what} {there!r}, and this data {here!r}"
-            refuse(here != there, f"{KEY}: {differs}; give data like its own")
-        return dataset.under(theirs)
+        return dataset.under(self.transform, f"{KEY}: {self.run}" if self.run else "data: the run")
 
 
 def taken_over(cfg: dict[str, Any], typed: Sequence[str]) -> dict[str, Any]:
