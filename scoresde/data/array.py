@@ -15,6 +15,7 @@ from scoresde.errors import refuse
 from scoresde.progress import note
 from scoresde.room import require_free
 
+Found = tuple[np.ndarray, np.ndarray | None]  # items and classes
 _CLASSES = ("y", "labels", "label", "arr_1")  # what people call the classes in a .npz file
 
 
@@ -90,7 +91,7 @@ def _as_table(values: np.ndarray, wanted: Wanted, path: Path) -> Table:
     return Table(values[:, chosen(wanted, None, values.shape[1], str(path))], None, None)
 
 
-def _read_numpy(path: Path, key: str | None, labels: str | None) -> tuple[np.ndarray, np.ndarray | None]:
+def _read_numpy(path: Path, key: str | None, labels: str | None) -> Found:
     """The array of a .npy file, or one of a .npz file and the classes in it."""
     with readable(path, f"data.path: {path}"):
         if path.suffix.lower() == ".npy":
@@ -100,27 +101,30 @@ def _read_numpy(path: Path, key: str | None, labels: str | None) -> tuple[np.nda
             return _items_and_classes(archive, key, labels, path)
 
 
-def _items_and_classes(
-    archive: zipfile.ZipFile, key: str | None, labels: str | None, path: Path
-) -> tuple[np.ndarray, np.ndarray | None]:
+def _items_and_classes(archive: zipfile.ZipFile, key: str | None, labels: str | None, path: Path) -> Found:
     """The array of a .npz file that the key names, and the classes of its items if there are any."""
     keys = [name.removesuffix(".npy") for name in archive.namelist()]
     refuse(not keys, f"data.path: {path} holds no array")
-    likely = labels or next((name for name in _CLASSES if name in keys and name != key), None)
+    likely = labels or next(filter(set(keys).difference({key}).__contains__, _CLASSES), None)
     _key(labels, keys, path, "labels")
     item = _key(key, [name for name in keys if name != likely] or keys, path, "key")
     values = member(archive, item, f"data.path: {path}")
-    if likely in (None, item):
-        return values, None
-    classes = member(archive, str(likely), f"data.path: {path}")
-    if labels is None and not _may_be_classes(classes, values):
+    classes = None if likely in (None, item) else _classes(archive, str(likely), values, path, labels is None)
+    if classes is None:
         _key(key, keys, path, "key")
-        return values, None
-    if labels is None:
-        note(f"data.path: {path}: {likely} is taken for the classes of the items")
-    classes = classes.reshape(-1) if classes.shape[1:] == (1,) else classes
-    check_classes(classes, len(values), f"data.labels: {likely} of {path}")
     return values, classes
+
+
+def _classes(archive: zipfile.ZipFile, name: str, values: np.ndarray, path: Path, guessed: bool) -> np.ndarray | None:
+    """The classes of items; None where the array is only guessed to be those and cannot be."""
+    classes = member(archive, name, f"data.path: {path}")
+    if guessed:
+        if not _may_be_classes(classes, values):
+            return None
+        note(f"data.path: {path}: {name} is taken for the classes of the items")
+    classes = classes.squeeze()
+    check_classes(classes, len(values), f"data.labels: {name} of {path}")
+    return classes
 
 
 def _key(given: str | None, keys: Sequence[str], path: Path, name: str) -> str:

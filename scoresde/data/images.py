@@ -199,15 +199,15 @@ class ImageFolder(ImageSource):
 
     def _labels(self, root: Path, files: Sequence[Path]) -> np.ndarray | None:
         """The number of the folder in which each image lies, if these are classes."""
-        parts = [file.relative_to(root).parts for file in files]
-        numbers = {name: k for k, name in enumerate(sorted({first for first, *rest in parts if rest}))}
-        loose = [file for file, part in zip(files, parts, strict=True) if len(part) == 1]
-        if self.classes is False or (self.classes is None and (loose or len(numbers) < 2)):
+        tops = [file.relative_to(root).parent.parts[:1] for file in files]  # empty for one in no folder
+        folders, loose = sorted(set(tops) - {()}), () in tops
+        if not ((not loose and len(folders) > 1) if self.classes is None else self.classes):
             return None
-        refuse(bool(loose), f"data.classes: {(loose or files)[0]} is in no folder of a class; move it into one")
-        known = ", ".join(f"{k} {name}" for name, k in numbers.items())
+        refuse(loose, f"data.classes: {files[tops.index(min(tops))]} is in no folder of a class; move it into one")
+        known = ", ".join(f"{k} {name}" for k, (name,) in enumerate(folders))
         note(f"data.path: the folders of {root} are classes: {known}")
-        return np.array([numbers[first] for first, *_ in parts])
+        numbers = {top: k for k, top in enumerate(folders)}
+        return np.array([numbers[top] for top in tops])
 
     def _read(self, file: Path) -> Item:
         with opened(file, str(file)) as image:
