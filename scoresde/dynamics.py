@@ -68,6 +68,6 @@ def reverse_drift(sde: SDE, t: float | Tensor, eta: Eta) -> tuple[Tensor, Tensor
     ODE (eq. 13); every eta >= 0 has the same marginals.
     """
     g2 = sde.g2(t)
-    sigma = sde.sigma(torch.as_tensor(t))
+    sigma = sde.sigma(torch.as_tensor(t, dtype=torch.float64))
     level = eta_at(eta, sde.lam(t))
     return sde.f(t), (1 + level**2) / 2 * g2 / sigma, level * g2.sqrt()

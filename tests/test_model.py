@@ -258,6 +258,7 @@ def test_one_time_makes_floats_and_a_time_per_sample_tensors():
     sde = sde_named("vp")
     for t in (0.3, torch.tensor(0.3, dtype=torch.float64)):
         assert levels(sde, t) == tuple(sde.at(0.3))
+        assert all(type(value) is float for value in (*levels(sde, t), *rates(sde, t)))
         assert rates(sde, t) == pytest.approx([float(s) for s in sde.slopes(0.3)])
     for of_each in (*levels(sde, torch.ones(3)), *rates(sde, torch.ones(3))):
         assert of_each.shape == (3,)

@@ -14,6 +14,7 @@ from support import SDES, OrnsteinUhlenbeck, sde_named
 
 import scoresde
 from scoresde import EDMSDE, SDE, VESDE, VPSDE, CosineSDE, InputError, RectifiedSDE, SubVPSDE
+from scoresde.dynamics import reverse_drift
 
 
 @pytest.mark.parametrize("name", SDES)
@@ -157,6 +158,17 @@ def test_levels_of_many_times_are_not_kept_for_ever():
         sde.remember(torch.linspace(0.1, 0.2, 1000, dtype=torch.float64) + 0.01 * k)
     assert len(sde._levels) <= 11_000
     assert sde.at(0.3) == tuple(float(f(0.3)) for f in (sde.alpha, sde.sigma, sde.lam))
+
+
+@pytest.mark.parametrize("name", [*SDES, "bisected"])
+def test_a_float_is_taken_to_all_its_digits(name):
+    """0.3 in float32 is another number."""
+    sde = OrnsteinUhlenbeck() if name == "bisected" else sde_named(name)
+    for function in (sde.alpha, sde.sigma, sde.lam, sde.f, sde.g2, sde.g, sde.t_of_lam):
+        value, exact = function(0.3), function(torch.tensor(0.3, dtype=torch.float64))
+        assert value.dtype == torch.float64
+        assert torch.equal(value, exact)
+    assert reverse_drift(sde, 0.3, 1.0) == reverse_drift(sde, torch.tensor(0.3, dtype=torch.float64), 1.0)
 
 
 def test_two_methods_are_enough():

@@ -134,12 +134,12 @@ class SDE(Rebuildable, ABC):
     @final
     def f(self, t: float | Tensor) -> Tensor:
         """Coefficient of the drift f(t) x."""
-        return self.slopes(t)[0] / self.alpha(torch.as_tensor(t))
+        return self.slopes(t)[0] / self.alpha(torch.as_tensor(t, dtype=torch.float64))
 
     @final
     def g2(self, t: float | Tensor) -> Tensor:
         """Square of the diffusion coefficient, g^2(t)."""
-        (dalpha, dsigma), t = self.slopes(t), torch.as_tensor(t)
+        (dalpha, dsigma), t = self.slopes(t), torch.as_tensor(t, dtype=torch.float64)
         alpha, sigma = self.alpha(t), self.sigma(t)
         return 2 * sigma * (dsigma - sigma * dalpha / alpha)
 
