@@ -127,7 +127,7 @@ def main() -> None:
 
 def deterministic() -> list[str]:
     """Solvers of conf/ that take one or more evaluations a step on a grid and need no noise."""
-    names = sorted(p.stem for p in (CONF / "solver").glob("*.yaml"))
+    names = sorted({p.stem for p in (CONF / "solver").glob("*.yaml")} - {"custom"})
     stochastic_or_adaptive = (
         "adaptive",
         "sde_",

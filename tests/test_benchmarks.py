@@ -6,6 +6,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from scoresde.sampling import Solver
+
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 # what the GPU script must do without; modules set to None cannot be imported
 NEEDLESS = (
@@ -27,6 +31,15 @@ def script(name: str, *arguments: str, missing: tuple[str, ...] = (), before: st
 
 def rows(file: Path) -> dict[tuple[str, str], dict[str, Any]]:
     return {(row["section"], row["name"]): row for row in json.loads(file.read_text())["rows"]}
+
+
+def test_every_solver_that_is_compared_can_be_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(FOLDER))
+    import solvers
+
+    names = solvers.deterministic()
+    assert {"auto", "ddim", "dpmpp_2m", "heun"} <= set(names)
+    assert all(isinstance(solvers.option("solver", name), Solver) for name in names)
 
 
 def test_the_gpu_script_runs_on_a_cpu_with_little_installed(tmp_path: Path) -> None:
