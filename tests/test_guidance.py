@@ -201,7 +201,8 @@ def test_a_scale_for_each_sample_guides_each_as_that_scale_alone() -> None:
         torch.testing.assert_close(x[k], alone, rtol=0, atol=1e-7)
     assert model.cost == 2
     x, scales = torch.randn(3, 2, dtype=torch.float64), [0.0, 1.0, 2.3]  # 2.3 in float32 is another number
-    each, alone = (Conditioned(net, cond, s)(x, 0.3).eps for s in (scales, 2.3))
+    each, alone, null, full = (Conditioned(net, cond, s)(x, 0.3).eps for s in (scales, 2.3, 0.0, 1.0))
+    torch.testing.assert_close(alone, null + 2.3 * (full - null), rtol=0, atol=1e-12)
     torch.testing.assert_close(each[2], alone[2], rtol=0, atol=1e-12)
 
 
