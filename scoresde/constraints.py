@@ -281,7 +281,7 @@ def checked(value: Any, path: str, annotation: Any) -> Any:
         found = adapter.validate_json(json.dumps(value, default=str))
     except ValidationError as error:
         hint = _hint(value, annotation, error.errors()[0]["loc"])
-        raise InputError(f"{where}: {value!r} is not {in_words(annotation)}{hint}") from None
+        raise InputError(f"{where}: {value!r:.500} is not {in_words(annotation)}{hint}") from None
     require_allowed(where, found, annotation)
     for number in _numbers(found):
         require(abs(number) < 2**63 if isinstance(number, int) else math.isfinite(number), where, value, _FINITE)

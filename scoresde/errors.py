@@ -15,7 +15,7 @@ class InputError(ValueError):
 def require(ok: bool, name: str, value: object, wanted: str) -> None:
     """Raise `InputError("name: value is not allowed; wanted")` unless `ok`."""
     if not ok:
-        raise InputError(f"{name}: {value!r} is not allowed; {wanted}")
+        raise InputError(f"{name}: {value!r:.500} is not allowed; {wanted}")
 
 
 def refuse(bad: bool, message: str) -> None:

@@ -3,15 +3,40 @@
 import errno
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from scoresde.errors import InputError, one_line
-from scoresde.plain import finite
+from scoresde.errors import InputError, one_line, refuse
+from scoresde.plain import depth, finite
 
 _REFUSED = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG}
+
+LARGEST, DEEPEST = 2**20, 50  # of a configuration: bytes, and mappings within mappings
+_LARGEST_JSON = 32 * LARGEST
+
+
+def read_json(path: Path, key: str = "file", hook: Callable[[dict[str, Any]], Any] | None = None) -> dict[str, Any]:
+    """The mapping in a JSON file that may be a stranger's; null for NaN and infinities, which JSON lacks.
+
+    Args:
+        path: of the file.
+        key: with which messages begin.
+        hook: makes something else of each mapping.
+
+    Raises:
+        InputError: it is not readable, too large or too deep, or holds no mapping.
+    """
+    try:
+        refuse(path.stat().st_size > _LARGEST_JSON, f"has more than {_LARGEST_JSON:,} bytes")
+        content: Any = json.loads(path.read_text(encoding="utf-8"), parse_constant=lambda _: None, object_hook=hook)
+        refuse(not isinstance(content, dict), f"holds {type(content).__name__}, not a mapping")
+        refuse(depth(content, DEEPEST) > DEEPEST, f"is nested more than {DEEPEST}-fold")
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{key}: {path} cannot be read as JSON ({one_line(error):.200})") from None
+    found: dict[str, Any] = content if hook else finite(content)
+    return found
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -23,6 +23,14 @@ def each(value: Any, change: Callable[[Any, str], Any]) -> Any:
     return value
 
 
+def depth(value: Any, most: int) -> int:
+    """How many mappings and lists stand within each other, counted to one more than `most`."""
+    if most < 0 or not isinstance(value, Mapping | list):
+        return 0
+    items = value.values() if isinstance(value, Mapping) else value
+    return 1 + max((depth(item, most - 1) for item in items), default=0)
+
+
 def finite(value: Any, _: str = "") -> Any:
     """The same plain values with null for NaN and infinities."""
     lost = isinstance(value, float) and not math.isfinite(value)

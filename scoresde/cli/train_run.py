@@ -1,6 +1,5 @@
 """The work of `scoresde train`: where the training begins, its folder, and what is printed."""
 
-import json
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -16,6 +15,7 @@ from scoresde.cli.jobs import chosen, overrides, result_folder, sweeping, typed_
 from scoresde.cli.resume import LOGGER, merge
 from scoresde.cli.settings import TrainSettings
 from scoresde.errors import InputError
+from scoresde.files import read_json
 from scoresde.model import ScoreModel
 from scoresde.results import Results
 from scoresde.results.table import explained
@@ -165,9 +165,9 @@ def _already_complete(start: Start) -> float | None:
     run, steps = Path(start.cfg["run"]), start.cfg["trainer"]["steps"]
     print(f"{run} is complete, with all of its {steps} steps")
     print(f"further   scoresde train {runs.setting(run)} trainer.steps={2 * steps}\n{_next(run)}")
-    summary = json.loads((run / runs.SUMMARY).read_text(encoding="utf-8"))
-    best: float | None = summary.get("best", summary.get("best_ratio"))  # as older versions called it
-    return best
+    summary = read_json(run / runs.SUMMARY, "run")
+    best = summary.get("best", summary.get("best_ratio"))  # as older versions called it
+    return best if isinstance(best, float) else None
 
 
 def _next(run: Path) -> str:

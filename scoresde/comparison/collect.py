@@ -4,9 +4,8 @@ Results that differ in their seed alone make one row, whose interval is over the
 seed count once: a second run of a job gives the same numbers, not further evidence.
 """
 
-import contextlib
-import json
 import math
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
@@ -19,15 +18,21 @@ from scoresde import metrics as measures
 from scoresde import runs
 from scoresde.build import TARGET
 from scoresde.comparison.measure import ENDPOINT
+from scoresde.constraints import checked
 from scoresde.data.numpy_files import read_npz
-from scoresde.errors import refuse
+from scoresde.errors import InputError, refuse
+from scoresde.files import read_json
 from scoresde.named import name_of, options
 from scoresde.plain import join
 from scoresde.results import Measurement, Quantity, Results, Row, Scorer
+from scoresde.runs.config import get
 from scoresde.runs.folder import RESULTS
 
 # keys of the summary of samples that distinguish them
 _DRAWN = ("checkpoint_step", "weights", "n", "label", "guidance")
+# what it must say of them
+_SAMPLED: dict[str, Any] = {"run": str, "n": int, "seed": int, "nfe": float, "seconds": float}
+_SAMPLED |= {f"sampler.solver.{TARGET}": str, "sampler.steps": int | None}
 # keys of a configuration that do not distinguish results, or that the names of rows hold already
 _ASIDE = ("seed", "run", "out", "logger", "allow", "device", "samplers", "solvers", "sdes")
 
@@ -54,9 +59,11 @@ def collected(folder: Path, metrics: Mapping[str, Any], allow: Sequence[str]) ->
     refuse(not folder.is_dir(), f"folder: there is no folder {folder} (seen from {Path.cwd()})")
     kinds = (_comparisons(folder), _trainings(folder), _samples(folder, metrics, allow))
     parts = next(filter(None, map(list, kinds)), [])
+    found = _joined(parts, folder) if parts else None
     wanted = "results.json of scoresde compare, or summary.json of scoresde train or sample"
-    refuse(not parts, f"folder: {folder} has no results in it ({wanted})")
-    return _joined(parts, folder)
+    if found is None or not found.rows:
+        raise InputError(f"folder: {folder} has no results in it ({wanted})")
+    return found
 
 
 def known_quantities() -> dict[str, Quantity]:
@@ -68,12 +75,14 @@ def known_quantities() -> dict[str, Quantity]:
 
 
 def _summaries(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """The files summary.json that hold a mapping."""
+    """The files summary.json that can be read; a line on stderr names the others."""
     for path in sorted(folder.rglob(runs.SUMMARY)):
-        with contextlib.suppress(OSError, ValueError):
-            content = json.loads(path.read_text(encoding="utf-8"))
-            if isinstance(content, dict):
-                yield path, content
+        try:
+            content = read_json(path, "folder")
+        except InputError as error:
+            print(f"{error}; it is left out", file=sys.stderr)
+        else:
+            yield path, content
 
 
 def _flat(cfg: Any, path: str = "") -> Iterator[tuple[str, Any]]:
@@ -106,8 +115,9 @@ def _setting(key: str, flat: Mapping[str, Any]) -> str:
 
 def _comparisons(folder: Path) -> Iterator[_Part]:
     for path in sorted(folder.rglob(RESULTS)):
-        results = Results.read(path, known_quantities())
-        config = runs.upgraded(json.loads(path.read_text(encoding="utf-8")).get("config") or {})
+        content = read_json(path, "folder")
+        results = Results.of_content(content, path, known_quantities())
+        config = runs.upgraded(checked(content.get("config") or {}, f"folder: {path}: config", dict[str, Any]))
         config.pop("sde", None)  # the settings of the rows name it
         seed = _seed(config)
         yield _Part(config, results, [(str(config.get("run")), k) for k in range(seed, seed + results.seeds)])
@@ -119,19 +129,22 @@ def _trainings(folder: Path) -> Iterator[_Part]:
         if "results" in summary:
             results = Results.of_content(summary["results"], path, known)
         elif "samplers" in summary:
-            results = _older(summary, known)
+            results = _older(summary, path, known)
         else:
             continue
         config = runs.read_config(path.parent)
         yield _Part(config, results, [_seed(config)])
 
 
-def _older(summary: Mapping[str, Any], known: Mapping[str, Quantity]) -> Results:
+def _older(summary: Mapping[str, Any], path: Path, known: Mapping[str, Quantity]) -> Results:
     """Of a summary.json without rows, where values, floors, ratios and half-intervals lie side by side."""
-    results = Results("", int(summary.get("n", 0)), 1)
-    for name, stored in summary["samplers"].items():
+    where = f"folder: {path}"
+    results = Results("", checked(summary.get("n", 0), f"{where}: n", int), 1)
+    for name, stored in checked(summary["samplers"], f"{where}: samplers", dict[str, dict[str, Any]]).items():
         values = {k: float(v) for k, v in stored.items() if isinstance(v, int | float) and k != "steps"}
-        row = Row(name, steps=stored.get("steps"), nfe=values.pop("nfe", math.nan), error=stored.get("error"))
+        said = (("steps", int | None), ("error", str | None))
+        own = {key: checked(stored.get(key), f"{where}: {key}", kind) for key, kind in said}
+        row = Row(name, nfe=values.pop("nfe", math.nan), **own)
         row.seconds = [values.pop("seconds", math.nan)]
         found = {
             key: Measurement(value, values.get(f"{key}_floor"), values.get(f"{key}_half", math.nan))
@@ -152,21 +165,22 @@ def _samples(folder: Path, metrics: Mapping[str, Any], allow: Sequence[str]) -> 
 
 
 def _of_samples(file: Path, summary: Mapping[str, Any], metrics: Mapping[str, Any], allow: Sequence[str]) -> _Part:
-    run = Path(summary["run"])
+    where = f"folder: {file.with_name(runs.SUMMARY)}"
+    own = {key: checked(get(summary, key), f"{where}: {key}", kind) for key, kind in _SAMPLED.items()}
+    run, sampler = Path(own["run"]), summary["sampler"]
     cfg = runs.read_config(run)
     dataset = runs.stored_data(cfg, run, allow).load()
     drawn = read_npz(file, f"folder: {file}")["samples"]
     x = dataset.transform.encode(torch.from_numpy(drawn).float())
-    sampler, scorer, results = summary["sampler"], Scorer(metrics, dataset), Results("", int(summary["n"]), 1)
+    scorer, results = Scorer(metrics, dataset), Results("", own["n"], 1)
     name = name_of("solver", sampler["solver"])
-    steps = None if "rtol" in sampler["solver"] else int(sampler["steps"])
-    row = Row(name if steps is None else f"{name} {steps}", steps=steps, nfe=float(summary["nfe"]))
-    row.seconds = [float(summary["seconds"])]
+    steps = None if "rtol" in sampler["solver"] else own["sampler.steps"]
+    row = Row(name if steps is None else f"{name} {steps}", steps=steps, nfe=own["nfe"], seconds=[own["seconds"]])
     results.add(row, scorer(x), scorer.quantities)
     results.rows.append(row)
-    own = {"of": {k: cfg.get(k) for k in ("model", "sde", "data")}, "sampler": sampler}
-    own |= {key: summary.get(key) for key in _DRAWN}
-    return _Part(own, results, [(_seed(cfg), summary["seed"])])
+    config = {"of": {k: cfg.get(k) for k in ("model", "sde", "data")}, "sampler": sampler}
+    config |= {key: summary.get(key) for key in _DRAWN}
+    return _Part(config, results, [(_seed(cfg), own["seed"])])
 
 
 def _joined(parts: Sequence[_Part], folder: Path) -> Results:
@@ -225,7 +239,7 @@ def _unseen(seen: set[Any], owner: Any, seeds: Sequence[Any]) -> list[int]:
 
 
 def _some(values: list[float], kept: Sequence[int], seeds: Sequence[Any]) -> list[float]:
-    return values if len(kept) == len(seeds) else [values[i] for i in kept]
+    return values if len(kept) == len(seeds) else [values[i] for i in kept if i < len(values)]
 
 
 def _each(values: Mapping[str, list[float]], kept: Sequence[int], seeds: Sequence[Any]) -> dict[str, list[float]]:
@@ -233,7 +247,8 @@ def _each(values: Mapping[str, list[float]], kept: Sequence[int], seeds: Sequenc
 
 
 def _seed(config: Mapping[str, Any]) -> int:
-    return int(config.get("seed") or 0)
+    seed: int = checked(config.get("seed") or 0, "folder: seed", int)
+    return seed
 
 
 def _named(row: Row, label: str) -> Row:

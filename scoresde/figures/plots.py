@@ -46,7 +46,7 @@ def panels(results: Rows) -> list[Quantity]:
 def quality(results: Rows, horizontal: str, stem: Path) -> list[Path]:
     """Draw every quantity against `nfe` or `seconds` as stem.png and stem.svg; nothing if no row succeeded."""
     shown = panels(results)
-    if not shown:
+    if not (shown and results.succeeded):
         return []
     import matplotlib
 
@@ -140,7 +140,7 @@ def _scale(ax: Axes, values: Sequence[float], floor: float) -> None:
 def _ticks(ax: Axes, rows: Sequence[Row]) -> None:
     """The budgets under the axis, and other numbers of evaluations as far as they do not touch."""
     kept: list[int] = []
-    for value in [*sorted({r.budget for r in rows if r.budget}), *sorted({round(r.nfe) for r in rows})]:
+    for value in [*sorted({r.budget for r in rows if r.budget}), *sorted({round(r.nfe) for r in rows if r.nfe > 0})]:
         if all(max(value / k, k / value) >= 1.18 for k in kept):
             kept.append(value)
     ax.set_xticks(kept, [str(v) for v in kept])

@@ -5,20 +5,30 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from scoresde.errors import InputError
-from scoresde.plain import finite
+from scoresde.constraints import Depth, Positive, checked
+from scoresde.errors import refuse
+from scoresde.files import read_json
+from scoresde.plain import each, finite
 from scoresde.results import table
 from scoresde.results.metric import Quantity
 from scoresde.results.rows import Row, Rows
 
-_UNSTORED = ("shown",)  # fields of a row
-_STORED = ("title", "n", "seeds", "floors", "notes", "comparable")  # fields of results besides rows and quantities
+_LARGEST = 1e150
+_Number = float | None  # None for NaN
+_Numbers = dict[str, list[_Number]]
+_STORED = {  # fields of results besides rows and quantities
+    "title": str, "n": int, "seeds": Depth, "floors": _Numbers, "notes": list[str], "comparable": bool,
+}  # fmt: skip
+_ROW = {
+    "name": str, "setting": str, "budget": int | None, "tolerance": _Number, "steps": int | None,
+    "nfe": Positive | None, "stochastic": bool, "seconds": list[_Number], "memory": _Number, "values": _Numbers,
+    "halves": dict[str, _Number], "error": str | None,
+}  # fmt: skip
 _FLAT = ("setting", "budget", "tolerance", "steps", "nfe", "stochastic")  # fields of a row in the flat table
 _RENAMED = {"figures": "values", "sde": "setting"}  # fields of a row, as they were called before
 
@@ -35,7 +45,7 @@ class Results(Rows):
         return found
 
     def _plain(self, row: Row) -> dict[str, Any]:
-        stored = {f.name: getattr(row, f.name) for f in dataclasses.fields(row) if f.name not in _UNSTORED}
+        stored = {key: getattr(row, key) for key in _ROW}
         keys = (*row.values, *(["seconds"] if row.seconds else []))
         return {"label": self.label(row), **stored, "intervals": {k: row.interval(k)._asdict() for k in keys}}
 
@@ -51,23 +61,24 @@ class Results(Rows):
         Raises:
             InputError: the content is something else.
         """
-        try:
-            content = {"title": content.get("problem"), **content}
-            rows = [_row(row) for row in content["rows"]]
-            stored = {key: content[key] for key in _STORED}
-            quantities = {**(known or {}), **{q["key"]: Quantity(**q) for q in content.get("quantities", ())}}
-        except (KeyError, TypeError, AttributeError) as error:
-            raise InputError(f"{where}: not results of scoresde ({type(error).__name__}: {error})") from None
-        return cls(rows=rows, quantities=quantities, **stored)
+        content = dict(content) if isinstance(content, Mapping) else {}
+        content = {"title": content.get("problem") or "", "quantities": [], **content}
+        missing = [key for key in ("rows", *_STORED) if key not in content]
+        refuse(bool(missing), f"{where}: not results of scoresde, {', '.join(missing)} missing")
+        stored = {key: _nan(checked(content[key], f"{where}: {key}", kind)) for key, kind in _STORED.items()}
+        rows = checked(content["rows"], f"{where}: rows", list[dict[str, Any]])
+        quantities = checked(content["quantities"], f"{where}: quantities", list[Quantity])
+        known = {**(known or {}), **{q.key: q for q in quantities}}
+        found = cls(rows=[_row(row, where) for row in rows], quantities=known, **stored)
+        lengths = {len(values) for row in found.rows for values in row.values.values()}
+        wrong = f"{where}: values: there are {sorted(lengths)} in a row, and {found.seeds} seeds"
+        refuse(found.comparable and not lengths <= {found.seeds}, wrong)
+        return found
 
     @classmethod
     def read(cls, path: Path, known: Mapping[str, Quantity] | None = None) -> Results:
         """The results in a file, see `of_content`."""
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise InputError(f"{path}: not readable as JSON ({error})") from None
-        return cls.of_content(content, path, known)
+        return cls.of_content(read_json(path), path, known)
 
     def header(self) -> list[str]:
         """Column names of the flat table: each value is followed by half of its interval."""
@@ -98,11 +109,17 @@ class Results(Rows):
         return table.html(self)
 
 
-def _row(stored: Mapping[str, Any]) -> Row:
+def _row(stored: Mapping[str, Any], where: object) -> Row:
     """A row from its plain values, those of older versions included; null stands for NaN among numbers."""
-    names = {f.name for f in dataclasses.fields(Row)} - set(_UNSTORED)
     renamed = {_RENAMED.get(key, key): value for key, value in stored.items()}
-    row = Row(**{key: value for key, value in renamed.items() if key in names})
+    refuse("name" not in renamed, f"{where}: rows: one has no name")
+    found = {key: checked(renamed[key], f"{where}: rows: {key}", kind) for key, kind in _ROW.items() if key in renamed}
+    row = Row(**{key: _nan(value) if key in ("seconds", "values", "halves") else value for key, value in found.items()})
     row.nfe = math.nan if row.nfe is None else row.nfe
-    row.values = {k: [math.nan if v is None else v for v in values] for k, values in row.values.items()}
     return row
+
+
+def _nan(value: Any, _: str = "") -> Any:
+    """The same plain values with NaN for null, and for numbers whose squares are not finite."""
+    lost = value is None or (isinstance(value, float) and abs(value) > _LARGEST)
+    return math.nan if lost else each(value, _nan)

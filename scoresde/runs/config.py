@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from scoresde._secrets import without_secrets
 from scoresde.build import MEASURED, build
 from scoresde.errors import InputError, one_line, refuse
-from scoresde.files import write_text
+from scoresde.files import DEEPEST, LARGEST, write_text
 from scoresde.plain import each, from_yaml, join, to_yaml
 from scoresde.runs.folder import CONFIG, check_inside
 from scoresde.runs.upgrade import upgraded
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from scoresde.data import Dataset
 
 CONVERTED = "convert.json"
-_LARGEST, _DEEPEST = 2**20, 50  # of a configuration: bytes, and mappings within mappings
 _CACHE = "cache"  # folders that the user gives, on this machine
 _MEASURED = ("sigma_max", "sigma_data")  # attributes of a data set of the same names
 
@@ -75,13 +74,13 @@ def _plain_yaml(path: Path) -> Any:
     import yaml
 
     size, depth, loader = path.stat().st_size, 0, getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # C is much faster
-    refuse(size > _LARGEST, f"{path}: has {size:,} bytes, and no configuration has more than {_LARGEST:,}")
+    refuse(size > LARGEST, f"{path}: has {size:,} bytes, and no configuration has more than {LARGEST:,}")
     try:
         text = path.read_text(encoding="utf-8")
         for event in yaml.parse(text, loader):
             opens, closes = (isinstance(event, kinds) for kinds in (yaml.CollectionStartEvent, yaml.CollectionEndEvent))
             depth += opens - closes
-            refuse(depth > _DEEPEST, f"{path}: is nested more than {_DEEPEST}-fold, as no configuration is")
+            refuse(depth > DEEPEST, f"{path}: is nested more than {DEEPEST}-fold, as no configuration is")
             alias = isinstance(event, yaml.AliasEvent)
             refuse(alias, f"{path}: holds an alias (*), which no stored configuration may; give the value")
         return from_yaml(text)

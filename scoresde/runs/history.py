@@ -1,13 +1,13 @@
 """What was changed when a training was resumed: <run>/history.json."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from scoresde._secrets import without_secrets
 from scoresde.build import within
-from scoresde.files import write_json
+from scoresde.errors import refuse
+from scoresde.files import read_json, write_json
 from scoresde.plain import from_yaml, to_yaml
 from scoresde.runs.config import leaves, read_config
 from scoresde.runs.folder import HISTORY
@@ -35,5 +35,11 @@ def record_changes(run: Path, step: int, cfg: Mapping[str, Any]) -> None:
 def history(run: Path) -> list[dict[str, Any]]:
     """Each resume with other settings: its `step`, and `changed`, which holds [before, after] by name."""
     file = run / HISTORY
-    entries: list[dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"))["resumed"] if file.is_file() else []
+    entries: list[dict[str, Any]] = read_json(file, "run").get("resumed") or [] if file.is_file() else []
+    listed = isinstance(entries, list) and all(map(_is_entry, entries))
+    refuse(not listed, f"run: {file} does not list the changes at each resume; delete it")
     return entries
+
+
+def _is_entry(entry: Any) -> bool:
+    return isinstance(entry, dict) and "step" in entry and isinstance(entry.get("changed"), dict)

@@ -1,6 +1,5 @@
 """A trained model from its run folder."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from html import escape
@@ -13,6 +12,7 @@ from scoresde.build import build
 from scoresde.control.guidance import Label, condition_of, labelled
 from scoresde.data import Dataset, Transform
 from scoresde.errors import InputError, refuse
+from scoresde.files import read_json
 from scoresde.model import Model, ScoreModel
 from scoresde.named import name_of, named
 from scoresde.results import Results
@@ -129,7 +129,7 @@ class Run:
     def summary(self) -> dict[str, Any]:
         """The results of the final samples, as in summary.json; empty before there are any."""
         file = self.path / SUMMARY
-        return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        return read_json(file, "run") if file.is_file() else {}
 
     @property
     def history(self) -> list[dict[str, Any]]:

@@ -11,7 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scoresde.errors import InputError, refuse, require
+from scoresde.build import build
+from scoresde.constraints import checked, hints
+from scoresde.errors import TARGET, InputError, refuse, require
+from scoresde.files import read_json
 from scoresde.model import Model
 from scoresde.sampling.corrector import Corrector
 from scoresde.sampling.exponential import ExponentialMultistep
@@ -64,13 +67,19 @@ def read(run: pathlib.Path | str | None, points: int, sde: SDE) -> TunedRule:
         known = f" (there are {', '.join(map(str, there))})" if there else ""
         make = f"scoresde tune {shlex.quote(f'run={run}')} sampler.steps={points}"
         raise InputError(f"steps: {run} has no grid tuned for {points}{known}; make one with {make}")
-    try:
-        found = TunedRule(**json.loads(file.read_text(encoding="utf-8")))
-        found.rule.update({"predictor": found.rule.pop("order")} if "order" in found.rule else {})  # the former name
-    except (ValueError, TypeError) as error:
-        raise InputError(f"run: {file} is damaged ({error}); tune again") from None
+    found = _kept(file)
+    refuse(len(found.times) != points, f"run: {file} has {len(found.times)} times; tune again")
     other = found.sde not in (repr(sde), sde.attributes_text())
     refuse(other, f"sde: {file} was tuned for {found.sde}, not for {sde!r}; tune again")
+    return found
+
+
+def _kept(file: pathlib.Path) -> TunedRule:
+    """What a file holds, which may be a stranger's."""
+    content, kinds = read_json(file, "run"), hints(TunedRule)
+    refuse(content.keys() != kinds.keys(), f"run: {file} does not hold {', '.join(kinds)}; tune again")
+    found = TunedRule(**{key: checked(content[key], f"run: {file}: {key}", kind) for key, kind in kinds.items()})
+    found.rule.update({"predictor": found.rule.pop("order")} if "order" in found.rule else {})  # the former name
     return found
 
 
@@ -107,6 +116,9 @@ class GivenRows(GridSolver):
     extrapolates = True
 
     def plan(self, sde: SDE, times: Tensor) -> Sequence[Any]:
+        wanted = self.rule.coefficients(sde, times).shape
+        wrong = f"rows: those of a grid of {len(times)} times must be of shape {tuple(wanted)}; tune again"
+        refuse([len(row) for row in self.rows] != [wanted[1]] * wanted[0], wrong)
         return self.rows
 
     def step(self, model: Model, x: Tensor, plan: Any, state: Any, noise: Draw) -> Step:
@@ -137,12 +149,14 @@ class Tuned(Solver):
     def costs(self, points: Sequence[int]) -> dict[int, int]:
         """Evaluations that the tuning for so many steps took in all, where there was one."""
         files = {n: file_for(self.run, n) for n in points} if self.run else {}
-        return {n: json.loads(f.read_text())["report"]["evaluations"] for n, f in files.items() if f.is_file()}
+        reports = {n: _kept(f).report for n, f in files.items() if f.is_file()}
+        return {n: checked(report.get("evaluations"), "run: evaluations", int) for n, report in reports.items()}
 
     def carry(self, model: Model, times: Tensor, x: Tensor, noise: NoiseSource, corrector: Corrector | None) -> Path:
         found = read(self.run, len(times), model.sde)
         if found.times != times.tolist():
             raise InputError("grid: the tuned solver goes with its own grid; leave the grid out, or use grid=tuned")
-        rule = ExponentialMultistep(**found.rule)
+        place = f"run: {file_for(self.run or '', len(times))}: rule"
+        rule: ExponentialMultistep = build({**found.rule, TARGET: "scoresde.sampling.ExponentialMultistep"}, place)
         solver = rule if found.coefficients is None else GivenRows(rule, found.coefficients)
         return solver.integrate(model, times, x, noise, corrector)

@@ -11,7 +11,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 import shutil
@@ -23,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scoresde.errors import InputError, one_line, refuse
-from scoresde.files import flush, strict_json, write_json, writing
+from scoresde.files import flush, read_json, strict_json, write_json, writing
 from scoresde.training.power_ema import POWER
 
 if TYPE_CHECKING:
@@ -148,14 +147,14 @@ def damage(path: Path, digests: bool = True) -> str | None:
     Without digests sizes alone are compared, which takes no time.
     """
     try:
-        manifest = json.loads((path / _MANIFEST).read_text(encoding="utf-8"))
+        if not (path / _MANIFEST).is_file():
+            return f"{_MANIFEST} is missing"
+        manifest = read_json(path / _MANIFEST)
         present = {file.name for file in path.iterdir()} - {_MANIFEST}
         names = sorted({*manifest, *present, *_NEEDED})
         found = (_damage_of_file(path / name, manifest.get(name), digests) for name in names)
         return next(filter(None, found), None)
-    except FileNotFoundError:
-        return f"{_MANIFEST} is missing"
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return f"{_MANIFEST} cannot be read ({one_line(error)})"
 
 
@@ -263,12 +262,7 @@ def _delete(run: Path, paths: Iterable[Path]) -> None:
 
 def _best_step(run: Path) -> str | None:
     file = folder(run) / "best.json"
-    try:
-        return str(json.loads(file.read_text(encoding="utf-8"))["step"])
-    except FileNotFoundError:
-        return None
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise InputError(f"checkpoint: {file} cannot be read ({one_line(error)}); give last or a step") from error
+    return str(read_json(file, "checkpoint").get("step")) if file.is_file() else None
 
 
 def _clear_leftovers(run: Path) -> None:

@@ -1,6 +1,5 @@
 """The files of a checkpoint as they are read: the folder may be a stranger's, and its manifest right all the same."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +7,7 @@ from torch import Tensor
 
 from scoresde.constraints import NonNegativeInt, checked
 from scoresde.errors import InputError, one_line, refuse
+from scoresde.files import read_json
 from scoresde.training.state import first_not_finite
 
 SCHEMA = 1
@@ -28,14 +28,9 @@ class _State(dict[str, Any]):
         raise InputError(f"checkpoint: its state.json has no {key}; {_OTHER}")
 
 
-def read_state(file: Path) -> _State:
+def read_state(file: Path) -> dict[str, Any]:
     """The content of a state.json, with the types that it must have."""
-    try:
-        state = json.loads(file.read_text(encoding="utf-8"), object_hook=_State)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"checkpoint: {file} cannot be read ({one_line(error)}); {_OTHER}") from None
-    checked(state, f"checkpoint: {file}", dict)
-    found: _State = state
+    found = read_json(file, "checkpoint", _State)
     schema, wanted = found["schema"], f"this version reads {SCHEMA}; use the version that wrote it"
     refuse(schema != SCHEMA, f"checkpoint: {file} has schema {schema!r} but {wanted}")
     for key, annotation in _TYPES.items():
