@@ -68,7 +68,8 @@ def between(low: float, high: float) -> Constraint:
     return Constraint(lambda value: bool(low < value < high), f"a number in ({low}, {high})")
 
 
-_LARGEST = Constraint(lambda value: not 1e12 < value < math.inf, "at most 1e12", True)  # so that squares are finite
+_LARGEST = Constraint(lambda value: not 1e12 < abs(value) < math.inf, "at most 1e12", True)  # of finite squares
+Real = Annotated[float, _LARGEST]
 Positive = Annotated[float, Constraint(lambda value: 0 < value < math.inf, "a number > 0"), _LARGEST]
 NonNegative = Annotated[float, Constraint(lambda value: 0 <= value < math.inf, "a number >= 0"), _LARGEST]
 Probability = Annotated[float, Constraint(lambda value: 0 <= value < 1, "a probability in [0, 1)")]

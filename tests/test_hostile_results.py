@@ -133,9 +133,8 @@ def test_any_value_of_another_type_is_one_line_or_harmless(tmp_path, monkeypatch
 @pytest.mark.parametrize(
     ("path", "value"),
     [
-        (("rows", 0, "name"), "<script>alert(1)</script>$\\x"),
         (("rows", 0, "nfe"), None),
-        (("rows", 0, "error"), "$\\frac{"),
+        (("rows", 0, "error"), "<script>alert(1)</script>$\\frac{"),
         (("rows", 0, "figures", "energy_distance", 0), 1e308),
     ],
 )

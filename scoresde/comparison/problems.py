@@ -9,7 +9,7 @@ from torch import Tensor
 
 from scoresde.analytic import ExactModel, FiniteData
 from scoresde.comparison.reference import Distribution
-from scoresde.constraints import Checked, Count
+from scoresde.constraints import Checked, Count, NonNegativeInt
 from scoresde.control.guidance import Label
 from scoresde.data import Dataset, Transform
 from scoresde.data.dataset import CLASS
@@ -106,7 +106,7 @@ class Mixture(_FromMixture, _Exact):
         InputError: dimension or components < 1.
     """
 
-    def __init__(self, dimension: Count = 2, components: Count = 5, seed: int = 0) -> None:
+    def __init__(self, dimension: Count = 2, components: Count = 5, seed: NonNegativeInt = 0) -> None:
         noise, size = Noise(seed), (components, dimension, dimension)
         axes, _ = torch.linalg.qr(noise.normal("axes", 0, size, dtype=torch.float64))
         spread = noise.uniform("spread", 0, components * dimension).reshape(components, dimension)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from scoresde._shapes import expand
-from scoresde.constraints import Positive
+from scoresde.constraints import Positive, Real
 from scoresde.loss.base import Batch, Loss, LossTerms
 from scoresde.model import ScoreModel
 from scoresde.sde import SDE
@@ -57,7 +57,7 @@ class DenoisingScoreMatching(Loss[ScoreModel]):
     times: Times = "uniform"
     stratified: bool = True
     importance: bool = False
-    mean: float = -1.2
+    mean: Real = -1.2
     std: Positive = 1.2
 
     def sample_times(self, sde: SDE, u: Tensor) -> Tensor:

@@ -7,13 +7,13 @@ from typing import Any, Literal, NamedTuple, TypeVar, cast, get_args
 import torch
 from torch import Tensor, nn
 
-from scoresde.constraints import Probability, require_allowed
+from scoresde.constraints import NonNegativeInt, Probability, require_allowed
 from scoresde.errors import InputError, refuse, require
 
 Kind = Literal["class", "vector", "tokens", "image"]
 Kinds = Kind | Mapping[str, Kind] | None
-Sizes = int | Mapping[str, int]
-Shares = float | Mapping[str, float]
+Sizes = NonNegativeInt | Mapping[str, NonNegativeInt]
+Shares = Probability | Mapping[str, Probability]
 Cond = Tensor | Mapping[str, Tensor] | None
 
 AUGMENT = "augment"  # the condition that says how an image was changed; without one, it was not changed

@@ -55,7 +55,7 @@ class DiT(Described, nn.Module):
         depth: Depth = 12,
         heads: Count = 6,
         ratio: Positive = 4.0,
-        noise_scale: float = 250.0,
+        noise_scale: Positive = 250.0,
         dropout: Probability = 0.0,
         condition: Kinds = None,
         condition_size: Sizes = 0,

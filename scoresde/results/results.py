@@ -70,7 +70,7 @@ class Results(Rows):
         quantities = checked(content["quantities"], f"{where}: quantities", list[Quantity])
         known = {**(known or {}), **{q.key: q for q in quantities}}
         found = cls(rows=[_row(row, where) for row in rows], quantities=known, **stored)
-        lengths = {len(values) for row in found.rows for values in row.values.values()}
+        lengths = {len(values) for row in found.succeeded for values in row.values.values()}
         wrong = f"{where}: values: there are {sorted(lengths)} in a row, and {found.seeds} seeds"
         refuse(found.comparable and not lengths <= {found.seeds}, wrong)
         return found

@@ -24,7 +24,7 @@ _MOST_KEPT = 10_000_000  # values of a path, which take 40 MB in float32
 
 
 def _no_less_than(least: float) -> Constraint:
-    return Constraint(lambda rtol: least <= rtol < math.inf, f"a tolerance >= {least:g}")
+    return Constraint(lambda rtol: least <= rtol <= 1, f"a tolerance from {least:g} to 1")
 
 
 @dataclass(frozen=True, repr=False)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from scoresde._shapes import expand
+from scoresde.constraints import Positive
 from scoresde.described import Rebuildable
 from scoresde.errors import InputError, require
 
@@ -192,9 +193,9 @@ class SDE(Rebuildable, ABC):
 class TimedSDE(SDE):
     """Base of SDEs that are dataclasses: the three times as fields, with the usual values; see `SDE`."""
 
-    T: float = 1.0
-    t_min: float = 1e-3
-    t_train: float = 1e-5
+    T: Positive = 1.0
+    t_min: Positive = 1e-3
+    t_train: Positive = 1e-5
 
     def __post_init__(self) -> None:
         SDE.__init__(self, self.T, self.t_min, self.t_train)

@@ -160,7 +160,7 @@ class VESDE(TimedSDE):
     sigma_min: Positive = 0.01
     sigma_max: Positive = 50.0
     _: KW_ONLY
-    t_min: float = 1e-5
+    t_min: Positive = 1e-5
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -224,7 +224,7 @@ class RectifiedSDE(SDE):
         InputError: if T is not below 1.
     """
 
-    def __init__(self, T: _RectifiedT = 0.999, t_min: float = 1e-3, t_train: float = 1e-5) -> None:
+    def __init__(self, T: _RectifiedT = 0.999, t_min: Positive = 1e-3, t_train: Positive = 1e-5) -> None:
         super().__init__(T, t_min, t_train)
 
     def alpha(self, t: Tensor) -> Tensor:

@@ -25,7 +25,7 @@ from typing import Annotated, Any
 from scoresde.build import TARGET, build
 from scoresde.cli.command import Command
 from scoresde.cli.settings import ModelSettings
-from scoresde.constraints import Count, Positive, at_least
+from scoresde.constraints import Count, NonNegativeInt, Positive, at_least
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class TuneSettings(ModelSettings):
 class Steps:
     """All of a sampler that matters here."""
 
-    steps: int
+    steps: Annotated[int, at_least(3)]
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,8 @@ class TuneArguments:
     """The arguments of `scoresde.tuning.tune` that the command line has."""
 
     coefficients: bool
-    n: int
-    iterations: int
+    n: Annotated[int, at_least(16)]
+    iterations: NonNegativeInt
     batch_size: Count
     rate: Positive
     fine: Annotated[int, at_least(10)]
