@@ -84,11 +84,11 @@ BROKEN = {
     "config.yaml: not readable as YAML": lambda run: halve(run / "config.yaml"),
     "config.yaml: trainer.steps: 'many' is not": lambda run: change(run, trainer={"steps": "many"}),
     "config.yaml: data is missing": lambda run: change(run, data=None),
-    "summary.json: not readable as JSON": lambda run: halve(run / "summary.json"),
+    "summary.json cannot be read as JSON": lambda run: halve(run / "summary.json"),
     "summary.json: not results of scoresde": lambda run: (run / "summary.json").write_text('{"results": 3}'),
-    "summary.json: holds list": lambda run: (run / "summary.json").write_text("[]"),
-    "summary.json: has 70,000,000 bytes": lambda run: os.truncate(run / "summary.json", 70_000_000),
-    "not as scoresde wrote it (ValueError": lambda run: odd_results(run),
+    "summary.json cannot be read as JSON (holds list": lambda run: (run / "summary.json").write_text("[]"),
+    "summary.json cannot be read as JSON (has more than": lambda run: os.truncate(run / "summary.json", 70_000_000),
+    "summary.json: floors: {": lambda run: odd_results(run),
     "model.safetensors has 10 bytes instead of": lambda run: os.truncate(
         checkpoints.at_step(run, 4) / "model.safetensors", 10
     ),
@@ -184,7 +184,7 @@ def test_other_results_are_told_apart(here, capsys):
     assert "samples runs/old/run/samples/heun 8 samples of heun, 9 evaluations each" in text
     assert "grid runs/old/run/tuned/steps-5.json mean endpoint error 0.0166, untuned 0.0373" in text
     halve(here / "old" / "compare" / "results.json")
-    assert "results.json: not readable as JSON" in printed(capsys)
+    assert "results.json cannot be read as JSON" in printed(capsys)
 
 
 def test_a_strangers_names_reach_the_terminal_as_plain_text(made, here, capsys):

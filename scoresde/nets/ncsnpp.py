@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import torch
 from torch import Tensor, nn
 
-from scoresde.constraints import Constraint, Count, Depth, NonNegativeInt, Positive, Probability
+from scoresde.constraints import Constraint, Count, Depth, NonNegativeInt, Positive, Probability, Real
 from scoresde.errors import require
 from scoresde.nets.arguments import Even, MultipleOf4, Multipliers
 from scoresde.nets.blocks import BOX, FIR, Down, Head, ResidualBlock, Taps, Up, halving, step_between
@@ -82,7 +82,7 @@ class NCSNpp(SkipUNet):
         head_width: NonNegativeInt = 0,
         noise: Literal["positional", "fourier", "none"] = "fourier",
         noise_scale: Positive = 4.0,
-        noise_shift: float = 0.0,
+        noise_shift: Real = 0.0,
         fourier_scale: Positive = 16.0,
         block: Literal["biggan", "ddpm"] = "biggan",
         fir: bool = True,

@@ -1,6 +1,5 @@
 """What a folder holds: runs with their states, and comparisons, samples and tuned grids. Imports no torch."""
 
-import json
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -10,6 +9,7 @@ from typing import Any, Literal
 
 from scoresde.constraints import NonNegativeInt, checked
 from scoresde.errors import InputError, one_line, refuse
+from scoresde.files import read_json
 from scoresde.loggers import step_of
 from scoresde.named import name_of
 from scoresde.results import Quantity, Results
@@ -20,7 +20,6 @@ from scoresde.training import checkpoint as checkpoints
 Kind = Literal["run", "comparison", "samples", "grid"]
 _OF_A_RUN = {CONFIG, SUMMARY, METRICS, ".lock", "checkpoints"}
 _DEEPEST = 3  # of folders within folders; the runs of a sweep lie in the second
-_LARGEST = 2**26  # bytes of results
 _TAIL = 4096  # bytes of metrics.jsonl in which the newest step stands
 _ODD = (OSError, ValueError, TypeError, KeyError, IndexError, AttributeError, ArithmeticError, RecursionError)
 
@@ -122,7 +121,7 @@ def _read_run(entry: Entry) -> None:
     else:
         entry.steps = checked(get(cfg, "trainer.steps"), f"{CONFIG}: trainer.steps", NonNegativeInt)
     if (path / SUMMARY).is_file():
-        summary = _json(path / SUMMARY)
+        summary = read_json(path / SUMMARY)
         entry.best = _best(Results.of_content(summary["results"], SUMMARY)) if "results" in summary else {}
         entry.state = "finished"
     if saved and (damage := checkpoints.damage(newest := checkpoints.at_step(path, saved[-1]), digests=False)):
@@ -157,7 +156,7 @@ def _best(results: Results) -> dict[Quantity, tuple[float, float | None]]:
 
 
 def _read_comparison(entry: Entry) -> None:
-    content = _json(entry.path / RESULTS)
+    content = read_json(entry.path / RESULTS)
     results = Results.of_content(content, RESULTS)
     said = [*content.get("verdict", ["not finished"]), ""][0]
     entry.about = f"{results.title}: {said}"
@@ -165,26 +164,14 @@ def _read_comparison(entry: Entry) -> None:
 
 def _read_samples(entry: Entry) -> None:
     refuse(not (entry.path / SUMMARY).is_file(), f"not finished, has no {SUMMARY}")
-    summary = _json(entry.path / SUMMARY)
+    summary = read_json(entry.path / SUMMARY)
     solver = name_of("solver", summary["sampler"]["solver"])
     entry.about = f"{int(summary['n']):,} samples of {solver}, {summary['nfe']:.0f} evaluations each"
 
 
 def _read_grid(entry: Entry) -> None:
-    report = _json(entry.path)["report"]
+    report = read_json(entry.path)["report"]
     entry.about = f"mean endpoint error {report['after']['mean']:.3g}, untuned {report['before']['mean']:.3g}"
 
 
 _READ = {"run": _read_run, "comparison": _read_comparison, "samples": _read_samples, "grid": _read_grid}
-
-
-def _json(file: Path) -> dict[str, Any]:
-    """The content of a file that may be a stranger's."""
-    size = file.stat().st_size
-    refuse(size > _LARGEST, f"{file}: has {size:,} bytes, and no results have more than {_LARGEST:,}")
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{file}: not readable as JSON ({one_line(error)})") from None
-    refuse(not isinstance(content, dict), f"{file}: holds {type(content).__name__}, not keys and values")
-    return dict(content)
