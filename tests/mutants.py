@@ -53,8 +53,8 @@ PARTS = {
     ),
     "tuning": ("tuning",),
     "data": (
-        *("data", "data_augment", "data_stored", "data_arrays", "data_pixels", "data_tables", "data_huggingface"),
-        *("bad_data", "sizes"),
+        *("data_values", "data", "data_augment", "data_stored", "data_arrays", "data_pixels", "data_tables"),
+        *("data_huggingface", "bad_data", "sizes", "train_python"),
     ),
     "nets": (
         *("nets_blocks", "nets_unet", "nets_magnitude", "nets_dit", "nets_condition", "nets", "nets_counts"),

@@ -9,8 +9,11 @@ from adm_layout import Recipe, network
 from score_sde_layout import Weights
 
 import scoresde
-from scoresde import RectifiedSDE
+from scoresde import InputError, RectifiedSDE
 from scoresde.convert import convert
+from scoresde.convert.adm import _meaning
+from scoresde.convert.diffusers import _check_ve
+from scoresde.convert.plan import Facts, Given
 
 RECIPES = {  # by the flags of the original
     "the published one for 128 pixels": Recipe(updown=True, outputs=6),
@@ -51,3 +54,33 @@ def test_flow_matching_of_torchcfm_has_its_data_at_one(tmp_path: Path) -> None:
     x, t = torch.randn(3, 3, 8, 8, dtype=torch.float64), torch.tensor([0.05, 0.5, 0.99], dtype=torch.float64)
     expected = network(w, recipe, x, 1 - t)  # dx/dt toward the data, at their time
     assert (model(x, t).velocity + expected).abs().max() < 1e-5 * expected.abs().max()
+
+
+@pytest.mark.parametrize("levels", [1000, 4000])
+@pytest.mark.parametrize("rescaled", [False, True])
+@pytest.mark.parametrize("clean", [False, True])
+def test_the_labels_and_the_target_are_those_of_the_options(levels: int, rescaled: bool, clean: bool) -> None:
+    """Labels count the levels, or a thousand of them; rates are 0.1 / N to 20 / N; the network may predict x0."""
+    options = {"levels": levels, "rescale_timesteps": rescaled, "predict_xstart": clean, "schedule": "cosine"}
+    sde, model, negated = _meaning(Facts({key: Given(value, key) for key, value in options.items()}))
+    assert (sde["schedule"], sde["levels"], sde["first"], sde["last"]) == ("cosine", levels, 0.1 / levels, 20 / levels)
+    assert (model["label"], model["label_shift"], negated) == ("time", 0, False)
+    assert model["label_scale"] == pytest.approx((levels - 1) * (1000 / levels if rescaled else 1))
+    assert model["precond"] == ("x0" if clean else "eps")
+    assert _meaning(Facts({}))[1] == {**model, "label_scale": 999, "precond": "eps"}
+
+
+def test_the_groups_and_the_factor_of_ncsnpp_are_required() -> None:
+    good = {"block_out_channels": (128, 64, 256), "norm_num_groups": 32, "mid_block_scale_factor": 2**0.5}
+    _check_ve(good, [128, 256])
+    _check_ve({**good, "block_out_channels": (64, 64), "norm_num_groups": 16}, [])
+    for wrong in (
+        {"block_out_channels": (64, 128, 128)},
+        {"block_out_channels": (128, 128, 64)},
+        {"norm_num_groups": 16},
+        {"mid_block_scale_factor": 1.4},
+    ):
+        with pytest.raises(InputError, match=r"groups of its norms|mid_block_scale_factor 1\.4"):
+            _check_ve({**good, **wrong}, [128])
+    with pytest.raises(InputError, match="groups of its norms"):
+        _check_ve(good, [64, 128])

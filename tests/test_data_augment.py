@@ -69,6 +69,14 @@ def test_mirrors_quarter_turns_and_shifts_of_whole_pixels_are_exact() -> None:
     assert said[0, 7:].tolist() == [2, -1]
 
 
+def test_every_other_mirror_is_carried_out() -> None:
+    u, z = numbers(6, "right", "down")
+    u[:, 6:8] = torch.tensor([0.0, 0.3, 0.49, 0.51, 0.54, 0.9], dtype=u.dtype)[:, None]
+    out, said = Augmentation(0.5)(images(), u, z)
+    assert said[:, :2].tolist() == [[1, 1]] * 3 + [[0, 0]] * 3
+    assert torch.equal(out[3:], images()[3:])
+
+
 def test_each_change_is_the_kind_of_map_it_is_called() -> None:
     eye = torch.eye(2, dtype=torch.float64)
     u, z = numbers(6, "rotate")

@@ -1,5 +1,7 @@
 """Laws of the transformer: blocks that begin as nothing, and positions on grids of any shape."""
 
+import math
+
 import pytest
 import torch
 from nets_support import made
@@ -23,6 +25,14 @@ def test_positions_depend_on_the_place_and_not_on_the_size_of_the_grid(rows: int
     own = sincos_positions(rows, columns, 16, like).unflatten(0, (rows, columns))
     large = sincos_positions(20, 20, 16, like).unflatten(0, (20, 20))
     assert torch.equal(own, large[:rows, :columns])
+
+
+def test_positions_are_sines_and_cosines_of_the_column_then_of_the_row() -> None:
+    """In float64 to the last digits, whatever the type of the numbers of rows and columns."""
+    found = sincos_positions(50, 70, 16, torch.zeros((), dtype=torch.float64)).unflatten(0, (50, 70))
+    angles = [[place * 10000 ** (-i / 4) for i in range(4)] for place in (61, 43)]
+    expected = [f(a) for own in angles for f in (math.sin, math.cos) for a in own]
+    assert found[43, 61].tolist() == pytest.approx(expected, abs=1e-13)
 
 
 def test_positions_tell_places_apart_and_products_go_by_the_distance() -> None:

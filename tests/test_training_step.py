@@ -110,6 +110,26 @@ def test_learning_rate_rises_then_falls_to_zero() -> None:
     assert {Trainer(steps=1000, warmup=0, schedule="constant").rate(k) for k in range(1000)} == {1.0}
 
 
+def test_learning_rate_is_its_formula_before_and_after_a_restart() -> None:
+    with_restart = Trainer(steps=50, warmup=4, schedule="cosine", restart=20)
+    for step in range(50):
+        k, n = (step, 20) if step < 20 else (step - 20, 30)
+        expected = min(1, (k + 1) / 4) * (1 + np.cos(np.pi * k / n)) / 2
+        assert with_restart.rate(step) == pytest.approx(expected, rel=1e-12)
+    assert [Trainer(steps=9, warmup=4, schedule="constant").rate(k) for k in range(6)] == [0.25, 0.5, 0.75, 1, 1, 1]
+
+
+def test_what_is_due_after_so_many_steps() -> None:
+    rhythms = {"log_every": 2, "evaluate_every": 3, "checkpoint_every": 4, "picture_every": 5, "snapshot_every": 6}
+    settings = Trainer(steps=61, ema_power=(0.1,), **rhythms)
+    for done in range(1, 61):
+        names = {"log": 2, "evaluation": 3, "checkpoint": 4, "picture": 5, "snapshot": 6}
+        assert settings.due(done) == {name for name, every in names.items() if done % every == 0}
+    assert settings.due(61) == {"evaluation", "checkpoint"}
+    assert Trainer(steps=9, **{**rhythms, "picture_every": 0}).due(6) == {"log", "evaluation"}
+    assert (Trainer(ema=0.5).decays, Trainer(ema=[0.5, 0.9]).decays) == ((0.5,), (0.5, 0.9))
+
+
 def test_learning_rate_is_applied_and_given_back(tmp_path: Path) -> None:
     model, optimizer = model_and_optimizer()
     fit(tmp_path, model=model, optimizer=optimizer, log_every=1)
