@@ -24,6 +24,7 @@ import json
 import math
 import numbers
 import operator
+import re
 import typing
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -83,10 +84,10 @@ NonNegativeInt = Annotated[int, at_least(0), _SEEDS]
 
 _FINITE = "give finite numbers, and integers below 2^63"
 _PLAIN: dict[Any, tuple[type, str]] = {
-    float: (numbers.Real, "a number (float expected)"),
-    int: (numbers.Integral, "an integer (int expected)"),
-    bool: (bool, "true or false (bool expected)"),
-    str: (str, "a text (str expected)"),
+    float: (numbers.Real, "a number"),
+    int: (numbers.Integral, "an integer"),
+    bool: (bool, "true or false"),
+    str: (str, "a text"),
     NoneType: (NoneType, "null"),
 }
 
@@ -176,7 +177,9 @@ def in_words(annotation: Any) -> str:
     """What an annotation asks for; classes are left out where a plain value is possible."""
     alternatives = members(annotation)
     plain = [a for a in alternatives if a in _PLAIN or not isinstance(a, type)]
-    return " or ".join(_one(a).words for a in (alternatives if plain in ([], [NoneType]) else plain))
+    *most, last = [_one(a).words for a in (alternatives if plain in ([], [NoneType]) else plain)]
+    between_them = " or " if any(", " in words for words in most) else ", "
+    return f"{between_them.join(most)} or {last}" if most else last
 
 
 def _allowed(value: object, annotation: Any) -> bool:
@@ -206,8 +209,6 @@ def _one(annotation: Any) -> Constraint:
 def _items(arguments: tuple[Any, ...]) -> Constraint:
     """Of a list in which each item is of one kind, or of a tuple with a kind for each place."""
     fixed = ... not in arguments and len(arguments) > 1
-    listed = f"of {len(arguments)}: {', '.join(map(in_words, arguments))}"
-    words = f"a list {listed}" if fixed else f"a list in which each item is {in_words(arguments[0])}"
 
     def holds(values: Any) -> bool:
         if not isinstance(values, Collection) or isinstance(values, str | Mapping):
@@ -215,7 +216,15 @@ def _items(arguments: tuple[Any, ...]) -> Constraint:
         kinds = arguments if fixed else arguments[:1] * len(values)
         return len(values) == len(kinds) and all(map(_allowed, values, kinds))
 
-    return Constraint(holds, words)
+    return Constraint(holds, _listed(list(map(in_words, arguments[: None if fixed else 1])), fixed))
+
+
+def _listed(kinds: Sequence[str], fixed: bool) -> str:
+    """A list of such items, in words: a list of 2 numbers > 0."""
+    several, plural = re.subn(r"^an? (number|integer|text)\b(?!.* or )", r"\1s", kinds[0])
+    if plural and len(set(kinds)) == 1:
+        return f"a list of {len(kinds)} {several}" if fixed else f"a list of {several}"
+    return f"a list of {len(kinds)}: {', '.join(kinds)}" if fixed else f"a list in which each item is {kinds[0]}"
 
 
 def _is(value: object, kind: Any) -> bool:

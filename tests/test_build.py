@@ -130,9 +130,9 @@ def test_an_allowed_package_opens_its_own_classes_only(tmp_path, monkeypatch):
     ("cfg", "line"),
     [
         ({"beta_min": "abc"}, "sde.beta_min: 'abc' is not a number > 0"),
-        ({"t_min": True}, "sde.t_min: True is not a number (float expected)"),
-        ({"t_min": None}, "sde.t_min: None is not a number (float expected)"),
-        ({"t_min": [0.1]}, "sde.t_min: [0.1] is not a number (float expected)"),
+        ({"t_min": True}, "sde.t_min: True is not a number"),
+        ({"t_min": None}, "sde.t_min: None is not a number"),
+        ({"t_min": [0.1]}, "sde.t_min: [0.1] is not a number"),
         ({"betamin": 1}, "sde.betamin: scoresde.VPSDE has no such argument; did you mean sde.beta_min?"),
         ({"beta_min": -1}, "sde.beta_min: -1.0 is not allowed; give a number > 0"),
     ],
@@ -147,8 +147,8 @@ def test_names_the_value_that_is_wrong(cfg, line):
         ({"steps": 3.5}, "sampler.steps: 3.5 is not an integer >= 1"),
         ({"steps": "3"}, "sampler.steps: '3' is not an integer >= 1"),
         ({"steps": 1e3}, "sampler.steps: 1000.0 is not an integer >= 1; write 1000"),
-        ({"denoise": 1}, "sampler.denoise: 1 is not true or false (bool expected)"),
-        ({"eta": "x"}, "sampler.eta: 'x' is not a number (float expected) or null"),
+        ({"denoise": 1}, "sampler.denoise: 1 is not true or false"),
+        ({"eta": "x"}, "sampler.eta: 'x' is not a number or null"),
         ({"solver": 3}, "sampler.solver: 3 is not a Solver; give a mapping with _target_ or null"),
         ({"solver": {"_target_": S + "Karras"}}, f"sampler.solver._target_: {S}Karras is no Solver"),
         ({"solver": {"_target_": S + "GridSolver"}}, f"sampler.solver._target_: {S}GridSolver is abstract; "),
@@ -175,9 +175,7 @@ def test_names_the_value_that_is_wrong_at_any_depth(cfg, line):
 
 def test_lists_are_checked_item_by_item():
     cfg = {"_target_": f"{HERE}.Network", "event_shape": [1], "scales": [1.0, "a"]}
-    line = (
-        "net.scales: [1.0, 'a'] is not a list in which each item is a number (float expected) or null (item 1 is 'a')"
-    )
+    line = "net.scales: [1.0, 'a'] is not a list of numbers or null (item 1 is 'a')"
     assert message(cfg, "net", allow=[HERE]) == line
 
 
@@ -208,7 +206,7 @@ def test_optimizers_of_torch_are_checked_too():
     assert build(cfg, "optimizer", params=[weight]).param_groups[0]["betas"] == (0.5, 0.9)
     assert message({**cfg, "lr": "abc"}, "optimizer", params=[weight]).startswith("optimizer.lr: 'abc' is not a number")
     assert message({**cfg, "betas": [0.5]}, "optimizer", params=[weight]).startswith(
-        "optimizer.betas: [0.5] is not a list of 2"
+        "optimizer.betas: [0.5] is not a list of 2 numbers"
     )
 
 

@@ -322,7 +322,7 @@ def test_samples_far_outside_the_data_are_said_and_the_clock_sees_the_sampling_a
     [
         ({"n": 5}, "n: 5 is not allowed"),
         ({"seeds": 1}, "seeds: 1"),
-        ({"budgets": [1]}, "budgets: .1. is not allowed; give a list in which each item is an integer >= 2"),
+        ({"budgets": [1]}, "budgets: .1. is not allowed; give a list of integers >= 2"),
         ({"budgets": []}, "budgets: "),
         ({"candidates": []}, "solvers: "),
         ({"candidates": [Candidate("a", DDIM())] * 2}, "solvers: 'a' is not allowed; each may be there once"),

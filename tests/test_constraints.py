@@ -78,9 +78,13 @@ def test_boundaries(annotation, allowed, refused):
         (Positive | None, -1, "a number > 0 or null"),
         (Literal["level", "norm"] | None, "nrm", "one of level, norm or null"),
         (Annotated[int, at_least(3)], 2, "an integer >= 3"),
-        (tuple[Positive, ...], (0,), "a list in which each item is a number > 0"),
+        (tuple[Positive, ...], (0,), "a list of numbers > 0"),
         (tuple[Probability, Count], (0, 0), "a list of 2: a probability in [0, 1), an integer >= 1"),
-        (float | Literal["off"], "x", "a number (float expected) or one of off"),
+        (float | Literal["off"], "x", "a number or one of off"),
+        (Count | list[Count] | None, 0, "an integer >= 1, a list of integers >= 1 or null"),
+        (tuple[Positive, Positive] | None, (1,), "a list of 2 numbers > 0 or null"),
+        (tuple[Positive | None, ...], (0,), "a list in which each item is a number > 0 or null"),
+        (Literal["a", "b"] | Count | None, 0, "one of a, b or an integer >= 1 or null"),
     ],
 )
 def test_the_remedy(annotation, value, words):

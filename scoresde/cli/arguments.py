@@ -63,6 +63,8 @@ def _meant(command: str, setting: str, sweep: bool) -> str | None:
         value = _WORDS.get(value, _WORDS.get(value.lower(), value))
     if value in ("null", "false") and (config_folder() / key).is_dir():
         return _without(command, key)
+    if value and (config_folder() / key).is_dir() and not re.search(r"[a-z_\[{]", value, re.IGNORECASE):
+        return f"{key}={quoted(value)}"  # a number, which is the name of no option
     solver = f"solvers=[{value}]" if command == "compare" else f"solver={value}"
     refuse(key == "sampler" and command != "train", f"{setting}: a sampler has several parts; write {solver}")
     refuse((key, value.lower()) == ("hydra.job.chdir", "true"), f"{setting}: {_STAYS}")

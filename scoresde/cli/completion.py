@@ -72,15 +72,16 @@ def words(line: str) -> list[str]:
     elif typed[0] not in commands:
         known = [*_SCRIPTS] * (typed == ["completion"])
     elif "=" in word:
-        known = [*_values(commands[typed[0]], *word.split("=", 1), keys(typed[0], typed[1:]))]
+        known = [*_values(commands[typed[0]], word, keys(typed[0], typed[1:]))]
     else:
         names = [*commands[typed[0]].choices, *(row.name for row in keys(typed[0], typed[1:]))]
         known += (f"{name}="[: name.find(".", len(word)) + 1] or f"{name}=" for name in names)
     return sorted({one for one in known if one.startswith(word)})
 
 
-def _values(row: Command, key: str, value: str, settings: Sequence[Key]) -> Iterator[str]:
-    """The settings of a key that a value, or the last item of a list of them, can become."""
+def _values(row: Command, word: str, settings: Sequence[Key]) -> Iterator[str]:
+    """What a setting can become whose value, or the last item of a list of them, has begun."""
+    key, _, value = word.partition("=")
     if PLACE.fullmatch(key):
         yield from (f"{key}={path}" for path in _paths(value, key))
         return
@@ -88,13 +89,13 @@ def _values(row: Command, key: str, value: str, settings: Sequence[Key]) -> Iter
     literal = (typing.get_args(kind) for kind in kinds if typing.get_origin(kind) is Literal)
     known = [*options(_LISTS.get(key, key.partition("@")[0]))] if key in (*_LISTS, *row.choices) else []
     known += ["true", "false"] * any(one.name == key and one.default in ("true", "false") for one in settings)
-    begun = re.match(r"(.*[,\[])?", value)[0]
+    begun = value[: max(value.rfind(","), value.rfind("[")) + 1]
     yield from (f"{key}={begun}{one}" for one in (*known, *itertools.chain(*literal)))
 
 
 def _paths(value: str, key: str) -> Iterator[str]:
     """The folders that a path can become, and the files if the key is about one."""
-    above, last = re.fullmatch(r"(.*/)?(.*)", value).groups("")
+    above, last = value[: value.rfind("/") + 1], value.rpartition("/")[2]
     with suppress(OSError):
         for path in sorted(Path(above or ".").expanduser().iterdir()):
             if path.name.startswith(".") > last.startswith("."):

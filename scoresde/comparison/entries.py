@@ -158,7 +158,7 @@ def sdes(names: Any, sigma_max: Callable[[], float], defaults: Defaults) -> dict
     if isinstance(names, Mapping):
         return dict(names)
     found: dict[str, SDE | None] = {}
-    for entry in [names] if isinstance(names, str | SDE) else names:
+    for entry in names if isinstance(names, Sequence) and not isinstance(names, str) else [names]:
         if isinstance(entry, SDE):
             name = name_of("sde", entry)
             refuse(name in found, f"sdes: two of them are called {name}; give a mapping of names to SDEs")

@@ -139,7 +139,7 @@ class ImageSource(Source):
         InputError: an argument out of its range.
     """
 
-    size: int | list[int] | tuple[int, int] | None = None
+    size: int | tuple[int, int] | None = None
     mode: Mode = "rgb"
     flip: bool = False
     cache: str | None = None
