@@ -88,7 +88,7 @@ UNSEEN = {
 LOOKS = {
     *("alpha", "s", "lw", "linewidth", "linewidths", "elinewidth", "capsize", "ms", "zorder", "shrink", "pad"),
     *("fontsize", "labelsize", "dpi", "margins", "frameon", "ncols", "color", "edgecolors", "facecolor", "loc"),
-    *("length", "panels", "wrapped"),
+    *("length", "panels", "wrapped", "font", "load_default", "span", "square"),  # the last two: a margin
 }
 SKIPPED = (ast.Raise, ast.JoinedStr, ast.Import, ast.ImportFrom, ast.arg, ast.AnnAssign)  # words, names and types
 

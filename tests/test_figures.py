@@ -354,6 +354,25 @@ def test_the_panels_are_those_of_the_ranking_and_then_others_of_a_direction() ->
     assert [q.key for q in plots.panels(Results("", 1, 1, [Row("a", values={"none": [1.0]})], keys))] == ["none"]
 
 
+def test_the_axes_of_a_strip_hold_its_first_and_its_last_moment() -> None:
+    for shape, x_axis in (((1, 30), False), ((3,), True), ((2,), True)):
+        moments = torch.stack([k * torch.linspace(0, 1, 60).reshape(20, 3)[:, :1].expand(20, 30) for k in (9.0, 1, -4)])
+        moments = moments[..., : shape[-1]].reshape(3, 20, *shape)
+        figure = strip(moments, ["a", "b", "c"], Transform("table", shape))
+        for ax in (ax for ax in figure.axes if ax.get_visible()):
+            low, high = ax.get_xlim() if x_axis else ax.get_ylim()
+            assert low < -3.7
+            assert high > 8.5
+
+
+def test_paths_are_dark_at_the_noise_and_light_at_the_data() -> None:
+    _, ((ax,),) = style.panels(1, 1, 4, 4)
+    style.paths(ax, np.random.default_rng(0).random((5, 2, 2)), 0.5)
+    (lines,) = ax.collections
+    assert np.asarray(lines.get_array()) == pytest.approx(np.repeat([0, 0.3, 0.6, 0.9], 2))
+    assert lines.get_clim() == (0, 1)
+
+
 def test_long_trajectories_keep_both_ends() -> None:
     given = np.arange(1001.0)[:, None, None] + np.zeros((1, 500, 2))
     kept = fields._thinned(given, None)
