@@ -24,7 +24,6 @@ import json
 import math
 import numbers
 import operator
-import re
 import typing
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -32,6 +31,7 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 from scoresde.errors import TARGET, InputError, did_you_mean, require
+from scoresde.plain import either, list_of
 from scoresde.room import in_words as in_words_of_size
 from scoresde.room import memory
 
@@ -177,9 +177,7 @@ def in_words(annotation: Any) -> str:
     """What an annotation asks for; classes are left out where a plain value is possible."""
     alternatives = members(annotation)
     plain = [a for a in alternatives if a in _PLAIN or not isinstance(a, type)]
-    *most, last = [_one(a).words for a in (alternatives if plain in ([], [NoneType]) else plain)]
-    between_them = " or " if any(", " in words for words in most) else ", "
-    return f"{between_them.join(most)} or {last}" if most else last
+    return either([_one(a).words for a in (alternatives if plain in ([], [NoneType]) else plain)])
 
 
 def _allowed(value: object, annotation: Any) -> bool:
@@ -216,15 +214,7 @@ def _items(arguments: tuple[Any, ...]) -> Constraint:
         kinds = arguments if fixed else arguments[:1] * len(values)
         return len(values) == len(kinds) and all(map(_allowed, values, kinds))
 
-    return Constraint(holds, _listed(list(map(in_words, arguments[: None if fixed else 1])), fixed))
-
-
-def _listed(kinds: Sequence[str], fixed: bool) -> str:
-    """A list of such items, in words: a list of 2 numbers > 0."""
-    several, plural = re.subn(r"^an? (number|integer|text)\b(?!.* or )", r"\1s", kinds[0])
-    if plural and len(set(kinds)) == 1:
-        return f"a list of {len(kinds)} {several}" if fixed else f"a list of {several}"
-    return f"a list of {len(kinds)}: {', '.join(kinds)}" if fixed else f"a list in which each item is {kinds[0]}"
+    return Constraint(holds, list_of(list(map(in_words, arguments[: None if fixed else 1])), fixed))
 
 
 def _is(value: object, kind: Any) -> bool:

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -29,6 +29,20 @@ def depth(value: Any, most: int) -> int:
         return 0
     items = value.values() if isinstance(value, Mapping) else value
     return 1 + max((depth(item, most - 1) for item in items), default=0)
+
+
+def either(words: Sequence[str]) -> str:
+    """Several possibilities in words."""
+    between_them = " or " if any(", " in word for word in words[:-1]) else ", "
+    return " or ".join(filter(None, (between_them.join(words[:-1]), words[-1])))
+
+
+def list_of(kinds: Sequence[str], fixed: bool) -> str:
+    """A list of such items in words: a list of 2 numbers > 0. If it is `fixed`, there is a kind for each place."""
+    several, plural = re.subn(r"^an? (number|integer|text)\b(?!.* or )", r"\1s", kinds[0])
+    if plural and len(set(kinds)) == 1:
+        return f"a list of {len(kinds)} {several}" if fixed else f"a list of {several}"
+    return f"a list of {len(kinds)}: {', '.join(kinds)}" if fixed else f"a list in which each item is {kinds[0]}"
 
 
 def finite(value: Any, _: str = "") -> Any:

@@ -130,9 +130,9 @@ def test_an_allowed_package_opens_its_own_classes_only(tmp_path, monkeypatch):
     ("cfg", "line"),
     [
         ({"beta_min": "abc"}, "sde.beta_min: 'abc' is not a number > 0"),
-        ({"t_min": True}, "sde.t_min: True is not a number"),
-        ({"t_min": None}, "sde.t_min: None is not a number"),
-        ({"t_min": [0.1]}, "sde.t_min: [0.1] is not a number"),
+        ({"t_min": True}, "sde.t_min: True is not a number > 0"),
+        ({"t_min": None}, "sde.t_min: None is not a number > 0"),
+        ({"t_min": [0.1]}, "sde.t_min: [0.1] is not a number > 0"),
         ({"betamin": 1}, "sde.betamin: scoresde.VPSDE has no such argument; did you mean sde.beta_min?"),
         ({"beta_min": -1}, "sde.beta_min: -1.0 is not allowed; give a number > 0"),
     ],
