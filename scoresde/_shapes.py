@@ -16,3 +16,8 @@ def expand(c: Coefficient, x: Tensor) -> Coefficient:
     if c.ndim == 0:
         return c.to(x.dtype)
     return c.to(x.dtype).reshape(-1, *(1,) * (x.ndim - 1))
+
+
+def flat(x: Tensor) -> Tensor:
+    """x (B, *event) as (B, D), also for events of shape ()."""
+    return x.reshape(len(x), -1)

@@ -1,7 +1,8 @@
 """Samples, grids and corrected samples stay as commit d14582e drew them, for the same seeds.
 
 The file was written there by `python tests/test_reference_samples.py`, and is written again only where a fault is
-fixed that changes samples: so for torchdiffeq on the rectified path, whose drift at T was rounded to float32.
+fixed that changes samples: so for torchdiffeq on the rectified path, whose drift at T was rounded to float32, and
+for adaptive solvers, whose first step became another.
 """
 
 from pathlib import Path

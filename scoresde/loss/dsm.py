@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from scoresde._shapes import expand
+from scoresde._shapes import expand, flat
 from scoresde.constraints import Positive, Real
 from scoresde.loss.base import Batch, Loss, LossTerms
 from scoresde.model import ScoreModel
@@ -84,6 +84,6 @@ class DenoisingScoreMatching(Loss[ScoreModel]):
         x = expand(alpha, x0) * x0 + expand(sigma, x0) * eps
         out = model.raw(x, c, batch.cond)
         target = expand((1 - c.c_skip * alpha) / c.c_out, x0) * x0 - expand(c.c_skip * sigma / c.c_out, x0) * eps
-        error = ((out - target) ** 2).flatten(1).mean(1)
+        error = flat((out - target) ** 2).mean(1)
         weight = _WEIGHTS[self.weight](model, t, alpha, sigma) * (alpha * c.c_out / sigma) ** 2
         return LossTerms(weight.to(error.dtype) * error, lam)

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from scoresde._shapes import flat
 from scoresde.data import Transform
 from scoresde.model import Model
 from scoresde.progress import bar, note
@@ -23,7 +24,7 @@ _FAR = 10  # standard deviations of the data
 
 def sizes(x: Tensor) -> Tensor:
     """The largest absolute value of each sample, (n,)."""
-    return x.flatten(1).abs().amax(1)
+    return flat(x).abs().amax(1)
 
 
 def far(found: Tensor, reach: float) -> str:

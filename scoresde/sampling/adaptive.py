@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from scoresde._shapes import expand
+from scoresde._shapes import expand, flat
 from scoresde.constraints import Positive
 from scoresde.errors import InputError
 from scoresde.model import Model
@@ -18,8 +18,8 @@ from scoresde.sampling.corrector import Corrector
 from scoresde.sampling.solver import MOST_STEPS, NoiseSource, Path, Solver, check_tolerances
 from scoresde.sde import SDE
 
-_FIRST, _SMALLEST, _ARRIVED = 0.05, 1e-9, 1e-12  # steps in lam
-_SAFETY, _SHRINK, _GROW = 0.9, 0.2, 5.0
+_SMALLEST, _ARRIVED = 1e-9, 1e-12  # steps in lam
+_SAFETY, _SHRINK, _GROW, _GROW_FIRST = 0.9, 0.2, 5.0, 20.0
 
 
 def by_sample(mask: Tensor, x: Tensor) -> Tensor:
@@ -131,9 +131,12 @@ class Adaptive(Solver):
     """Steps in lam = log(alpha / sigma), chosen for each sample alone.
 
     A step of a sample is accepted if its error E = rms(error / (atol + rtol max(|x|, |x_new|))) is at most 1; the next
-    one is larger by 0.9 E^-a E_before^b. A hard sample neither slows nor changes an easy one, and finished samples
-    leave the batch. Rejected steps cost evaluations and are counted. From data to noise, choose tolerances well
-    below the first sigma: noise that is smaller than they are is lost.
+    one is larger by 0.9 E^-a E_before^b. The first is (rtol / 100)^(1 / (order + 1)), that of Hairer, Norsett and
+    Wanner, section II.4, for a slope of the size of x; the second may be 20 times as long, a later one 5 times.
+
+    A hard sample neither slows nor changes an easy one, and finished samples leave the batch; the number of steps of a
+    sampler is ignored, also if it is 1. Rejected steps cost evaluations and are counted. From data to noise, choose
+    tolerances well below the first sigma: noise that is smaller than they are is lost.
 
     Args:
         rtol: relative tolerance of one step.
@@ -165,13 +168,13 @@ class Adaptive(Solver):
         normal = partial(noise.normal, shape=x.shape, device=x.device, dtype=x.dtype)
         start, end = (float(v) for v in sde.lam(times[[0, -1]]))
         rows, zero = torch.arange(len(x), device=x.device), torch.zeros(len(x), dtype=torch.float64, device=x.device)
-        h = zero + math.copysign(_FIRST, end - start)
+        h = zero + math.copysign((0.01 * self.rtol) ** (1 / ((self.order or 1) + 1)), end - start)
         now = _Running(rows, x, lam=zero + start, h=h, before=zero + 1, first=torch.empty_like(x), stale=zero == 0)
         brownian = Increments(sde, x) if self.eta != 0 else None
         for attempt in range(MOST_STEPS):
             left = end - now.lam
             now.h = torch.where(now.h.abs() < left.abs(), now.h, left)
-            self._try(model, now, brownian, partial(normal, step=attempt))
+            self._try(model, now, brownian, partial(normal, step=attempt), _GROW if attempt else _GROW_FIRST)
             out[now.rows] = now.x
             left = (end - now.lam).abs()
             running = left > _ARRIVED
@@ -188,10 +191,13 @@ class Adaptive(Solver):
             f"raise the tolerances rtol={self.rtol}, atol={self.atol}"
         )
 
-    def _try(self, model: Model, now: _Running, brownian: Increments | None, draw: Callable[[str], Tensor]) -> None:
+    def _try(
+        self, model: Model, now: _Running, brownian: Increments | None, draw: Callable[[str], Tensor], most: float
+    ) -> None:
         """One attempt of each sample: its step is taken if it is accepted, and its error sets the next one.
 
-        `draw` gives the numbers of all samples; those of the running ones do not depend on which others run.
+        `draw` gives the numbers of all samples; those of the running ones do not depend on which others run. The next
+        step is at most `most` times as long.
         """
         sde, stale, w = model.sde, now.stale, None
         if stale.any():
@@ -201,7 +207,7 @@ class Adaptive(Solver):
             now.h, w = brownian.propose(now.lam, now.h, now.x, lambda: draw("solver")[now.rows])
         trial, (a, b) = self.attempt(model.of_samples(now.rows), now.x, now.lam, now.h, now.first, w), self.exponents
         scale = self.atol + self.rtol * torch.maximum(now.x.abs(), trial.x.abs())
-        error = (trial.error / scale).flatten(1).double().square().mean(1).sqrt()
+        error = flat(trial.error / scale).double().square().mean(1).sqrt()
         accepted, stuck = error <= 1, ~torch.isfinite(error) | ((now.h.abs() < _SMALLEST) & (error > 1))
         if stuck.any():
             t = float(sde.t_of_lam(now.lam)[stuck][0])
@@ -215,5 +221,5 @@ class Adaptive(Solver):
         if trial.first is not None:
             now.first = torch.where(by_sample(accepted, now.x), trial.first, now.first)
         now.lam, now.stale = torch.where(accepted, now.lam + now.h, now.lam), accepted & (trial.first is None)
-        now.h = now.h * (_SAFETY * error**-a * now.before**b).clamp(_SHRINK, _GROW)
+        now.h = now.h * (_SAFETY * error**-a * now.before**b).clamp(_SHRINK, most)
         now.before = torch.where(accepted, error.clamp(min=1e-4), now.before)

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import torch
 from torch import Tensor
 
+from scoresde._shapes import flat
 from scoresde.constraints import at_least, fitting
 from scoresde.described import Rebuildable
 from scoresde.errors import InputError, require
@@ -55,7 +56,7 @@ class Sampler(Rebuildable):
     Args:
         solver: the rule for one step; `Auto` by default.
         grid: where the times lie; by default equal steps in lam, or what suits `Auto`.
-        steps: number of steps, the last one included.
+        steps: number of steps, the last one included; a solver that chooses its own ignores it, also if it is 1.
         eta: noise level in place of the solver's own, see `scoresde.dynamics`; None keeps that.
         corrector: applied after each step of the solver.
         denoise: take the last step to clean data; if False all steps run on the grid and end at t_min.
@@ -200,7 +201,7 @@ class Sampler(Rebuildable):
         finite = bool(torch.isfinite(x).all())  # waits for the device, as the time must
         nfe, seconds = spent.samples / n, time.perf_counter() - began
         if not finite:
-            bad = int((~torch.isfinite(x.flatten(1)).all(1)).sum())
+            bad = int((~torch.isfinite(flat(x)).all(1)).sum())
             # the trajectory is computed again, since looking at each step would wait for the device
             t = next((t for t, x in walk() if not torch.isfinite(x).all()), math.nan)
             raise InputError(
