@@ -10,6 +10,7 @@ import yaml
 from PIL import Image
 from torch import nn
 
+import scoresde
 from scoresde import VPSDE, InputError, Sampler, load
 from scoresde.cli.main import main
 from scoresde.data import Dataset, Moons, SavedDataset
@@ -236,3 +237,26 @@ def test_a_saved_data_set_is_the_same(data, tmp_path):
 def test_the_configuration_is_plain_yaml(here):
     run = train(POINTS, run="run", **TINY)
     assert yaml.safe_load(Path("run/config.yaml").read_text()) == run.config
+
+
+LONG = "x" * 300
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: scoresde.train(np.eye(8), run=LONG),
+        lambda: scoresde.train(np.eye(8), run="\u00fc" * 200),
+        lambda: scoresde.train(f"{LONG}.npy"),
+        lambda: scoresde.train(np.eye(8), run="r", samplers={LONG: scoresde.Sampler()}),
+        lambda: scoresde.train(np.eye(8), run="r", samplers={"a/b": scoresde.Sampler()}),
+        lambda: scoresde.load(LONG),
+        lambda: scoresde.compare(scoresde.comparison.Mixture(), solvers=["heun"], n=20, seeds=2, folder=LONG),
+    ],
+)
+def test_a_name_that_no_file_can_have_is_one_line_and_makes_nothing(tmp_path, monkeypatch, call):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(scoresde.InputError, match=r"File name too long|no name of a file") as caught:
+        call()
+    assert "\n" not in str(caught.value)
+    assert not list(tmp_path.iterdir())

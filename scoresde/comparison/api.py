@@ -10,6 +10,7 @@ import torch
 
 from scoresde.data import Dataset
 from scoresde.errors import InputError, refuse
+from scoresde.files import of_the_disk
 from scoresde.mixture import GaussianMixture
 from scoresde.model import Model
 from scoresde.runs import Run
@@ -23,6 +24,7 @@ if TYPE_CHECKING:  # else `scoresde.compare` would cost more to name than all ot
 SOLVERS = ("auto", "ddim", "dpmpp_2m", "unipc_2", "heun", "sde_dpmpp_2m", "ancestral")
 
 
+@of_the_disk()
 def compare(
     model: Model | Run | Problem,
     data: Any = None,

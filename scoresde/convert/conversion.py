@@ -28,6 +28,7 @@ from scoresde.convert.score_sde import ScoreSDE
 from scoresde.data import Transform
 from scoresde.described import describe
 from scoresde.errors import InputError, refuse
+from scoresde.files import of_the_disk
 from scoresde.training import checkpoint
 
 
@@ -114,6 +115,7 @@ _LAYOUTS: tuple[Layout, ...] = (DiffusersDiT(), Diffusers(), ScoreSDE(), EDM2s()
 _LAYOUTS += (DenoisingDiffusion(),)
 
 
+@of_the_disk()
 def convert(
     file: str | Path,
     out: str | Path,

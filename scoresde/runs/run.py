@@ -12,7 +12,7 @@ from scoresde.build import build
 from scoresde.control.guidance import Label, condition_of, labelled
 from scoresde.data import Dataset, Transform
 from scoresde.errors import InputError, refuse
-from scoresde.files import read_json
+from scoresde.files import of_the_disk, read_json
 from scoresde.model import Model, ScoreModel
 from scoresde.named import name_of, named
 from scoresde.results import Results
@@ -150,6 +150,7 @@ class Run:
         return f"<p>{escape(repr(self))}</p>{table}"
 
 
+@of_the_disk()
 def load(
     run: str | Path,
     checkpoint: str | int = "last",

@@ -250,6 +250,8 @@ def check_types(cfg: Mapping[str, Any], allow: Sequence[str]) -> None:
     refuse(not hasattr(kind, "load"), f"data: {kind.__name__} has no method load, as a source of data must have")
     samplers = cfg.get("samplers", {})
     refuse(not isinstance(samplers, Mapping), f"samplers: {samplers!r} is not a mapping of names to samplers")
+    for name in map(str, samplers):  # which are those of pictures
+        refuse("/" in name or len(name.encode()) > 200, f"samplers: {name:.60} is no name of a file; give a short one")
     for key in _KINDS.keys() & cfg.keys():
         check(cfg[key], key, allow, _KINDS[key], names)
     check_optimizer(cfg.get("optimizer"))

@@ -12,7 +12,7 @@ from scoresde.build import MEASURED, TARGET, build
 from scoresde.data import Array, ArrayFile, Dataset, ImageFolder, SavedDataset
 from scoresde.described import describe
 from scoresde.errors import did_you_mean, refuse, require
-from scoresde.files import writing
+from scoresde.files import of_the_disk, writing
 from scoresde.loggers import Logger, NoLogger
 from scoresde.loss import Loss
 from scoresde.model import ScoreModel
@@ -30,6 +30,7 @@ _FIXED = ("sde", "model", "loss", "seed")  # of a run that is resumed
 _LEVELS = (1, 2, 2, 2)  # width of each level of the U-Net in units of its finest
 
 
+@of_the_disk()
 def train(
     data: Any,
     *,
