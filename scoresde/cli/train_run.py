@@ -14,7 +14,7 @@ from scoresde.build import build
 from scoresde.cli.jobs import chosen, overrides, result_folder, sweeping, typed_keys, usual_place
 from scoresde.cli.resume import LOGGER, merge
 from scoresde.cli.settings import TrainSettings
-from scoresde.errors import InputError
+from scoresde.errors import InputError, refuse
 from scoresde.files import read_json
 from scoresde.model import ScoreModel
 from scoresde.results import Results
@@ -85,8 +85,7 @@ def _start(settings: TrainSettings, cfg: dict[str, Any], stack: ExitStack) -> St
     checkpoint = checkpoints.read(checkpoints.newest(run)) if checkpoints.saved_steps(run) else None
     done = checkpoint.step if checkpoint else 0
     steps = merged["trainer"]["steps"] = trainer.steps  # which may have been deleted
-    if steps < done:
-        raise InputError(f"trainer.steps: {steps} is fewer than the {done} that {run} has done; give more")
+    refuse(steps < done, f"trainer.steps: {steps} is fewer than the {done} that {run} has done; give more")
     same = all(merged.get(key) == stored[key] for key in stored if key not in _ASIDE or (key == LOGGER and _typed(key)))
     complete = steps == done and same and (run / runs.SUMMARY).is_file()
     if not complete:
