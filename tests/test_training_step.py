@@ -294,3 +294,20 @@ def test_muon_says_what_is_out_of_range() -> None:
     for name, value in {"lr": -1.0, "momentum": 1.0, "ns_steps": 0, "betas": (0.9, 1.0), "eps": -1.0}.items():
         with pytest.raises(InputError, match=rf"^{name}: .* give"):
             Muon(nn.Linear(1, 1).parameters(), **{name: value})
+
+
+def test_weights_of_noise_levels_multiply_the_loss() -> None:
+    """The gradient is linear in them, and that of no weights at ones; a share of a batch counts as such."""
+    model, optimizer = model_and_optimizer()
+    step = _step(model, optimizer)
+    batch, (seed,) = step.draw(0, 0)
+
+    def gradient(weight: Tensor | None, share: float = 1.0) -> Tensor:
+        model.zero_grad()
+        step._pass(batch, weight, seed, share)
+        return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+
+    plain, rising = gradient(None), torch.linspace(0.5, 1.5, 32, dtype=torch.float64)
+    torch.testing.assert_close(gradient(3 * torch.ones(32, dtype=torch.float64)), 3 * plain)
+    torch.testing.assert_close(gradient(rising) + gradient(2 - rising), 2 * plain)
+    torch.testing.assert_close(gradient(None, 0.25), plain / 4)
