@@ -42,7 +42,6 @@ from scoresde.sampling import AdaptiveSDE as AdaptiveSDE
 from scoresde.sampling import Ancestral as Ancestral
 from scoresde.sampling import AnnealedLangevin as AnnealedLangevin
 from scoresde.sampling import Auto as Auto
-from scoresde.sampling import AutoGrid as AutoGrid
 from scoresde.sampling import BlackBox as BlackBox
 from scoresde.sampling import Churn as Churn
 from scoresde.sampling import ContinuousGrid as ContinuousGrid
@@ -71,6 +70,7 @@ from scoresde.sampling import Sampler as Sampler
 from scoresde.sampling import Samples as Samples
 from scoresde.sampling import SciPy as SciPy
 from scoresde.sampling import Solver as Solver
+from scoresde.sampling import Terminal as Terminal
 from scoresde.sampling import TimeUniform as TimeUniform
 from scoresde.sampling import TorchDiffEq as TorchDiffEq
 from scoresde.sampling import Tuned as Tuned

@@ -9,7 +9,7 @@ from support import SOLVERS, exact_model, sde_named, solver_named
 from test_infinite_noise import Exploding
 
 from scoresde import EDMSDE, VESDE, VPSDE, GaussianMixture, Sampler, count_evaluations
-from scoresde.sampling import DDIM, Ancestral, EulerMaruyama, Heun, LambdaUniform, Restart, TimeUniform
+from scoresde.sampling import DDIM, Ancestral, DPMSolverPP2M, EulerMaruyama, Heun, LambdaUniform, Restart, TimeUniform
 from scoresde.sampling.foresight import caution, variance
 
 
@@ -46,7 +46,7 @@ def test_every_rule_on_a_fixed_grid_is_seen_through():
     ("sampler", "sde", "words"),
     [
         (Sampler(EulerMaruyama(), TimeUniform(), 50), Exploding(), "EulerMaruyama on TimeUniform .* use grid=lambda"),
-        (Sampler(None, TimeUniform(), 50), EDMSDE(), r"of Auto on TimeUniform .* 0\.27 times .* use grid=lambda"),
+        (Sampler(DPMSolverPP2M(), TimeUniform(), 50), EDMSDE(), r"of DPMSolverPP2M on TimeUniform .* 0\.27 times .* use grid=noise_share"),
         (Sampler(Heun(), steps=3), VESDE(), "3 steps of Heun"),
         (Sampler(Restart(), steps=2), VPSDE(), "2 steps of Restart .* more steps"),
     ],

@@ -88,7 +88,7 @@ ADAPTIVE = [name for name in SOLVERS if name.startswith("adaptive")]
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_every_solver_has_the_law_of_the_data(solver):
     data, slow = mixture(), solver in ADAPTIVE
-    made = solver_named(solver, **({"rtol": 0.1, "atol": 0.1} if slow else {}))
+    made = solver_named(solver, **({"rtol": 0.03, "atol": 0.03} if slow else {}))
     x = Sampler(made, steps=60).sample(exact_model(Straight(), data), n=100 if slow else 1500).x
     real, far = data.sample(4000), 0.45 if slow else 0.12
     assert (x.mean(0) - real.mean(0)).abs().max() < far

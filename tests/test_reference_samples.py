@@ -1,8 +1,8 @@
 """Samples, grids and corrected samples stay as commit d14582e drew them, for the same seeds.
 
 The file was written there by `python tests/test_reference_samples.py`, and is written again only where a fault is
-fixed that changes samples: so for torchdiffeq on the rectified path, whose drift at T was rounded to float32, and
-for adaptive solvers, whose first step became another.
+fixed that changes samples: so for torchdiffeq on the rectified path, whose drift at T was rounded to float32, for
+adaptive solvers, whose first step became another, and for `auto`, which became another rule.
 """
 
 from pathlib import Path

@@ -14,12 +14,12 @@ from scoresde.comparison import Mixture
 from scoresde.noise import Noise
 from scoresde.sampling import (
     Auto,
-    AutoGrid,
     DPMSolverPP2M,
     ExponentialMultistep,
     Karras,
     LambdaUniform,
     RungeKutta,
+    Terminal,
     Tuned,
     TunedGrid,
 )
@@ -421,4 +421,4 @@ def test_auto_with_noise_is_the_stochastic_rule_on_its_grid(steps):
     assert not torch.equal(Sampler(steps=steps).times(model), LambdaUniform()(model.sde, steps))
     a = Sampler(Auto(), steps=steps, eta=1.0).sample(model, (2,), 4).x
     assert torch.equal(a, Sampler(DPMSolverPP2M(1.0), LambdaUniform(), steps=steps).sample(model, (2,), 4).x)
-    assert isinstance(Sampler(steps=9).grid, AutoGrid)
+    assert isinstance(Sampler(steps=9).grid, Terminal)

@@ -2,7 +2,6 @@ from scoresde.dynamics import EtaFunction as EtaFunction
 from scoresde.dynamics import EtaWindow as EtaWindow
 from scoresde.sampling.adaptive import Adaptive as Adaptive
 from scoresde.sampling.auto import Auto as Auto
-from scoresde.sampling.auto import AutoGrid as AutoGrid
 from scoresde.sampling.blackbox import BlackBox as BlackBox
 from scoresde.sampling.blackbox import SciPy as SciPy
 from scoresde.sampling.blackbox import TorchDiffEq as TorchDiffEq
@@ -24,6 +23,7 @@ from scoresde.sampling.grid import Karras as Karras
 from scoresde.sampling.grid import LambdaUniform as LambdaUniform
 from scoresde.sampling.grid import NoiseShareUniform as NoiseShareUniform
 from scoresde.sampling.grid import Quadratic as Quadratic
+from scoresde.sampling.grid import Terminal as Terminal
 from scoresde.sampling.grid import TimeUniform as TimeUniform
 from scoresde.sampling.listed import Discrete as Discrete
 from scoresde.sampling.listed import Explicit as Explicit

@@ -84,6 +84,15 @@ def _gauss_legendre(panels: int) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(u.ravel()), torch.from_numpy(np.tile(weights / 2 / panels, panels))
 
 
+def basis(at: Tensor, nodes: Tensor) -> Tensor:
+    """Lagrange's basis polynomials (M, p, Q) of M sets of nodes (M, p), at points (M, Q)."""
+    columns = []
+    for j in range(nodes.shape[1]):
+        others = nodes[:, torch.arange(nodes.shape[1]) != j, None]
+        columns.append(((at[:, None] - others) / (nodes[:, j, None, None] - others)).prod(1))
+    return torch.stack(columns, dim=1)
+
+
 class Kernel:
     """The exponential kernel of N steps between levels, ready to integrate polynomials; all float64 on the host.
 
@@ -132,10 +141,4 @@ class Kernel:
             nodes: that variable where P is known, (M, p).
             rows: which M of the N steps.
         """
-        at, weights = at[rows], self.weights[rows]
-        columns = []
-        for j in range(nodes.shape[1]):
-            others = nodes[:, torch.arange(nodes.shape[1]) != j, None]
-            basis = ((at[:, None] - others) / (nodes[:, j, None, None] - others)).prod(1)
-            columns.append((weights * basis).sum(1))
-        return torch.stack(columns, dim=1)
+        return (self.weights[rows, None] * basis(at[rows], nodes)).sum(2)

@@ -91,10 +91,16 @@ class Sampler(Rebuildable):
         require(not below, "at", at, f"give a time above t_min = {sde.t_min:g}, or the time to go to, to=")
         require(at is None or at != to, "to", to, "give a time other than at")
         points = self.steps + (0 if self._ends_clean(to) else 1)
-        return self.grid(sde, max(points, 2) if self.solver.adaptive else points, at, to)  # it takes its own steps
+        grid = self.grid.suited(model, self.denoise and self._smooth)
+        return grid(sde, max(points, 2) if self.solver.adaptive else points, at, to)  # it takes its own steps
 
     def _ends_clean(self, to: float | None) -> bool:
         return self.denoise and to is None
+
+    @property
+    def _smooth(self) -> bool:
+        """Whether the last step to clean data can be extrapolated from several evaluations."""
+        return self.corrector is None and self.solver.extrapolates
 
     def path(
         self, model: Model, x: Tensor, noise: NoiseSource, at: float | None = None, to: float | None = None
@@ -111,8 +117,10 @@ class Sampler(Rebuildable):
         times, denoise = self.times(model, at, to), self._ends_clean(to)
         last, before = (float(times[0]), x), None
         yield last
+        if denoise and self._smooth and self.solver.reaches_zero:
+            return (yield from self.solver.integrate(model, torch.cat((times, torch.zeros(1))), x, noise))
         path = self.solver.integrate(model, times, x, noise, self.corrector)
-        if denoise and self.solver.extrapolates and self.corrector is None and len(times) > 1:
+        if denoise and self._smooth and len(times) > 1:
             for last in islice(path, len(times) - 2):
                 yield last
             with first_x0() as seen:

@@ -113,6 +113,11 @@ class Solver(Rebuildable, ABC):
         """
         return False
 
+    @property
+    def reaches_zero(self) -> bool:
+        """Whether a rule that extrapolates does it itself, by a last step to time 0, which stands for noise zero."""
+        return False
+
     def integrate(
         self, model: Model, times: Tensor, x: Tensor, noise: NoiseSource, corrector: Corrector | None = None
     ) -> Path:

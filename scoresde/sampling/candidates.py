@@ -1,0 +1,104 @@
+"""What `Auto` combines: interpolations of the same evaluations, as rows of coefficients over the last of them."""
+
+import math
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from scoresde.sampling.coordinates import Kernel, Quantity, basis, parts
+from scoresde.sde import SDE
+
+LEVELS = 5  # levels of which x and x0_hat are kept
+_TO_ZERO = 26.0  # in lam: from the last level to one that stands for noise zero
+
+
+class Candidate(NamedTuple):
+    """P as the polynomial through its last `order` values, see `scoresde.sampling.coordinates`.
+
+    Attributes:
+        name: of P and its variable.
+        quantity: P.
+        variable: as a function of lam, finite at noise zero.
+        order: number of values.
+    """
+
+    name: str
+    quantity: Quantity
+    variable: Callable[[Tensor], Tensor]
+    order: int
+
+
+def _levelled(scale: float) -> Callable[[Tensor], Tensor]:
+    """log(r^2 + scale^2): like lam where the noise is larger than the scale, like r^2 where it is smaller."""
+    return lambda lam: torch.logaddexp(-2 * lam, torch.full_like(lam, 2 * math.log(scale)))
+
+
+_CURVES: tuple[tuple[str, Quantity, Callable[[Tensor], Tensor]], ...] = (
+    ("v in the angle", "v", lambda lam: torch.atan(torch.exp(-lam))),
+    ("x0 in log(r^2 + 0.1^2)", "x0", _levelled(0.1)),
+    ("x0 in log(r^2 + 0.01^2)", "x0", _levelled(0.01)),
+)
+CANDIDATES = tuple(Candidate(f"{curve[0]}, order {k}", *curve[1:], k) for curve in _CURVES for k in (2, 4))
+FIRST, ONLY = 0, 2  # of the candidates: what takes the first step, and the only one
+
+
+def rows(sde: SDE, times: Tensor, sigma_data: float) -> Tensor:
+    """Coefficients of the C candidates at the N levels where a step begins, float64 (N, 3, C, 2 LEVELS).
+
+    The last axis: y = x / alpha, then x0_hat, at the last LEVELS levels; level i stands in place i mod LEVELS. The
+    three rows give what a candidate expected of x0_hat at this level, less what came; y here, if the step before is
+    made again with what came; and y at the next level.
+
+    Args:
+        sde: the path.
+        times: of the grid (N + 1,); the last may be 0, for noise zero.
+        sigma_data: standard deviation of the data; candidates see r = sigma / (alpha sigma_data).
+    """
+    lam = sde.lam(times[:-1])
+    last = sde.lam(times[-1:]) if times[-1] > 0 else lam[-1:] + _TO_ZERO
+    return _all_rows(tuple((torch.cat((lam, last)) + math.log(sigma_data)).tolist()))
+
+
+@lru_cache(maxsize=16)  # a batch takes those of the one before
+def _all_rows(levels: tuple[float, ...]) -> Tensor:
+    lam = torch.tensor(levels, dtype=torch.float64)
+    found = torch.stack([_rows(candidate, lam) for candidate in CANDIDATES], dim=2)
+    behind = (torch.arange(len(found))[:, None] - torch.arange(LEVELS)) % LEVELS  # levels from place to the newest
+    return found.gather(4, behind[:, None, None, None].expand(found.shape)).flatten(3)
+
+
+def _rows(candidate: Candidate, lam: Tensor) -> Tensor:
+    """The rows of one candidate, float64 (N, 3, 2, LEVELS), the newest level first."""
+    steps, order = len(lam) - 1, candidate.order
+    one, ratio = torch.ones(steps, dtype=torch.float64), torch.exp(-lam[:-1])
+    kernel = Kernel(candidate.quantity, (one, one), (lam[:-1], lam[1:]), 0 * one)
+    at, nodes = candidate.variable(kernel.lam), candidate.variable(lam)
+    of_x0, of_eps = parts(candidate.quantity, one, ratio)
+    value = torch.stack((of_eps / ratio * one, of_x0 - of_eps / ratio))  # P = value[0] y + value[1] x0, at each level
+    found = torch.zeros(steps, 3, 2, LEVELS, dtype=torch.float64)
+    for here, known in _windows(steps, order, behind=1):
+        weights = basis(nodes[here, None], nodes[known])[..., 0]
+        found[here, 0, :, 1 : 1 + known.shape[1]] = (weights * value[:, known]).movedim(0, 1)
+    found[1:, 0, :, 0] -= value.T[1:]
+    found[:, 0] /= value[1, :, None, None]  # from P to x0, at the same y
+    for here, known in _windows(steps, min(order + 1, LEVELS - 1), behind=0):
+        here, known = here[here > 0], known[here > 0]
+        weights = kernel.lagrange(at, nodes[known], here - 1)
+        found[here, 1, :, : known.shape[1]] = (weights * value[:, known]).movedim(0, 1)
+    found[1:, 1, 0, 1] += kernel.decay[:-1]
+    for here, known in _windows(steps, order, behind=0):
+        weights = kernel.lagrange(at, nodes[known], here)
+        found[here, 2, :, : known.shape[1]] = (weights * value[:, known]).movedim(0, 1)
+    found[:, 2, 0, 0] += kernel.decay
+    return found
+
+
+def _windows(steps: int, order: int, behind: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Levels (M,) with the p <= order levels (M, p) known there, the newest `behind` before them, for each p."""
+    known = (torch.arange(steps) + 1 - behind).clamp(max=order)
+    for p in range(1, order + 1):
+        here = (known == p).nonzero()[:, 0]
+        yield here, here[:, None] - behind - torch.arange(p)

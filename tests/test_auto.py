@@ -1,0 +1,212 @@
+"""The default solver against laws: what it is exact for, what its weights minimise, and that scale does not matter."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy.integrate import quad
+from scipy.interpolate import BarycentricInterpolator
+from support import exact_model, mixture, sde_named
+
+from scoresde import VESDE, VPSDE, Auto, ExactModel, GaussianMixture, Langevin, Sampler, Terminal
+from scoresde.noise import Noise
+from scoresde.sampling import DPMSolverPP2M, Heun
+from scoresde.sampling.auto import _weights
+from scoresde.sampling.candidates import CANDIDATES, LEVELS, rows
+
+DOUBLE = torch.float64
+
+
+def gaussian(spread, sde):
+    """An exact model of N(0, spread^2 I) that knows its standard deviation."""
+    model = ExactModel(GaussianMixture([1.0], [[0.0, 0.0]], [[[spread**2, 0.0], [0.0, spread**2]]]), sde)
+    model.sigma_data = spread
+    return model
+
+
+@pytest.mark.parametrize("steps", [2, 3, 7])
+@pytest.mark.parametrize("spread", [0.2, 1.0, 5.0])
+@pytest.mark.parametrize("name", ["vp", "ve", "edm", "rectified", "cosine"])
+def test_gaussian_data_are_exact_in_two_steps(name, spread, steps):
+    """Their v is zero at every level, in units of their standard deviation, and one candidate expects that."""
+    model = gaussian(spread, sde_named(name))
+    level = model.sde.at(model.sde.t_start)
+    x = Noise(1).normal("start", 0, (20, 2), dtype=DOUBLE) * model.sde.prior_std
+    *_, (t, found) = Sampler(steps=steps).path(model, x, Noise(0))
+    exact = x * spread / math.hypot(level.alpha * spread, level.sigma)
+    assert t == 0
+    torch.testing.assert_close(found, exact, rtol=1e-6, atol=0)
+
+
+def test_one_step_is_the_prediction():
+    model = exact_model(sde_named("vp"))
+    x = Noise(1).normal("start", 0, (20, 2), dtype=DOUBLE)
+    *_, (_, found) = Sampler(steps=1).path(model, x, Noise(0))
+    torch.testing.assert_close(found, model(x, model.sde.T).x0, rtol=0, atol=1e-7)
+
+
+@pytest.mark.parametrize("factor", [0.05, 20.0])
+def test_data_of_another_scale_are_the_same_problem(factor):
+    def drawn(scale):
+        law = mixture()
+        model = ExactModel(GaussianMixture(law.weights, scale * law.means, scale**2 * covariances(law)), ve(scale))
+        model.sigma_data = scale
+        *_, (_, x) = Sampler(steps=9).path(model, scale * 50 * Noise(4).normal("z", 0, (30, 2), dtype=DOUBLE), Noise(0))
+        return x / scale
+
+    torch.testing.assert_close(drawn(factor), drawn(1.0), rtol=1e-8, atol=1e-8)
+
+
+def ve(scale):
+    return VESDE(sigma_min=0.01 * scale, sigma_max=50 * scale)
+
+
+def covariances(law):
+    return (law.axes * law.variances[:, None]) @ law.axes.mT
+
+
+@pytest.mark.parametrize("c", range(len(CANDIDATES)))
+def test_candidates_are_exact_for_polynomials(c):
+    """P a polynomial along the path: what is expected comes, and steps are integrals of it, which scipy computes."""
+    candidate, sde, sigma_data, zero = CANDIDATES[c], VPSDE(), 0.4, -math.log(1e-9)
+    times = torch.cat((Terminal(sigma_data=sigma_data)(sde, 8), torch.zeros(1)))
+    lam = sde.lam(times[:-1]).numpy() + math.log(sigma_data)
+    r = np.exp(-np.append(lam, zero))
+
+    def at(level):
+        return float(candidate.variable(torch.tensor(-math.log(level), dtype=DOUBLE)))
+
+    knots = np.linspace(at(r[0]), at(r[-1]), candidate.order)
+    polynomial = BarycentricInterpolator(knots, np.cos(3 * np.arange(candidate.order)))
+    # dy/dr = (y - x0) / r, with x0 from P and y
+    share = {"x0": lambda level: (1.0, 0.0), "v": lambda level: (-level / np.hypot(1, level), 1 / np.hypot(1, level))}
+    length = {"x0": lambda level: level, "v": lambda level: np.hypot(1, level)}[candidate.quantity]
+    speed = {"x0": lambda level: -(level**-2), "v": lambda level: 1 / (1 + level**2)}[candidate.quantity]
+
+    def step(y, a, b):
+        def slope(u):
+            return polynomial(at(math.exp(u))) * speed(math.exp(u)) * math.exp(u)
+
+        return length(b) * (y / length(a) + quad(slope, math.log(a), math.log(b), epsabs=0, epsrel=1e-10, limit=200)[0])
+
+    y = [2.0]
+    for a, b in itertools.pairwise(r):
+        y.append(step(y[-1], a, b))
+    y = np.array(y)
+    of_x0, of_eps = np.array([share[candidate.quantity](level) for level in r[:-1]]).T
+    p = np.array([float(polynomial(at(level))) for level in r[:-1]])
+    x0 = (p - of_eps * y[:-1] / r[:-1]) / (of_x0 - of_eps / r[:-1])
+    found = rows(sde, times, sigma_data)[:, :, c].numpy()
+    for i in range(candidate.order, len(r) - 1):
+        seen = np.zeros((2, LEVELS))
+        for j in range(max(0, i - LEVELS + 1), i + 1):
+            seen[:, j % LEVELS] = y[j], x0[j]
+        missed, again, ahead = found[i] @ seen.ravel()
+        scale = abs(x0).max()
+        assert missed == pytest.approx(0, abs=1e-8 * scale)
+        assert again == pytest.approx(y[i], rel=1e-7, abs=1e-8 * scale)
+        assert ahead == pytest.approx(y[i + 1], rel=1e-6, abs=1e-6 * scale)
+
+
+def test_weights_use_that_errors_cancel():
+    """w^T S w against that of the inverse squares and of the best candidate alone, on products of random errors."""
+    noise = Noise(8)
+    errors = noise.normal("errors", 0, (40, 6, 3), dtype=DOUBLE) * torch.exp(noise.normal("size", 0, (40, 6, 1)))
+    products = errors @ errors.mT
+    found = _weights(products)
+    assert (found >= 0).all()
+    torch.testing.assert_close(found.sum(1), torch.ones(40, dtype=DOUBLE))
+    plain = 1 / products.diagonal(dim1=1, dim2=2)
+    plain = plain / plain.sum(1, keepdim=True)
+
+    def size(w):
+        return torch.einsum("bc,bcd,bd->b", w, products, w)
+
+    best_single = products.diagonal(dim1=1, dim2=2).amin(1)
+    assert (size(found) < 0.8 * size(plain)).double().mean() > 0.5
+    assert (size(found) <= 1.001 * best_single).double().mean() > 0.9
+
+
+@pytest.mark.parametrize("name", ["vp", "edm", "rectified"])
+def test_errors_fall_at_least_as_the_square_of_the_steps(name):
+    model = exact_model(sde_named(name))
+    x = Noise(2).normal("start", 0, (100, 2), dtype=DOUBLE) * model.sde.prior_std
+    ends = {}
+    for steps in (15, 30, 240):
+        *_, (_, ends[steps]) = Sampler(steps=steps).path(model, x, Noise(0))
+    coarse, fine = (float((ends[n] - ends[240]).norm(dim=1).median()) for n in (15, 30))
+    assert fine < coarse / 4
+
+
+@pytest.mark.parametrize("steps", [4, 6, 10, 20])
+def test_it_beats_the_usual_choices_on_narrow_modes(steps):
+    model = exact_model(sde_named("vp"))
+    x = Noise(3).normal("start", 0, (100, 2), dtype=DOUBLE)
+    *_, (_, exact) = Sampler(steps=300).path(model, x, Noise(0))
+
+    def error(sampler):
+        *_, (_, found) = sampler.path(model, x, Noise(0))
+        return float((found - exact).norm(dim=1).median())
+
+    assert error(Sampler(steps=steps)) < min(error(Sampler(s, steps=steps)) for s in (DPMSolverPP2M(), Heun()))
+
+
+def test_each_sample_chooses_for_itself():
+    model = exact_model(sde_named("vp"))
+    together = Sampler(steps=8).sample(model, (2,), 12, dtype=DOUBLE).x
+    alone = Sampler(steps=8).sample(model, (2,), 12, batch_size=1, dtype=DOUBLE).x
+    torch.testing.assert_close(together, alone, rtol=0, atol=1e-12)
+
+
+def test_events_of_any_shape_are_the_same_numbers():
+    class Reshaped(ExactModel):
+        def forward(self, x, t, cond=None):
+            return type(self)._flat(x, super().forward(x.flatten(1), t), self.sde, t)
+
+        @staticmethod
+        def _flat(x, prediction, sde, t):
+            return type(prediction).of(x, sde, t, x0=prediction.x0.reshape(x.shape))
+
+    flat = exact_model(sde_named("vp"))
+    shaped = Reshaped(flat.data, flat.sde)
+    x = Noise(2).normal("start", 0, (10, 2), dtype=DOUBLE)
+    *_, (_, expected) = Sampler(steps=8).path(flat, x, Noise(0))
+    *_, (_, found) = Sampler(steps=8).path(shaped, x.reshape(10, 1, 2, 1), Noise(0))
+    assert torch.equal(found.flatten(1), expected)
+
+
+def test_a_corrector_moves_samples_and_keeps_the_law():
+    sampler = Sampler(steps=60, corrector=Langevin(0.05, 2))
+    model = gaussian(1.0, sde_named("vp"))
+    x = sampler.sample(model, (2,), 4000).x
+    assert x.var() == pytest.approx(1, abs=0.05)
+    assert not torch.equal(x, Sampler(steps=60).sample(model, (2,), 4000).x)
+
+
+def test_a_network_of_single_precision_differs_by_rounding():
+    model = exact_model(sde_named("vp"))
+    coarse, fine = (Sampler(steps=25).sample(model, (2,), 200, dtype=kind).x for kind in (torch.float32, DOUBLE))
+    assert float((coarse - fine).norm(dim=1).median()) < 1e-4
+
+
+@pytest.mark.parametrize(("points", "sigma_data"), [(1, None), (6, 0.5), (20, 3.0)])
+def test_the_grid_leaves_one_equal_step_to_noise_zero(points, sigma_data):
+    sde = sde_named("edm")
+    times = Terminal(low=0.1, high=7.0, sigma_data=sigma_data)(sde, points)
+    r = torch.cat((torch.exp(-sde.lam(times)) / (sigma_data or 1.0), torch.zeros(1)))
+    h = torch.log((r + 0.1) / (1 + r / 7.0))
+    torch.testing.assert_close(h.diff(), h.diff().mean().expand(points), rtol=1e-6, atol=1e-9)
+    assert times[0] == sde.T
+
+
+def test_the_grid_takes_its_unit_from_the_model_and_its_end_from_the_solver():
+    model = gaussian(0.3, VPSDE())
+    own = Sampler(steps=12).times(model)
+    assert torch.equal(own, Terminal(sigma_data=0.3)(model.sde, 12))
+    assert not torch.equal(own, Terminal()(model.sde, 12))
+    for sampler in (Sampler(Auto(eta=1.0), Terminal(), 12), Sampler(grid=Terminal(), steps=11, denoise=False)):
+        assert float(sampler.times(model)[-1]) == model.sde.t_min
+    many = Sampler(steps=900).times(model)
+    assert float(many[-1]) == pytest.approx(model.sde.t_train, rel=1e-6)
