@@ -90,7 +90,7 @@ def main() -> None:
     print(f"split: official, against {len(dataset.heldout):,} test images")
     print(f"extractor: {extractor}, weights {weights_hash(network)}")
     clouds = (dataset.heldout, dataset.train[::6], dataset.train[::2], blurred(dataset))
-    real, *others = features_of(network, clouds, dataset)
+    real, *others = (features_of(network, cloud) for cloud in clouds)
     print(f"\n{'':28}{'n':>7}{'Frechet':>10}{'kernel (95 %)':>22}{'precision':>11}{'recall':>8}")
     rows = {}
     for name, cloud in zip(
@@ -109,7 +109,7 @@ def main() -> None:
         for seed in arguments.seeds:
             drawn = sampler.sample(run.model, run.event_shape, arguments.n, seed=seed)
             x = rounded(drawn.x.cpu(), dataset)
-            row = measured(features_of(network, [x], dataset)[0], real)
+            row = measured(features_of(network, x), real)
             show(f"samples, seed {seed}", row)
             row |= {"ratio_to_blurred": row["frechet"] / rows["test images, blurred"]["frechet"]}
             rows[f"samples, seed {seed}"] = row | {"nfe": drawn.nfe, "seconds": drawn.seconds}

@@ -79,10 +79,10 @@ def main() -> None:
     classifier = Classifier()
     network = classifier.network(dataset)
     clouds = (dataset.heldout, dataset.train[:n], blurred(dataset))
-    real, floor, soft = features_of(network, clouds, dataset)
+    real, floor, soft = (features_of(network, cloud) for cloud in clouds)
 
     def judge(x: Any) -> dict[str, float]:
-        return measured(features_of(network, [rounded(x.cpu(), dataset)], dataset)[0], real)
+        return measured(features_of(network, rounded(x.cpu(), dataset)), real)
 
     levels = {"training images": measured(floor, real), "test images, blurred": measured(soft, real)}
     for name, row in levels.items():
