@@ -11,9 +11,9 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import torch
-from exact_problems import PATHS
 from torch import Tensor
 
+from scoresde import SDE, VPSDE
 from scoresde.comparison.reference import Distribution
 
 
@@ -28,14 +28,17 @@ Peer = Callable[[Distribution, Tensor, int], Drawn]
 _BETAS = {"num_train_timesteps": 1000, "beta_start": 1e-4, "beta_end": 0.02, "beta_schedule": "linear"}
 
 
-def deterministic(kind: str) -> dict[str, Peer]:
-    """Solvers of the probability-flow ODE in all settings that make sense, for a path; of what is installed."""
-    return {**_diffusers(_ode_schedulers(kind)), **_azula(kind)}
+def deterministic(sde: SDE) -> dict[str, Peer]:
+    """Solvers of the probability-flow ODE in all settings that make sense, for a path; of what is installed.
+
+    On VP the schedulers of diffusers have its betas, on other paths equal or Karras' steps between its noise levels.
+    """
+    return {**_diffusers(_ode_schedulers(sde)), **_azula(sde)}
 
 
-def stochastic(kind: str) -> dict[str, Peer]:
+def stochastic(sde: SDE) -> dict[str, Peer]:
     """Solvers of the reverse SDE."""
-    return _diffusers(_sde_schedulers(kind))
+    return _diffusers(_sde_schedulers(sde))
 
 
 def _spaced() -> list[tuple[str, dict[str, Any]]]:
@@ -46,16 +49,21 @@ def _spaced() -> list[tuple[str, dict[str, Any]]]:
     return found
 
 
-def _levels(kind: str) -> dict[str, float]:
-    path = PATHS[kind]
-    return {"sigma_min": path.sigma_min, "sigma_max": path.sigma_max, "sigma_data": 1.0}  # type: ignore[attr-defined]
+def _ends(sde: SDE) -> tuple[float, float]:
+    """The lowest and the highest sigma / alpha of a sampler."""
+    low, high = torch.exp(-sde.lam(torch.tensor([sde.t_min, sde.t_start], dtype=torch.float64))).tolist()
+    return low, high
 
 
-def _ode_schedulers(kind: str) -> dict[str, Any]:
+def _levels(sde: SDE) -> dict[str, float]:
+    return {**dict(zip(("sigma_min", "sigma_max"), _ends(sde), strict=True)), "sigma_data": 1.0}
+
+
+def _ode_schedulers(sde: SDE) -> dict[str, Any]:
     import diffusers as d
 
     out: dict[str, Any] = {}
-    if kind == "vp":
+    if isinstance(sde, VPSDE):
         for tag, base in _spaced():
             for order, final, rule in itertools.product((1, 2, 3), (True, False), ("midpoint", "heun")):
                 end = {"lower_order_final": final, "solver_type": rule, "euler_at_final": False}
@@ -76,17 +84,17 @@ def _ode_schedulers(kind: str) -> dict[str, Any]:
         ("karras", "exponential"), (1, 2, 3), (True, False), ("midpoint", "heun")
     ):
         out[f"edm dpmpp {order} {rule} {final} {schedule}"] = d.EDMDPMSolverMultistepScheduler(
-            **_levels(kind), sigma_schedule=schedule, solver_order=order, solver_type=rule, lower_order_final=final
+            **_levels(sde), sigma_schedule=schedule, solver_order=order, solver_type=rule, lower_order_final=final
         )
-        out[f"edm euler {schedule}"] = d.EDMEulerScheduler(**_levels(kind), sigma_schedule=schedule)
+        out[f"edm euler {schedule}"] = d.EDMEulerScheduler(**_levels(sde), sigma_schedule=schedule)
     return out
 
 
-def _sde_schedulers(kind: str) -> dict[str, Any]:
+def _sde_schedulers(sde: SDE) -> dict[str, Any]:
     import diffusers as d
 
     out: dict[str, Any] = {}
-    if kind == "vp":
+    if isinstance(sde, VPSDE):
         for tag, base in _spaced():
             for order in (1, 2):  # the third order has a sign error, see tests/test_peers.py
                 out[f"sde dpmpp {order} {tag}"] = d.DPMSolverMultistepScheduler(
@@ -105,7 +113,7 @@ def _sde_schedulers(kind: str) -> dict[str, Any]:
         return out
     for schedule, order in itertools.product(("karras", "exponential"), (1, 2)):
         out[f"edm sde dpmpp {order} {schedule}"] = d.EDMDPMSolverMultistepScheduler(
-            **_levels(kind), sigma_schedule=schedule, solver_order=order, algorithm_type="sde-dpmsolver++"
+            **_levels(sde), sigma_schedule=schedule, solver_order=order, algorithm_type="sde-dpmsolver++"
         )
     return out
 
@@ -156,15 +164,14 @@ def _run_ddpm(scheduler: Any, law: Distribution, z: Tensor) -> Drawn:
     return Drawn(x, (1 + first**2) ** 0.5, first, len(scheduler.timesteps))
 
 
-def _azula(kind: str) -> dict[str, Peer]:
+def _azula(sde: SDE) -> dict[str, Peer]:
     """Adams-Bashforth samplers of azula on each of its schedules between the levels of the path."""
     try:
         from azula import noise, sample
     except ImportError as error:
         print(f"azula is left out ({error}); pip install --no-deps azula einops", file=sys.stderr)
         return {}
-    sde = PATHS[kind]
-    low, high = (float(torch.exp(-sde.lam(t))) for t in (sde.t_min, sde.T))
+    low, high = _ends(sde)
     schedules = {"ve": noise.VESchedule(low, high)}
     for name in ("VP", "Cosine", "Rectified"):
         schedules[name.lower()] = getattr(noise, f"{name}Schedule")(alpha_min=1 / high, sigma_min=low)

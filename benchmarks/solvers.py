@@ -40,12 +40,17 @@ class References:
     def __init__(self, law: Distribution, z: Tensor) -> None:
         self.law, self.z, self._known = law, z, dict[tuple[float, float], Tensor]()
 
-    def error(self, x: Tensor, scale: float, r: float) -> dict[str, float]:
-        """Of endpoints x from y = scale z at r."""
+    def distances(self, x: Tensor, scale: float, r: float) -> Tensor:
+        """Of endpoints x from y = scale z at r, (n,)."""
         key = (round(scale, 9), round(r, 9))
         if key not in self._known:
             self._known[key] = endpoints(self.law, scale * self.z, r, 1e-9)
-        apart = (x - self._known[key]).norm(dim=1)
+        apart: Tensor = (x - self._known[key]).norm(dim=1)
+        return apart
+
+    def error(self, x: Tensor, scale: float, r: float) -> dict[str, float]:
+        """Of endpoints x from y = scale z at r."""
+        apart = self.distances(x, scale, r)
         if not bool(torch.isfinite(apart).all()):
             return {"median": math.inf, "rms": math.inf, "p95": math.inf}
         return {
@@ -79,10 +84,10 @@ def ours(
     return rows
 
 
-def theirs(law: Distribution, references: References, kind: str, budgets: list[int]) -> list[dict[str, Any]]:
+def theirs(law: Distribution, references: References, sde: SDE, budgets: list[int]) -> list[dict[str, Any]]:
     """Rows of all peers and budgets on one path."""
     rows: list[dict[str, Any]] = []
-    for (name, peer), budget in itertools.product(peers.deterministic(kind).items(), budgets):
+    for (name, peer), budget in itertools.product(peers.deterministic(sde).items(), budgets):
         try:
             drawn = peer(law, references.z, budget)
         except (ValueError, IndexError, RuntimeError) as error:
@@ -116,7 +121,7 @@ def main() -> None:
             with torch.no_grad():
                 found = [{"who": "ours", **r} for r in ours(law, references, sde, names, budgets)]
                 if not arguments.no_peers:
-                    found += [{"who": "peers", **r} for r in theirs(law, references, kind, budgets)]
+                    found += [{"who": "peers", **r} for r in theirs(law, references, sde, budgets)]
             if arguments.tune:
                 found += tuned(law, references, sde, budgets, arguments.tune)
             results += [{"problem": problem, "sde": kind, **r} for r in found]

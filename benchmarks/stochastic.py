@@ -63,7 +63,7 @@ def rows_of(law: GaussianMixture, kind: str, n: int, seeds: int, projections: in
             continue  # too few evaluations for this solver, or samples that are not finite
         apart = [sliced_wasserstein(x, y, projections) for x, y in zip(found, real, strict=False)]
         rows.append({"who": "ours", "solver": name, "grid": grid, "budget": budget, "distances": apart})
-    for (name, peer), budget in itertools.product(peers.stochastic(kind).items(), BUDGETS):
+    for (name, peer), budget in itertools.product(peers.stochastic(PATHS[kind]).items(), BUDGETS):
         torch.manual_seed(0)
         try:
             found = [

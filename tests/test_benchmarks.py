@@ -1,13 +1,16 @@
 """The benchmarks that are run by hand do run: in a tiny size, and where little is installed."""
 
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from scoresde import GaussianMixture
 from scoresde.sampling import Solver
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
@@ -120,3 +123,54 @@ def test_the_variance_benchmark_shows_that_importance_lowers_the_variance(tmp_pa
         assert found["likelihood", times]["gradient_variance_ratio"][0] < 0.3
         difference = abs(found["noise", times]["mean"] - found["noise", "independent"]["mean"])
         assert difference < 5 * found["noise", "independent"]["mean_error"]
+
+
+def test_the_benchmark_of_auto_runs_and_keeps_its_peers(tmp_path: Path) -> None:
+    pytest.importorskip("diffusers", reason="diffusers is installed with the extra dev")
+    file, run = tmp_path / "auto.json", Path(__file__).parent / "fixtures/d14582e/run"
+    words = ["--families", "blobs", "unnormalised", "--ranges", "1", "--budgets", "5", "--n", "8", "--steps", "3", "5"]
+    words += ["--cache", str(tmp_path / "peers.json"), "--out", str(file)]
+    done = script("auto.py", *words, "--run", str(run), missing=("azula",))
+    assert done.returncode == 0, done.stderr
+    found = json.loads(file.read_text())
+    assert [row["budget"] for row in found["runs"][0]["rows"]] == [5]
+    assert [row[:2] for row in found["steps"]] == [["blobs", "subvp"], ["unnormalised", "cosine"]]
+    for name in ("auto", "dpmpp_2m karras"):
+        for i, metric in enumerate(("median", "p95", "rms")):
+            mean, low, high = found["means"][name]["all"][metric]
+            each = [row[name][i] / row["of peers"][i] for row in found["cells"]]
+            assert mean == pytest.approx(math.prod(each) ** 0.5, rel=0.01)
+            assert low < high
+    again = script("auto.py", *words, missing=("azula", "diffusers"))  # all peers are in the file
+    assert again.returncode == 0, again.stderr
+    assert json.loads(file.read_text())["cells"] == found["cells"]
+
+
+def test_peers_take_any_path_and_members_are_normalised(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A scheduler reaches the exact endpoint of its own start also on paths that it does not know."""
+    pytest.importorskip("diffusers", reason="diffusers is installed with the extra dev")
+    monkeypatch.syspath_prepend(str(FOLDER))
+    import families
+    import peers
+    import solvers
+
+    for path in ("cosine", "rectified", "wide"):
+        model = families.exact_model("blobs", 0, path)
+        assert model.sigma_data == pytest.approx(1, abs=1e-9)
+        z = torch.randn(8, *model.data.event_shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+        references = solvers.References(model.data, z)
+        peer = peers.deterministic(model.sde)["edm dpmpp 2 midpoint True karras"]
+        drawn = peer(model.data, z, 200)
+        assert drawn.calls == 200
+        assert float(references.distances(drawn.x, drawn.scale, drawn.ratio).median()) < 2e-3, path
+
+
+def test_isotropic_mixtures_have_the_posterior_mean_of_general_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(FOLDER))
+    import families
+
+    law = families.exact_model("unnormalised", 0, "vp").data
+    x = torch.linspace(-1, 1, 10, dtype=torch.float64).reshape(5, 2)
+    covariances = torch.diag_embed(law.variances)
+    expected = GaussianMixture(law.weights, law.means, covariances).posterior_mean(x, 0.6, 0.3)
+    torch.testing.assert_close(law.posterior_mean(x, 0.6, 0.3), expected, rtol=1e-9, atol=1e-9)
