@@ -64,10 +64,10 @@ def test_load_gives_the_trained_model_back_to_the_bit(tmp_path):
     run = tmp_path / "run"
     result, model = train(run)
     x, t = torch.randn(5, 2), 0.3
-    loaded = load(run)
+    loaded = load(run, device="cpu")
     assert loaded.model.event_shape == (2,)
     assert torch.equal(loaded.model(x, t).x0, result.ema(x, t).x0)
-    assert torch.equal(load(str(run), weights="raw").model(x, t).x0, model.eval()(x, t).x0)
+    assert torch.equal(load(str(run), device="cpu", weights="raw").model(x, t).x0, model.eval()(x, t).x0)
     assert not loaded.model.training
     assert loaded.sde.beta_max == 15.0
     assert (loaded.step, loaded.event_shape, loaded.config) == (6, (2,), CONFIG)
