@@ -215,6 +215,16 @@ def test_what_cannot_be_averaged_is_said(copy: Path, tmp_path: Path) -> None:
         checkpoints.find(copy, "length-0.2")
 
 
+@pytest.mark.parametrize("name", ["power-abc", "power-", "power-nan", "power-0.5", "power-1e-200"])
+def test_a_snapshot_without_a_length_is_named(copy: Path, name: str) -> None:
+    snapshot = checkpoints.snapshots(copy)[8]
+    (snapshot / "power-0.1.safetensors").rename(snapshot / f"{name}.safetensors")
+    manifest = (snapshot / "manifest.json").read_text().replace("power-0.1.", f"{name}.")
+    (snapshot / "manifest.json").write_text(manifest)
+    with pytest.raises(InputError, match=rf"^snapshot: \S+08/{name}\.safetensors is not named by a length in \("):
+        reconstruct(copy, model_and_optimizer()[0], 0.1)
+
+
 def test_exponential_averages_may_begin_and_end_at_a_resume_and_others_not(copy: Path) -> None:
     weights = checkpoints.read(checkpoints.newest(copy)).modules["model"]
     more = resume(copy, steps=61, ema=(0.5, 0.999), schedule="constant", keep_last=9)

@@ -19,6 +19,8 @@ T = TypeVar("T")
 _LONGEST = 255  # bytes of a name in most file systems
 _WORDS = f"names of at most {_LONGEST} bytes"
 Place = Annotated[str, Constraint(lambda path: all(len(p.encode()) <= _LONGEST for p in Path(path).parts), _WORDS)]
+_MOST = 64  # characters of a name that stands after the time in that of a folder
+Name = Annotated[str, Constraint(lambda name: len(name) <= _MOST, f"at most {_MOST} characters")]
 Format = Literal["npz", "png"]  # of samples
 
 
@@ -101,7 +103,7 @@ class TrainSettings(DrawSettings):
     """The run folder, None for a new one, of this name; and a run whose weights to start from, if any."""
 
     run: Place | None
-    name: str | None
+    name: Name | None
     init: Place | None
 
     def __post_init__(self) -> None:

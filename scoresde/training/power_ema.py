@@ -18,7 +18,7 @@ import numpy as np
 
 from scoresde.errors import require
 
-LONGEST = 1 / math.sqrt(12)
+SHORTEST, LONGEST = 1e-9, 1 / math.sqrt(12)  # beyond the former a profile is narrower than float64 can say
 POWER = "power-"  # with a length, the name of an average in a checkpoint
 
 
@@ -29,7 +29,7 @@ def exponent(length: float) -> float:
         InputError: the length is not in (0, 0.288).
     """
     wanted = "give a share of the training in (0, 0.288), such as 0.1"
-    require(0 < length < LONGEST, "length", length, wanted)
+    require(SHORTEST < length < LONGEST, "length", length, wanted)
     s = length**-2  # (gamma + 2)^2 (gamma + 3) = s (gamma + 1)
     return float(np.roots([1, 7, 16 - s, 12 - s]).real.max())
 

@@ -74,4 +74,12 @@ def _sources(run: Path, end: Path, last: int) -> Iterator[tuple[Profile, Path, s
         wrong = checkpoints.damage(path)
         refuse(wrong is not None, f"snapshot: {path} is damaged: {wrong}; delete the folder to use the others")
         for file in sorted(path.glob(f"{POWER}*.safetensors")):
-            yield Profile(exponent(float(file.stem.removeprefix(POWER))), step), path, file.stem
+            yield Profile(_exponent(file), step), path, file.stem
+
+
+def _exponent(file: Path) -> float:
+    try:
+        return exponent(float(file.stem.removeprefix(POWER)))
+    except ValueError:
+        wanted = f"is not named by a length in (0, 0.288), such as {POWER}0.1; delete its folder to use the others"
+        raise InputError(f"snapshot: {file} {wanted}") from None
