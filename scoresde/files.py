@@ -1,15 +1,17 @@
 """Files that are written whole or not at all."""
 
 import errno
+import glob
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from scoresde.errors import InputError, one_line, refuse
-from scoresde.plain import depth, finite
+from scoresde.plain import depth, finite, from_yaml
 
 _REFUSED = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG}
 
@@ -30,6 +32,7 @@ def read_json(path: Path, key: str = "file", hook: Callable[[dict[str, Any]], An
     """
     try:
         refuse(path.stat().st_size > _LARGEST_JSON, f"has more than {_LARGEST_JSON:,} bytes")
+        refuse(not path.is_file(), "is no file")  # but a pipe, which may never end
         content: Any = json.loads(path.read_text(encoding="utf-8"), parse_constant=lambda _: None, object_hook=hook)
         refuse(not isinstance(content, dict), f"holds {type(content).__name__}, not a mapping")
         refuse(depth(content, DEEPEST) > DEEPEST, f"is nested more than {DEEPEST}-fold")
@@ -37,6 +40,35 @@ def read_json(path: Path, key: str = "file", hook: Callable[[dict[str, Any]], An
         raise InputError(f"{key}: {path} cannot be read as JSON ({one_line(error):.200})") from None
     found: dict[str, Any] = content if hook else finite(content)
     return found
+
+
+def read_yaml(path: Path, name: str) -> Any:
+    """The content of a YAML file that may be a stranger's: neither aliases, which can stand for gigabytes, nor depths.
+
+    Args:
+        path: of the file.
+        name: with which messages begin.
+
+    Raises:
+        InputError: one line about what it is instead.
+    """
+    import yaml
+
+    size, depth, loader = path.stat().st_size, 0, getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # C is much faster
+    refuse(size > LARGEST, f"{name}: has {size:,} bytes, and no configuration has more than {LARGEST:,}")
+    try:
+        text = path.read_text(encoding="utf-8")
+        for event in yaml.parse(text, loader):
+            opens, closes = (isinstance(event, kinds) for kinds in (yaml.CollectionStartEvent, yaml.CollectionEndEvent))
+            depth += opens - closes
+            refuse(depth > DEEPEST, f"{name}: is nested more than {DEEPEST}-fold, as no configuration is")
+            alias = isinstance(event, yaml.AliasEvent)
+            refuse(alias, f"{name}: holds an alias (*), which no configuration may; give the value")
+        return from_yaml(text)
+    except InputError:
+        raise
+    except (OSError, yaml.YAMLError, ValueError, RecursionError) as error:
+        raise InputError(f"{name}: not readable as YAML ({one_line(error)})") from None
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -73,17 +105,14 @@ def aside(path: Path, flushed: bool = True) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     with writing(path):
         if flushed:
-            for leftover in path.parent.glob(f".{path.name}.*"):
-                _remove_abandoned(leftover)
-        descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT, 0o666)
+            remove_abandoned(path.parent, f".{glob.escape(path.name)}")
         try:
-            _hold(descriptor)
-            yield temporary
-            if flushed:
-                os.fsync(descriptor)
-            temporary.replace(path)
+            with held(temporary, os.O_RDWR | os.O_CREAT) as descriptor:
+                yield temporary
+                if flushed:
+                    os.fsync(descriptor)
+                temporary.replace(path)
         finally:
-            os.close(descriptor)
             temporary.unlink(missing_ok=True)
 
 
@@ -126,21 +155,39 @@ def flush(path: Path) -> None:
         os.close(descriptor)
 
 
-def _hold(descriptor: int) -> None:
-    """Lock an open file until it is closed, so that other programs see that it is in use.
+@contextmanager
+def held(path: Path, flags: int = os.O_RDONLY) -> Iterator[int]:
+    """Open and lock a file or folder within the block, so that other programs see that it is in use.
 
     Raises:
         BlockingIOError: another program holds it.
     """
-    with suppress(ImportError):  # Windows
-        import fcntl
+    descriptor = os.open(path, flags, 0o666)
+    try:
+        with suppress(ImportError):  # Windows
+            import fcntl
 
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
-def _remove_abandoned(temporary: Path) -> None:
-    """Remove the temporary file of a program that was killed; one that lives holds it."""
-    if temporary.suffix[1:].isdigit() and temporary.is_file():
-        with suppress(OSError), temporary.open("rb") as file:
-            _hold(file.fileno())
-            temporary.unlink()
+def remove_abandoned(parent: Path, pattern: str) -> None:
+    """Remove the temporary files and folders `<pattern>.PID` of killed programs; those that live hold theirs."""
+    for path in parent.glob(f"{pattern}.*"):
+        ours = path.suffix[1:].isdecimal() and not path.is_symlink() and (path.is_file() or path.is_dir())
+        if ours and not _lives(int(path.suffix[1:])):  # of another machine, the lock alone tells
+            with suppress(OSError), held(path):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _lives(process: int) -> bool:
+    """Whether another process of this number is there, which may be about to lock what it has made."""
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return process != os.getpid()

@@ -1,6 +1,7 @@
 """`scoresde convert`: from the command line to samples, and files that must not be trusted."""
 
 import json
+import os
 import pickle
 from pathlib import Path
 from typing import Any
@@ -85,7 +86,7 @@ def test_a_run_without_data_says_so_where_data_are_needed(here: Path, capsys: py
         (["file=checkpoint.pth", "weights=best", "out=x"], "weights: 'best' is not one of ema, raw"),
         (["file=checkpoint.pth", "size=0", "out=x"], "size: 0 is not allowed"),
         (["file=strange.npz", "out=x"], "holds no layout that is known here (its tensors are a, ...)"),
-        (["file=checkpoint.pth", "config=bad.yaml", "out=x"], "config: bad.yaml is not readable"),
+        (["file=checkpoint.pth", "config=bad.yaml", "out=x"], "config: bad.yaml: not readable as YAML"),
     ],
 )
 def test_mistakes_are_one_line(here: Path, capsys: Any, arguments: list[str], words: str) -> None:
@@ -94,6 +95,37 @@ def test_mistakes_are_one_line(here: Path, capsys: Any, arguments: list[str], wo
     before = set(here.iterdir())
     assert words in said(capsys, *arguments)
     assert set(here.iterdir()) == before
+
+
+HOSTILE = {
+    "nested.json": ('{"a":' * 3000 + "1" + "}" * 3000, "config: nested.json cannot be read as JSON ("),
+    "nested.yaml": ("{a: " * 3000 + "1" + "}" * 3000, "config: nested.yaml: is nested more than 50-fold"),
+    "large.json": (200_000_000, "config: large.json cannot be read as JSON (has more than "),
+    "large.yaml": (200_000_000, "config: large.yaml: has 200,000,000 bytes, and no configuration has more than "),
+    "alias.yaml": ("a: &a [1]\nb: [*a, *a]", "config: alias.yaml: holds an alias (*)"),
+    "list.json": ("[1]", "config: list.json cannot be read as JSON (holds list, not a mapping)"),
+    "list.yaml": ("[1]", "config: list.yaml holds list, not keys and values"),
+    "code.yaml": ("model: !!python/tuple [1, 2]", "are not plain YAML, write [1, 2, 2]"),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_configuration_that_means_harm_is_one_line(here: Path, capsys: Any, name: str) -> None:
+    content, words = HOSTILE[name]
+    Path(name).write_text("" if isinstance(content, int) else content)
+    os.truncate(name, content if isinstance(content, int) else len(content))
+    before = set(here.iterdir())
+    assert words in said(capsys, "file=checkpoint.pth", f"config={name}", "out=x")
+    assert set(here.iterdir()) == before
+
+
+def test_what_a_killed_conversion_left_is_removed_by_the_next(here: Path, capsys: Any) -> None:
+    for kept in (".run.x", ".other.4194399", ".run"):
+        Path(kept).mkdir()
+    Path(".run.4194399").mkdir()
+    Path(".run.4194399", "config.yaml").write_text("half")
+    said(capsys, "file=checkpoint.pth", "config=config.json", "out=run", code=0)
+    assert {path.name for path in here.glob(".*")} == {".run.x", ".other.4194399", ".run"}
 
 
 def test_a_run_goes_to_diffusers_or_is_refused(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -137,7 +137,7 @@ def _not_finite(file: Path) -> bytes:
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (lambda _: struct.pack("<Q", 2**63) + b"{}", "cannot be read .*(header too large|HeaderTooLarge)"),
+        (lambda _: struct.pack("<Q", 2**63) + b"{}", "cannot be read .*header too large"),
         (lambda _: b"abc", "cannot be read"),
         (_pickled, "cannot be read"),
         (_not_finite, "holds NaN or infinity; use another checkpoint"),

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ import yaml
 
 from scoresde import runs
 from scoresde.cli.main import main
+from scoresde.files import held
 from scoresde.runs.listing import entries
 from scoresde.training import checkpoint as checkpoints
 
@@ -41,6 +43,19 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs").mkdir()
     return tmp_path / "runs"
+
+
+def test_a_start_removes_the_temporary_folders_of_killed_programs_and_nothing_else(here, monkeypatch):
+    temporary = here.parent / "tmp"
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    kept = [f"scoresde-lives.{os.getppid()}", "scoresde-locked.4194399", "scoresde-other", "other.4194399"]
+    for name in (*kept, "scoresde-dead.4194399", f"scoresde-again.{os.getpid()}", "torchinductor_me"):
+        (temporary / name / "sweep").mkdir(parents=True)
+    (temporary / "scoresde-link.4194399").symlink_to(here)
+    with held(temporary / "scoresde-locked.4194399"):
+        assert main(["list"]) == 0
+    assert {path.name for path in temporary.iterdir()} == {*kept, "scoresde-link.4194399", "torchinductor_me"}
+    assert here.is_dir()
 
 
 def states(folder: Path) -> dict[str, tuple[str, int | None, int | None]]:

@@ -19,7 +19,7 @@ from scoresde.cli.arguments import parted
 from scoresde.cli.command import Command, command, overview
 from scoresde.cli.failures import VARIABLE, TaskFailed
 from scoresde.errors import InputError
-from scoresde.files import of_the_disk
+from scoresde.files import held, of_the_disk, remove_abandoned
 from scoresde.named import config_folder
 from scoresde.runs.folder import quoted, timestamp
 from scoresde.training.stop import STOPPING, handling
@@ -89,7 +89,8 @@ def _dispatch(arguments: list[str]) -> int:
 def _run(row: Command, arguments: list[str]) -> int:
     """Let Hydra compose the configuration and call the task of the command, once or once for each job of a sweep."""
     flags, typed = parted(row.name, arguments)
-    with tempfile.TemporaryDirectory(prefix="scoresde-") as scratch:
+    remove_abandoned(Path(tempfile.gettempdir()), "scoresde-*")
+    with tempfile.TemporaryDirectory(f".{os.getpid()}", "scoresde-") as scratch, held(Path(scratch)):
         failures, sweep = Path(scratch) / "failures", _sweep_folder(row, Path(scratch))
         supplied = [f"hydra.sweep.dir={quoted(str(sweep))}", f"+hydra.job.env_set.{VARIABLE}={quoted(str(failures))}"]
         try:

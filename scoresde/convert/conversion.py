@@ -1,5 +1,6 @@
 """From a foreign file to a folder that `scoresde.load` reads, and the report of what was done."""
 
+import glob
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,8 +28,8 @@ from scoresde.convert.plan import Facts, Given, Layout, Plan
 from scoresde.convert.score_sde import ScoreSDE
 from scoresde.data import Transform
 from scoresde.described import describe
-from scoresde.errors import InputError, refuse
-from scoresde.files import of_the_disk
+from scoresde.errors import InputError, one_line, refuse
+from scoresde.files import held, of_the_disk, remove_abandoned
 from scoresde.training import checkpoint
 
 
@@ -96,16 +97,22 @@ def free_folder(out: str | Path) -> Path:
 def whole(target: Path) -> Iterator[Path]:
     """A temporary folder that becomes `target` at the end, so that it exists complete or not at all.
 
+    Those of killed programs are removed.
+
     Raises:
         InputError: it cannot be written.
     """
-    aside = target.with_name(f".tmp-{target.name}-{os.getpid()}")
+    aside = target.with_name(f".{target.name}.{os.getpid()}")
+    remove_abandoned(target.parent, f".{glob.escape(target.name)}")
     try:
         aside.mkdir()
-        yield aside
-        aside.rename(target)
-    except OSError as error:
-        raise InputError(f"out: {target} cannot be made ({error}); give a new folder in one that exists") from None
+        with held(aside):
+            yield aside
+            aside.rename(target)
+    except (OSError, InputError) as error:  # the latter from a file within
+        cause = error.__cause__ or error
+        reason = getattr(cause, "strerror", None) or one_line(cause)
+        raise InputError(f"out: {target} cannot be made ({reason}); give a new folder in one that exists") from None
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 

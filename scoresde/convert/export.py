@@ -151,7 +151,7 @@ def _numbered(model: ScoreModel, waves: Waves) -> bool:
 
 def _write(aside: Path, unet: dict[str, Any], tensors: dict[str, Tensor], scheduler: dict[str, Any] | None) -> None:
     """The files of the folder; what diffusers computes itself is left out."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     kept = {k: t.detach().cpu().clone() for k, t in tensors.items() if k not in ("frequencies", "null")}
     contents = {"unet/config.json": unet}
@@ -160,4 +160,4 @@ def _write(aside: Path, unet: dict[str, Any], tensors: dict[str, Tensor], schedu
     for name, content in contents.items():
         (aside / name).parent.mkdir(exist_ok=True)
         write_json(aside / name, content)
-    save_file(kept, aside / "unet" / "diffusion_pytorch_model.safetensors", {"format": "pt"})
+    (aside / "unet" / "diffusion_pytorch_model.safetensors").write_bytes(save(kept, {"format": "pt"}))

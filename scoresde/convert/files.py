@@ -1,7 +1,6 @@
 """Foreign files, read without running anything that they hold."""
 
 import argparse
-import json
 import pickle
 import re
 import warnings
@@ -11,12 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from torch import Tensor
 
 from scoresde.data.numpy_files import read_npz
 from scoresde.errors import InputError, one_line, refuse
-from scoresde.plain import from_yaml
+from scoresde.files import read_json, read_yaml
 
 _RAW = ("current_model_state", "model", "net_model", "model_state_dict", "state_dict", "net")
 _AVERAGED = ("ema", "ema_model", "model_ema", "ema_state_dict", "state_dict_ema")
@@ -77,12 +75,13 @@ def read_settings(config: str | Path | Mapping[str, Any] | None) -> Mapping[str,
 
 def _mapping(path: Path, key: str) -> dict[str, Any]:
     """The content of a JSON or YAML file; messages begin with the key."""
+    if path.suffix == ".json":
+        return read_json(path, key)
     try:
-        text = path.read_text(encoding="utf-8")
-        content = json.loads(text) if path.suffix == ".json" else from_yaml(text)
-    except (OSError, ValueError, yaml.YAMLError) as error:
+        content = read_yaml(path, f"{key}: {path}")
+    except InputError as error:
         hint = "; python/tuple and the like are not plain YAML, write [1, 2, 2]" if "python/" in str(error) else ""
-        raise InputError(f"{key}: {path} is not readable ({one_line(error)}){hint}") from None
+        raise InputError(f"{error}{hint}") from None
     if not isinstance(content, dict):
         raise InputError(f"{key}: {path} holds {type(content).__name__}, not keys and values")
     return content

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from scoresde._secrets import without_secrets
 from scoresde.build import MEASURED, build
-from scoresde.errors import InputError, one_line, refuse
-from scoresde.files import DEEPEST, LARGEST, write_text
-from scoresde.plain import each, from_yaml, join, to_yaml
+from scoresde.errors import InputError, refuse
+from scoresde.files import read_yaml, write_text
+from scoresde.plain import each, join, to_yaml
 from scoresde.runs.folder import CONFIG, check_inside
 from scoresde.runs.upgrade import upgraded
 
@@ -37,7 +37,7 @@ def read_config(run: Path) -> dict[str, Any]:
         what = f"{run} is not the folder of a run, it has no {CONFIG}"
         missing = what if run.is_dir() else f"there is no folder {run} (seen from {Path.cwd()})"
         raise InputError(f"run: {missing}{_runs_near(run)}")
-    cfg = _plain_yaml(path)
+    cfg = read_yaml(path, str(path))
     refuse(not isinstance(cfg, dict), f"{path}: holds {type(cfg).__name__}, not a mapping of keys to values")
     wanted = "a reference, which no stored configuration may hold; give the value"
     for key, value in leaves(cfg):
@@ -63,31 +63,6 @@ def stored_data(cfg: Mapping[str, Any], run: Path, allow: Sequence[str] = ()) ->
     wanted = "a stored configuration fetches nothing unless it is allowed; add allow=[datasets]"
     refuse(getattr(source, "online", False) and "datasets" not in allow, f"{where}, and {wanted}")
     return source
-
-
-def _plain_yaml(path: Path) -> Any:
-    """The content of a YAML file that may be a stranger's: neither aliases, which can stand for gigabytes, nor depths.
-
-    Raises:
-        InputError: one line about what it is instead.
-    """
-    import yaml
-
-    size, depth, loader = path.stat().st_size, 0, getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # C is much faster
-    refuse(size > LARGEST, f"{path}: has {size:,} bytes, and no configuration has more than {LARGEST:,}")
-    try:
-        text = path.read_text(encoding="utf-8")
-        for event in yaml.parse(text, loader):
-            opens, closes = (isinstance(event, kinds) for kinds in (yaml.CollectionStartEvent, yaml.CollectionEndEvent))
-            depth += opens - closes
-            refuse(depth > DEEPEST, f"{path}: is nested more than {DEEPEST}-fold, as no configuration is")
-            alias = isinstance(event, yaml.AliasEvent)
-            refuse(alias, f"{path}: holds an alias (*), which no stored configuration may; give the value")
-        return from_yaml(text)
-    except InputError:
-        raise
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise InputError(f"{path}: not readable as YAML ({one_line(error)})") from None
 
 
 def _runs_near(run: Path) -> str:
