@@ -27,7 +27,7 @@ from scoresde.training.stop import Interrupted
 from scoresde.workflows import initial
 from scoresde.workflows.job import Job, check_types, prepare
 
-_ASIDE = ("run", "allow", LOGGER)  # parts of a stored configuration that change nothing about a finished run
+_ASIDE = {"run", "allow", LOGGER}  # parts of a stored configuration that change nothing about a finished run
 
 
 @dataclass
@@ -70,8 +70,7 @@ def train(settings: TrainSettings, cfg: dict[str, Any]) -> float | None:
 
 def _start(settings: TrainSettings, cfg: dict[str, Any], stack: ExitStack) -> Start:
     """Look into the run folder, if one was named; from here on it is locked if it holds a run."""
-    run = None if settings.run is None else Path(settings.run)
-    if run is None or not runs.holds_run(run):
+    if settings.run is None or not runs.holds_run(run := Path(settings.run)):
         return Start(initial.taken_over(cfg, overrides()))
     stack.enter_context(runs.locked(run))
     stored = runs.read_config(run)
@@ -80,29 +79,30 @@ def _start(settings: TrainSettings, cfg: dict[str, Any], stack: ExitStack) -> St
     merged = merge(stored, cfg, overrides())
     merged |= {"run": settings.run, "allow": cfg["allow"]}  # what a folder allows itself does not count
     check_types(merged, packages := TrainSettings.of({**merged, "name": None}).packages)
-    runs.stored_data(merged, run, [*packages, *["datasets"][: _typed("data")]])
+    runs.stored_data(merged, run, [*packages, *["datasets"][: "data" in _typed()]])
     trainer: Trainer = build(merged["trainer"], "trainer", packages, Trainer)
     checkpoint = checkpoints.read(checkpoints.newest(run)) if checkpoints.saved_steps(run) else None
     done = checkpoint.step if checkpoint else 0
     steps = merged["trainer"]["steps"] = trainer.steps  # which may have been deleted
     refuse(steps < done, f"trainer.steps: {steps} is fewer than the {done} that {run} has done; give more")
-    same = all(merged.get(key) == stored[key] for key in stored if key not in _ASIDE or (key == LOGGER and _typed(key)))
+    compared = stored.keys() - _ASIDE | {LOGGER} & _typed()
+    same = all(merged.get(key) == stored[key] for key in compared)
     complete = steps == done and same and (run / runs.SUMMARY).is_file()
     if not complete:
         _mention_logger(stored[LOGGER], merged[LOGGER])
     return Start(merged, run, checkpoint, complete)
 
 
-def _typed(part: str) -> bool:
-    """Whether something in this part of the configuration was typed."""
-    return any(key.partition(".")[0] == part for key in typed_keys())
+def _typed() -> set[str]:
+    """The parts of the configuration in which something was typed."""
+    return {key.partition(".")[0] for key in typed_keys()}
 
 
 def _mention_logger(stored: Any, used: Any) -> None:
     """Say on stderr what the folder says about loggers, which is not followed."""
     before, now = (dict(leaves(part, LOGGER)) for part in (stored, used))
     other = " ".join(f"{key}={value}" for key, value in before.items() if now.get(key) != value)
-    if other and not _typed(LOGGER):
+    if other and LOGGER not in _typed():
         print(f"logger: {other} of the folder is not used; give it again to log as before", file=sys.stderr)
 
 

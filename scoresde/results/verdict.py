@@ -37,7 +37,7 @@ def _warnings(rankings: Sequence["_Ranking"]) -> list[str]:
 
 def _advice(results: Rows, rankings: Sequence["_Ranking"]) -> str:
     """What to use: among the best, what is at the floor with the fewest evaluations, else what is best most often."""
-    leaders = [ranking.leaders() for ranking in rankings]
+    leaders = [*map(_Ranking.leaders, rankings)]
     if not leaders[0]:
         return ""
     seeds = len(leaders[0][0].values[rankings[0].key])
@@ -55,8 +55,8 @@ def _advice(results: Rows, rankings: Sequence["_Ranking"]) -> str:
     else:
         at = _listed([row.budget for row in leaders[0] if results.family_label(row) == label])
         best = f"at {at} evaluations no other is significantly better by {rankings[0].quantity.heading}"
-        said = best + ("; it can be distinguished from real data." if floors else ".")
-    return f"Use {label}: {said}" if len(results.families(results.succeeded)) > 1 else f"{label}: {said}"
+        said = best + "; it can be distinguished from real data" * bool(floors) + "."
+    return "Use " * (len(results.families(results.succeeded)) > 1) + f"{label}: {said}"
 
 
 def _budget(row: Row | None) -> float:
