@@ -1,6 +1,7 @@
 """`scoresde list`: what a folder holds, in words; no folder can make it fail, run code or write."""
 
 import csv
+import fcntl
 import io
 import json
 import os
@@ -14,9 +15,10 @@ import numpy as np
 import pytest
 import yaml
 
-from scoresde import runs
+from scoresde import InputError, runs
 from scoresde.cli.main import main
 from scoresde.files import held
+from scoresde.runs.folder import in_use
 from scoresde.runs.listing import entries
 from scoresde.training import checkpoint as checkpoints
 
@@ -92,6 +94,20 @@ def test_a_run_is_finished_stopped_running_converted_or_empty(made, here):
         "empty": ("empty", None, None),
     }
     assert states(here)["running"] == ("stopped", 4, 4)
+
+
+def test_a_training_may_start_at_the_instant_in_which_a_list_looks_at_its_lock(here, monkeypatch):
+    (here / ".lock").touch()
+    look = (here / ".lock").open("rb")
+    fcntl.flock(look, fcntl.LOCK_SH)
+    with pytest.raises(InputError, match="in use by another program"), runs.locked(here):
+        pass
+    monkeypatch.setattr("time.sleep", lambda seconds: look.close())
+    with runs.locked(here):
+        assert in_use(here)
+        with pytest.raises(InputError, match="in use by another program"), runs.locked(here):
+            pass
+    assert not in_use(here)
 
 
 BROKEN = {
