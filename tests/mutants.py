@@ -49,7 +49,7 @@ PARTS = {
     "results": ("results", "old_results", "compare", "compare_cli", "metrics_needs"),
     "training": (
         *("training_step", "ema", "training_conditions", "training_losses", "training_reference", "checkpoint"),
-        *("training", "resume", "train_python"),
+        *("training", "resume", "train_python", "training_speed"),
     ),
     "tuning": ("tuning",),
     "data": (
@@ -82,7 +82,7 @@ NAMES = {a: b for pair in PAIRS for a, b in (pair, pair[::-1])}
 # no number on a CPU depends on them; `level` hands on what would be computed again
 UNSEEN = {
     *("bound", "device", "frozen", "level", "metadata", "non_blocking", "refresh", "repr", "set_to_none", "slots"),
-    "strict",
+    *("strict", "thread_name_prefix"),
 }
 # of figures: the look of what is drawn, and the inches of panels, of which only a person can say that they are wrong
 LOOKS = {

@@ -5,8 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from denoising_diffusion_layout import Recipe, network
+from score_sde_layout import Weights
 
 from scoresde.build import build
+from scoresde.nets import RMSUNet
 
 ROOT = Path(__file__).parents[1]
 CELLS = [
@@ -41,3 +44,14 @@ def test_parameters_are_as_many_as_the_table_says(row: list[str]) -> None:
     assert count == number(parameters)
     if published:
         assert abs(count - float(published.removesuffix(" M").replace(",", "")) * 1e6) < 0.6e6
+
+
+def test_the_network_of_denoising_diffusion_has_the_defaults_of_the_original() -> None:
+    weights, zero = Weights(), torch.zeros(1, dtype=torch.float64)
+    original = Recipe(64, 64, (1, 2, 4, 8), (False, False, False, True), (4,) * 4, (32,) * 4)
+    with torch.no_grad():
+        network(weights, original, zero.expand(1, 3, 8, 8), zero)
+    with torch.device("meta"):
+        ours = RMSUNet((3, 8, 8))
+    counts = [sum(t.numel() for t in tensors) for tensors in (ours.parameters(), weights.tensors.values())]
+    assert counts == [35_711_491] * 2

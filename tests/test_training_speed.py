@@ -20,6 +20,7 @@ from scoresde.training import checkpoint as checkpoints
 from scoresde.training.acceleration import gradient_scaler, half_type
 from scoresde.training.batches import Batches
 from scoresde.training.ema import Averages
+from scoresde.training.profile import matmul_peak
 from scoresde.training.step import Step
 
 CPU = torch.device("cpu")
@@ -395,7 +396,11 @@ def test_channels_last_is_a_layout_and_nothing_else() -> None:
     net, x = unet(dropout=0.3)[0].net, images().train[:8]
     plain, _ = _gradient(acceleration.Acceleration(), net, x)
     assert net.down[0].blocks[0].conv1.weight.is_contiguous()
+    seen: list[bool] = []
+    last = {"memory_format": torch.channels_last}
+    net.stem.register_forward_pre_hook(lambda module, given: seen.append(given[0].is_contiguous(**last)))
     turned, _ = _gradient(acceleration.Acceleration(channels_last=True), net, x)
+    assert seen == [True]
     assert all(p.is_contiguous(memory_format=torch.channels_last) for p in net.parameters() if p.ndim == 4)
     assert not net.down[0].blocks[0].conv1.weight.is_contiguous()
     assert (turned - plain).norm() < 1e-5 * plain.norm()
@@ -426,6 +431,19 @@ def test_the_profile_says_where_the_time_goes_and_counts_the_operations(tmp_path
     out = capfd.readouterr().out
     assert all(f"\n  {name} " in out for name in seconds)
     assert max(map(len, out.splitlines())) <= 100
+
+
+def test_the_peak_is_that_of_the_fastest_product(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[dict[str, int]] = []
+
+    def repeat(product: Any, **options: int) -> list[float]:
+        product()
+        asked.append(options)
+        return [2.0, 0.5, 1.0]
+
+    monkeypatch.setattr("timeit.repeat", repeat)
+    assert matmul_peak(CPU, torch.float32) == 2 * 1024 * 1024 * 1024 / 0.5
+    assert asked == [{"number": 1, "repeat": 8}]
 
 
 def test_a_profile_changes_nothing(tmp_path: Path) -> None:

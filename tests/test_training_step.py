@@ -259,9 +259,11 @@ def _pulled(net: nn.Module, optimizer: torch.optim.Optimizer, steps: int = 4) ->
 def test_muon_is_those_of_torch_put_together() -> None:
     mine, theirs = nn.Linear(6, 5), nn.Linear(6, 5)
     theirs.load_state_dict(mine.state_dict())
-    muon = torch.optim.Muon([theirs.weight], lr=0.1, weight_decay=0.05, adjust_lr_fn="match_rms_adamw")
-    adamw = torch.optim.AdamW([theirs.bias], lr=0.1, weight_decay=0.05)
-    ours = _pulled(mine, Muon(mine.parameters(), lr=0.1, weight_decay=0.05))
+    common, matrices, vectors = {"lr": 0.1, "weight_decay": 0.05}, {"momentum": 0.8, "ns_steps": 4}, {"eps": 0.5}
+    vectors |= {"betas": (0.7, 0.8)}
+    muon = torch.optim.Muon([theirs.weight], **common, **matrices, adjust_lr_fn="match_rms_adamw")
+    adamw = torch.optim.AdamW([theirs.bias], **common, **vectors)
+    ours = _pulled(mine, Muon(mine.parameters(), **common, **matrices, **vectors))
     for k in range(4):
         for i, p in enumerate(theirs.parameters()):
             p.grad = torch.randn(p.shape, generator=torch.Generator().manual_seed(10 * k + i))
