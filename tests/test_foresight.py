@@ -46,7 +46,7 @@ def test_every_rule_on_a_fixed_grid_is_seen_through():
     ("sampler", "sde", "words"),
     [
         (Sampler(EulerMaruyama(), TimeUniform(), 50), Exploding(), "EulerMaruyama on TimeUniform .* use grid=lambda"),
-        (Sampler(DPMSolverPP2M(), TimeUniform(), 50), EDMSDE(), r"TimeUniform .* 0\.27 times .* use grid=noise_share"),
+        (Sampler(DPMSolverPP2M(), TimeUniform(), 50), EDMSDE(), r"2M on TimeUniform .* 0\.27 times .* use grid=noise_"),
         (Sampler(Heun(), steps=3), VESDE(), "3 steps of Heun"),
         (Sampler(Restart(), steps=2), VPSDE(), "2 steps of Restart .* more steps"),
     ],

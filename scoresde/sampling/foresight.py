@@ -64,8 +64,9 @@ def caution(sampler: Any, sde: SDE, std: float = 1.0) -> str:
     best = min(apart, key=lambda name: math.inf if math.isnan(apart[name]) else apart[name])
     helps = apart[best] < abs(math.log(found)) / 2
     remedy = f"use grid={best}, or more steps" if helps else "use more steps"
-    where = f"{sampler.steps} steps of {type(sampler.solver).__name__} on {type(sampler.grid).__name__}"
-    return f"{where} make the variance of Gaussian data {found:.2g} times as large, with an exact score; {remedy}"
+    steps = "1 step" if sampler.steps == 1 else f"{sampler.steps} steps"
+    where = f"{steps} of {type(sampler.solver).__name__} on {type(sampler.grid).__name__}"
+    return f"with {where} the variance of Gaussian data becomes {found:.2g} times as large; {remedy}"
 
 
 def _on(sampler: Any, grid: Any, sde: SDE, std: float) -> float:
