@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -396,14 +397,19 @@ def test_channels_last_is_a_layout_and_nothing_else() -> None:
     net, x = unet(dropout=0.3)[0].net, images().train[:8]
     plain, _ = _gradient(acceleration.Acceleration(), net, x)
     assert net.down[0].blocks[0].conv1.weight.is_contiguous()
-    seen: list[bool] = []
-    last = {"memory_format": torch.channels_last}
-    net.stem.register_forward_pre_hook(lambda module, given: seen.append(given[0].is_contiguous(**last)))
     turned, _ = _gradient(acceleration.Acceleration(channels_last=True), net, x)
-    assert seen == [True]
     assert all(p.is_contiguous(memory_format=torch.channels_last) for p in net.parameters() if p.ndim == 4)
     assert not net.down[0].blocks[0].conv1.weight.is_contiguous()
     assert (turned - plain).norm() < 1e-5 * plain.norm()
+
+
+@pytest.mark.parametrize(("shape", "strides"), [((2, 3, 4, 5), (60, 1, 15, 3)), ((2, 3, 4), (12, 4, 1))])
+def test_images_are_given_to_the_network_with_channels_last(shape: tuple[int, ...], strides: tuple[int, ...]) -> None:
+    net = nn.Sequential(nn.Identity())
+    with acceleration.Acceleration(channels_last=True).applied(net):
+        seen = net(torch.arange(math.prod(shape)).view(shape))
+    assert seen.stride() == strides
+    assert torch.equal(seen, torch.arange(math.prod(shape)).view(shape))
 
 
 # ---- profile ----
