@@ -193,7 +193,7 @@ def _one(annotation: Any) -> Constraint:
         return Constraint(lambda value: any(_is(value, type(a)) and value == a for a in arguments), f"one of {texts}")
     if origin is Annotated:
         kind, *constraints = arguments
-        words = " and ".join(c.words for c in constraints if not c.limit)
+        words = " and ".join(c.words for c in constraints if not c.limit) or in_words(kind)
         return Constraint(lambda value: _allowed(value, kind) and all(c.holds(value) for c in constraints), words)
     if origin in (list, tuple, Sequence):
         return _items(arguments)

@@ -218,6 +218,7 @@ def test_weights_and_biases_gets_table_and_plots(here, monkeypatch):
         (["problem=mixture_2d", "budgets=[1]"], "budgets: [1] is not allowed; give a list"),
         (["problem=mixture_2d", "n=2"], "n: 2 is not allowed; give at least 20"),
         (["problem=mixture_2d", "seeds=1"], "seeds: 1 is not allowed; give at least 2"),
+        (["problem=mixture_2d", "seeds=[0,1]"], "seeds: [0, 1] is not an integer"),
         (["problem=mixture_2d", "sdes=3"], "sdes: there is no sde 3 (options: cosine, "),
         (["problem=mixture_2d", "sde=vp", "sdes=[ve]"], "sdes: given together with sde"),
         (["problem=mixture_2d", "dtype=half"], "dtype: 'half' is not one of float32, float64"),
