@@ -162,6 +162,8 @@ def test_peers_take_any_path_and_members_are_normalised(monkeypatch: pytest.Monk
         peer = peers.deterministic(model.sde)["edm dpmpp 2 midpoint True karras"]
         drawn = peer(model.data, z, 200)
         assert drawn.calls == 200
+        level = model.sde.at(model.sde.t_start)
+        assert drawn.ratio == pytest.approx(level.sigma / level.alpha, rel=1e-5)
         assert float(references.distances(drawn.x, drawn.scale, drawn.ratio).median()) < 2e-3, path
 
 
