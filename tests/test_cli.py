@@ -642,7 +642,7 @@ def test_the_overview_and_the_version(capsys):
     assert (
         failed(capsys, "trian")
         == "trian: no such command; did you mean scoresde train? (commands: train, sample, compare, tune, ema, doctor, "
-        "convert)"
+        "convert, list)"
     )
 
 

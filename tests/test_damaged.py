@@ -25,7 +25,7 @@ LEVELS = [b"a: &a0 [x, x, x, x, x, x, x, x, x]"] + [
 CONFIGS = {
     "empty": (b"", "holds NoneType, not a mapping"),
     "a list": (b"- 1", "holds list, not a mapping"),
-    "nested": (b"a: " + b"[" * 3000 + b"]" * 3000, "nested more than 50-fold"),
+    "nested": (b"a: " + b"[" * 3000 + b"]" * 3000, "nested more than 50-fold|maximum nesting depth"),
     "nested maps": (b"\n".join(b" " * k + b"a:" for k in range(900)), "nested more than 50-fold"),
     "billion laughs": (b"\n".join(LEVELS).replace(b"&a0 ", b"&a0 "), r"holds an alias \(\*\)"),
     "itself": (b"a: &a [*a]", r"holds an alias \(\*\)"),

@@ -278,7 +278,8 @@ class HalfNet(nn.Module):
         return torch.tanh(self.conv(x) + c[:, None, None, None])
 
 
-@pytest.mark.parametrize("solver", SOLVERS)
+# an adaptive SDE solver may accept another step, and then takes other noise
+@pytest.mark.parametrize("solver", sorted({*SOLVERS} - {"adaptive_sde"}))
 def test_a_network_in_half_precision_leaves_the_state_in_single(solver):
     """The samples differ by what the network rounds, 2^-8 of its output, and by no more: nothing else is rounded."""
     sampler, shape = Sampler(solver_named(solver), steps=8), (2, 4, 3)

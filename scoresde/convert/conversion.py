@@ -112,7 +112,7 @@ def whole(target: Path) -> Iterator[Path]:
     except (OSError, InputError) as error:  # the latter from a file within
         cause = error.__cause__ or error
         reason = getattr(cause, "strerror", None) or one_line(cause)
-        raise InputError(f"out: {target} cannot be made ({reason}); make room, or give a folder in one that exists") from None
+        raise InputError(f"out: {target} cannot be made ({reason}); make room, or give another folder") from None
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 
