@@ -15,6 +15,9 @@ for variable in ("SCORESDE_CACHE", "HF_HOME"):
     atexit.register(shutil.rmtree, os.environ[variable], ignore_errors=True)
 os.environ["HF_HUB_OFFLINE"] = "1"
 
+import hypothesis  # noqa: E402
 import torch  # noqa: E402
 
 torch.set_num_threads(1)
+hypothesis.settings.register_profile("any machine", deadline=None)  # a busy one is slow
+hypothesis.settings.load_profile("any machine")

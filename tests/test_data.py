@@ -68,7 +68,7 @@ def test_nan_cannot_become_a_grey_level() -> None:
         Digits().load().transform.finish(torch.tensor([0.0, float("nan")])[:, None, None, None].expand(2, 1, 8, 8))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(2, 20), st.lists(st.integers(1, 4), max_size=3), st.floats(-1e6, 1e6), st.floats(1e-3, 1e3))
 def test_decode_inverts_encode_for_all_shapes(n: int, event: list[int], shift: float, size: float) -> None:
     values = shift + size * np.random.default_rng(0).standard_normal((n, *event))
@@ -109,7 +109,7 @@ def test_a_transform_refuses_another_event_shape() -> None:
 # Splits and figures of a data set
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(2, 300), st.floats(0.001, 0.999), st.integers(0, 2**40))
 def test_a_split_loses_nothing_and_neither_part_is_empty(n: int, held_out: float, seed: int) -> None:
     train, held = split(n, held_out, seed)

@@ -34,7 +34,7 @@ def averaged(distance, n, m, times, size=3):
     return np.mean(values), np.std(values, ddof=1) / math.sqrt(times)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(1, 30), st.integers(1, 30), st.integers(0, 1000))
 def test_energy_of_empirical_distributions_is_scipys(n: int, m: int, seed: int) -> None:
     x, y = cloud(n, seed=seed), 2 * cloud(m, seed=seed + 1) + 1

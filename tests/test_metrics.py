@@ -35,7 +35,7 @@ def transported(x: np.ndarray, y: np.ndarray) -> float:
     return float(cost[linear_sum_assignment(cost)].mean())
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(1, 12), st.integers(1, 12), st.integers(0, 1000))
 def test_one_dimension_equals_optimal_transport(n: int, m: int, seed: int) -> None:
     x, y = cloud(n, seed=seed), 2 * cloud(m, seed=seed + 1) + 1
