@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Files: those of strangers are read with care, ours are written whole or not at all."""
 
 import errno
 import glob

@@ -93,18 +93,25 @@ class _Combination(GridSolver):
         number, seen, mean = state or _State(0, x.new_zeros(2 * LEVELS, len(x), x[0].numel()), None)
         expected, again, ahead = coefficients.to(x)
         place = number % LEVELS
-        torch.div(x.reshape(seen[0].shape), alpha, out=seen[place])
-        seen[place + LEVELS] = model(x, t).x0.reshape(seen[0].shape)
+        seen = _put(seen, place, x.reshape(seen[0].shape) / alpha)
+        seen = _put(seen, place + LEVELS, model(x, t).x0.reshape(seen[0].shape))
         if number:
             missed = (expected @ seen.flatten(1)).view(-1, *seen[0].shape).transpose(0, 1)
             mean = _mean(mean, missed @ missed.mT)
             weights = _weights(mean)
             if self.again:
-                seen[place] = _combined(weights @ again, seen)
+                seen = _put(seen, place, _combined(weights @ again, seen))
             y = _combined(weights @ ahead, seen)
         else:
             y = _combined(ahead[None, first].expand(len(x), -1), seen)
         return Step(y.mul_(alpha_after).view(x.shape), _State(number + 1, seen, mean))
+
+
+def _put(seen: Tensor, place: int, value: Tensor) -> Tensor:
+    """`seen` with another value in a place; a copy where gradients may be wanted, which need what was there."""
+    seen = seen.clone() if torch.is_grad_enabled() else seen
+    seen[place] = value
+    return seen
 
 
 def _mean(before: Tensor | None, products: Tensor) -> Tensor:

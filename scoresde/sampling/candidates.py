@@ -19,13 +19,11 @@ class Candidate(NamedTuple):
     """P as the polynomial through its last `order` values, see `scoresde.sampling.coordinates`.
 
     Attributes:
-        name: of P and its variable.
         quantity: P.
         variable: as a function of lam, finite at noise zero.
         order: number of values.
     """
 
-    name: str
     quantity: Quantity
     variable: Callable[[Tensor], Tensor]
     order: int
@@ -36,12 +34,14 @@ def _levelled(scale: float) -> Callable[[Tensor], Tensor]:
     return lambda lam: torch.logaddexp(-2 * lam, torch.full_like(lam, 2 * math.log(scale)))
 
 
-_CURVES: tuple[tuple[str, Quantity, Callable[[Tensor], Tensor]], ...] = (
-    ("v in the angle", "v", lambda lam: torch.atan(torch.exp(-lam))),
-    ("x0 in log(r^2 + 0.1^2)", "x0", _levelled(0.1)),
-    ("x0 in log(r^2 + 0.01^2)", "x0", _levelled(0.01)),
+def _angle(lam: Tensor) -> Tensor:
+    return torch.atan(torch.exp(-lam))
+
+
+CANDIDATES = (
+    *(Candidate("v", _angle, order) for order in (2, 4)),
+    *(Candidate("x0", _levelled(scale), order) for scale in (0.1, 0.01) for order in (2, 4)),
 )
-CANDIDATES = tuple(Candidate(f"{curve[0]}, order {k}", *curve[1:], k) for curve in _CURVES for k in (2, 4))
 FIRST, ONLY = 0, 2  # of the candidates: what takes the first step, and the only one
 
 
@@ -79,19 +79,22 @@ def _rows(candidate: Candidate, lam: Tensor) -> Tensor:
     of_x0, of_eps = parts(candidate.quantity, one, ratio)
     value = torch.stack((of_eps / ratio * one, of_x0 - of_eps / ratio))  # P = value[0] y + value[1] x0, at each level
     found = torch.zeros(steps, 3, 2, LEVELS, dtype=torch.float64)
+
+    def write(row: int, here: Tensor, known: Tensor, weights: Tensor) -> None:
+        """The sum of weights (M, p) times P at the known levels (M, p), in a row of the levels here (M,)."""
+        behind = here[:, None] - known
+        found[here[:, None], row, :, behind] = (weights * value[:, known]).movedim(0, 2)
+
     for here, known in _windows(steps, order, behind=1):
-        weights = basis(nodes[here, None], nodes[known])[..., 0]
-        found[here, 0, :, 1 : 1 + known.shape[1]] = (weights * value[:, known]).movedim(0, 1)
-    found[1:, 0, :, 0] -= value.T[1:]
-    found[:, 0] /= value[1, :, None, None]  # from P to x0, at the same y
+        write(0, here, known, basis(nodes[here, None], nodes[known])[..., 0])
     for here, known in _windows(steps, min(order + 1, LEVELS - 1), behind=0):
         here, known = here[here > 0], known[here > 0]
-        weights = kernel.lagrange(at, nodes[known], here - 1)
-        found[here, 1, :, : known.shape[1]] = (weights * value[:, known]).movedim(0, 1)
-    found[1:, 1, 0, 1] += kernel.decay[:-1]
+        write(1, here, known, kernel.lagrange(at, nodes[known], here - 1))
     for here, known in _windows(steps, order, behind=0):
-        weights = kernel.lagrange(at, nodes[known], here)
-        found[here, 2, :, : known.shape[1]] = (weights * value[:, known]).movedim(0, 1)
+        write(2, here, known, kernel.lagrange(at, nodes[known], here))
+    found[1:, 0, :, 0] -= value.T[1:]
+    found[:, 0] /= value[1, :, None, None]  # from P to x0, at the same y
+    found[1:, 1, 0, 1] += kernel.decay[:-1]
     found[:, 2, 0, 0] += kernel.decay
     return found
 

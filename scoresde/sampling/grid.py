@@ -3,6 +3,7 @@
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -34,7 +35,13 @@ def falling(times: Tensor) -> bool:
 
 
 class Grid(Rebuildable, ABC):
-    """A rule that places `points` times between two levels."""
+    """A rule that places `points` times between two levels.
+
+    Attributes:
+        leads_to_zero: whether its points, if no end is given, are those before noise zero, and stop above t_min.
+    """
+
+    leads_to_zero: ClassVar[bool] = False
 
     def __call__(self, sde: SDE, points: int, start: float | None = None, end: float | None = None) -> Tensor:
         """Times (points,), float64, on the host, that fall or rise strictly.
@@ -61,8 +68,8 @@ class Grid(Rebuildable, ABC):
             )
         return times
 
-    def suited(self, model: Model, to_zero: bool) -> "Grid":
-        """The grid for a model, and for a rule that can take its last step to noise zero; itself unless it differs."""
+    def suited(self, model: Model) -> "Grid":
+        """The grid for a model: itself, unless it depends on the data."""
         return self
 
     @abstractmethod
@@ -179,37 +186,35 @@ class Terminal(Grid):
 
         equal steps in h(r) = log((r + low) / (1 + r / high)),   r = sigma / (alpha sigma_data),   from T to r = 0
 
-    The last point is not below t_train. For rules that cannot step to zero from there it is t_min, and between two
-    given levels the points include both.
+    The last point is not below t_train. Between two given levels the points include both; so do those of a sampler
+    that cannot step to zero from anywhere, down to t_min.
 
     Args:
         low: steps become equal in r below it.
         high: steps become equal in 1 / r above it; None for 3 sqrt(N).
         sigma_data: standard deviation of the data; None for that of the model, and 1 without one.
-        to_zero: whether the rule can step to zero; None for what the solver says, and true without one.
     """
+
+    leads_to_zero = True
 
     low: Positive = 0.03
     high: Positive | None = None
     sigma_data: Positive | None = None
-    to_zero: bool | None = None
 
-    def suited(self, model: Model, to_zero: bool) -> Grid:
-        unit = model.sigma_data if self.sigma_data is None else self.sigma_data
-        return replace(self, sigma_data=unit, to_zero=to_zero if self.to_zero is None else self.to_zero)
+    def suited(self, model: Model) -> Grid:
+        return replace(self, sigma_data=model.sigma_data) if self.sigma_data is None else self
 
     def place(self, sde: SDE, points: int, start: float | None, end: float | None) -> Tensor:
-        to_zero = end is None and self.to_zero is not False
-        last = (sde.t_train if to_zero else sde.t_min) if end is None else end
+        last = sde.t_train if end is None else end
         ends = torch.tensor([sde.t_start if t in (None, sde.T) else t for t in (start, last)], dtype=torch.float64)
         high, unit = self.high or 3 * points**0.5, math.log(self.sigma_data or 1.0)
         ratio = torch.exp(-sde.lam(ends) - unit)
         h = torch.log((ratio + self.low) / (1 + ratio / high))
-        if to_zero:  # one step of equal length is left to r = 0
+        if end is None:  # one step of equal length is left to r = 0
             h[1] = max(h[1], h[0] + (math.log(self.low) - h[0]) * (points - 1) / points)
         grown = torch.exp(h[0] + (h[1] - h[0]) * torch.linspace(0, 1, points, dtype=torch.float64))
         times = sde.t_of_lam(-torch.log((grown - self.low) / (1 - grown / high)) - unit)
         times[0] = ends[0]
-        if not to_zero and points > 1:
+        if end is not None and points > 1:
             times[-1] = ends[1]
         return times.clamp(min=sde.t_train)
