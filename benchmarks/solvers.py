@@ -193,7 +193,7 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, float]:
         ratios = []
         for (_, _, budget), cell in cells.items():
             mine = [r for r in cell if r["solver"] == name] if name == "auto" else [best(cell, name, budget, figure)]
-            others = [r for r in cell if pool == "peers" or not r["solver"].startswith("azula")]
+            others = [r for r in cell if pool == "peers" or r["solver"].startswith("diffusers")]
             theirs = best(others, "peers", budget, figure)
             # most endpoints of a finite law are exact to rounding: there only the RMS says something
             if mine and mine[0] and theirs and min(mine[0][figure], theirs[figure]) > 1e-6:

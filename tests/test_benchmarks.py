@@ -1,5 +1,6 @@
 """The benchmarks that are run by hand do run: in a tiny size, and where little is installed."""
 
+import itertools
 import json
 import math
 import subprocess
@@ -9,8 +10,9 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
-from scoresde import GaussianMixture
+from scoresde import GaussianMixture, Sampler
 from scoresde.sampling import Solver
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
@@ -129,21 +131,26 @@ def test_the_benchmark_of_auto_runs_and_keeps_its_peers(tmp_path: Path) -> None:
     pytest.importorskip("diffusers", reason="diffusers is installed with the extra dev")
     file, run = tmp_path / "auto.json", Path(__file__).parent / "fixtures/d14582e/run"
     words = ["--families", "blobs", "unnormalised", "--ranges", "1", "--budgets", "5", "--n", "8", "--steps", "3", "5"]
-    words += ["--cache", str(tmp_path / "peers.json"), "--out", str(file)]
+    pieces = tmp_path / "pieces.jsonl"
+    words += ["--jobs", "2", "--cache", str(pieces), "--out", str(file)]
     done = script("auto.py", *words, "--run", str(run), missing=("azula",))
     assert done.returncode == 0, done.stderr
     found = json.loads(file.read_text())
     assert [row["budget"] for row in found["runs"][0]["rows"]] == [5]
-    assert [row[:2] for row in found["steps"]] == [["blobs", "subvp"], ["unnormalised", "cosine"]]
+    assert {tuple(row[:2]) for row in found["steps"]} == {("blobs", "subvp"), ("unnormalised", "cosine")}
     for name in ("auto", "dpmpp_2m karras"):
         for i, metric in enumerate(("median", "p95", "rms")):
             mean, low, high = found["means"][name]["all"][metric]
             each = [row[name][i] / row["of peers"][i] for row in found["cells"]]
             assert mean == pytest.approx(math.prod(each) ** 0.5, rel=0.01)
             assert low < high
-    again = script("auto.py", *words, missing=("azula", "diffusers"))  # all peers are in the file
+    # all peers are in the file, and what was cut off is computed again
+    *whole, last = sorted(pieces.read_text().splitlines(True))
+    assert last.startswith('{"steps')
+    pieces.write_text("".join(whole) + last[:50])
+    again = script("auto.py", *words, missing=("azula", "diffusers"))
     assert again.returncode == 0, again.stderr
-    assert json.loads(file.read_text())["cells"] == found["cells"]
+    assert {k: json.loads(file.read_text())[k] for k in ("cells", "steps")} == {k: found[k] for k in ("cells", "steps")}
 
 
 def test_peers_take_any_path_and_members_are_normalised(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,12 +166,56 @@ def test_peers_take_any_path_and_members_are_normalised(monkeypatch: pytest.Monk
         assert model.sigma_data == pytest.approx(1, abs=1e-9)
         z = torch.randn(8, *model.data.event_shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
         references = solvers.References(model.data, z)
-        peer = peers.deterministic(model.sde)["edm dpmpp 2 midpoint True karras"]
-        drawn = peer(model.data, z, 200)
-        assert drawn.calls == 200
-        level = model.sde.at(model.sde.t_start)
-        assert drawn.ratio == pytest.approx(level.sigma / level.alpha, rel=1e-5)
-        assert float(references.distances(drawn.x, drawn.scale, drawn.ratio).median()) < 2e-3, path
+        level, pool = model.sde.at(model.sde.t_start), peers.deterministic(model.sde)
+        for name in (
+            "diffusers edm dpmpp 2 midpoint True karras",
+            "azula Heun ve denoised",
+            "k-diffusion lms 4 polyexponential 1",
+            "k-diffusion dpmpp_2s karras",
+            "k-diffusion dpm_fast",
+            "diffusers flow UniPCMultistep 2 1",
+            "flow_matching midpoint uniform",
+        ):
+            if name not in pool:
+                continue
+            drawn = pool[name](model.data, z, 200)
+            assert 199 <= drawn.calls <= 200
+            assert "flow" in name or drawn.ratio == pytest.approx(level.sigma / level.alpha, rel=1e-5)
+            assert float(references.distances(drawn.x, drawn.scale, drawn.ratio).median()) < 2e-3, (path, name)
+
+
+def test_a_family_gets_the_setting_that_is_best_on_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(FOLDER))
+    import argparse
+
+    import auto
+    from families import cells
+
+    wanted = argparse.Namespace(families=["blobs", "rings"], ranges=2, budgets=[5, 8], n=4)
+    first, *_, last = auto.SETTINGS
+    best, known = {"blobs": first, "rings": last}, {}
+    for family, path in cells(wanted.families, wanted.ranges, 0):
+        for name, budget in itertools.product(auto.SETTINGS, wanted.budgets):
+            errors = [0.1] * 3 if name == best[family] else [0.2] * 3
+            known[auto.key("other", auto.CODE, family, path, 0, wanted.n, name, budget)] = errors
+    assert auto.left_out(known, wanted) == {"blobs": last, "rings": first}
+
+
+def test_settings_are_in_force_for_their_samples_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(FOLDER))
+    import families
+    from settings import SETTINGS, Setting
+
+    model = families.exact_model("blobs", 0, "vp")
+
+    def drawn(sampler: Sampler) -> Tensor:
+        return sampler.sample(model, n=3).x
+
+    plain = drawn(Sampler(steps=7))
+    torch.testing.assert_close(drawn(Setting().sampler(7)), plain, rtol=0, atol=0)
+    own = [drawn(setting.sampler(7)) for setting in SETTINGS.values()]
+    assert len({x.numpy().tobytes() for x in own}) == len(SETTINGS)  # each changes something
+    torch.testing.assert_close(drawn(Sampler(steps=7)), plain, rtol=0, atol=0)
 
 
 def test_isotropic_mixtures_have_the_posterior_mean_of_general_ones(monkeypatch: pytest.MonkeyPatch) -> None:

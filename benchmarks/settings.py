@@ -1,0 +1,71 @@
+"""Other constants of `Auto` and its grid: what could have been chosen instead."""
+
+import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+from unittest import mock
+
+from torch import Tensor
+
+from scoresde import Auto, Sampler, Terminal
+from scoresde.model import Model
+from scoresde.sampling import auto, candidates
+from scoresde.sampling.corrector import Corrector
+from scoresde.sampling.solver import NoiseSource, Path
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Constants of `Auto` and of `Terminal`.
+
+    Attributes:
+        low, high: of the grid, where `high` is times sqrt(N).
+        memory, ridge: of the weights.
+        again: whether the step before is made again.
+        candidates: how many of the list.
+    """
+
+    low: float = 0.03
+    high: float = 3.0
+    memory: float = auto._MEMORY
+    ridge: float = auto._RIDGE
+    again: bool = True
+    candidates: int = len(candidates.CANDIDATES)
+
+    def sampler(self, steps: int) -> Sampler:
+        return Sampler(_Other(setting=self), Terminal(self.low, self.high * steps**0.5), steps)
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """The constants in force."""
+        chosen = candidates.CANDIDATES[: self.candidates]
+        candidates._all_rows.cache_clear()
+        with (
+            mock.patch.multiple(auto, _MEMORY=self.memory, _RIDGE=self.ridge),
+            mock.patch.object(candidates, "CANDIDATES", chosen),
+        ):
+            yield
+        candidates._all_rows.cache_clear()
+
+
+@dataclass(frozen=True, repr=False)
+class _Other(Auto):
+    """`Auto` with a setting."""
+
+    setting: Setting = Setting()
+
+    def carry(self, model: Model, times: Tensor, x: Tensor, noise: NoiseSource, corrector: Corrector | None) -> Path:
+        with self.setting.applied():
+            rule = auto._Combination(model.sigma_data, again=self.setting.again)
+            yield from rule.carry(model, times, x, noise, corrector)
+
+
+_CHANGES: tuple[dict[str, Any], ...] = (
+    {}, {"memory": 0.6}, {"memory": 0.9}, {"ridge": 0.1}, {"ridge": 1.0}, {"again": False}, {"candidates": 4},
+)  # fmt: skip
+SETTINGS = {
+    " ".join(f"{k}={v:g}" for k, v in {"low": low, "high": high, **change}.items()): Setting(low, high, **change)
+    for low, high, change in itertools.product((0.015, 0.03, 0.06), (2.0, 3.0, 5.0), _CHANGES)
+}
