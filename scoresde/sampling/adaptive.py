@@ -13,13 +13,15 @@ from torch import Tensor
 from scoresde._shapes import expand, flat
 from scoresde.constraints import Positive
 from scoresde.errors import InputError
+from scoresde.evaluations import first_x0
 from scoresde.model import Model
 from scoresde.sampling.corrector import Corrector
 from scoresde.sampling.solver import MOST_STEPS, NoiseSource, Path, Solver, check_tolerances
 from scoresde.sde import SDE
 
 _SMALLEST, _ARRIVED = 1e-9, 1e-12  # steps in lam
-_SAFETY, _SHRINK, _GROW, _GROW_FIRST = 0.9, 0.2, 5.0, 20.0
+_SAFETY, _SHRINK, _GROW = 0.9, 0.2, 2.0
+_CAREFUL, _LONGEST = 0.01, 1.0  # error of the first step in units of the tolerance, and its length in lam
 
 
 def by_sample(mask: Tensor, x: Tensor) -> Tensor:
@@ -131,8 +133,13 @@ class Adaptive(Solver):
     """Steps in lam = log(alpha / sigma), chosen for each sample alone.
 
     A step of a sample is accepted if its error E = rms(error / (atol + rtol max(|x|, |x_new|))) is at most 1; the next
-    one is larger by 0.9 E^-a E_before^b. The first is (rtol / 100)^(1 / (order + 1)), that of Hairer, Norsett and
-    Wanner, section II.4, for a slope of the size of x; the second may be 20 times as long, a later one 5 times.
+    one is 0.9 E^-a E_before^b times as long, at most 2. The first comes from the first evaluation, as in Hairer, Norsett
+    and Wanner, section II.4, with E the same norm:
+
+        h^(order + 1) E(d) = 0.01,   d = min(|alpha x0_hat|, |sigma eps_hat|),   h <= 1
+
+    d bounds alpha dx0_hat/dlam, the first term that no rule takes exactly: for Gaussian data around 0 this is
+    (alpha x0_hat) (sigma eps_hat) / x.
 
     A hard sample neither slows nor changes an easy one, and finished samples leave the batch; the number of steps of a
     sampler is ignored, also if it is 1. Rejected steps cost evaluations and are counted. From data to noise, choose
@@ -167,14 +174,15 @@ class Adaptive(Solver):
         sde, out = model.sde, x.clone()
         normal = partial(noise.normal, shape=x.shape, device=x.device, dtype=x.dtype)
         start, end = (float(v) for v in sde.lam(times[[0, -1]]))
-        rows, zero = torch.arange(len(x), device=x.device), torch.zeros(len(x), dtype=torch.float64, device=x.device)
-        h = zero + math.copysign((0.01 * self.rtol) ** (1 / ((self.order or 1) + 1)), end - start)
-        now = _Running(rows, x, lam=zero + start, h=h, before=zero + 1, first=torch.empty_like(x), stale=zero == 0)
+        rows, one = torch.arange(len(x), device=x.device), torch.ones(len(x), dtype=torch.float64, device=x.device)
+        first, h = self._begin(model, x, sde.t_of_lam(start * one))
+        h = h * math.copysign(1.0, end - start)
+        now = _Running(rows, x, lam=start * one, h=h, before=one, first=first, stale=one == 0)
         brownian = Increments(sde, x) if self.eta != 0 else None
         for attempt in range(MOST_STEPS):
             left = end - now.lam
             now.h = torch.where(now.h.abs() < left.abs(), now.h, left)
-            self._try(model, now, brownian, partial(normal, step=attempt), _GROW if attempt else _GROW_FIRST)
+            self._try(model, now, brownian, partial(normal, step=attempt))
             out[now.rows] = now.x
             left = (end - now.lam).abs()
             running = left > _ARRIVED
@@ -191,13 +199,23 @@ class Adaptive(Solver):
             f"raise the tolerances rtol={self.rtol}, atol={self.atol}"
         )
 
-    def _try(
-        self, model: Model, now: _Running, brownian: Increments | None, draw: Callable[[str], Tensor], most: float
-    ) -> None:
+    def _begin(self, model: Model, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """The first evaluation, and from it the length (B,) of the first step."""
+        with first_x0() as seen:
+            first = self.evaluate(model, x, t)
+        signal = expand(model.sde.alpha(t), x) * seen[0]
+        bend = torch.minimum(signal.abs(), (x - signal).abs())
+        size = self._size(bend, x.abs())
+        return first, (_CAREFUL / size).pow(1 / ((self.order or 1) + 1)).clamp(max=_LONGEST)
+
+    def _size(self, error: Tensor, x: Tensor) -> Tensor:
+        """The norm (B,) of errors in units of the tolerances at values of size x."""
+        return flat(error / (self.atol + self.rtol * x)).double().square().mean(1).sqrt()
+
+    def _try(self, model: Model, now: _Running, brownian: Increments | None, draw: Callable[[str], Tensor]) -> None:
         """One attempt of each sample: its step is taken if it is accepted, and its error sets the next one.
 
-        `draw` gives the numbers of all samples; those of the running ones do not depend on which others run. The next
-        step is at most `most` times as long.
+        `draw` gives the numbers of all samples; those of the running ones do not depend on which others run.
         """
         sde, stale, w = model.sde, now.stale, None
         if stale.any():
@@ -206,8 +224,7 @@ class Adaptive(Solver):
         if brownian is not None:
             now.h, w = brownian.propose(now.lam, now.h, now.x, lambda: draw("solver")[now.rows])
         trial, (a, b) = self.attempt(model.of_samples(now.rows), now.x, now.lam, now.h, now.first, w), self.exponents
-        scale = self.atol + self.rtol * torch.maximum(now.x.abs(), trial.x.abs())
-        error = flat(trial.error / scale).double().square().mean(1).sqrt()
+        error = self._size(trial.error, torch.maximum(now.x.abs(), trial.x.abs()))
         accepted, stuck = error <= 1, ~torch.isfinite(error) | ((now.h.abs() < _SMALLEST) & (error > 1))
         if stuck.any():
             t = float(sde.t_of_lam(now.lam)[stuck][0])
@@ -221,5 +238,5 @@ class Adaptive(Solver):
         if trial.first is not None:
             now.first = torch.where(by_sample(accepted, now.x), trial.first, now.first)
         now.lam, now.stale = torch.where(accepted, now.lam + now.h, now.lam), accepted & (trial.first is None)
-        now.h = now.h * (_SAFETY * error**-a * now.before**b).clamp(_SHRINK, most)
+        now.h = now.h * (_SAFETY * error**-a * now.before**b).clamp(_SHRINK, _GROW)
         now.before = torch.where(accepted, error.clamp(min=1e-4), now.before)
