@@ -133,8 +133,8 @@ class Adaptive(Solver):
     """Steps in lam = log(alpha / sigma), chosen for each sample alone.
 
     A step of a sample is accepted if its error E = rms(error / (atol + rtol max(|x|, |x_new|))) is at most 1; the next
-    one is 0.9 E^-a E_before^b times as long, at most 2. The first comes from the first evaluation, as in Hairer, Norsett
-    and Wanner, section II.4, with E the same norm:
+    one is 0.9 E^-a E_before^b times as long, at most 2. The first comes from the first evaluation, as in Hairer,
+    Norsett and Wanner, section II.4, with E the same norm:
 
         h^(order + 1) E(d) = 0.01,   d = min(|alpha x0_hat|, |sigma eps_hat|),   h <= 1
 
