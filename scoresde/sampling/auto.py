@@ -9,7 +9,7 @@ from torch import Tensor
 
 from scoresde.dynamics import Eta
 from scoresde.model import Model
-from scoresde.sampling.candidates import FIRST, LEVELS, ONLY, rows
+from scoresde.sampling.candidates import CANDIDATES, FIRST, LEVELS, ONLY, rows
 from scoresde.sampling.corrector import Corrector
 from scoresde.sampling.exponential import ExponentialMultistep
 from scoresde.sampling.grid import Grid, LambdaUniform, Terminal
@@ -66,13 +66,15 @@ class _State(NamedTuple):
 
     Attributes:
         number: of the step.
-        seen: y = x / alpha, then x0_hat, of the last levels, (2 LEVELS, B, D), in the places of `candidates.rows`.
-        mean: S, the running mean of the products of errors (B, C, C); None before the second evaluation.
+        rows: `candidates.rows`, in the dtype and on the device of x.
+        seen: x, then x0_hat, of the last levels, (2 LEVELS, B, D), in the places of `candidates.rows`.
+        mean: S, the running mean of the products of errors (C, C, B); None before the second evaluation.
     """
 
     number: int
+    rows: Tensor
     seen: Tensor
-    mean: Tensor | None
+    mean: Tensor | None = None
 
 
 @dataclass(frozen=True, repr=False)
@@ -83,61 +85,75 @@ class _Combination(GridSolver):
     again: bool
 
     def plan(self, sde: SDE, times: Tensor) -> Sequence[Any]:
-        alpha = [*sde.alpha(times[:-1]).tolist(), sde.at(float(times[-1])).alpha if times[-1] > 0 else 1.0]
-        # v held constant is exact for Gaussian data, x0 for a step from pure noise to none
-        first = [FIRST if len(times) > 2 else ONLY] * len(times)
-        return list(zip(times.tolist(), alpha, alpha[1:], rows(sde, times, self.sigma_data), first, strict=False))
+        found = rows(sde, times, self.sigma_data)
+        return [(t, found) for t in times.tolist()[:-1]]
 
     def step(self, model: Model, x: Tensor, plan: Any, state: Any, noise: Draw) -> Step:
-        t, alpha, alpha_after, coefficients, first = plan
-        number, seen, mean = state or _State(0, x.new_zeros(2 * LEVELS, len(x), x[0].numel()), None)
-        expected, again, ahead = coefficients.to(x)
+        t, found = plan
+        number, coefficients, seen, mean = state or _start(found, x)
+        expected, again, ahead = coefficients[number]
         place = number % LEVELS
-        seen = _put(seen, place, x.reshape(seen[0].shape) / alpha)
-        seen = _put(seen, place + LEVELS, model(x, t).x0.reshape(seen[0].shape))
+        seen = _put(seen, place, x)
+        seen = _put(seen, place + LEVELS, model(x, t).x0)
         if number:
-            missed = (expected @ seen.flatten(1)).view(-1, *seen[0].shape).transpose(0, 1)
-            mean = _mean(mean, missed @ missed.mT)
+            missed = (expected @ seen.flatten(1)).view(-1, *seen[0].shape)
+            mean = _mean(mean, _products(missed))
             weights = _weights(mean)
             if self.again:
-                seen = _put(seen, place, _combined(weights @ again, seen))
-            y = _combined(weights @ ahead, seen)
+                seen = _put(seen, place, _combined(again, weights, seen))
         else:
-            y = _combined(ahead[None, first].expand(len(x), -1), seen)
-        return Step(y.mul_(alpha_after).view(x.shape), _State(number + 1, seen, mean))
+            # v held constant is exact for Gaussian data, x0 for a step from pure noise to none
+            weights = x.new_zeros(len(CANDIDATES), len(x))
+            weights[FIRST if len(coefficients) > 1 else ONLY] = 1
+        x = _combined(ahead, weights, seen).view(x.shape)
+        return Step(x, _State(number + 1, coefficients, seen, mean))
+
+
+def _start(coefficients: Tensor, x: Tensor) -> _State:
+    return _State(0, coefficients.to(x), x.new_zeros(2 * LEVELS, len(x), x[0].numel()))
 
 
 def _put(seen: Tensor, place: int, value: Tensor) -> Tensor:
     """`seen` with another value in a place; a copy where gradients may be wanted, which need what was there."""
     seen = seen.clone() if torch.is_grad_enabled() else seen
-    seen[place] = value
+    seen[place] = value.reshape(seen[place].shape)
     return seen
 
 
+def _products(errors: Tensor) -> Tensor:
+    """The products (C, C, B) of the errors (C, B, D) of each sample."""
+    if errors.shape[2] < len(errors):  # where a batched product takes longer
+        errors = errors.permute(2, 0, 1).contiguous()
+        return (errors[:, :, None] * errors[:, None]).sum(0)
+    errors = errors.transpose(0, 1)
+    return (errors @ errors.mT).permute(1, 2, 0).contiguous()
+
+
 def _mean(before: Tensor | None, products: Tensor) -> Tensor:
-    """The running mean of the products of errors (B, C, C), each level's relative to its typical square."""
+    """The running mean of the products of errors (C, C, B), each level's relative to its typical square."""
     tiny = torch.finfo(products.dtype).tiny ** 0.5
-    size = products.diagonal(dim1=1, dim2=2).clamp(min=tiny).log().mean(1).exp()
-    now = products / size[:, None, None]
+    now = products / products.diagonal().T.clamp(min=tiny).log().mean(0).exp()
     return now if before is None else torch.lerp(now, before, _MEMORY)
 
 
 def _weights(mean: Tensor) -> Tensor:
-    """Weights (B, C) that are positive, sum to one and make w^T S w small, for S = mean (B, C, C).
+    """Weights (C, B) that are positive, sum to one and make w^T S w small, for S = mean (C, C, B).
 
-    Inverse squares of the errors, which would be right for errors that are independent, then one multiplicative step
-    w <- w (w^T S w + S^- w) / (S^+ w) towards the minimum, S^+ and S^- the positive and the negative part of S.
+    Inverse squares of the errors, u_c = 1 / S_cc, which would be right for errors that are independent, then one
+    multiplicative step towards the minimum,
+
+        w_c ~ u_c (1 + (m - (S u)_c) / ((S^+ u)_c + ridge)),   m = u^T S u / sum_c u_c
+
+    with S^+ the positive part of S: w <- w (w^T S w + S^- w) / (S^+ w) of the normalised u.
     """
-    squares = mean.diagonal(dim1=1, dim2=2)
-    squares = squares.clamp(min=torch.finfo(mean.dtype).eps ** 2)
-    w = 1 / squares
-    w = w / w.sum(1, keepdim=True)
-    up = (mean.clamp(min=0) @ w[..., None])[..., 0] + _RIDGE * squares * w
-    down = (mean.clamp(max=0) @ w[..., None])[..., 0].neg()
-    w = w * ((w * (up - down)).sum(1, keepdim=True).clamp(min=0) + down) / up
-    return w / w.sum(1, keepdim=True)
+    u = mean.diagonal().T.clamp(min=torch.finfo(mean.dtype).eps ** 2).reciprocal()
+    pulls = mean * u
+    slope = pulls.sum(1)
+    excess = slope - (u * slope).sum(0) / u.sum(0)
+    w = u - u * excess / (pulls.clamp(min=0).sum(1) + _RIDGE)
+    return w / w.sum(0)
 
 
-def _combined(coefficients: Tensor, seen: Tensor) -> Tensor:
-    """Sums (B, D) of what was seen (M, B, D), with the coefficients (B, M) of each sample."""
-    return torch.einsum("bm,mbd->bd", coefficients, seen)
+def _combined(candidates: Tensor, weights: Tensor, seen: Tensor) -> Tensor:
+    """Sums (B, D) of what was seen (M, B, D), by the rows (C, M) of the candidates with the weights (C, B)."""
+    return torch.einsum("mb,mbd->bd", candidates.T @ weights, seen)

@@ -48,26 +48,35 @@ FIRST, ONLY = 0, 2  # of the candidates: what takes the first step, and the only
 def rows(sde: SDE, times: Tensor, sigma_data: float) -> Tensor:
     """Coefficients of the C candidates at the N levels where a step begins, float64 (N, 3, C, 2 LEVELS).
 
-    The last axis: y = x / alpha, then x0_hat, at the last LEVELS levels; level i stands in place i mod LEVELS. The
-    three rows give what a candidate expected of x0_hat at this level, less what came; y here, if the step before is
-    made again with what came; and y at the next level.
+    The last axis: x, then x0_hat, at the last LEVELS levels; level i stands in place i mod LEVELS. The three rows give
+    what a candidate expected of x0_hat at this level, less what came; x here, if the step before is made again with
+    what came; and x at the next level.
 
     Args:
         sde: the path.
         times: of the grid (N + 1,); the last may be 0, for noise zero.
         sigma_data: standard deviation of the data; candidates see r = sigma / (alpha sigma_data).
     """
-    lam = sde.lam(times[:-1])
-    last = sde.lam(times[-1:]) if times[-1] > 0 else lam[-1:] + _TO_ZERO
-    return _all_rows(tuple((torch.cat((lam, last)) + math.log(sigma_data)).tolist()))
+    zero = times[-1] <= 0
+    times = times[:-1] if zero else times
+    lam, alpha = sde.lam(times), sde.alpha(times)
+    if zero:
+        lam, alpha = torch.cat((lam, lam[-1:] + _TO_ZERO)), torch.cat((alpha, torch.ones_like(alpha[-1:])))
+    return _all_rows(tuple((lam + math.log(sigma_data)).tolist()), tuple(alpha.tolist()))
 
 
 @lru_cache(maxsize=16)  # a batch takes those of the one before
-def _all_rows(levels: tuple[float, ...]) -> Tensor:
-    lam = torch.tensor(levels, dtype=torch.float64)
+def _all_rows(levels: tuple[float, ...], alphas: tuple[float, ...]) -> Tensor:
+    lam, alpha = torch.tensor((levels, alphas), dtype=torch.float64)
     found = torch.stack([_rows(candidate, lam) for candidate in CANDIDATES], dim=2)
-    behind = (torch.arange(len(found))[:, None] - torch.arange(LEVELS)) % LEVELS  # levels from place to the newest
-    return found.gather(4, behind[:, None, None, None].expand(found.shape)).flatten(3)
+    here = torch.arange(len(found))[:, None]
+    behind = (here - torch.arange(LEVELS)) % LEVELS  # levels from place to the newest
+    found = found.gather(4, behind[:, None, None, None].expand(found.shape))
+    # from y = x / alpha to x
+    found[..., 0, :] /= alpha[(here - behind).clamp(min=0)][:, None, None]
+    found[:, 1] *= alpha[:-1, None, None, None]
+    found[:, 2] *= alpha[1:, None, None, None]
+    return found.flatten(3)
 
 
 def _rows(candidate: Candidate, lam: Tensor) -> Tensor:
