@@ -435,10 +435,12 @@ def test_samples_that_cannot_be_drawn_leave_nothing(trained, here, capsys):
 
 @pytest.mark.parametrize("launcher", ["basic", "joblib"])
 def test_a_sweep_has_a_folder_for_each_job(here, launcher):
-    jobs = ["hydra.launcher.n_jobs=1"] if launcher == "joblib" else []
+    jobs = ["hydra.launcher.n_jobs=1"] if launcher == "joblib" else ["name=mine"]
     assert main(["train", "-m", "sde=vp,ve", "seed=0,1", *FAST, f"hydra/launcher={launcher}", *jobs]) == 0
     (sweep,) = (here / "runs").iterdir()
-    made = {p.name.rsplit("-", 1)[0]: p for p in sweep.iterdir() if p.is_dir()}
+    names = {p: p.name.rsplit("-", 1)[0].split("-", 1) for p in sweep.iterdir() if p.is_dir()}
+    assert {label.startswith("mine-") for _, label in names.values()} == {launcher == "basic"}
+    made = {f"{number}-{label.removeprefix('mine-')}": p for p, (number, label) in names.items()}
     assert set(made) == {"0-sde_vp-seed_0", "1-sde_vp-seed_1", "2-sde_ve-seed_0", "3-sde_ve-seed_1"}
     assert runs.read_config(made["2-sde_ve-seed_0"])["sde"]["_target_"] == "scoresde.VESDE"
     assert all((p / "summary.json").exists() for p in made.values())

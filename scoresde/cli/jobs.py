@@ -138,9 +138,10 @@ def out_folder(out: str | None, parent: Path, name: str) -> Path:
     return result_folder("out", out, parent, name)
 
 
-def usual_place(name: str) -> tuple[Path, str]:
-    """Parent and name of a new folder: in runs/ the given name; in the folder of a sweep what the job varies."""
+def usual_place(name: str, label: str | None = None) -> tuple[Path, str]:
+    """Parent and name of a new folder: in runs/ the given name; in the folder of a sweep the label and what varies."""
     if not sweeping():
         return Path("runs"), name
-    hydra = HydraConfig.get()
-    return Path(hydra.sweep.dir), "-".join([str(hydra.job.num), *varied()])
+    hydra, own = HydraConfig.get(), varied()
+    labels = [label] if label and f"name={label}" not in own else []
+    return Path(hydra.sweep.dir), "-".join([str(hydra.job.num), *labels, *own])

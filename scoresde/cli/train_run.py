@@ -110,7 +110,7 @@ def _new_run(settings: TrainSettings, cfg: dict[str, Any], stack: ExitStack) -> 
     """Make the folder of a new run, and lock it."""
     preset = HydraConfig.get().runtime.choices.get("experiment")
     name = settings.name or preset or f"{chosen('data', cfg['data'])}-{chosen('sde', cfg['sde'])}"
-    run = result_folder("run", settings.run, *usual_place(f"{runs.timestamp()}-{name}"))
+    run = result_folder("run", settings.run, *usual_place(f"{runs.timestamp()}-{name}", settings.name))
     stack.enter_context(runs.locked(run))
     return run
 
