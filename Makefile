@@ -20,6 +20,7 @@ check: setup
 	$(BIN)/ruff check scoresde tests benchmarks docs
 	$(BIN)/ruff format --check scoresde tests benchmarks docs
 	$(BIN)/mypy
+	cd benchmarks && ../$(BIN)/mypy --config-file mypy.ini .
 
 mutants: setup
 	$(BIN)/python tests/mutants.py

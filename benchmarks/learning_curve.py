@@ -88,7 +88,8 @@ def main() -> None:
     for name, row in levels.items():
         print(f"{name:30}{row['frechet']:10.4f}{row['kernel']:10.5f}", flush=True)
     rows = json.loads(arguments.also.read_text())["rows"] if arguments.also else []
-    rows += [row for entry in arguments.runs for row in curve(*entry.split("=", 1), n, arguments.steps, judge)]
+    for name, _, run in (entry.partition("=") for entry in arguments.runs):
+        rows += curve(name, run, n, arguments.steps, judge)
     if arguments.picture:
         soft_distance, least = (levels[k]["frechet"] for k in ("test images, blurred", "training images"))
         draw(rows, soft_distance, least, arguments.picture)
