@@ -43,6 +43,7 @@ from scoresde.sampling import Ancestral as Ancestral
 from scoresde.sampling import AnnealedLangevin as AnnealedLangevin
 from scoresde.sampling import Auto as Auto
 from scoresde.sampling import BlackBox as BlackBox
+from scoresde.sampling import Choices as Choices
 from scoresde.sampling import Churn as Churn
 from scoresde.sampling import ContinuousGrid as ContinuousGrid
 from scoresde.sampling import Corrector as Corrector

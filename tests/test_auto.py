@@ -131,14 +131,15 @@ def test_weights_use_that_errors_cancel():
 
 
 @pytest.mark.parametrize("name", ["vp", "edm", "rectified"])
-def test_errors_fall_at_least_as_the_square_of_the_steps(name):
+def test_the_order_is_that_of_the_best_candidate_with_its_corrector(name):
+    """Four; three values at most, or no step made again, leave less than 3.5."""
     model = exact_model(sde_named(name))
-    x = Noise(2).normal("start", 0, (100, 2), dtype=DOUBLE) * model.sde.prior_std
+    x = Noise(2).normal("start", 0, (50, 2), dtype=DOUBLE) * model.sde.prior_std
     ends = {}
-    for steps in (15, 30, 240):
+    for steps in (40, 160, 480):
         *_, (_, ends[steps]) = Sampler(steps=steps).path(model, x, Noise(0))
-    coarse, fine = (float((ends[n] - ends[240]).norm(dim=1).median()) for n in (15, 30))
-    assert fine < coarse / 4
+    coarse, fine = (float((ends[n] - ends[480]).norm(dim=1).median()) for n in (40, 160))
+    assert math.log(coarse / fine, 4) > 3.7
 
 
 @pytest.mark.parametrize("steps", [4, 6, 10, 20])

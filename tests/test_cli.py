@@ -340,17 +340,20 @@ def test_a_signal_saves_and_the_run_can_go_on(here):
 # ---- sampling ----
 
 
-@pytest.mark.parametrize("arguments", [["n=7"], ["n=7", "batch_size=2"]])
-def test_samples_are_written_whole(trained, here, arguments):
-    assert main(["sample", f"run={trained}", "out=drawn", "solver=heun", "sampler.steps=3", *arguments]) == 0
+@pytest.mark.parametrize(("nfe", "arguments"), [(5, ["solver=heun"]), (3, ["solver=auto", "batch_size=2"])])
+def test_samples_are_written_whole(trained, here, nfe, arguments, capsys):
+    assert main(["sample", f"run={trained}", "out=drawn", "n=7", "sampler.steps=3", *arguments]) == 0
     x = np.load(here / "drawn" / "samples.npz")["samples"]
     assert (x.shape, x.dtype) == ((7, 2), np.float32)
     loaded = runs.load(trained)
     sampler = build(summary(here / "drawn")["sampler"])
-    expected = loaded.transform.finish(sampler.sample(loaded.model, (2,), 7).x)
-    np.testing.assert_allclose(x, expected, atol=1e-5)
+    expected = sampler.sample(loaded.model, (2,), 7)
+    np.testing.assert_allclose(x, loaded.transform.finish(expected.x), atol=1e-5)
     assert {p.name for p in (here / "drawn").iterdir()} == {"samples.npz", "samples.png", "summary.json"}
-    assert summary(here / "drawn")["nfe"] == 5
+    assert summary(here / "drawn")["nfe"] == nfe
+    choices = summary(here / "drawn").get("choices")
+    assert (choices and choices["mean"]) == (expected.choices and pytest.approx(expected.choices.mean, abs=1e-4))
+    assert ("auto took" in capsys.readouterr().out) == (expected.choices is not None)
 
 
 @pytest.mark.parametrize("solver", ["heun", "scipy", "torchdiffeq"])

@@ -15,7 +15,7 @@ from scoresde.cli.jobs import overrides
 from scoresde.errors import refuse
 from scoresde.files import aside, strict_json, write_json, writing
 from scoresde.runs import setting
-from scoresde.sampling import Samples
+from scoresde.sampling import Choices, Samples
 
 _REQUEST = "request.json"
 
@@ -57,10 +57,17 @@ def kept(
     write_json(note, request)
     while first < n and (file := place / f"{first:012}.npz").is_file():
         with np.load(file) as part:
-            yield Samples(torch.from_numpy(part["x"]), float(part["nfe"]), float(part["seconds"]))
+            yield Samples(torch.from_numpy(part["x"]), float(part["nfe"]), float(part["seconds"]), _choices(part))
         first += size
     for drawn in fresh(first) if first < n else ():
         with aside(place / f"{first:012}.npz") as temporary, temporary.open("wb") as stream:
-            np.savez(stream, x=drawn.x.cpu().numpy(), nfe=drawn.nfe, seconds=drawn.seconds)
+            own = drawn.choices._asdict() if drawn.choices else {}
+            np.savez(stream, x=drawn.x.cpu().numpy(), nfe=drawn.nfe, seconds=drawn.seconds, **own)
         yield drawn
         first += size
+
+
+def _choices(part: Mapping[str, Any]) -> Choices | None:
+    if "shares" not in part:  # of another solver
+        return None
+    return Choices(part["names"].tolist(), part["levels"].tolist(), torch.from_numpy(part["shares"]))

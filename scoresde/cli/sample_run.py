@@ -18,7 +18,7 @@ from scoresde.model import Model
 from scoresde.runs import Run
 from scoresde.runs.samples import draw
 from scoresde.runs.sizes import require_batch, require_disk
-from scoresde.sampling import Sampler, Samples
+from scoresde.sampling import Choices, Sampler, Samples
 
 _KEPT = 2000  # samples kept in memory for the picture
 
@@ -60,7 +60,8 @@ def _write(
 ) -> None:
     """Draw in batches and write each as it comes; the picture is of the first ones."""
     n, size = settings.n, settings.batch_size
-    nfe, seconds = 0.0, 0.0
+    spent, seconds = 0.0, 0.0
+    taken: list[tuple[int, Choices | None]] = []
     shown: list[Tensor] = []
     summary: dict[str, Any] = {"run": str(run.path), "checkpoint_step": run.step, "weights": settings.weights}
     summary |= {"n": n, "seed": settings.seed, "label": settings.label, "guidance": settings.guidance}
@@ -74,10 +75,16 @@ def _write(
             append(run.transform.finish(part.x))
             if len(shown) * size < _KEPT:
                 shown.append(part.x.cpu())
-            nfe += part.nfe * len(part.x) / n
+            spent += part.nfe * len(part.x)
             seconds += part.seconds
+            taken.append((len(part.x), part.choices))
+    nfe = spent / n
     title = f"{label}, {nfe:.0f} evaluations"
     figures.picture(torch.cat(shown)[:_KEPT], run.transform, out / "samples.png", title=title)
     summary |= {"nfe": nfe, "seconds": seconds, "versions": runs.versions()}
+    choices = Choices.joined(taken)
+    summary |= {"choices": choices.content()} if choices else {}
     runs.write_json(out / runs.SUMMARY, summary)
     print(f"{label}: {n:,} samples, {nfe:.0f} network evaluations each, {seconds:.1f} s, in {out}", flush=True)
+    if choices:
+        print(f"auto took {choices} (mean shares of the steps)", flush=True)

@@ -5,7 +5,6 @@ from dataclasses import replace
 from itertools import islice, product
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from scoresde.comparison.brownian import SharedNoise
@@ -172,11 +171,11 @@ class Comparison:
         """Draw the samples of seed number i; add their time and metrics to the row."""
         plan = self.plan
         batches = chunks(range(plan.n), plan.batch_size)
-        drawn = [self._draw(row, sampler, rows, self._seeds[i], on_step) for rows in batches]
-        x = torch.cat([part.x for part in drawn])
-        row.seconds.append(sum(part.seconds for part in drawn))
+        drawn = Samples.joined(self._draw(row, sampler, rows, self._seeds[i], on_step) for rows in batches)
+        x = drawn.x
+        row.seconds.append(drawn.seconds)
         if i == 0:
-            row.shown = x[:SHOWN].float().cpu()
+            row.shown, row.choices = x[:SHOWN].float().cpu(), drawn.choices
             if warning := far(sizes(x), 2 * float(sizes(self._scorers[i].dataset.heldout).max())):
                 self.far.append(f"{row.name} within {row.budget} evaluations: {warning}.")
         exact, scorer = self._endpoints.get(row.setting), self._scorers[i]

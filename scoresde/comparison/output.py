@@ -9,6 +9,7 @@ from typing import Any
 from scoresde import progress, runs
 from scoresde.comparison.measure import Comparison
 from scoresde.comparison.notes import notes
+from scoresde.figures.choices import choices
 from scoresde.figures.pictures import pictures
 from scoresde.figures.plots import quality
 from scoresde.results import Results
@@ -70,7 +71,7 @@ def report(folder: Path, results: Results, config: Mapping[str, Any]) -> Report:
     said, versions, date = verdict(results), runs.versions(), f"{datetime.now():%Y-%m-%d %H:%M}"
     write(folder, results, {"verdict": said, "config": config, "versions": versions, "date": date})
     plots = [files for k in ("nfe", "seconds") if (files := quality(results, k, folder / f"quality-{k}"))]
-    shown = pictures(results, folder)
-    images = {"Plots": [files[-1] for files in plots], "Samples": shown}
+    shown, taken = pictures(results, folder), choices(results, folder / "choices")
+    images = {"Plots": [files[-1] for files in plots], "Choices of auto": taken[-1:], "Samples": shown}
     runs.write_text(folder / REPORT, page(results, said, images, config, versions, date))
-    return Report(folder / REPORT, [*(files[0] for files in plots), *shown], said)
+    return Report(folder / REPORT, [*(files[0] for files in plots), *taken[:1], *shown], said)

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from datetime import datetime
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from scoresde._version import __version__
-from scoresde.figures.style import INK, finished, plain, save, wrapped
+from scoresde.figures.style import INK, both, plain, wrapped
 from scoresde.results.metric import Quantity
 from scoresde.results.rows import Row, Rows, finite_means
 
@@ -48,22 +46,13 @@ def quality(results: Rows, horizontal: str, stem: Path) -> list[Path]:
     shown = panels(results)
     if not (shown and results.succeeded):
         return []
-    import matplotlib
-
-    with matplotlib.rc_context({"svg.hashsalt": "scoresde", "svg.fonttype": "path"}):
-        words = 0.05 * len(results.families(results.succeeded))  # the legend below, in rows of four
-        figure, axes = wrapped(len(shown), 2, 5.4, 4.0, margins=(0.0, 0.5 + words), dpi=110)
-        lines: dict[str, Any] = {}
-        for ax, quantity in zip(axes, shown, strict=True):
-            lines |= _panel(ax, results, quantity, horizontal)
-        figure.legend(lines.values(), lines.keys(), loc="outside lower left", ncols=4, frameon=False, fontsize=9)
-        made = f"scoresde {__version__}, {datetime.now():%Y-%m-%d}"
-        figure.text(0.995, 0.008, made, fontsize=7, color="#8A8A8A", ha="right", va="bottom")
-        files = [stem.with_suffix(".png"), stem.with_suffix(".svg")]
-        finished(figure, files[0], results.title)
-        figure.set_layout_engine("none")  # it is the same for the next file, and half of the time
-        save(figure, files[1], metadata={"Date": None})
-    return files
+    words = 0.05 * len(results.families(results.succeeded))  # the legend below, in rows of four
+    figure, axes = wrapped(len(shown), 2, 5.4, 4.0, margins=(0.0, 0.5 + words), dpi=110)
+    lines: dict[str, Any] = {}
+    for ax, quantity in zip(axes, shown, strict=True):
+        lines |= _panel(ax, results, quantity, horizontal)
+    figure.legend(lines.values(), lines.keys(), loc="outside lower left", ncols=4, frameon=False, fontsize=9)
+    return both(figure, stem, results.title)
 
 
 def _panel(ax: Axes, results: Rows, quantity: Quantity, horizontal: str) -> dict[str, Any]:

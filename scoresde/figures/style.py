@@ -5,11 +5,13 @@ from __future__ import annotations
 import functools
 import io
 import math
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from scoresde._version import __version__
 from scoresde.files import aside
 
 if TYPE_CHECKING:
@@ -148,6 +150,20 @@ def finished(figure: Figure, path: str | Path | None, title: str | None) -> Figu
     if path is not None:
         save(figure, path, dpi=figure.dpi)
     return figure
+
+
+def both(figure: Figure, stem: Path, title: str) -> list[Path]:
+    """Write a figure of a report as stem.png and stem.svg, with its title and what made it."""
+    import matplotlib
+
+    made = f"scoresde {__version__}, {datetime.now():%Y-%m-%d}"
+    figure.text(0.995, 0.008, made, fontsize=7, color="#8A8A8A", ha="right", va="bottom")
+    files = [stem.with_suffix(".png"), stem.with_suffix(".svg")]
+    finished(figure, files[0], title)
+    figure.set_layout_engine("none")  # it is the same for the next file, and half of the time
+    with matplotlib.rc_context({"svg.hashsalt": "scoresde", "svg.fonttype": "path"}):
+        save(figure, files[1], metadata={"Date": None})
+    return files
 
 
 def save(figure: Figure, path: str | Path, **options: Any) -> None:

@@ -36,6 +36,7 @@ class Row:
         halves: half-intervals that were measured within a single seed.
         error: why there are no values.
         shown: the first samples of the first seed, for pictures; not stored.
+        choices: `scoresde.sampling.Choices` of the first seed, for the picture; not stored.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Row:
     halves: dict[str, float] = field(default_factory=dict)
     error: str | None = None
     shown: Tensor | None = field(default=None, repr=False, compare=False)
+    choices: Any = field(default=None, repr=False, compare=False)
 
     @property
     def family(self) -> str:

@@ -118,7 +118,7 @@ class Run:
         require_batch("batch_size", min(n, batch_size), self.event_shape, str(model.device))
         drawn = joined(draw(sampler, model, self.event_shape, n, seed, batch_size))
         title = f"{name_of('solver', sampler.solver)}, {drawn.nfe:.0f} evaluations"
-        return RunSamples(drawn.x, self.transform, drawn.nfe, drawn.seconds, title)
+        return RunSamples(drawn.x, self.transform, drawn.nfe, drawn.seconds, title, drawn.choices)
 
     def dataset(self) -> Dataset:
         """Load the data on which the model was trained, from where the configuration says it is, in its units."""

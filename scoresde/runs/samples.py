@@ -1,9 +1,8 @@
 """Samples of a run in data units, which show themselves in a notebook; and the progress bar of drawing them."""
 
 import base64
-import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from scoresde._shapes import flat
 from scoresde.data import Transform
 from scoresde.model import Model
 from scoresde.progress import bar, note
-from scoresde.sampling import Sampler, Samples
+from scoresde.sampling import Choices, Sampler, Samples
 from scoresde.sampling.foresight import say_once
 
 _FORMAT = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt}{unit} [{elapsed}, {remaining} left]"
@@ -80,10 +79,7 @@ def draw(
 
 def joined(batches: Iterable[Samples]) -> Samples:
     """All samples of several batches, on the CPU, with what they cost together."""
-    parts = list(batches)
-    x = torch.cat([part.x.cpu() for part in parts])
-    nfe = math.fsum(part.nfe * len(part.x) for part in parts) / len(x)
-    return Samples(x, nfe, math.fsum(part.seconds for part in parts))
+    return Samples.joined(replace(part, x=part.x.cpu()) for part in batches)
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,6 +92,7 @@ class RunSamples:
         nfe: network evaluations per sample.
         seconds: wall-clock time.
         title: how they were drawn.
+        choices: which candidates `Auto` took; None of other solvers.
     """
 
     x: Tensor
@@ -103,6 +100,7 @@ class RunSamples:
     nfe: float
     seconds: float
     title: str = ""
+    choices: Choices | None = None
 
     @property
     def data(self) -> np.ndarray[Any, Any]:

@@ -5,6 +5,7 @@ from scoresde.sampling.auto import Auto as Auto
 from scoresde.sampling.blackbox import BlackBox as BlackBox
 from scoresde.sampling.blackbox import SciPy as SciPy
 from scoresde.sampling.blackbox import TorchDiffEq as TorchDiffEq
+from scoresde.sampling.choices import Choices as Choices
 from scoresde.sampling.corrector import AnnealedLangevin as AnnealedLangevin
 from scoresde.sampling.corrector import Corrector as Corrector
 from scoresde.sampling.corrector import Langevin as Langevin
@@ -31,7 +32,7 @@ from scoresde.sampling.one_step import ExponentialRungeKutta as ExponentialRunge
 from scoresde.sampling.one_step import Heun as Heun
 from scoresde.sampling.one_step import RungeKutta as RungeKutta
 from scoresde.sampling.sampler import Sampler as Sampler
-from scoresde.sampling.sampler import Samples as Samples
+from scoresde.sampling.samples import Samples as Samples
 from scoresde.sampling.solver import EulerMaruyama as EulerMaruyama
 from scoresde.sampling.solver import GridSolver as GridSolver
 from scoresde.sampling.solver import ReverseDiffusion as ReverseDiffusion

@@ -19,11 +19,13 @@ class Candidate(NamedTuple):
     """P as the polynomial through its last `order` values, see `scoresde.sampling.coordinates`.
 
     Attributes:
+        name: for people.
         quantity: P.
         variable: as a function of lam, finite at noise zero.
         order: number of values.
     """
 
+    name: str
     quantity: Quantity
     variable: Callable[[Tensor], Tensor]
     order: int
@@ -39,8 +41,12 @@ def _angle(lam: Tensor) -> Tensor:
 
 
 CANDIDATES = (
-    *(Candidate("v", _angle, order) for order in (2, 4)),
-    *(Candidate("x0", _levelled(scale), order) for scale in (0.1, 0.01) for order in (2, 4)),
+    *(Candidate(f"v order {order}", "v", _angle, order) for order in (2, 4)),
+    *(
+        Candidate(f"x0 order {order} near {scale:g}", "x0", _levelled(scale), order)
+        for scale in (0.1, 0.01)
+        for order in (2, 4)
+    ),
 )
 FIRST, ONLY = 0, 2  # of the candidates: what takes the first step, and the only one
 

@@ -3,7 +3,6 @@
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from typing import Annotated, Any
@@ -19,25 +18,12 @@ from scoresde.evaluations import count_evaluations, evaluating, first_x0
 from scoresde.model import Model
 from scoresde.noise import Noise, chunks, take
 from scoresde.sampling.auto import Auto
+from scoresde.sampling.choices import averaged, noting
 from scoresde.sampling.corrector import Corrector
 from scoresde.sampling.foresight import say_once
 from scoresde.sampling.grid import Grid, require_known
+from scoresde.sampling.samples import Samples
 from scoresde.sampling.solver import NoiseSource, Path, Solver
-
-
-@dataclass(frozen=True)
-class Samples:
-    """What a sampler returns.
-
-    Attributes:
-        x: the samples, (n, *event), in the units of the model.
-        nfe: network evaluations per sample, counted where they happened.
-        seconds: wall-clock time.
-    """
-
-    x: Tensor
-    nfe: float
-    seconds: float
 
 
 class Sampler(Rebuildable):
@@ -203,7 +189,7 @@ class Sampler(Rebuildable):
     @torch.no_grad()
     def _batch(self, n: int, walk: Callable[[], Path], on_step: Callable[[int], None] | None) -> Samples:
         began = time.perf_counter()
-        with count_evaluations() as spent:
+        with count_evaluations() as spent, noting() as noted:
             for _, x in walk():  # noqa: B007 - the last one is the sample
                 if on_step is not None:
                     on_step(n)
@@ -218,7 +204,7 @@ class Sampler(Rebuildable):
                 f"{type(self.solver).__name__}, steps={self.steps}); use more steps, or a checkpoint from before "
                 "training diverged"
             )
-        return Samples(x, nfe, seconds)
+        return Samples(x, nfe, seconds, averaged(noted))
 
     def sample(
         self,
@@ -258,10 +244,7 @@ class Sampler(Rebuildable):
         if start is None and to is None:
             say_once(self, model.sde, model.sigma_data)
         request: dict[str, Any] = {"seed": seed, "at": at, "to": to, "dtype": dtype, "batch_size": batch_size}
-        parts = list(self.batches(model, event_shape, n, rows=rows, start=start, on_step=on_step, **request))
-        x = torch.cat([p.x for p in parts])
-        nfe = math.fsum(p.nfe * len(p.x) for p in parts) / len(x)
-        return Samples(x, nfe, math.fsum(p.seconds for p in parts))
+        return Samples.joined(self.batches(model, event_shape, n, rows=rows, start=start, on_step=on_step, **request))
 
 
 def _rows(n: int | None, rows: range | None, start: Tensor | None) -> range:
