@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from scoresde import SDE, VPSDE, RectifiedSDE
+from scoresde.comparison.peer_solver import ends
 from scoresde.comparison.peers import Azula, Denoise, Peer, Scheduler
 from scoresde.comparison.peers import Drawn as Start
 from scoresde.comparison.reference import Distribution
@@ -79,12 +80,6 @@ def _known(library: str, install: str) -> bool:
 def _spaced() -> list[tuple[str, dict[str, Any]]]:
     found = [(f"levels {s}", {**_BETAS, "timestep_spacing": s}) for s in ("linspace", "trailing")]
     return found + [(space, {**_BETAS, f"use_{space}_sigmas": True}) for space in ("karras", "exponential", "beta")]
-
-
-def ends(sde: SDE) -> tuple[float, float]:
-    """The lowest and the highest sigma / alpha of a sampler."""
-    low, high = torch.exp(-sde.lam(torch.tensor([sde.t_min, sde.t_start], dtype=torch.float64))).tolist()
-    return low, high
 
 
 def _levels(sde: SDE) -> dict[str, float]:

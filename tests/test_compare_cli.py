@@ -210,6 +210,10 @@ def test_weights_and_biases_gets_table_and_plots(here, monkeypatch):
         (["problem=mixture_2d", "solvers=[heun@karas]"], "solvers: there is no grid karas; did you mean karras?"),
         (["problem=mixture_2d", "solvers=[heun,heun]"], "solvers: 'heun' is not allowed; each may be there once"),
         (["problem=mixture_2d", "solvers=[{solver:ddim,etta:1}]"], "solvers: ddim etta=1: ddim has no etta; did you"),
+        (
+            ["problem=mixture_2d", "solvers=[heun,peer:unipcc]"],
+            "solvers: peer:unipcc is not known; did you mean peer:unipc",
+        ),
         (["problem=mixture_2d", "solvers=[7]"], "solvers: 7 is not a sampler"),
         (
             ["problem=mixture_2d", "solvers=[heun]", "budgets=[2]"],

@@ -7,6 +7,7 @@ from typing import Any
 
 from scoresde.build import build, did_you_mean
 from scoresde.comparison.budget import Candidate
+from scoresde.comparison.peer_solver import PREFIX, PeerSolver
 from scoresde.constraints import signature
 from scoresde.described import describe
 from scoresde.errors import TARGET, InputError, refuse
@@ -42,9 +43,9 @@ def candidates(entries: Any, defaults: Defaults) -> list[Candidate]:
     """The samplers of `solvers`.
 
     Args:
-        entries: one or several of SOLVER[+CORRECTOR][@GRID] as text, mappings with `solver` and changes of its
-            arguments, solvers, and samplers, whose number of steps is ignored; or a mapping of names to solvers and
-            samplers.
+        entries: one or several of SOLVER[+CORRECTOR][@GRID] as text, or peer:NAME for a sampler of another library,
+            mappings with `solver` and changes of its arguments, solvers, and samplers, whose number of steps is
+            ignored; or a mapping of names to solvers and samplers.
         defaults: what entries leave open.
 
     Raises:
@@ -55,6 +56,9 @@ def candidates(entries: Any, defaults: Defaults) -> list[Candidate]:
     several = entries if isinstance(entries, Sequence) and not isinstance(entries, str) else [entries]
     found: list[Candidate] = []
     for entry in filter(None, several):
+        if isinstance(entry, str) and entry.startswith(PREFIX):
+            found.append(Candidate(entry, PeerSolver(entry.removeprefix(PREFIX))))
+            continue
         named = isinstance(entry, str | Mapping)
         found += _Entry(entry, defaults).candidates() if named else [_of_object(None, entry, defaults)]
     return found

@@ -1,4 +1,4 @@
-"""Samplers of diffusers and azula, each in its own loop, from its own start, on any denoiser."""
+"""Loops of diffusers and azula: their samplers from their own starts, on any denoiser."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -60,9 +60,9 @@ class Scheduler:
     def __call__(self, denoise: Denoise, z: Tensor, budget: int) -> Drawn:
         """See `Peer`."""
         scheduler, start = self.scheduler, None
-        scheduler.set_timesteps((budget + self.cost - 1) // self.cost)
+        scheduler.set_timesteps((budget + self.cost - 1) // self.cost, device=z.device)
         if self._last > 0:
-            scheduler.set_timesteps((budget + self.cost - 2) // self.cost)
+            scheduler.set_timesteps((budget + self.cost - 2) // self.cost, device=z.device)
         scheduler.is_scale_input_called = True
         x = z
         for t in scheduler.timesteps:
@@ -101,9 +101,9 @@ class Scheduler:
     def _output(self, x0: Tensor, y: Tensor, alpha: float, r: float) -> Tensor:
         """What the network gives where x0 is predicted."""
         if self.kind == "edm":
-            skip = self.scheduler.precondition_outputs(y, torch.zeros_like(y), r)
+            skip: Tensor = self.scheduler.precondition_outputs(y, torch.zeros_like(y), r)
             return (x0 - skip) / float(self.scheduler.precondition_outputs(torch.zeros(1), torch.ones(1), r))
-        eps = (y - x0) / r
+        eps: Tensor = (y - x0) / r
         return eps - x0 if self.kind == "flow" else eps
 
 

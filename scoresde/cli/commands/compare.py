@@ -2,7 +2,10 @@
 
 usage: scoresde compare run=FOLDER|problem=NAME|folder=FOLDER [key=value ...] [-m]
 
-A sampler is SOLVER[+CORRECTOR][@GRID] with names of the groups below, such as reverse_diffusion+langevin@karras.
+A sampler is SOLVER[+CORRECTOR][@GRID] with names of the groups below, such as reverse_diffusion+langevin@karras, or
+peer:NAME of diffusers or azula (pip install scoresde[peers]): ddim, euler, dpmpp_2m, dpmpp_3m, dpmpp_2s, unipc,
+unipc_3, deis, heun or lms, also with _karras or _exponential levels, and azula_RULE_ORDER_SCHEDULE, such as
+azula_vab_4_vp.
 A budget is network evaluations per sample. The result is a folder with report.html, results.csv and results.json.
 
 examples, where RUN is a folder made by scoresde train:
@@ -12,6 +15,7 @@ examples, where RUN is a folder made by scoresde train:
   scoresde compare problem=mixture_2d sdes=[vp,edm] solvers=[heun,dpmpp_2m]
   scoresde compare run=runs/RUN solvers=[heun,heun@karras,heun@time] budgets=[9,19,39]
   scoresde compare run=runs/RUN solvers=[{solver:ddim,eta:1},ddim] seeds=16
+  scoresde compare run=runs/RUN solvers=[auto,peer:unipc,peer:dpmpp_2m_karras]    beside schedulers of diffusers
   scoresde compare run=runs/RUN solvers=[torchdiffeq] tolerances=[1e-2,1e-3,1e-4]
   scoresde compare run=runs/RUN metrics=[distances,frechet] metrics.frechet.features._target_=my.Net allow=[my]
   scoresde compare run=runs/RUN label=[0,1] guidance=2             of these classes, if trained with classes
