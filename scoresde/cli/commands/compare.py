@@ -14,8 +14,7 @@ examples, where RUN is a folder made by scoresde train:
   scoresde compare problem=digits budgets=[10,20] sde=edm          exact endpoints that are images
   scoresde compare problem=mixture_2d sdes=[vp,edm] solvers=[heun,dpmpp_2m]
   scoresde compare run=runs/RUN solvers=[heun,heun@karras,heun@time] budgets=[9,19,39]
-  scoresde compare run=runs/RUN solvers=[{solver:ddim,eta:1},ddim] seeds=16
-  scoresde compare run=runs/RUN solvers=[auto,peer:unipc,peer:dpmpp_2m_karras]    beside schedulers of diffusers
+  scoresde compare run=runs/RUN solvers=[{solver:ddim,eta:1},ddim,peer:unipc] seeds=16
   scoresde compare run=runs/RUN solvers=[torchdiffeq] tolerances=[1e-2,1e-3,1e-4]
   scoresde compare run=runs/RUN metrics=[distances,frechet] metrics.frechet.features._target_=my.Net allow=[my]
   scoresde compare run=runs/RUN label=[0,1] guidance=2             of these classes, if trained with classes
