@@ -14,6 +14,7 @@ from scoresde.cli.parts import continuable, kept
 from scoresde.cli.path import draw_path
 from scoresde.cli.settings import SampleSettings
 from scoresde.cli.stream import sample_files
+from scoresde.described import describe
 from scoresde.model import Model
 from scoresde.runs import Run
 from scoresde.runs.samples import draw
@@ -39,6 +40,7 @@ def sample(settings: SampleSettings, arguments: Any, path: bool) -> None:
     model = run.conditioned(run.model, settings.label, settings.guidance)
     require_batch("batch_size", min(settings.n, settings.batch_size), run.event_shape, str(model.device))
     require_disk(settings.n, run.transform, run.path)
+    sampler = sampler.suited(model, run.event_shape)
     label = chosen("solver", arguments["solver"])
     name = f"{label}-{sampler.steps}-{settings.seed}"
     out = out_folder(settings.out, run.path / "samples", name)
@@ -66,6 +68,7 @@ def _write(
     summary: dict[str, Any] = {"run": str(run.path), "checkpoint_step": run.step, "weights": settings.weights}
     summary |= {"n": n, "seed": settings.seed, "label": settings.label, "guidance": settings.guidance}
     summary |= {"precision": settings.precision, "compile": settings.compile, "sampler": arguments}
+    summary |= {"grid": describe(sampler.grid)}
 
     def fresh(first: int) -> Iterator[Samples]:
         return draw(sampler, model, run.event_shape, n, settings.seed, size, label, first=first)

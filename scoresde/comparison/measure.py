@@ -57,6 +57,7 @@ class Comparison:
         entries: the rows, small budgets first, adaptive solvers last.
         far: which samples lie far outside the data, a sentence for each sampler.
         coarse: which samplers have too few steps, see `scoresde.sampling.foresight`.
+        piloted: which samplers took a grid from pilot samples.
 
     Raises:
         InputError: a budget is too small for all samplers.
@@ -73,6 +74,7 @@ class Comparison:
         self.accuracy: dict[str, Accuracy] = {}
         self.far: list[str] = []
         self.coarse: list[str] = []
+        self.piloted: dict[str, None] = {}
 
     def _entries(self) -> list[Entry]:
         fixed = [c for c in self.plan.candidates if not c.solver.adaptive]
@@ -142,7 +144,8 @@ class Comparison:
             return
         model = self.models[row.setting]
         try:
-            sampler = candidate.sampler(row.steps)
+            sampler = (plain := candidate.sampler(row.steps)).suited(model, self.plan.problem.event_shape)
+            self.piloted |= {row.name: None} if sampler.grid is not plain.grid else {}
             if caution(sampler, model.sde, model.sigma_data):
                 self.coarse.append(f"{row.name} with {row.steps} steps on {row.setting}")
             self._warm_up(sampler, model)

@@ -19,6 +19,7 @@ def notes(comparison: Comparison) -> list[str]:
         *_of_steps(comparison),
         *_of_data(comparison),
         *(f"Tuning {k} steps took {n:,} evaluations, which are not in NFE." for k, n in comparison.tuned().items()),
+        *(f"{name} has its grid from 36 pilot samples, which are not in NFE." for name in comparison.piloted),
         *_of_memory(comparison),
     ]
 

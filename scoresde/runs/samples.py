@@ -58,6 +58,7 @@ def draw(
         first: the number of samples that are there already.
     """
     done, fraction, seen = first, 0.0, []
+    sampler = sampler.suited(model, event_shape)
     say_once(sampler, model.sde, model.sigma_data)
     with bar(n, label, unit=" samples", bar_format=_FORMAT) as shown:
 

@@ -31,6 +31,7 @@ from scoresde.sampling.listed import Explicit as Explicit
 from scoresde.sampling.one_step import ExponentialRungeKutta as ExponentialRungeKutta
 from scoresde.sampling.one_step import Heun as Heun
 from scoresde.sampling.one_step import RungeKutta as RungeKutta
+from scoresde.sampling.pilot import PilotGrid as PilotGrid
 from scoresde.sampling.sampler import Sampler as Sampler
 from scoresde.sampling.samples import Samples as Samples
 from scoresde.sampling.solver import EulerMaruyama as EulerMaruyama

@@ -1,5 +1,6 @@
 """The default solver: it combines candidate rules by how well each foresaw the evaluations that came."""
 
+import pathlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -14,6 +15,7 @@ from scoresde.sampling.choices import note
 from scoresde.sampling.corrector import Corrector
 from scoresde.sampling.exponential import ExponentialMultistep
 from scoresde.sampling.grid import Grid, LambdaUniform, Terminal
+from scoresde.sampling.pilot import PilotGrid
 from scoresde.sampling.solver import Draw, GridSolver, NoiseSource, Path, Solver, Step
 from scoresde.sde import SDE
 
@@ -34,16 +36,18 @@ class Auto(Solver):
         minimise w^T S w   over   w >= 0, sum_c w_c = 1
 
     The last step goes from the last level to noise zero. With noise it is the exponential rule of order 2 on x0 in lam
-    (SDE-DPM-Solver++(2M)). Without a grid it takes `Terminal`.
+    (SDE-DPM-Solver++(2M)). Without a grid it takes `Terminal`, with the levels that `PilotGrid` finds for a run.
 
     Args:
         eta: noise level: 0 for the probability-flow ODE, 1 for the reverse SDE, or a function of lam.
+        run: the folder of the run that is sampled, if there is one.
 
     Raises:
         InputError: for a negative eta.
     """
 
     eta: Eta = 0.0
+    run: pathlib.Path | str | None = None
 
     @property
     def extrapolates(self) -> bool:
@@ -53,7 +57,9 @@ class Auto(Solver):
 
     @property
     def default_grid(self) -> Grid:
-        return Terminal() if self.eta == 0 else LambdaUniform()
+        if self.eta != 0:
+            return LambdaUniform()
+        return Terminal() if self.run is None else PilotGrid(self.run)
 
     def carry(self, model: Model, times: Tensor, x: Tensor, noise: NoiseSource, corrector: Corrector | None) -> Path:
         rule = ExponentialMultistep(predictor=2, eta=self.eta) if self.eta != 0 else None

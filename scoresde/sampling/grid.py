@@ -2,8 +2,9 @@
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -70,6 +71,16 @@ class Grid(Rebuildable, ABC):
 
     def suited(self, model: Model) -> "Grid":
         """The grid for a model: itself, unless it depends on the data."""
+        return self
+
+    def lookup(self, sampler: Any, model: Model, event_shape: Sequence[int] | None) -> "Grid":
+        """The grid for all samples that a sampler draws from a model: itself, unless it tries some of them first.
+
+        Args:
+            sampler: that has this grid.
+            model: what predicts.
+            event_shape: of one sample; None if unknown.
+        """
         return self
 
     @abstractmethod
@@ -191,13 +202,13 @@ class Terminal(Grid):
 
     Args:
         low: steps become equal in r below it.
-        high: steps become equal in 1 / r above it; None for 3 sqrt(N).
+        high: steps become equal in 1 / r above it; None for 1.5 sqrt(N).
         sigma_data: standard deviation of the data; None for that of the model, and 1 without one.
     """
 
     leads_to_zero = True
 
-    low: Positive = 0.03
+    low: Positive = 0.04
     high: Positive | None = None
     sigma_data: Positive | None = None
 
@@ -207,7 +218,7 @@ class Terminal(Grid):
     def place(self, sde: SDE, points: int, start: float | None, end: float | None) -> Tensor:
         last = sde.t_train if end is None else end
         ends = torch.tensor([sde.t_start if t in (None, sde.T) else t for t in (start, last)], dtype=torch.float64)
-        high, unit = self.high or 3 * points**0.5, math.log(self.sigma_data or 1.0)
+        high, unit = self.high or 1.5 * points**0.5, math.log(self.sigma_data or 1.0)
         ratio = torch.exp(-sde.lam(ends) - unit)
         h = torch.log((ratio + self.low) / (1 + ratio / high))
         if end is None:  # one step of equal length is left to r = 0

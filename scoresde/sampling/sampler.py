@@ -1,5 +1,6 @@
 """Samplers: solver x time grid x steps x eta x corrector, from the prior to finished samples."""
 
+import copy
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -81,6 +82,12 @@ class Sampler(Rebuildable):
         to = sde.t_min if to is None and grid.leads_to_zero and not smooth else to
         return grid(sde, max(points, 2) if self.solver.adaptive else points, at, to)  # it takes its own steps
 
+    def suited(self, model: Model, event_shape: Sequence[int] | None = None) -> "Sampler":
+        """The sampler with the grid that its own looks up for a model, see `PilotGrid`."""
+        other = copy.copy(self)
+        other.grid = self.grid.lookup(self, model, model.event_shape if event_shape is None else event_shape)
+        return other
+
     def _ends_clean(self, to: float | None) -> bool:
         return self.denoise and to is None
 
@@ -153,6 +160,7 @@ class Sampler(Rebuildable):
             noise: random numbers in place of those of the seed.
         """
         noise = Noise(seed, rows) if noise is None else noise
+        suited = self.suited(model, event_shape if start is None else start.shape[1:])
         if start is None:
             require(at is None, "at", at, "give the state at that time, start=")
             shape = model.event_shape if event_shape is None else event_shape
@@ -161,7 +169,8 @@ class Sampler(Rebuildable):
             start = self.prior(model, shape, len(rows), noise, dtype or torch.float32)
         start = start.to(model.device, dtype or start.dtype)
         with evaluating(model):
-            yield from self.path(model.of_samples(torch.arange(rows.start, rows.stop, rows.step)), start, noise, at, to)
+            own = model.of_samples(torch.arange(rows.start, rows.stop, rows.step))
+            yield from suited.path(own, start, noise, at, to)
 
     trajectory = torch.no_grad()(_trajectory)  # a batch switches gradients off once, not at every step
 
@@ -179,11 +188,11 @@ class Sampler(Rebuildable):
     ) -> Iterator[Samples]:
         """Yield the samples in batches, so that memory stays bounded; arguments as for `sample`."""
         require(batch_size >= 1, "batch_size", batch_size, "give an integer >= 1")
-        rows = _rows(n, rows, start)
+        rows, suited = _rows(n, rows, start), self.suited(model, event_shape if start is None else start.shape[1:])
         for mine in chunks(range(len(rows)), batch_size):
             x = None if start is None else take(start, mine)
             own = rows[mine.start : mine.stop]
-            walk = partial(self._trajectory, model, event_shape, rows=own, start=x, **request)
+            walk = partial(suited._trajectory, model, event_shape, rows=own, start=x, **request)
             yield self._batch(len(mine), walk, on_step)
 
     @torch.no_grad()
@@ -241,10 +250,11 @@ class Sampler(Rebuildable):
         Raises:
             InputError: no number of samples, times that the SDE or the solver does not allow, or samples that are NaN.
         """
+        suited = self.suited(model, event_shape if start is None else start.shape[1:])
         if start is None and to is None:
-            say_once(self, model.sde, model.sigma_data)
+            say_once(suited, model.sde, model.sigma_data)
         request: dict[str, Any] = {"seed": seed, "at": at, "to": to, "dtype": dtype, "batch_size": batch_size}
-        return Samples.joined(self.batches(model, event_shape, n, rows=rows, start=start, on_step=on_step, **request))
+        return Samples.joined(suited.batches(model, event_shape, n, rows=rows, start=start, on_step=on_step, **request))
 
 
 def _rows(n: int | None, rows: range | None, start: Tensor | None) -> range:
