@@ -9,7 +9,7 @@ from scoresde import ExactModel, Sampler
 from scoresde.comparison.reference import endpoints
 from scoresde.noise import Noise
 from scoresde.sampling import DDIM, ExponentialMultistep, LambdaUniform, NoiseShareUniform, RungeKutta
-from scoresde.sampling.sampler import clean
+from scoresde.sampling.last_step import clean
 
 EXTRAPOLATING = [name for name in SOLVERS if solver_named(name).extrapolates]
 

@@ -16,7 +16,8 @@ from scoresde.sampling.coordinates import parts, variable
 from scoresde.sampling.exponential import ExponentialMultistep
 from scoresde.sampling.grid import LambdaUniform
 from scoresde.sampling.one_step import RungeKutta
-from scoresde.sampling.sampler import Sampler, clean
+from scoresde.sampling.last_step import clean
+from scoresde.sampling.sampler import Sampler
 
 _BATCH = 500  # starts at once
 _GROWTH = 0.5  # of a step at most, in units of the one before
