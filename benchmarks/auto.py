@@ -35,8 +35,9 @@ from solvers import References
 from torch import Tensor
 
 import scoresde
-from scoresde import Auto, ExactModel, GaussianMixture, Sampler, grid, load, solver, tune, tuning
+from scoresde import Auto, ExactModel, GaussianMixture, Sampler, grid, load, solver, tune
 from scoresde.noise import Noise
+from scoresde.sampling import PilotGrid
 
 BUDGETS = (5, 8, 10, 15, 20, 35, 50)
 TUNED = (5, 8, 10)
@@ -48,7 +49,7 @@ def fixed(rule: str, where: str) -> Make:
 
 
 def from_pilot(model: ExactModel, steps: int) -> Sampler:
-    return Sampler(Auto(), tuning.lookup(model, model.event_shape, steps), steps)
+    return Sampler(Auto(), PilotGrid(), steps).suited(model)
 
 
 def tuned(model: ExactModel, steps: int) -> Sampler:
@@ -58,12 +59,11 @@ def tuned(model: ExactModel, steps: int) -> Sampler:
 
 OURS: dict[str, Make] = {
     "auto": lambda model, steps: Sampler(Auto(), steps=steps),
+    "auto, grid from a pilot": from_pilot,
     "dpmpp_2m karras": fixed("dpmpp_2m", "karras"),
     "unipc_3 lambda": fixed("unipc_3", "lambda"),
     "velocity_3 noise_share": fixed("velocity_3", "noise_share"),
 }
-if hasattr(tuning, "lookup"):
-    OURS["auto, grid from a pilot"] = from_pilot
 OTHERS = {name: (lambda model, steps, other=other: other.sampler(steps)) for name, other in SETTINGS.items()}
 FIXED = ("dpmpp_2m", "dpmpp_3m", "unipc_3", "velocity_2", "velocity_3", "deis", "ipndm")
 GRIDS = ("lambda", "karras", "noise_share", "time")

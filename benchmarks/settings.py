@@ -27,8 +27,8 @@ class Setting:
         candidates: how many of the list.
     """
 
-    low: float = 0.03
-    high: float = 3.0
+    low: float = 0.04
+    high: float = 1.5
     memory: float = auto._MEMORY
     ridge: float = auto._RIDGE
     again: bool = True
@@ -67,5 +67,5 @@ _CHANGES: tuple[dict[str, Any], ...] = (
 )  # fmt: skip
 SETTINGS = {
     " ".join(f"{k}={v:g}" for k, v in {"low": low, "high": high, **change}.items()): Setting(low, high, **change)
-    for low, high, change in itertools.product((0.015, 0.03, 0.06), (2.0, 3.0, 5.0), _CHANGES)
+    for low, high, change in itertools.product((0.02, 0.04, 0.08), (1.0, 1.5, 3.0), _CHANGES)
 }

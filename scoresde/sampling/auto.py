@@ -10,7 +10,7 @@ from torch import Tensor
 
 from scoresde.dynamics import Eta
 from scoresde.model import Model
-from scoresde.sampling.candidates import CANDIDATES, FIRST, LEVELS, ONLY, rows
+from scoresde.sampling.candidates import FIRST, LEVELS, ONLY, rows
 from scoresde.sampling.choices import note
 from scoresde.sampling.corrector import Corrector
 from scoresde.sampling.exponential import ExponentialMultistep
@@ -110,7 +110,7 @@ class _Combination(GridSolver):
                 seen = _put(seen, place, _combined(again, weights, seen))
         else:
             # v held constant is exact for Gaussian data, x0 for a step from pure noise to none
-            weights = x.new_zeros(len(CANDIDATES), len(x))
+            weights = x.new_zeros(len(ahead), len(x))
             weights[FIRST if len(coefficients) > 1 else ONLY] = 1
         note(model.sde, t, weights)
         x = _combined(ahead, weights, seen).view(x.shape)

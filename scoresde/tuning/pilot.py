@@ -15,8 +15,8 @@ from scoresde.noise import Noise, chunks
 from scoresde.sampling.coordinates import parts, variable
 from scoresde.sampling.exponential import ExponentialMultistep
 from scoresde.sampling.grid import LambdaUniform
-from scoresde.sampling.one_step import RungeKutta
 from scoresde.sampling.last_step import clean
+from scoresde.sampling.one_step import RungeKutta
 from scoresde.sampling.sampler import Sampler
 
 _BATCH = 500  # starts at once
