@@ -156,6 +156,9 @@ def _closing(run: Path, result: FitResult[ScoreModel], results: Results) -> None
     print(f"\ntrained to step {result.step} in {result.seconds:.0f} s; {results.n:,} samples of each sampler:\n")
     print(f"{explained(results)}\n")
     where = f"{run / 'samples'}/*.png" if results.succeeded else "none, since no sampler succeeded"
+    summary = read_json(run / runs.SUMMARY, "run")
+    if "auto_enough" in summary:
+        print(f"auto      {summary['auto_enough'] or 'more than 50'} evaluations are within 1 % of 100")
     print(f"pictures  {where}\nmetrics   {run / runs.SUMMARY}\n{_next(run)}", flush=True)
 
 

@@ -15,7 +15,9 @@ from scoresde.constraints import (
     Positive,
     Probability,
     Steps,
+    at_least,
     checked,
+    fitting,
 )
 from scoresde.errors import require
 from scoresde.training.acceleration import Precision
@@ -68,6 +70,7 @@ class Settings(Checked):
     restart: NonNegativeInt = 0
     picture_every: NonNegativeInt = 0
     deterministic: bool = False
+    auto_check: Annotated[int, at_least(0), fitting(1000)] = 64
 
     def __post_init__(self) -> None:
         batch, micro = self.batch_size, self.micro_batch

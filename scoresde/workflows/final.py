@@ -4,6 +4,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,6 +19,7 @@ from scoresde.results import Results, Row, Scorer
 from scoresde.runs.samples import draw, joined, sizes
 from scoresde.sampling import Sampler
 from scoresde.training import FitResult
+from scoresde.workflows.enough import enough_evaluations
 
 _SHOWN = 2000  # samples in a picture
 _LEVELS = (0.1, 0.3, 1.0)  # sigma / alpha at which the score of points is drawn
@@ -25,7 +27,7 @@ _LEVELS = (0.1, 0.3, 1.0)  # sigma / alpha at which the score of points is drawn
 
 def final_samples(
     run: Path, result: FitResult[ScoreModel], model: Model, scorer: Scorer, samplers: Mapping[str, Sampler],
-    n: int, seed: int, logger: Logger,
+    n: int, seed: int, check: int, logger: Logger,
 ) -> Results:  # fmt: skip
     """Draw n samples with each sampler, measure them, and write samples/*.png and summary.json into the run.
 
@@ -37,6 +39,7 @@ def final_samples(
         samplers: by name.
         n: number of samples of each.
         seed: of the samples.
+        check: number of samples with which `enough_evaluations` is found; 0 leaves it out.
         logger: receives the pictures and the table.
     """
     with writing(run / "samples"):
@@ -64,7 +67,7 @@ def final_samples(
     for name, path in pictures.items():
         logger.picture(f"samples/{name}", path, result.step)
     logger.table("samplers", results.header(), results.flat(), result.step)
-    summary = {
+    summary: dict[str, Any] = {
         "step": result.step,
         "training_seconds": result.seconds,
         "loss": result.loss,
@@ -75,6 +78,8 @@ def final_samples(
         "results": results.content(),
         "versions": runs.versions(),
     }
+    if check:
+        summary["auto_enough"] = enough_evaluations(model, dataset.event_shape, check, seed)
     runs.write_json(run / runs.SUMMARY, summary)
     return results
 

@@ -115,8 +115,11 @@ class Job:
                 logger.summary({f"best_{monitor}": result.best.value, "best_step": result.best.step})
             if result.path is not None:
                 logger.checkpoint(result.path, result.step)
-            model = conditioned(result.ema, self.cond)
-            return result, final_samples(folder, result, model, self.scorer, self.samplers, self.n, self.seed, logger)
+            model, check = conditioned(result.ema, self.cond), self.trainer.auto_check
+            drawn = final_samples(
+                folder, result, model, self.scorer, self.samplers, self.n, self.seed, check, logger,
+            )  # fmt: skip
+            return result, drawn
 
     def _write(self, folder: Path, start: Checkpoint | None) -> None:
         """Write what a resumed training needs; the configuration first, which makes the folder that of a run."""
