@@ -8,19 +8,19 @@ means over cells of the ratio, with 95 % intervals over resampled starts (the be
 The candidates and the grid of `Auto` were chosen on the members of seed 0, so the default is seed 1. `auto, left out`
 takes for each family the setting, of those in settings.py, that is best on the members of seed 0 of all other
 families. Also: how much worse a step more can be on each problem, and the errors on trained runs (--run), against
-their own ODE solved finely and the best of 28 fixed settings.
+their own ODE solved finely, beside the best of 28 fixed settings of ours and the best peer.
 
     python benchmarks/auto.py --ranges 7 --jobs 16 --cache pieces.jsonl    # goes on where it was cut off
 """
 
 import argparse
 import hashlib
-import itertools
 import math
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -33,26 +33,23 @@ from record import save
 from settings import SETTINGS
 from solvers import References
 from torch import Tensor
+from trained import Make, fixed, learned
 
 import scoresde
-from scoresde import Auto, ExactModel, GaussianMixture, Sampler, grid, load, solver, tune
+from scoresde import Auto, ExactModel, GaussianMixture, Sampler, tune
+from scoresde.model import Model
 from scoresde.noise import Noise
 from scoresde.sampling import PilotGrid
 
 BUDGETS = (5, 8, 10, 15, 20, 35, 50)
 TUNED = (5, 8, 10)
-Make = Callable[[ExactModel, int], Sampler]
 
 
-def fixed(rule: str, where: str) -> Make:
-    return lambda model, steps: Sampler(solver(rule), grid(where), steps)
-
-
-def from_pilot(model: ExactModel, steps: int) -> Sampler:
+def from_pilot(model: Model, steps: int) -> Sampler:
     return Sampler(Auto(), PilotGrid(), steps).suited(model)
 
 
-def tuned(model: ExactModel, steps: int) -> Sampler:
+def tuned(model: Model, steps: int) -> Sampler:
     with torch.enable_grad():
         return tune(model, model.event_shape, steps).sampler
 
@@ -65,8 +62,6 @@ OURS: dict[str, Make] = {
     "velocity_3 noise_share": fixed("velocity_3", "noise_share"),
 }
 OTHERS = {name: (lambda model, steps, other=other: other.sampler(steps)) for name, other in SETTINGS.items()}
-FIXED = ("dpmpp_2m", "dpmpp_3m", "unipc_3", "velocity_2", "velocity_3", "deis", "ipndm")
-GRIDS = ("lambda", "karras", "noise_share", "time")
 MAKE = {**OURS, **OTHERS, "tuned": tuned}
 
 
@@ -137,7 +132,7 @@ def work(known: Known, kind: str, family: str, path: str, seed: int, n: int, *wh
 
 def _ours(kind: str, place: Sequence[Any], names: Sequence[str], budgets: Sequence[int]) -> Iterator[tuple[str, Any]]:
     """Distances of our samplers; of `other` settings only the metrics."""
-    for name, budget in itertools.product(names, budgets):
+    for name, budget in product(names, budgets):
 
         def compute(model: ExactModel, references: References, name: str = name, budget: int = budget) -> list[float]:
             apart = distances(model, references, MAKE[name], budget)
@@ -197,7 +192,7 @@ def problems(a: argparse.Namespace, known: Known) -> dict[str, Any]:
     """The tables over all cells that are known."""
     chosen, rows, starts = left_out(known, a), list[dict[str, Any]](), resamples(a.n)
     ratios: dict[str, dict[Cell, Tensor]] = {name: {} for name in (*OURS, "auto, left out", "tuned")}
-    for (family, path), budget in itertools.product(cells(a.families, a.ranges, a.seed), a.budgets):
+    for (family, path), budget in product(cells(a.families, a.ranges, a.seed), a.budgets):
         place = (family, path, a.seed, a.n)
         if (best := known.get(key("peers", *place, budget))) is None:
             continue
@@ -236,30 +231,6 @@ def compact(values: Tensor) -> list[float]:
     return [float(f"{v:.3g}") for v in values.tolist()]
 
 
-def learned(run: str, n: int, budgets: Sequence[int]) -> dict[str, Any]:
-    """Median distances of a trained run's samples to its own ODE solved finely, from the same noise."""
-    model = load(run).model
-    fine = [Sampler(solver("rk4"), grid(g), steps=150).sample(model, n=n).x for g in ("lambda", "noise_share")]
-
-    def median(sampler: Sampler) -> float:
-        return float((sampler.sample(model, n=n).x - fine[0]).flatten(1).norm(dim=1).median())
-
-    rows = []
-    for steps in budgets:
-        found = {}
-        for name, where in itertools.product(FIXED, GRIDS):
-            try:
-                found[f"{name} {where}"] = median(Sampler(solver(name), grid(where), steps))
-            except ValueError:
-                continue  # samples that are not finite
-        best = min(found, key=lambda name: found[name])
-        row = {"budget": steps, "auto": median(Sampler(Auto(), steps=steps)), "best": best, "of best": found[best]}
-        rows.append(row)
-        print(f"{Path(run).name} {steps:3}: auto {row['auto']:.2g}, {best} {found[best]:.2g}", flush=True)
-    accuracy = float((fine[0] - fine[1]).flatten(1).norm(dim=1).median())
-    return {"run": Path(run).name, "apart": accuracy, "rows": rows}
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--families", nargs="*", default=list(FAMILIES), choices=list(FAMILIES), metavar="FAMILY")
@@ -281,7 +252,7 @@ def main() -> None:
         file = arguments.cache or Path(folder) / "pieces.jsonl"
         compute(arguments, file)
         found = {"seed": arguments.seed, "n": arguments.n, **problems(arguments, read(file))}
-        found["runs"] = [learned(run, arguments.n, arguments.budgets) for run in arguments.run]
+        found["runs"] = [learned(run, arguments.n, arguments.budgets, OURS) for run in arguments.run]
     print(f"written to {save('auto', found, arguments.out)}")
 
 

@@ -43,7 +43,7 @@ class Setting:
         chosen = candidates.CANDIDATES[: self.candidates]
         candidates._all_rows.cache_clear()
         with (
-            mock.patch.multiple(auto, _MEMORY=self.memory, _RIDGE=self.ridge, CANDIDATES=chosen),
+            mock.patch.multiple(auto, _MEMORY=self.memory, _RIDGE=self.ridge),
             mock.patch.object(candidates, "CANDIDATES", chosen),
         ):
             yield

@@ -136,7 +136,9 @@ def test_the_benchmark_of_auto_runs_and_keeps_its_peers(tmp_path: Path) -> None:
     done = script("auto.py", *words, "--run", str(run), missing=("azula",))
     assert done.returncode == 0, done.stderr
     found = json.loads(file.read_text())
-    assert [row["budget"] for row in found["runs"][0]["rows"]] == [5]
+    (row,) = found["runs"][0]["rows"]
+    assert row["budget"] == 5
+    assert all(found["runs"][0]["apart"] < error for error in (row["auto"], row["best fixed"][0], row["best peer"][0]))
     assert {tuple(row[:2]) for row in found["steps"]} == {("blobs", "subvp"), ("unnormalised", "cosine")}
     for name in ("auto", "dpmpp_2m karras"):
         for i, metric in enumerate(("median", "p95", "rms")):

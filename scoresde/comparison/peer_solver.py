@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scoresde.comparison.peers import Azula, Peer, Scheduler
+from scoresde.comparison.peers import Azula, Denoise, Peer, Scheduler
 from scoresde.errors import InputError, did_you_mean, refuse
 from scoresde.model import Model
 from scoresde.sampling.corrector import Corrector
@@ -95,6 +95,18 @@ def ends(sde: SDE) -> tuple[float, float]:
     return low, high
 
 
+def denoiser(model: Model) -> Denoise:
+    """x0_hat(y, r) of a model; outside its path that of the nearest level, for x of the size that it knows there."""
+    sde = model.sde
+
+    def denoise(y: Tensor, r: float) -> Tensor:
+        t = float(sde.t_of_lam(torch.tensor(-math.log(r), dtype=torch.float64)).clamp(sde.t_train, sde.t_start))
+        level = sde.at(t)
+        return model(y * (math.hypot(level.alpha, level.sigma) / math.hypot(1, r)), t).x0
+
+    return denoise
+
+
 @dataclass(frozen=True, repr=False)
 class PeerSolver(Solver):
     """A sampler of another library, from noise to data in its own steps; a grid only says how many evaluations.
@@ -129,11 +141,5 @@ class PeerSolver(Solver):
         return False
 
     def carry(self, model: Model, times: Tensor, x: Tensor, noise: NoiseSource, corrector: Corrector | None) -> Path:
-        sde = model.sde
-
-        def denoise(y: Tensor, r: float) -> Tensor:
-            t = float(sde.t_of_lam(torch.tensor(-math.log(r), dtype=torch.float64)).clamp(sde.t_train, sde.t_start))
-            level = sde.at(t)  # of the same size, where theirs lies outside the path
-            return model(y * (math.hypot(level.alpha, level.sigma) / math.hypot(1, r)), t).x0
-
-        yield float(times[-1]), peer(self.name, sde)(denoise, x / sde.prior_std, len(times) - 1).x
+        drawn = peer(self.name, model.sde)(denoiser(model), x / model.sde.prior_std, len(times) - 1)
+        yield float(times[-1]), drawn.x
