@@ -11,10 +11,13 @@ from scipy.interpolate import BarycentricInterpolator
 from support import exact_model, mixture, sde_named
 
 from scoresde import VESDE, VPSDE, Auto, ExactModel, GaussianMixture, Langevin, Sampler, Terminal
+from scoresde.dynamics import EtaWindow
+from scoresde.metrics.sliced import sliced_wasserstein
 from scoresde.noise import Noise
-from scoresde.sampling import DPMSolverPP2M, Heun
+from scoresde.sampling import Ancestral, DPMSolverPP2M, Heun, Karras, LambdaUniform
 from scoresde.sampling.auto import _weights
 from scoresde.sampling.candidates import CANDIDATES, LEVELS, rows
+from scoresde.sampling.foresight import _Units
 
 DOUBLE = torch.float64
 
@@ -98,7 +101,7 @@ def test_candidates_are_exact_for_polynomials(c):
     of_x0, of_eps = np.array([share[candidate.quantity](level) for level in r[:-1]]).T
     p = np.array([float(polynomial(at(level))) for level in r[:-1]])
     x0 = (p - of_eps * y[:-1] / r[:-1]) / (of_x0 - of_eps / r[:-1])
-    found = rows(sde, times, sigma_data)[:, :, c].numpy()
+    found = rows(sde, times, sigma_data)[0][:, :, c].numpy()
     alpha = np.append(sde.alpha(times[:-1]), 1.0)
     for i in range(candidate.order, len(r) - 1):
         seen = np.zeros((2, LEVELS))
@@ -196,6 +199,47 @@ def test_gradients_pass_through():
     assert float((gradient * direction).sum()) == pytest.approx(float((ahead - back) / 2e-6), rel=1e-5)
 
 
+def covariances_of_levels(sampler, spread):
+    """Of y = x / alpha at all levels, from one run in which each random number in turn is one; exact, and r."""
+    model, noise = gaussian(spread, sde_named("vp")), _Units()
+    times = sampler.times(model)
+    r = torch.cat((torch.exp(-model.sde.lam(times)), torch.zeros(1)))
+    start = noise.normal("prior", 0, (len(r), 2), "cpu", DOUBLE) * (spread**2 + r[0] ** 2).sqrt()
+    alpha = [*model.sde.alpha(times).tolist(), 1.0]
+    path = sampler.path(model, start * alpha[0], noise)
+    y = torch.stack([x[:, 0] / a for (_, x), a in zip(path, alpha, strict=True)])
+    return y @ y.T, r
+
+
+@pytest.mark.parametrize("eta", [0.5, 1.0, EtaWindow(1.0, 0.05, 1.0)])
+@pytest.mark.parametrize("steps", [2, 3, 7, 20])
+def test_noise_keeps_the_law_of_gaussian_data_whatever_the_steps(eta, steps):
+    found, r = covariances_of_levels(Sampler(Auto(eta), steps=steps), 0.3)
+    torch.testing.assert_close(found.diagonal(), 0.3**2 + r**2, rtol=1e-6, atol=0)
+
+
+def test_with_short_steps_the_path_has_the_law_of_the_reverse_sde():
+    """The reverse SDE is the forward process backwards, in which y moves by independent steps of variance d(r^2)."""
+    errors = []
+    for steps in (100, 200):
+        found, r = covariances_of_levels(Sampler(Auto(1.0), LambdaUniform(), steps), 0.3)
+        exact = 0.3**2 + torch.minimum(r, r[:, None]) ** 2
+        scale = exact.diagonal().sqrt()
+        errors.append(float(((found - exact) / (scale * scale[:, None])).abs().max()))
+    assert errors[1] < 0.55 * errors[0] < 0.04
+
+
+def test_with_noise_few_steps_reach_the_floor_on_narrow_modes():
+    model, n = exact_model(sde_named("vp")), 4000
+    first, second = (mixture().sample(n, seed) for seed in (1, 2))
+
+    def apart(solver, grid=None):
+        x = Sampler(solver, grid, steps=12).sample(model, (2,), n, batch_size=n, dtype=DOUBLE).x
+        return sliced_wasserstein(x, first, 50)
+
+    assert apart(Auto(1.0)) < 1.4 * sliced_wasserstein(first, second, 50) < 0.5 * apart(DPMSolverPP2M(1.0), Karras())
+
+
 def test_a_corrector_moves_samples_and_keeps_the_law():
     sampler = Sampler(steps=60, corrector=Langevin(0.05, 2))
     model = gaussian(1.0, sde_named("vp"))
@@ -225,7 +269,7 @@ def test_the_grid_takes_its_unit_from_the_model_and_its_end_from_the_solver():
     own = Sampler(steps=12).times(model)
     assert torch.equal(own, Terminal(sigma_data=0.3)(model.sde, 12))
     assert not torch.equal(own, Terminal()(model.sde, 12))
-    for sampler in (Sampler(Auto(eta=1.0), Terminal(), 12), Sampler(grid=Terminal(), steps=11, denoise=False)):
+    for sampler in (Sampler(Ancestral(), Terminal(), 12), Sampler(grid=Terminal(), steps=11, denoise=False)):
         assert float(sampler.times(model)[-1]) == model.sde.t_min
     many = Sampler(steps=900).times(model)
     assert float(many[-1]) == pytest.approx(model.sde.t_train, rel=1e-6)

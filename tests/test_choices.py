@@ -81,9 +81,12 @@ def test_batches_count_by_their_samples():
         torch.testing.assert_close(other, together, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("sampler", [Sampler(DDIM(), steps=3), Sampler(Auto(eta=1.0), steps=3)])
-def test_others_choose_nothing(sampler):
-    assert sampler.sample(exact_model(sde_named("vp")), (2,), 3).choices is None
+def test_others_choose_nothing_and_noise_has_candidates_of_its_own():
+    model = exact_model(sde_named("vp"))
+    assert Sampler(DDIM(), steps=3).sample(model, (2,), 3).choices is None
+    still, noisy = (Sampler(Auto(eta), steps=3).sample(model, (2,), 3).choices for eta in (0.0, 1.0))
+    assert set(still.names) != set(noisy.names)
+    torch.testing.assert_close(noisy.shares.sum(1), torch.ones(3, dtype=torch.float64))
 
 
 def test_kept_batches_keep_their_choices(tmp_path):

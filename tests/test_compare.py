@@ -10,7 +10,7 @@ import torch
 from scipy import stats
 from support import SOLVERS, built, exact_model, gaussian, mixture, sde_named, solver_named
 
-from scoresde import EDMSDE, VPSDE, ExactModel, InputError, Wrapper, compare
+from scoresde import EDMSDE, VPSDE, Auto, ExactModel, InputError, Wrapper, compare
 from scoresde.analytic import FiniteData
 from scoresde.comparison import Candidate, Comparison, Mixture, Plan, Reference, endpoints, fitting
 from scoresde.comparison.brownian import BrownianPath, SharedNoise
@@ -147,20 +147,23 @@ def test_the_steps_of_a_sampler_are_the_increments_of_the_path():
     assert (fresh.asked, shared.asked) == (False, True)
 
 
-def test_step_sizes_share_one_path():
-    """On a shared path the difference of N and 2N steps falls with N (strong convergence); else it stays large."""
+@pytest.mark.parametrize("solver", [EulerMaruyama(), Auto(1.0)], ids=repr)
+def test_step_sizes_share_one_path(solver):
+    """On a shared path samples converge to those of 640 steps of Euler-Maruyama (strongly); else they stay apart."""
     sde = sde_named("vp")
     model = ExactModel(gaussian(), sde)
 
-    def end(steps, share):
-        sampler, noise = Sampler(EulerMaruyama(), LambdaUniform(), steps), Noise(0)
+    def end(steps, share, solver=solver):
+        sampler, noise = Sampler(solver, LambdaUniform(), steps), Noise(0)
         x = sampler.prior(model, (2,), 100, noise, torch.float64)
         source = SharedNoise(noise, sde, sampler.times(model)) if share else noise
         *_, (_, x) = sampler.path(model, x, source)
         return x
 
+    limit = end(640, True, EulerMaruyama())
+
     def apart(steps, share):
-        return float((end(steps, share) - end(2 * steps, share)).norm(dim=1).median())
+        return float((end(steps, share) - limit).norm(dim=1).median())
 
     # a factor of 4 in the steps is one of about 4 at strong order 1, and of 2 at order one half
     assert apart(160, True) < 0.35 * apart(40, True) < 0.1 < apart(160, False)

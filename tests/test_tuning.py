@@ -13,13 +13,11 @@ from scoresde import ExactModel, GaussianMixture, InputError, Sampler, count_eva
 from scoresde.comparison import Mixture
 from scoresde.noise import Noise
 from scoresde.sampling import (
-    Auto,
     DPMSolverPP2M,
     ExponentialMultistep,
     Karras,
     LambdaUniform,
     RungeKutta,
-    Terminal,
     Tuned,
     TunedGrid,
 )
@@ -413,12 +411,3 @@ def test_auto_beats_or_nears_the_usual_choice_at_every_budget(sde):
         ratios.append(errors[0] / errors[1])
     assert np.exp(np.mean(np.log(ratios))) < 0.5
     assert max(ratios) < 1
-
-
-@pytest.mark.parametrize("steps", [5, 15, 30])  # where the grids of the ODE are others
-def test_auto_with_noise_is_the_stochastic_rule_on_its_grid(steps):
-    model = exact_model(sde_named("vp"))
-    assert not torch.equal(Sampler(steps=steps).times(model), LambdaUniform()(model.sde, steps))
-    a = Sampler(Auto(), steps=steps, eta=1.0).sample(model, (2,), 4).x
-    assert torch.equal(a, Sampler(DPMSolverPP2M(1.0), LambdaUniform(), steps=steps).sample(model, (2,), 4).x)
-    assert isinstance(Sampler(steps=9).grid, Terminal)

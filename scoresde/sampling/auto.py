@@ -10,13 +10,12 @@ from torch import Tensor
 
 from scoresde.dynamics import Eta
 from scoresde.model import Model
-from scoresde.sampling.candidates import FIRST, LEVELS, ONLY, rows
+from scoresde.sampling.candidates import FIRST, LEVELS, ONLY, candidates, rows
 from scoresde.sampling.choices import note
 from scoresde.sampling.corrector import Corrector
-from scoresde.sampling.exponential import ExponentialMultistep
-from scoresde.sampling.grid import Grid, LambdaUniform, Terminal
+from scoresde.sampling.grid import Grid, Terminal
 from scoresde.sampling.pilot import PilotGrid
-from scoresde.sampling.solver import Draw, GridSolver, NoiseSource, Path, Solver, Step
+from scoresde.sampling.solver import Draw, GridSolver, NoiseSource, Path, Solver, Step, add
 from scoresde.sde import SDE
 
 _MEMORY = 0.8  # of an error, from one level to the next
@@ -35,8 +34,14 @@ class Auto(Solver):
 
         minimise w^T S w   over   w >= 0, sum_c w_c = 1
 
-    The last step goes from the last level to noise zero. With noise it is the exponential rule of order 2 on x0 in lam
-    (SDE-DPM-Solver++(2M)). Without a grid it takes `Terminal`, with the levels that `PilotGrid` finds for a run.
+    The last step goes from the last level to noise zero. Without a grid it takes `Terminal`, with the levels that
+    `PilotGrid` finds for a run and eta = 0.
+
+    With noise, a step of length h in lam goes d = min(eta^2 h, 0.16) beyond the next level on the probability-flow
+    ODE, and returns to it by the forward process, that is, with fresh noise. So distributions are right if the ODE is
+    solved, however long the step, and as h -> 0 this is the reverse process of level eta. Of longer steps than
+    0.16 / eta^2 it takes less noise than that process. The candidates are then of order 1 and 2, and no step is made
+    again.
 
     Args:
         eta: noise level: 0 for the probability-flow ODE, 1 for the reverse SDE, or a function of lam.
@@ -49,23 +54,16 @@ class Auto(Solver):
     eta: Eta = 0.0
     run: pathlib.Path | str | None = None
 
-    @property
-    def extrapolates(self) -> bool:
-        return self.eta == 0
-
-    reaches_zero = extrapolates
+    extrapolates = reaches_zero = True
 
     @property
     def default_grid(self) -> Grid:
-        if self.eta != 0:
-            return LambdaUniform()
-        return Terminal() if self.run is None else PilotGrid(self.run)
+        return Terminal() if self.run is None or self.eta != 0 else PilotGrid(self.run)
 
     def carry(self, model: Model, times: Tensor, x: Tensor, noise: NoiseSource, corrector: Corrector | None) -> Path:
-        rule = ExponentialMultistep(predictor=2, eta=self.eta) if self.eta != 0 else None
-        # a corrector moves x, so that the step before cannot be made again
-        found = rule or _Combination(model.sigma_data, again=corrector is None)
-        return found.carry(model, times, x, noise, corrector)
+        # noise and correctors move x, so that the step before cannot be made again
+        rule = _Combination(model.sigma_data, corrector is None and self.eta == 0, self.eta)
+        return rule.carry(model, times, x, noise, corrector)
 
 
 class _State(NamedTuple):
@@ -86,17 +84,18 @@ class _State(NamedTuple):
 
 @dataclass(frozen=True, repr=False)
 class _Combination(GridSolver):
-    """The rule at eta = 0, for data of some standard deviation."""
+    """The rule for data of some standard deviation."""
 
     sigma_data: float
     again: bool
+    eta: Eta = 0.0
 
     def plan(self, sde: SDE, times: Tensor) -> Sequence[Any]:
-        found = rows(sde, times, self.sigma_data)
-        return [(t, found) for t in times.tolist()[:-1]]
+        found, stds = rows(sde, times, self.sigma_data, self.eta)
+        return [(t, found, std) for t, std in zip(times.tolist(), stds.tolist(), strict=False)]
 
     def step(self, model: Model, x: Tensor, plan: Any, state: Any, noise: Draw) -> Step:
-        t, found = plan
+        t, found, std = plan
         number, coefficients, seen, mean = state or _start(found, x)
         expected, again, ahead = coefficients[number]
         place = number % LEVELS
@@ -112,9 +111,9 @@ class _Combination(GridSolver):
             # v held constant is exact for Gaussian data, x0 for a step from pure noise to none
             weights = x.new_zeros(len(ahead), len(x))
             weights[FIRST if len(coefficients) > 1 else ONLY] = 1
-        note(model.sde, t, weights)
+        note(model.sde, t, candidates(self.eta), weights)
         x = _combined(ahead, weights, seen).view(x.shape)
-        return Step(x, _State(number + 1, coefficients, seen, mean))
+        return Step(add(x, std, noise()) if std else x, _State(number + 1, coefficients, seen, mean))
 
 
 def _start(coefficients: Tensor, x: Tensor) -> _State:

@@ -8,11 +8,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from scoresde.dynamics import Eta, eta_at
 from scoresde.sampling.coordinates import Kernel, Quantity, basis, parts
 from scoresde.sde import SDE
 
 LEVELS = 5  # levels of which x and x0_hat are kept
 _TO_ZERO = 26.0  # in lam: from the last level to one that stands for noise zero
+_MOST_NOISE = 0.16  # in lam: what the noise of one step may take back
 
 
 class Candidate(NamedTuple):
@@ -40,41 +42,62 @@ def _angle(lam: Tensor) -> Tensor:
     return torch.atan(torch.exp(-lam))
 
 
+def _made(quantity: Quantity, variable: Callable[[Tensor], Tensor], near: str, *orders: int) -> tuple[Candidate, ...]:
+    return tuple(Candidate(f"{quantity} order {order}{near}", quantity, variable, order) for order in orders)
+
+
 CANDIDATES = (
-    *(Candidate(f"v order {order}", "v", _angle, order) for order in (2, 4)),
-    *(
-        Candidate(f"x0 order {order} near {scale:g}", "x0", _levelled(scale), order)
-        for scale in (0.1, 0.01)
-        for order in (2, 4)
-    ),
+    *_made("v", _angle, "", 2, 4),
+    *_made("x0", _levelled(0.1), " near 0.1", 2, 4),
+    *_made("x0", _levelled(0.01), " near 0.01", 2, 4),
 )
-FIRST, ONLY = 0, 2  # of the candidates: what takes the first step, and the only one
+# noise moves x off the path of the values before, so that few of them say something about the next
+WITH_NOISE = (*_made("v", _angle, "", 1, 2), *_made("x0", _levelled(0.1), " near 0.1", 1, 2))
+FIRST, ONLY = 0, 2  # of both: what takes the first step, and the only one
 
 
-def rows(sde: SDE, times: Tensor, sigma_data: float) -> Tensor:
-    """Coefficients of the C candidates at the N levels where a step begins, float64 (N, 3, C, 2 LEVELS).
+def candidates(eta: Eta) -> tuple[Candidate, ...]:
+    """Those for a noise level."""
+    return CANDIDATES if eta == 0 else WITH_NOISE
+
+
+def rows(sde: SDE, times: Tensor, sigma_data: float, eta: Eta = 0.0) -> tuple[Tensor, Tensor]:
+    """Coefficients of the C candidates at the N levels where a step begins, and the noise of the N steps.
 
     The last axis: x, then x0_hat, at the last LEVELS levels; level i stands in place i mod LEVELS. The three rows give
     what a candidate expected of x0_hat at this level, less what came; x here, if the step before is made again with
-    what came; and x at the next level.
+    what came, without noise; and x where the step ends, d beyond the next level in lam, as a part of it there.
 
     Args:
         sde: the path.
         times: of the grid (N + 1,); the last may be 0, for noise zero.
         sigma_data: standard deviation of the data; candidates see r = sigma / (alpha sigma_data).
+        eta: noise level.
+
+    Returns:
+        Coefficients (N, 3, C, 2 LEVELS), and the standard deviation (N,) of the noise that leads from d beyond the
+        next level back to it, sigma sqrt(1 - e^-2d) there; float64.
     """
     zero = times[-1] <= 0
     times = times[:-1] if zero else times
     lam, alpha = sde.lam(times), sde.alpha(times)
     if zero:
         lam, alpha = torch.cat((lam, lam[-1:] + _TO_ZERO)), torch.cat((alpha, torch.ones_like(alpha[-1:])))
-    return _all_rows(tuple((lam + math.log(sigma_data)).tolist()), tuple(alpha.tolist()))
+    beyond = (eta_at(eta, (lam[1:] + lam[:-1]) / 2) ** 2 * lam.diff()).clamp(max=_MOST_NOISE)
+    if zero:
+        beyond[-1] = 0
+    std = alpha[1:] * torch.exp(-lam[1:]) * (-torch.expm1(-2 * beyond)).sqrt()
+    unit = math.log(sigma_data)
+    levels, ends = (tuple((of + unit).tolist()) for of in (lam, lam[1:] + beyond))
+    return _all_rows(candidates(eta), levels, ends, tuple(alpha.tolist())), std
 
 
 @lru_cache(maxsize=16)  # a batch takes those of the one before
-def _all_rows(levels: tuple[float, ...], alphas: tuple[float, ...]) -> Tensor:
-    lam, alpha = torch.tensor((levels, alphas), dtype=torch.float64)
-    found = torch.stack([_rows(candidate, lam) for candidate in CANDIDATES], dim=2)
+def _all_rows(
+    of: tuple[Candidate, ...], levels: tuple[float, ...], ends: tuple[float, ...], alphas: tuple[float, ...]
+) -> Tensor:
+    lam, end, alpha = (torch.tensor(values, dtype=torch.float64) for values in (levels, ends, alphas))
+    found = torch.stack([_rows(candidate, lam, end) for candidate in of], dim=2)
     here = torch.arange(len(found))[:, None]
     behind = (here - torch.arange(LEVELS)) % LEVELS  # levels from place to the newest
     found = found.gather(4, behind[:, None, None, None].expand(found.shape))
@@ -85,11 +108,11 @@ def _all_rows(levels: tuple[float, ...], alphas: tuple[float, ...]) -> Tensor:
     return found.flatten(3)
 
 
-def _rows(candidate: Candidate, lam: Tensor) -> Tensor:
-    """The rows of one candidate, float64 (N, 3, 2, LEVELS), the newest level first."""
+def _rows(candidate: Candidate, lam: Tensor, end: Tensor) -> Tensor:
+    """The rows of one candidate for steps from lam[i] to end[i], float64 (N, 3, 2, LEVELS), the newest level first."""
     steps, order = len(lam) - 1, candidate.order
     one, ratio = torch.ones(steps, dtype=torch.float64), torch.exp(-lam[:-1])
-    kernel = Kernel(candidate.quantity, (one, one), (lam[:-1], lam[1:]), 0 * one)
+    kernel = Kernel(candidate.quantity, (one, one), (lam[:-1], end), 0 * one)
     at, nodes = candidate.variable(kernel.lam), candidate.variable(lam)
     of_x0, of_eps = parts(candidate.quantity, one, ratio)
     value = torch.stack((of_eps / ratio * one, of_x0 - of_eps / ratio))  # P = value[0] y + value[1] x0, at each level

@@ -9,10 +9,10 @@ from typing import Any, NamedTuple, Self
 import torch
 from torch import Tensor
 
-from scoresde.sampling.candidates import CANDIDATES
+from scoresde.sampling.candidates import Candidate
 from scoresde.sde import SDE
 
-_Noted = list[tuple[float, Tensor]]
+_Noted = list[tuple[float, tuple[Candidate, ...], Tensor]]
 _NOTED: ContextVar[_Noted | None] = ContextVar("scoresde_choices", default=None)
 
 
@@ -56,7 +56,7 @@ class Choices(NamedTuple):
 
 @contextmanager
 def noting() -> Iterator[_Noted]:
-    """A list that gets (sigma / alpha, weights (C, B)) of each step that `Auto` takes within the block."""
+    """A list that gets (sigma / alpha, C candidates, weights (C, B)) of each step that `Auto` takes in the block."""
     found: _Noted = []
     token = _NOTED.set(found)
     try:
@@ -65,16 +65,16 @@ def noting() -> Iterator[_Noted]:
         _NOTED.reset(token)
 
 
-def note(sde: SDE, t: float, weights: Tensor) -> None:
-    """Note the weights (C, B) of a step from t, for those who look."""
+def note(sde: SDE, t: float, candidates: tuple[Candidate, ...], weights: Tensor) -> None:
+    """Note the weights (C, B) of the candidates in a step from t, for those who look."""
     found = _NOTED.get()
     if found is not None:
-        found.append((math.exp(-sde.at(t).lam), weights))
+        found.append((math.exp(-sde.at(t).lam), candidates, weights))
 
 
 def averaged(noted: _Noted) -> Choices | None:
     """The choices in what was noted; None if `Auto` took no step."""
     if not noted:
         return None
-    levels, weights = zip(*noted, strict=True)
-    return Choices([c.name for c in CANDIDATES], levels, torch.stack(weights).mean(2).cpu().double())
+    levels, (candidates, *_), weights = zip(*noted, strict=True)
+    return Choices([c.name for c in candidates], levels, torch.stack(weights).mean(2).cpu().double())
