@@ -137,7 +137,10 @@ def controlled(solver, exponents, model, x, first, last):
     return path
 
 
-@pytest.mark.parametrize(("rtol", "atol"), [(1e-5, 1e-2), (1e-2, 1e-5)])
+@pytest.mark.parametrize(
+    ("rtol", "atol", "first", "last", "size"),
+    [(1e-5, 1e-2, -3, 2, 20), (1e-2, 1e-5, -3, 2, 20), (1e-3, 1e-4, 2, -3, 1), (1, 1, 4.5, -3, 1)],
+)
 @pytest.mark.parametrize(
     ("make", "exponents"),
     [
@@ -147,19 +150,20 @@ def controlled(solver, exponents, model, x, first, last):
         (lambda rtol, atol: AdaptiveSDE(rtol, atol, eta=0.0), (0.9, 0)),
     ],
 )
-def test_steps_are_those_of_the_controller(make, exponents, rtol, atol):
+def test_steps_are_those_of_the_controller(make, exponents, rtol, atol, first, last, size):
     """Alone each sample is where the formulas put it; together the one that is farthest behind gives the time."""
     model, solver = exact_model(sde_named("ve")), make(rtol, atol)
-    times = model.sde.t_of_lam(torch.tensor([-3.0, 2.0], dtype=torch.float64))
+    times = model.sde.t_of_lam(torch.tensor([first, last], dtype=torch.float64))
     ends = [float(lam) for lam in model.sde.lam(times)]
-    x, paths = 20 * start(2), []
+    x, paths = size * start(2), []
     for k in range(2):
         found = [t for t, _ in solver.integrate(model, times, x[k : k + 1], Noise(0))]
         paths.append(controlled(solver, exponents, model, x[k : k + 1], *ends))
         lams = [float(model.sde.lam(t)) for t in found]
         assert lams == pytest.approx(paths[-1], abs=1e-9)
-    assert paths[0] != paths[1]
-    behind = [min(path[min(k, len(path) - 1)] for path in paths) for k in range(max(map(len, paths)))]
+    assert paths[0] != paths[1] or abs(paths[0][0] - first) == pytest.approx(1)
+    farthest = min if first < last else max
+    behind = [farthest(path[min(k, len(path) - 1)] for path in paths) for k in range(max(map(len, paths)))]
     together = [float(model.sde.lam(t)) for t, _ in solver.integrate(model, times, x, Noise(0))]
     assert together == pytest.approx(behind, abs=1e-9)
 
