@@ -123,15 +123,18 @@ def _start(coefficients: Tensor, x: Tensor) -> _State:
 def _put(seen: Tensor, place: int, value: Tensor) -> Tensor:
     """`seen` with another value in a place; a copy where gradients may be wanted, which need what was there."""
     seen = seen.clone() if torch.is_grad_enabled() else seen
-    seen[place] = value.reshape(seen[place].shape)
+    seen[place] = value.reshape(seen.shape[1:])
     return seen
 
 
 def _products(errors: Tensor) -> Tensor:
     """The products (C, C, B) of the errors (C, B, D) of each sample."""
     if errors.shape[2] < len(errors):  # where a batched product takes longer
-        errors = errors.permute(2, 0, 1).contiguous()
-        return (errors[:, :, None] * errors[:, None]).sum(0)
+        first, *others = errors.permute(2, 0, 1).contiguous()
+        products: Tensor = first[:, None] * first
+        for one in others:
+            products = torch.addcmul(products, one[:, None], one)
+        return products
     errors = errors.transpose(0, 1)
     return (errors @ errors.mT).permute(1, 2, 0).contiguous()
 
@@ -156,11 +159,11 @@ def _weights(mean: Tensor) -> Tensor:
     u = mean.diagonal().T.clamp(min=torch.finfo(mean.dtype).eps ** 2).reciprocal()
     pulls = mean * u
     slope = pulls.sum(1)
-    excess = slope - (u * slope).sum(0) / u.sum(0)
-    w = u - u * excess / (pulls.clamp(min=0).sum(1) + _RIDGE)
+    excess = slope - torch.linalg.vecdot(u, slope, dim=0) / u.sum(0)
+    w = torch.addcdiv(u, u * excess, pulls.clamp(min=0).sum(1) + _RIDGE, value=-1)
     return w / w.sum(0)
 
 
 def _combined(candidates: Tensor, weights: Tensor, seen: Tensor) -> Tensor:
     """Sums (B, D) of what was seen (M, B, D), by the rows (C, M) of the candidates with the weights (C, B)."""
-    return torch.einsum("mb,mbd->bd", candidates.T @ weights, seen)
+    return torch.bmm((weights.T @ candidates)[:, None], seen.transpose(0, 1))[:, 0]

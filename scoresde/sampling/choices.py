@@ -56,7 +56,7 @@ class Choices(NamedTuple):
 
 @contextmanager
 def noting() -> Iterator[_Noted]:
-    """A list that gets (sigma / alpha, C candidates, weights (C, B)) of each step that `Auto` takes in the block."""
+    """A list that gets (sigma / alpha, C candidates, mean weights (C,)) of each step of `Auto` within the block."""
     found: _Noted = []
     token = _NOTED.set(found)
     try:
@@ -69,12 +69,12 @@ def note(sde: SDE, t: float, candidates: tuple[Candidate, ...], weights: Tensor)
     """Note the weights (C, B) of the candidates in a step from t, for those who look."""
     found = _NOTED.get()
     if found is not None:
-        found.append((math.exp(-sde.at(t).lam), candidates, weights))
+        found.append((math.exp(-sde.at(t).lam), candidates, weights.mean(1)))
 
 
-def averaged(noted: _Noted) -> Choices | None:
-    """The choices in what was noted; None if `Auto` took no step."""
+def choices_of(noted: _Noted) -> Choices | None:
+    """What was noted, on the host; None if `Auto` took no step."""
     if not noted:
         return None
-    levels, (candidates, *_), weights = zip(*noted, strict=True)
-    return Choices([c.name for c in candidates], levels, torch.stack(weights).mean(2).cpu().double())
+    levels, (candidates, *_), means = zip(*noted, strict=True)
+    return Choices([c.name for c in candidates], levels, torch.stack(means).cpu().double())

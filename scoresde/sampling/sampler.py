@@ -19,7 +19,7 @@ from scoresde.evaluations import count_evaluations, evaluating, first_x0
 from scoresde.model import Model
 from scoresde.noise import Noise, chunks, take
 from scoresde.sampling.auto import Auto
-from scoresde.sampling.choices import averaged, noting
+from scoresde.sampling.choices import choices_of, noting
 from scoresde.sampling.corrector import Corrector
 from scoresde.sampling.foresight import say_once
 from scoresde.sampling.grid import Grid, require_known
@@ -214,7 +214,7 @@ class Sampler(Rebuildable):
                 f"{type(self.solver).__name__}, steps={self.steps}); use more steps, or a checkpoint from before "
                 "training diverged"
             )
-        return Samples(x, nfe, seconds, averaged(noted))
+        return Samples(x, nfe, seconds, choices_of(noted))
 
     def sample(
         self,
