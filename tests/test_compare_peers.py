@@ -138,7 +138,7 @@ def test_what_is_not_known_or_not_installed_is_refused(monkeypatch):
     with pytest.raises(InputError, match=r"^solvers: peer:unipcc is not known; did you mean peer:unipc\?$"):
         compare(Mixture(), solvers=["peer:unipcc"])
     monkeypatch.setitem(sys.modules, "diffusers", None)
-    with pytest.raises(InputError, match=r"^solvers: peer:unipc needs diffusers; pip install scoresde\[peers\]$"):
+    with pytest.raises(InputError, match=r"^solvers: peer:unipc needs diffusers; pip install 'scoresde\[peers\]'$"):
         compare(Mixture(), solvers=["auto", "peer:unipc"])
 
 

@@ -127,7 +127,7 @@ class PeerSolver(Solver):
         wrong = f"solvers: {PREFIX}{self.name} is not known{did_you_mean(self.name, known, PREFIX)}"
         refuse(self.name not in known, wrong)
         library = "azula" if known[self.name][0] == "azula" else "diffusers"
-        spec, needs = importlib.util.find_spec(library), f"needs {library}; pip install scoresde[peers]"
+        spec, needs = importlib.util.find_spec(library), f"needs {library}; pip install 'scoresde[peers]'"
         refuse(spec is None or spec.origin is None, f"solvers: {PREFIX}{self.name} {needs}")
 
     @property

@@ -3,7 +3,7 @@
 usage: scoresde compare run=FOLDER|problem=NAME|folder=FOLDER [key=value ...] [-m]
 
 A sampler is SOLVER[+CORRECTOR][@GRID] with names of the groups below, such as reverse_diffusion+langevin@karras, or
-peer:NAME of diffusers or azula (pip install scoresde[peers]): ddim, euler, dpmpp_2m, dpmpp_3m, dpmpp_2s, unipc,
+peer:NAME of diffusers or azula (pip install "scoresde[peers]"): ddim, euler, dpmpp_2m, dpmpp_3m, dpmpp_2s, unipc,
 unipc_3, deis, heun or lms, also with _karras or _exponential levels, and azula_RULE_ORDER_SCHEDULE, such as
 azula_vab_4_vp.
 A budget is network evaluations per sample. The result is a folder with report.html, results.csv and results.json.
