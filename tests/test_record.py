@@ -93,6 +93,7 @@ def train(run: Path, steps: int = STEPS, **changes: Any) -> Any:
     torch.manual_seed(3)
     net = ResidualMLP((2,), width=4, blocks=1)
     settings = {"log_every": 2, "evaluate_every": 3, "checkpoint_every": 2, "picture_every": 3, "keep_last": 2}
+    settings["auto_check"] = 0
     trainer = Trainer(steps=steps, batch_size=8, warmup=2, **{**settings, **changes})
     samplers = {"heun": Sampler(Heun(), steps=2)}
     return scoresde.train(DATA, model=net, trainer=trainer, metrics={}, samplers=samplers, n=8, run=run, device="cpu")

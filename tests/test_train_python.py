@@ -22,7 +22,7 @@ from scoresde.workflows.train import source_of, train
 
 POINTS = np.random.default_rng(0).normal(size=(60, 2))
 IMAGES = np.random.default_rng(0).integers(0, 256, (24, 1, 8, 8), dtype=np.uint8)
-TINY = {"steps": 4, "batch_size": 8, "n": 6, "device": "cpu", "metrics": {}}
+TINY = {"steps": 4, "batch_size": 8, "n": 6, "device": "cpu", "metrics": {}, "trainer": Trainer(auto_check=0)}
 FILES = {"config.yaml", "metrics.jsonl", "checkpoints", "samples", "summary.json"}
 
 
@@ -130,10 +130,10 @@ def test_a_folder_a_file_a_source_and_a_name(here):
 
 
 def test_a_second_call_resumes_to_the_bit(here):
-    constant = Trainer(schedule="constant")
-    whole = train(POINTS, run="whole", trainer=constant, **{**TINY, "steps": 8})
-    train(POINTS, run="parts", trainer=constant, **TINY)
-    parts = train(POINTS, run="parts", trainer=constant, **{**TINY, "steps": 8})
+    short = {**TINY, "trainer": Trainer(schedule="constant", auto_check=1)}
+    whole = train(POINTS, run="whole", **{**short, "steps": 8})
+    train(POINTS, run="parts", **short)
+    parts = train(POINTS, run="parts", **{**short, "steps": 8})
     assert torch.equal(weights(parts), weights(whole))
     with pytest.raises(InputError, match=r"sde._target_: parts was made with 'scoresde.VPSDE', not 'scoresde.VESDE'"):
         train(POINTS, run="parts", sde="ve", **TINY)
@@ -159,12 +159,11 @@ def test_settings_callbacks_and_samplers(here):
         POINTS,
         model="mlp",
         optimizer=lambda params: torch.optim.SGD(params, lr=0.01),
-        trainer=Trainer(ema=0.5),
         samplers={"short": Sampler(steps=3), "long": Sampler(steps=5)},
         callbacks=[(2, lambda progress: seen.append(progress.step))],
         logger=NoLogger(),
         run="run",
-        **TINY,
+        **{**TINY, "trainer": Trainer(ema=0.5, auto_check=0)},
     )
     assert seen == [2, 4]
     assert run.config["trainer"]["ema"] == 0.5
