@@ -56,3 +56,6 @@ def test_a_training_ends_with_it(tmp_path, monkeypatch, capsys):
     found = json.loads((tmp_path / "r" / "summary.json").read_text())["auto_enough"]
     assert found == enough_evaluations(load("r").model, (2,), 4, 0)
     assert f"auto      {found or 'more than 50'} evaluations are within 1 % of 100\n" in capsys.readouterr().out
+    for steps, looks in ((10, False), (7, True), (7, False)):
+        load("r").sample(2, steps=steps)
+        assert ("pilot" in capsys.readouterr().err) == looks

@@ -62,7 +62,8 @@ class Trainer(Settings):
             `steps` had before.
         picture_every: steps between pictures of samples that `scoresde.train` draws; 0 draws none.
         deterministic: use only algorithms of torch that give the same bits each time, also on CUDA; slower there.
-        auto_check: samples that show at the end of `scoresde.train` how many evaluations `Auto` needs; 0 for no check.
+        auto_check: samples that show at the end of `scoresde.train` how many evaluations `Auto` needs; 0 leaves
+            out this and the pilots for its grids.
 
     Raises:
         InputError: a number out of range.

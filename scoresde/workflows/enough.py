@@ -1,7 +1,8 @@
-"""How many evaluations a trained model needs with the default solver, found at the end of its training."""
+"""What the end of a training finds out for the default solver: how many evaluations it needs, and its grids."""
 
 from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 
 from torch import Tensor
 
@@ -9,8 +10,9 @@ from scoresde._shapes import flat
 from scoresde.errors import InputError
 from scoresde.model import Model
 from scoresde.runs.samples import joined
-from scoresde.sampling import Sampler
+from scoresde.sampling import Auto, Sampler
 
+USUAL = (10, 20)
 TRIED = (5, 8, 10, 15, 20, 35, 50)
 MOST = 100
 _SHARE = 0.01
@@ -46,3 +48,10 @@ def enough_evaluations(model: Model, event_shape: Sequence[int], n: int, seed: i
                 if (drawn(steps) - last).norm(dim=1).mean() <= _SHARE * spread:
                     return steps
     return None
+
+
+def keep_grids(run: Path, model: Model, event_shape: Sequence[int]) -> None:
+    """Look up the grids of `Auto` for the usual numbers of steps, see `PilotGrid`, and keep them in the run."""
+    for steps in USUAL:
+        with suppress(InputError, ArithmeticError):  # sampling will say so
+            Sampler(Auto(run=run), steps=steps).suited(model, event_shape)

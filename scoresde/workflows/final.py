@@ -19,7 +19,7 @@ from scoresde.results import Results, Row, Scorer
 from scoresde.runs.samples import draw, joined, sizes
 from scoresde.sampling import Sampler
 from scoresde.training import FitResult
-from scoresde.workflows.enough import enough_evaluations
+from scoresde.workflows.enough import enough_evaluations, keep_grids
 
 _SHOWN = 2000  # samples in a picture
 _LEVELS = (0.1, 0.3, 1.0)  # sigma / alpha at which the score of points is drawn
@@ -39,7 +39,7 @@ def final_samples(
         samplers: by name.
         n: number of samples of each.
         seed: of the samples.
-        check: number of samples with which `enough_evaluations` is found; 0 leaves it out.
+        check: number of samples with which `enough_evaluations` is found; 0 leaves it and `keep_grids` out.
         logger: receives the pictures and the table.
     """
     with writing(run / "samples"):
@@ -80,6 +80,7 @@ def final_samples(
     }
     if check:
         summary["auto_enough"] = enough_evaluations(model, dataset.event_shape, check, seed)
+        keep_grids(run, model, dataset.event_shape)
     runs.write_json(run / runs.SUMMARY, summary)
     return results
 
