@@ -18,6 +18,10 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 import hypothesis  # noqa: E402
 import torch  # noqa: E402
 
+from scoresde.workflows import enough  # noqa: E402
+
+enough.USUAL = ()  # the pilots at the end of a training take seconds; test_enough.py has one
+
 torch.set_num_threads(1)
 hypothesis.settings.register_profile("any machine", deadline=None)  # a busy one is slow
 hypothesis.settings.load_profile("any machine")

@@ -10,6 +10,7 @@ from support import exact_model, mixture, sde_named
 from scoresde import GaussianMixture, Sampler, load
 from scoresde.cli.main import main
 from scoresde.sampling import Auto
+from scoresde.workflows import enough
 from scoresde.workflows.enough import TRIED, enough_evaluations
 
 N = 16
@@ -50,6 +51,7 @@ def test_models_that_fail_have_no_number_and_no_error():
 
 def test_a_training_ends_with_it(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(enough, "USUAL", (10,))
     tiny = ["debug=tiny", "model=mlp", "model.net.width=8", "data=moons", "data.n=60", "n=6"]
     tiny += ["logger=none", "metrics={}", "~samplers.predictor_corrector", "~samplers.dopri5", "run=r"]
     assert main(["train", *tiny, "trainer.steps=2", "trainer.auto_check=4"]) == 0
