@@ -76,9 +76,9 @@ def test_shares_sum_to_one_at_the_levels_of_the_grid():
 
 def test_batches_count_by_their_samples():
     model, sampler = exact_model(sde_named("vp")), Sampler(steps=8)
-    together, *others = (sampler.sample(model, (2,), 7, batch_size=k).choices.shares for k in (7, 3, 1))
+    together, *others = (sampler.sample(model, (2,), 7, batch_size=k, dtype=DOUBLE).choices.shares for k in (7, 3, 1))
     for other in others:
-        torch.testing.assert_close(other, together, rtol=0, atol=1e-5)
+        torch.testing.assert_close(other, together, rtol=0, atol=1e-9)
 
 
 def test_others_choose_nothing_and_noise_has_candidates_of_its_own():
