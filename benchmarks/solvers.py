@@ -27,7 +27,7 @@ from scoresde.build import build
 from scoresde.comparison.budget import Candidate, fitting
 from scoresde.comparison.reference import Distribution, endpoints
 from scoresde.noise import Noise
-from scoresde.tuning import endpoint, tune
+from scoresde.tuning import tune
 
 CONF = Path(__file__).parents[1] / "conf"
 BUDGETS = (5, 10, 15, 20, 35, 50, 100)
@@ -171,12 +171,9 @@ def tuned(
     """Rows of tuned grids and coefficients on one path; the starts of the tuning are others."""
     model, level, rows = ExactModel(law if isinstance(law, GaussianMixture) else law.points, sde), sde.at(sde.T), []
     for budget in (b for b in budgets if b <= 35):
-        found = tune(
-            model, law.event_shape, budget, coefficients=True, n=1000, iterations=iterations, batch_size=128, seed=77
-        )
-        coefficients = found.rule.coefficients(sde, found.times) if found.coefficients is None else found.coefficients
+        found = tune(model, law.event_shape, budget, iterations=iterations, seed=77)
         with torch.no_grad():
-            x = endpoint(model, found.rule, found.times, coefficients, references.z * sde.prior_std)
+            *_, (_, x) = found.sampler.path(model, references.z * sde.prior_std, Noise(0))
         error = references.error(x, sde.prior_std / level.alpha, level.sigma / level.alpha)
         rows.append({"who": "tuned", "solver": "tuned", "budget": budget, "cost": found.evaluations, **error})
     return rows

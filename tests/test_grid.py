@@ -187,7 +187,7 @@ def test_between_the_times_of_training_any_two_are_fine():
         (lambda sde: Explicit([1.0, 0.2, 0.2]), r"times: 0\.2, 0\.2 follow each other"),
         (lambda sde: Explicit([1.0, float("nan")]), "times: 1, nan follow each other"),
         (lambda sde: Explicit([0.9, 0.2])(sde, 2), r"times: 0\.9 is not allowed; the first must be T = 1"),
-        (lambda sde: Explicit([1.0, 1e-4])(sde, 2), r"times: 0\.0001 .* not be below t_min = 0\.001"),
+        (lambda sde: Explicit([1.0, 1e-6])(sde, 2), r"times: 1e-06 .* not be below t_train = 1e-05"),
         (lambda sde: Explicit([0.1, 0.5, 0.3]), r"times: 0\.5, 0\.3 follow each other; give times that all fall"),
         (lambda sde: Explicit([0.1, 0.5])(sde, 2, 0.1, 0.6), r"times: 0\.5 .* the end 0\.6"),
         (lambda sde: LambdaUniform()(sde, 5, 1.5), r"start: 1\.5 .* T = 1"),

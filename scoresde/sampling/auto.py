@@ -10,7 +10,7 @@ from torch import Tensor
 
 from scoresde.dynamics import Eta
 from scoresde.model import Model
-from scoresde.sampling.candidates import FIRST, LEVELS, ONLY, candidates, rows
+from scoresde.sampling.candidates import FIRST, LEVELS, ONLY, candidates, rows, shifted
 from scoresde.sampling.choices import note
 from scoresde.sampling.corrector import Corrector
 from scoresde.sampling.grid import Grid, Terminal
@@ -63,7 +63,7 @@ class Auto(Solver):
 
     def carry(self, model: Model, times: Tensor, x: Tensor, noise: NoiseSource, corrector: Corrector | None) -> Path:
         # noise and correctors move x, so that the step before cannot be made again
-        rule = _Combination(model.sigma_data, corrector is None and self.eta == 0, self.eta)
+        rule = Combination(model.sigma_data, corrector is None and self.eta == 0, self.eta)
         return rule.carry(model, times, x, noise, corrector)
 
 
@@ -84,15 +84,28 @@ class _State(NamedTuple):
 
 
 @dataclass(frozen=True, repr=False)
-class _Combination(GridSolver):
-    """The rule for data of some standard deviation."""
+class Combination(GridSolver):
+    """The rule of `Auto`.
+
+    Args:
+        sigma_data: standard deviation of the data.
+        again: make the step before again.
+        eta: noise level.
+        shifts: for one grid of N levels, what is added to the weights of the last x0_hat in the next x, (N, LEVELS),
+            the newest first; None for nothing.
+    """
 
     sigma_data: float
-    again: bool
+    again: bool = True
     eta: Eta = 0.0
+    shifts: Sequence[Sequence[float]] | None = None
+
+    extrapolates, reaches_zero = Auto.extrapolates, Auto.reaches_zero
 
     def plan(self, sde: SDE, times: Tensor) -> Sequence[Any]:
         found, stds = rows(sde, times, self.sigma_data, self.eta)
+        if self.shifts is not None:
+            found = shifted(found, torch.tensor(self.shifts, dtype=torch.float64))
         return [(t, found, std) for t, std in zip(times.tolist(), stds.tolist(), strict=False)]
 
     def step(self, model: Model, x: Tensor, plan: Any, state: Any, noise: Draw) -> Step:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from scoresde.dynamics import Eta, eta_at
+from scoresde.errors import refuse
 from scoresde.sampling.coordinates import Kernel, Quantity, basis, parts
 from scoresde.sde import SDE
 
@@ -98,14 +99,35 @@ def _all_rows(
 ) -> Tensor:
     lam, end, alpha = (torch.tensor(values, dtype=torch.float64) for values in (levels, ends, alphas))
     found = torch.stack([_rows(candidate, lam, end) for candidate in of], dim=2)
-    here = torch.arange(len(found))[:, None]
-    behind = (here - torch.arange(LEVELS)) % LEVELS  # levels from place to the newest
+    here, behind = torch.arange(len(found))[:, None], _behind(len(found))
     found = found.gather(4, behind[:, None, None, None].expand(found.shape))
     # from y = x / alpha to x
     found[..., 0, :] /= alpha[(here - behind).clamp(min=0)][:, None, None]
     found[:, 1] *= alpha[:-1, None, None, None]
     found[:, 2] *= alpha[1:, None, None, None]
     return found.flatten(3)
+
+
+def _behind(steps: int) -> Tensor:
+    """Levels from each place to the newest, at each level (N, LEVELS)."""
+    return (torch.arange(steps)[:, None] - torch.arange(LEVELS)) % LEVELS
+
+
+def shifted(found: Tensor, shifts: Tensor) -> Tensor:
+    """`rows` with something added to the weights of x0_hat in the x at the next level, of all candidates.
+
+    Args:
+        found: those of N levels.
+        shifts: (N, LEVELS), the newest level first.
+
+    Raises:
+        InputError: shifts of another grid.
+    """
+    wanted = len(found), LEVELS
+    refuse(shifts.shape != wanted, f"coefficients: those of {len(found)} steps are of shape {wanted}; tune again")
+    found = found.clone()  # which others share
+    found[:, 2, :, LEVELS:] += shifts.gather(1, _behind(len(found)))[:, None]
+    return found
 
 
 def _rows(candidate: Candidate, lam: Tensor, end: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ import pathlib
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import torch
@@ -16,13 +17,15 @@ from scoresde.constraints import checked, hints
 from scoresde.errors import TARGET, InputError, refuse, require
 from scoresde.files import read_json
 from scoresde.model import Model
+from scoresde.sampling.auto import Combination
 from scoresde.sampling.corrector import Corrector
 from scoresde.sampling.exponential import ExponentialMultistep
 from scoresde.sampling.grid import Grid
+from scoresde.sampling.sampler import Sampler
 from scoresde.sampling.solver import Draw, GridSolver, NoiseSource, Path, Solver, Step
 from scoresde.sde import SDE
 
-FOLDER = "tuned"
+FOLDER, AUTO = "tuned", {"solver": "auto"}
 
 
 @dataclass(frozen=True)
@@ -32,9 +35,9 @@ class TunedRule:
     Attributes:
         sde: its description, as `repr` gives it.
         times: of the grid.
-        rule: fields of the `ExponentialMultistep`.
-        coefficients: its rows, or None for the rule's own.
-        report: errors before and after, the start and the cost.
+        rule: AUTO, or the fields of the `ExponentialMultistep` that earlier versions tuned.
+        coefficients: shifts of `scoresde.sampling.auto.Combination`, or rows of the other rule; None for none.
+        report: errors before and after, the gain, the start and the cost.
     """
 
     sde: str
@@ -127,7 +130,7 @@ class GivenRows(GridSolver):
 
 @dataclass(frozen=True, repr=False)
 class Tuned(Solver):
-    """The multistep rule that was tuned together with its grid, with its coefficients if they were tuned too.
+    """The solver that was tuned together with its grid, with its coefficients if they were tuned too.
 
     Args:
         run: the folder of the run.
@@ -139,12 +142,11 @@ class Tuned(Solver):
     run: pathlib.Path | str | None = None
 
     bidirectional = False
+    extrapolates = reaches_zero = True
 
     @property
     def default_grid(self) -> Grid:
         return TunedGrid(self.run)
-
-    extrapolates = True
 
     def costs(self, points: Sequence[int]) -> dict[int, int]:
         """Evaluations that the tuning for so many steps took in all, where there was one."""
@@ -153,10 +155,19 @@ class Tuned(Solver):
         return {n: checked(report.get("evaluations"), "run: evaluations", int) for n, report in reports.items()}
 
     def carry(self, model: Model, times: Tensor, x: Tensor, noise: NoiseSource, corrector: Corrector | None) -> Path:
-        found = read(self.run, len(times), model.sde)
-        if found.times != times.tolist():
+        whole = float(times[-1]) == 0
+        points = len(times) - whole
+        found = read(self.run, points, model.sde)
+        if found.times != times[:points].tolist():
             raise InputError("grid: the tuned solver goes with its own grid; leave the grid out, or use grid=tuned")
-        place = f"run: {file_for(self.run or '', len(times))}: rule"
+        rule = self._rule(found, model, points, again=corrector is None)
+        if not whole:
+            return rule.carry(model, times, x, noise, corrector)
+        return islice(Sampler(rule, self.default_grid, points).path(model, x, noise), 1, None)
+
+    def _rule(self, found: TunedRule, model: Model, points: int, again: bool) -> GridSolver:
+        if found.rule == AUTO:
+            return Combination(model.sigma_data, again, found.coefficients)
+        place = f"run: {file_for(self.run or '', points)}: rule"
         rule: ExponentialMultistep = build({**found.rule, TARGET: "scoresde.sampling.ExponentialMultistep"}, place)
-        solver = rule if found.coefficients is None else GivenRows(rule, found.coefficients)
-        return solver.integrate(model, times, x, noise, corrector)
+        return rule if found.coefficients is None else GivenRows(rule, found.coefficients)

@@ -1,6 +1,6 @@
-"""Grids and coefficients of multistep rules, tuned on a model."""
+"""Grids and coefficients of `Auto`, tuned on a model."""
 
-from scoresde.tuning.pilot import Error, endpoint, equal_error
-from scoresde.tuning.tune import Tuning, tune
+from scoresde.tuning.pilot import Error
+from scoresde.tuning.tune import Tuning, planned, tune
 
-__all__ = ["Error", "Tuning", "endpoint", "equal_error", "tune"]
+__all__ = ["Error", "Tuning", "planned", "tune"]

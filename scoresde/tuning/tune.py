@@ -1,38 +1,29 @@
-"""Tuned time grids, and on request coefficients, that make the endpoint error of a multistep rule small on a model.
-
-The coefficients of `ExponentialMultistep` are differentiable in the times, so the mean endpoint error over a pilot
-batch has a gradient through the whole sampler. Noise that the optimiser has not seen decides between the start and the
-result.
-"""
+"""Time grids and coefficients of `Auto` that make its endpoint error small on one model, for one number of steps."""
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 
 import torch
 from torch import Tensor
 
-from scoresde.errors import InputError, require
+from scoresde.errors import refuse, require
 from scoresde.evaluations import count_evaluations, evaluating
 from scoresde.model import Model
-from scoresde.named import name_of
-from scoresde.sampling.exponential import ExponentialMultistep
-from scoresde.sampling.grid import Grid, Karras, LambdaUniform, NoiseShareUniform
+from scoresde.sampling.auto import Auto, Combination
+from scoresde.sampling.grid import Grid
 from scoresde.sampling.listed import Explicit
+from scoresde.sampling.pilot import PilotGrid
 from scoresde.sampling.sampler import Sampler
-from scoresde.sampling.tuned import GivenRows
-from scoresde.tuning.pilot import Error, Pilot, equal_error
-from scoresde.tuning.search import OnStep, Parameters, descend, search
+from scoresde.tuning import dynamic
+from scoresde.tuning.pilot import Error, Pilot
+from scoresde.tuning.search import Free, fit, spent
 
-_RULES = (
-    ExponentialMultistep("velocity", "noise_share", predictor=3),
-    ExponentialMultistep("velocity", "noise_share", predictor=4),
-    ExponentialMultistep("eps", "lambda", predictor=3),
-)
-_GRIDS: tuple[Grid, ...] = (NoiseShareUniform(), LambdaUniform(), Karras())
-_FEW = 64  # samples along whose trajectory the local error is estimated
+WORTH = 1.3  # the smallest gain that is worth a grid of one's own
+_FEW = 32  # samples along whose path local errors are measured
+_TRIED = 2  # starts from which a grid is optimised
+_RESAMPLED = 1000
 
 
 @dataclass(frozen=True)
@@ -40,38 +31,53 @@ class Tuning:
     """The result of `tune`.
 
     Attributes:
-        rule: the multistep rule.
-        times: of the grid (N,), float64.
-        coefficients: rows of `ExponentialMultistep.coefficients` in place of those of the rule, or None.
-        before, after: errors of the start and of the result on held-out noise.
-        start: the grid from which the optimiser started.
+        sigma_data: of the model.
+        times: of the grid (N,), float64; a last step from there leads to noise zero.
+        coefficients: shifts of `scoresde.sampling.auto.Combination`, or None.
+        before, after: errors of `Auto` and of the result on held-out noise.
+        gain: the ratio of their means, and its 95 % interval over resampled starts.
+        start: the grid from which the best was reached.
         evaluations: of the model, by the whole tuning.
     """
 
-    rule: ExponentialMultistep
+    sigma_data: float
     times: Tensor
-    coefficients: Tensor | None
+    coefficients: list[list[float]] | None
     before: Error
     after: Error
+    gain: tuple[float, float, float]
     start: str
     evaluations: int
 
     @property
     def sampler(self) -> Sampler:
         """A sampler with the tuned grid and coefficients."""
-        rule = self.rule if self.coefficients is None else GivenRows(self.rule, self.coefficients.tolist())
-        return Sampler(rule, Explicit(self.times.tolist()), len(self.times))
+        return Sampler(
+            Combination(self.sigma_data, shifts=self.coefficients), Explicit(self.times.tolist()), len(self.times)
+        )
 
     def __str__(self) -> str:
-        before, after = self.before.mean, self.after.mean
-        better = f"{before / after:.1f} times smaller than the" if after < before else "no better than the"
+        gain, low, high = self.gain
+        worth = "" if gain >= WORTH else "not worth it: solver=auto is as good\n"
         return (
-            f"{len(self.times)} steps  mean endpoint error {after:.3g} on held-out noise, "
-            f"{better} {before:.3g} on {self.start}\ncost     {self.evaluations:,} evaluations"
+            f"{len(self.times)} steps  mean endpoint error {self.after.mean:.3g} on held-out noise, "
+            f"{gain:.2f} ({low:.2f} to {high:.2f}) times smaller than the {self.before.mean:.3g} of auto\n"
+            f"{worth}cost     {self.evaluations:,} evaluations"
         )
 
     def _repr_html_(self) -> str:
         return f"<pre>{escape(str(self))}</pre>"
+
+
+OnStep = Callable[[int, float], None]
+
+
+def planned(steps: int, *, coefficients: bool = True, n: int = 256, iterations: int = 8, fine: int = 100) -> int:
+    """Evaluations of a tuning if no round of the optimiser ends early; arguments as for `tune`."""
+    references, paths = 2 * n * fine, _FEW * (dynamic.FINE + dynamic.LEVELS)
+    trials = (1 + len(dynamic.GROWTH) + _TRIED + coefficients + 2 + coefficients) * steps
+    rounds = iterations * (_TRIED * spent(steps, False) + coefficients * spent(steps, True))
+    return references + paths + n * (trials + rounds)
 
 
 def tune(
@@ -79,37 +85,33 @@ def tune(
     event_shape: Sequence[int] | None = None,
     steps: int = 10,
     *,
-    coefficients: bool = False,
-    n: int = 1000,
-    iterations: int = 300,
-    batch_size: int = 256,
-    rate: float = 0.03,
+    grid: Grid | None = None,
+    coefficients: bool = True,
+    n: int = 256,
+    iterations: int = 8,
     seed: int = 0,
     fine: int = 100,
-    gradient: bool = True,
     on_step: OnStep | None = None,
 ) -> Tuning:
-    """Find the grid of `steps` steps with the smallest mean endpoint error.
+    """Find the grid, and the coefficients on it, with which `Auto` has the smallest mean endpoint error.
 
-        minimise over grids   E |x_N(z) - x_exact(z)|,   z ~ prior
+        minimise   E |x_N(z) - x_exact(z)|,   z ~ prior
 
-    by Adam on the pilot batch, from the best untuned rule and grid. The mean of the error, not of its square: a few
-    starts near the border of two basins would dominate a small pilot batch.
+    without gradients, see `scoresde.tuning.search.fit`, from the grid of `Auto` and from grids of equal local error,
+    see `scoresde.tuning.dynamic`. The mean of the error, not of its square: a few starts near the border of two basins
+    would dominate. As many starts that the optimiser has not seen choose between `Auto` and the results.
 
     Args:
         model: what predicts; its parameters do not change.
         event_shape: of one sample; by default that of the model.
-        steps: of the sampler, the denoising included.
-        coefficients: also tune the weights of the multistep rule.
-        n: starts in the pilot batch; half as many decide at the end.
-        iterations: of the optimiser.
-        batch_size: starts in one iteration.
-        rate: learning rate.
+        steps: of the sampler, one evaluation each.
+        grid: that of `Auto`; by default `PilotGrid`.
+        coefficients: also tune the weights of the last evaluations in each step.
+        n: starts of the optimiser, and as many that decide at the end, all at once.
+        iterations: of the optimiser at most, for each of two grids and for the coefficients.
         seed: of the starts.
-        fine: steps of the reference, four evaluations each.
-        gradient: optimise by gradients, which takes the memory of `steps` evaluations; False optimises without, for
-            large networks: one iteration is then the error of the whole pilot, and batch_size and rate are not used.
-        on_step: called after each iteration with its number and the error.
+        fine: steps of the reference.
+        on_step: called after each iteration with the evaluations so far and the error.
 
     Raises:
         InputError: for numbers out of range, and a model that returns NaN.
@@ -117,47 +119,41 @@ def tune(
     require(steps >= 3, "steps", steps, "give an integer >= 3; with fewer there is nothing to tune")
     require(n >= 16, "n", n, "give at least 16 starts")
     require(iterations >= 0, "iterations", iterations, "give an integer >= 0")
-    with evaluating(model), _frozen(model), count_evaluations() as spent:
-        pilot = Pilot.of(model, event_shape, seed, range(n), fine)
-        judge = Pilot.of(model, event_shape, seed, range(n, n + max(n // 2, 16)), fine)
-        rule, name, times = _start(pilot, steps)
-        first = judge.error(rule, times, rule.coefficients(model.sde, times))
-        found: list[tuple[Error, Tensor, Tensor | None]] = [(first, times, None)]
-        for with_weights in [False, True] if coefficients else [False]:
-            parameters = Parameters(model.sde, rule, found[-1][1] if with_weights else times, with_weights)
-            if gradient:
-                descend(parameters, pilot, iterations, batch_size, rate, on_step)
-            elif iterations:
-                search(parameters, pilot, iterations, on_step)
-            with torch.no_grad():
-                tuned, rows = parameters()
-            found.append((judge.error(rule, tuned, rows), tuned, rows if with_weights else None))
-        best = min(found, key=lambda f: f[0].mean)
-        return Tuning(rule, best[1], best[2], first, best[0], name, spent.samples)
+    with evaluating(model), torch.no_grad(), count_evaluations() as counted:
+
+        def tell(error: float) -> None:
+            if on_step is not None:
+                on_step(counted.samples, error)
+
+        pilot, judge = (Pilot.of(model, event_shape, seed, rows, fine) for rows in (range(n), range(n, 2 * n)))
+        few = model.of_samples(torch.arange(min(n, _FEW)))
+        shape = event_shape or model.event_shape
+        auto = Sampler(Auto(), grid or PilotGrid(), steps).suited(model, shape)
+        starts = [("auto", auto.times(model))]
+        starts += [("equal local errors", times) for times in dynamic.grids(few, pilot.x[:_FEW], steps)]
+        errors = [float(pilot.distances(times).mean()) for _, times in starts]
+        refuse(math.isinf(min(errors)), "model: all grids give NaN; give a checkpoint from before training diverged")
+        nearest = [starts[i] for i in sorted(range(len(starts)), key=errors.__getitem__)[:_TRIED]]
+        found = [(name, Free(model, times, False)) for name, times in nearest]
+        name, free = min(found, key=lambda f: fit(f[1], pilot, iterations, tell))
+        tuned = [free()]
+        if coefficients:
+            free = Free(model, tuned[0][0], True)
+            fit(free, pilot, iterations, tell)
+            tuned.append(free())
+        results = [("auto", starts[0][1], None), *((name, *result) for result in tuned)]
+        judged = [judge.distances(times, shifts) for _, times, shifts in results]
+    best = min(range(len(results)), key=lambda i: float(judged[i].mean()))
+    name, times, shifts = results[best]
+    before, after = Error.of(judged[0]), Error.of(judged[best])
+    gain = _gain(judged[0], judged[best])
+    return Tuning(model.sigma_data, times, shifts, before, after, gain, name, counted.samples)
 
 
-@contextmanager
-def _frozen(model: Model) -> Iterator[None]:
-    """The parameters of the model require no gradient within the block."""
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    model.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for p in parameters:
-            p.requires_grad_()
-
-
-def _start(pilot: Pilot, steps: int) -> tuple[ExponentialMultistep, str, Tensor]:
-    """The rule and grid of the smallest error on the pilot, without tuning, and the name of the grid."""
-    tried: list[tuple[float, ExponentialMultistep, str, Tensor]] = []
-    sde, few = pilot.model.sde, pilot.model.of_samples(pilot.rows[:_FEW])
-    for rule in _RULES:
-        grids = {name_of("grid", grid): grid(sde, steps) for grid in _GRIDS}
-        grids["equal error"] = equal_error(few, rule, pilot.x[:_FEW], steps)
-        for name, times in grids.items():
-            tried.append((pilot.error(rule, times, rule.coefficients(sde, times)).mean, rule, name, times))
-    error, rule, name, times = min(tried, key=lambda t: t[0])
-    if not math.isfinite(error):
-        raise InputError("model: all samples of the pilot are NaN or infinite; give a checkpoint from before that")
-    return rule, name, times
+def _gain(before: Tensor, after: Tensor) -> tuple[float, float, float]:
+    """The ratio of the means of distances (n,) from the same starts, and its 95 % interval over resampled starts."""
+    n, generator = len(before), torch.Generator().manual_seed(0)
+    rows = torch.randint(n, (_RESAMPLED, n), generator=generator)
+    ratios = before[rows].mean(1) / after[rows].mean(1)
+    low, high = ratios.quantile(torch.tensor([0.025, 0.975], dtype=ratios.dtype)).tolist()
+    return float(before.mean() / after.mean()), low, high

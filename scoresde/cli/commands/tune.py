@@ -2,15 +2,15 @@
 
 usage: scoresde tune run=FOLDER [key=value ...] [-m]
 
-The grid is kept in the run, and solver=tuned, or grid=tuned with another solver, uses it.
+The grid and the coefficients of solver=auto on it are kept in the run for solver=tuned; grid=tuned with another solver
+takes the grid alone. How many evaluations and seconds it takes at most is said before.
 
 examples, where RUN is a folder made by scoresde train:
   scoresde tune run=runs/RUN sampler.steps=8                   a grid of 8 steps
   scoresde tune run=runs/RUN sampler.steps=5,8,15 -m           several
-  scoresde tune run=runs/RUN tune.coefficients=true            with the weights of the multistep rule
-  scoresde tune run=runs/RUN tune.n=4000 tune.iterations=1000  longer, on more starts
-  scoresde tune run=runs/RUN tune.batch_size=64                less memory
-  scoresde tune run=runs/RUN tune.rate=0.01                    smaller steps of the optimiser
+  scoresde tune run=runs/RUN tune.coefficients=false           the grid alone
+  scoresde tune run=runs/RUN tune.n=1000 tune.iterations=20    longer, on more starts
+  scoresde tune run=runs/RUN tune.n=64                         less memory and time
   scoresde tune run=runs/RUN checkpoint=best weights=raw       for other weights of the run
   scoresde tune run=runs/RUN seed=1                            other starts
   scoresde tune run=runs/RUN label=[0,1] guidance=2            for classes and guidance
@@ -25,7 +25,7 @@ from typing import Annotated, Any
 from scoresde.build import TARGET, build
 from scoresde.cli.command import Command
 from scoresde.cli.settings import ModelSettings
-from scoresde.constraints import Count, NonNegativeInt, Positive, at_least
+from scoresde.constraints import NonNegativeInt, at_least
 
 
 @dataclass(frozen=True)
@@ -49,10 +49,7 @@ class TuneArguments:
     coefficients: bool
     n: Annotated[int, at_least(16)]
     iterations: NonNegativeInt
-    batch_size: Count
-    rate: Positive
     fine: Annotated[int, at_least(10)]
-    gradient: bool
 
 
 def _work(settings: TuneSettings, cfg: dict[str, Any]) -> float:
@@ -60,25 +57,30 @@ def _work(settings: TuneSettings, cfg: dict[str, Any]) -> float:
     arguments: TuneArguments = build({TARGET: f"{__name__}.TuneArguments", **cfg["tune"]}, "tune")
     steps = build({TARGET: f"{__name__}.Steps", **cfg["sampler"]}, "sampler").steps
     from scoresde import progress, runs  # torch comes with what follows
-    from scoresde.sampling.tuned import TunedRule, file_for
-    from scoresde.tuning import tune
+    from scoresde.sampling.pilot import PilotGrid
+    from scoresde.sampling.tuned import AUTO, TunedRule, file_for
+    from scoresde.tuning import planned, tune
+    from scoresde.tuning.pilot import seconds_each
 
     run = settings.load(settings.run)
     model = run.conditioned(run.model, settings.label, settings.guidance)
-    began, rounds = time.perf_counter(), arguments.iterations * (2 if arguments.coefficients else 1)
-    with progress.bar(rounds, f"tune {steps} steps", unit="it", leave=False) as bar:
+    most = planned(steps, **cfg["tune"])
+    wait = most * seconds_each(model, run.event_shape, arguments.n)
+    progress.note(f"tune: {steps} steps take up to {most:,} evaluations, about {wait:.0f} s")
+    began = time.perf_counter()
+    with progress.bar(most, f"tune {steps} steps", unit="evaluation", unit_scale=True, leave=False) as bar:
 
-        def on_step(_: int, error: float) -> None:
+        def on_step(evaluations: int, error: float) -> None:
             bar.set_postfix_str(f"error {error:.3g}")
-            bar.update()
+            bar.update(evaluations - bar.n)
 
-        found = tune(model, run.event_shape, steps, seed=settings.seed, on_step=on_step, **cfg["tune"])
+        grid = PilotGrid(run.path)
+        found = tune(model, run.event_shape, steps, grid=grid, seed=settings.seed, on_step=on_step, **cfg["tune"])
     seconds = time.perf_counter() - began
-    coefficients = None if found.coefficients is None else found.coefficients.tolist()
     report: dict[str, Any] = {"before": dataclasses.asdict(found.before), "after": dataclasses.asdict(found.after)}
-    report |= {"start": found.start, "evaluations": found.evaluations, "seconds": seconds}
+    report |= {"gain": found.gain, "start": found.start, "evaluations": found.evaluations, "seconds": seconds}
     report |= {"checkpoint_step": run.step, "label": settings.label, "guidance": settings.guidance}
-    rule = TunedRule(repr(run.sde), found.times.tolist(), dataclasses.asdict(found.rule), coefficients, report)
+    rule = TunedRule(repr(run.sde), found.times.tolist(), AUTO, found.coefficients, report)
     file = file_for(run.path, steps)
     file.parent.mkdir(exist_ok=True)
     runs.write_text(file, rule.text())
