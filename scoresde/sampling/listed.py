@@ -98,8 +98,8 @@ class Explicit(Grid):
     """The given times.
 
     Args:
-        times: strictly falling or rising; the first is T or the start, the last not below t_train or exactly the end; as
-            many as the sampler has steps (one more without denoising at the end).
+        times: strictly falling or rising; the first is T or the start, the last not below t_train or exactly the end;
+            as many as the sampler has steps (one more without denoising at the end).
 
     Raises:
         InputError: from a call whose number of points is another, or if the times do not fit the SDE and the levels.
@@ -117,7 +117,8 @@ class Explicit(Grid):
         wanted = f"T = {sde.T:g} of the SDE" if start is None else f"the start {start:g}"
         require(first == (sde.T if start is None else start), "times", first, f"the first must be {wanted}")
         if end is None:
-            require(last >= sde.t_train, "times", last, f"the last must not be below t_train = {sde.t_train:g} of the SDE")
+            least = f"the last must not be below t_train = {sde.t_train:g} of the SDE"
+            require(last >= sde.t_train, "times", last, least)
         else:
             require(last == end, "times", last, f"the last must be the end {end:g}")
         if given != points:

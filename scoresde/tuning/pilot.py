@@ -101,8 +101,8 @@ class Pilot:
 
     def distances(self, times: Tensor, shifts: Shifts = None) -> Tensor:
         """Endpoint errors (B,), float64; infinite where they are NaN."""
-        missed = self.missed(times, shifts)
-        return torch.linalg.vector_norm(missed, dim=1).nan_to_num(nan=math.inf).cpu()
+        distances: Tensor = self.missed(times, shifts).norm(dim=1)
+        return distances.nan_to_num(nan=math.inf).cpu()
 
 
 Kept = tuple[Tensor, Any, Prediction | None]  # before a step: x, the state, and what the model predicts there

@@ -109,7 +109,7 @@ def fit(free: Free, pilot: Pilot, rounds: int, tell: Callable[[float], None] = l
 
 
 def _normal(slopes: Tensor, errors: Tensor) -> tuple[Tensor, Tensor]:
-    """A (P, P) and sum_i w_i J_i^T e_i (P,) of `fit`, from J (B, D, P) and e (B, D); starts that are not finite are out."""
+    """A (P, P) and sum_i w_i J_i^T e_i (P,) of `fit`, from J (B, D, P) and e (B, D), over starts that are finite."""
     size = errors.norm(dim=1) + slopes.norm(dim=1).amax(1)
     fine = size.isfinite() & (size > 0)
     slopes, errors, root = slopes[fine], errors[fine], size[fine].rsqrt()[:, None]

@@ -72,7 +72,7 @@ class Tuning:
 OnStep = Callable[[int, float], None]
 
 
-def planned(steps: int, *, coefficients: bool = True, n: int = 256, iterations: int = 8, fine: int = 100) -> int:
+def planned(steps: int, *, coefficients: bool = True, n: int = 192, iterations: int = 8, fine: int = 100) -> int:
     """Evaluations of a tuning if no round of the optimiser ends early; arguments as for `tune`."""
     references, paths = 2 * n * fine, _FEW * (dynamic.FINE + dynamic.LEVELS)
     trials = (1 + len(dynamic.GROWTH) + _TRIED + coefficients + 2 + coefficients) * steps
@@ -87,7 +87,7 @@ def tune(
     *,
     grid: Grid | None = None,
     coefficients: bool = True,
-    n: int = 256,
+    n: int = 192,
     iterations: int = 8,
     seed: int = 0,
     fine: int = 100,

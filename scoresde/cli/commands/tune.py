@@ -11,6 +11,7 @@ examples, where RUN is a folder made by scoresde train:
   scoresde tune run=runs/RUN tune.coefficients=false           the grid alone
   scoresde tune run=runs/RUN tune.n=1000 tune.iterations=20    longer, on more starts
   scoresde tune run=runs/RUN tune.n=64                         less memory and time
+  scoresde tune run=runs/RUN tune.fine=300                     a more exact reference
   scoresde tune run=runs/RUN checkpoint=best weights=raw       for other weights of the run
   scoresde tune run=runs/RUN seed=1                            other starts
   scoresde tune run=runs/RUN label=[0,1] guidance=2            for classes and guidance
