@@ -58,7 +58,7 @@ class _Other(Auto):
 
     def carry(self, model: Model, times: Tensor, x: Tensor, noise: NoiseSource, corrector: Corrector | None) -> Path:
         with self.setting.applied():
-            rule = auto._Combination(model.sigma_data, again=self.setting.again)
+            rule = auto.Combination(model.sigma_data, again=self.setting.again)
             yield from rule.carry(model, times, x, noise, corrector)
 
 
