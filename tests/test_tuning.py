@@ -81,7 +81,7 @@ class Scaled(ExactModel):
 def test_the_model_is_left_as_it_was_and_its_evaluations_are_counted():
     model, told = Scaled().train(), []
     with count_evaluations() as counted:
-        found = tune(model, steps=4, grid=Terminal(), n=16, iterations=2, fine=5, on_step=lambda *step: told.append(step))
+        found = tune(model, steps=4, n=16, iterations=2, fine=5, on_step=lambda *step: told.append(step))
     assert model.training
     assert model.extra.requires_grad
     assert model.extra.grad is None
