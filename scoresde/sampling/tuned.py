@@ -167,7 +167,7 @@ class Tuned(Solver):
 
     def _rule(self, found: TunedRule, model: Model, points: int, again: bool) -> GridSolver:
         if found.rule == AUTO:
-            return Combination(model.sigma_data, again, found.coefficients)
+            return Combination(model.sigma_data, again, shifts=found.coefficients)
         place = f"run: {file_for(self.run or '', points)}: rule"
         rule: ExponentialMultistep = build({**found.rule, TARGET: "scoresde.sampling.ExponentialMultistep"}, place)
         return rule if found.coefficients is None else GivenRows(rule, found.coefficients)
