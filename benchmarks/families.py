@@ -10,7 +10,7 @@ import torch
 from torch import Generator, Tensor
 
 from scoresde import EDMSDE, SDE, VESDE, VPSDE, ExactModel, GaussianMixture, sde
-from scoresde._shapes import Coefficient
+from scoresde._shapes import Coefficient, expand
 
 RANGES: dict[str, SDE] = {
     "vp": VPSDE(),
@@ -32,13 +32,14 @@ class IsotropicMixture(GaussianMixture):
         self.spread, self.squares = spread.double(), (self.means**2).sum(1)
 
     def posterior_mean(self, x: Tensor, alpha: Coefficient, sigma: Coefficient) -> Tensor:
-        y, r = x.double() / alpha, sigma / alpha
+        a, s = expand(alpha, x.double()), expand(sigma, x.double())
+        y, r = x.double() / a, s / a
         variance = self.spread**2 + r * r
         apart = (y * y).sum(1, keepdim=True) - 2 * y @ self.means.T + self.squares
         log_density = -apart / (2 * variance) - 0.5 * self.means.shape[1] * torch.log(variance)
         p = torch.softmax(torch.log(self.weights) + log_density, 1)
         gain = self.spread**2 / variance
-        return p @ (self.means * (1 - gain)[:, None]) + (p @ gain[:, None]) * y
+        return (p * (1 - gain)) @ self.means + (p * gain).sum(1, keepdim=True) * y
 
 
 def moments(law: GaussianMixture) -> tuple[Tensor, float]:

@@ -45,7 +45,7 @@ PARTS = {
     "loss": ("loss", "loss_levels", "training_losses", "training_reference", "conf"),
     "noise": ("noise", "sampler", "reference_samples"),
     "metrics": ("metrics", "distances", "metrics_features", "metrics_needs"),
-    "comparison": ("compare", "compare_cli", "old_results", "results"),
+    "comparison": ("compare", "compare_cli", "compare_peers", "old_results", "results"),
     "results": ("results", "old_results", "compare", "compare_cli", "metrics_needs"),
     "training": (
         *("training_step", "ema", "training_conditions", "training_losses", "training_reference", "checkpoint"),

@@ -227,5 +227,7 @@ def test_isotropic_mixtures_have_the_posterior_mean_of_general_ones(monkeypatch:
     law = families.exact_model("unnormalised", 0, "vp").data
     x = torch.linspace(-1, 1, 10, dtype=torch.float64).reshape(5, 2)
     covariances = torch.diag_embed(law.variances)
-    expected = GaussianMixture(law.weights, law.means, covariances).posterior_mean(x, 0.6, 0.3)
-    torch.testing.assert_close(law.posterior_mean(x, 0.6, 0.3), expected, rtol=1e-9, atol=1e-9)
+    general, each = GaussianMixture(law.weights, law.means, covariances), torch.linspace(0.1, 0.9, 5)
+    for alpha, sigma in ((0.6, 0.3), (each, 1 - each)):
+        expected = general.posterior_mean(x, alpha, sigma)
+        torch.testing.assert_close(law.posterior_mean(x, alpha, sigma), expected, rtol=1e-9, atol=1e-9)
