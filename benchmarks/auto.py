@@ -182,7 +182,8 @@ def compute(a: argparse.Namespace, file: Path) -> None:
     if not finish(work, theirs[: len(early)] + ours, file, a.jobs, until):
         return
     chosen = left_out(read(file), a) if a.settings else {}
-    last: list[tuple[Any, ...]] = [("ours", *place, [chosen[place[0]]], a.budgets) for place in places if place[0] in chosen]
+    last: list[tuple[Any, ...]] = []
+    last += [("ours", *place, [chosen[place[0]]], a.budgets) for place in places if place[0] in chosen]
     last += theirs[len(early) :]
     if a.tuned:
         last += [("ours", *place, ["tuned"], TUNED) for place in places]
