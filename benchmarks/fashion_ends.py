@@ -1,15 +1,16 @@
 """Why the more exact sampler looks worse: `python benchmarks/fashion_ends.py runs/RUN` on Fashion-MNIST.
 
-From the same starts: the probability-flow ODE of the network, solved by `auto` in 50 steps; and DPM-Solver++(2M) on the
-20 levels of Karras' grid, on fine ones in their place at high noise (sigma / alpha above 1), at low noise, and at both.
-Then the samples of the first and 10,000 training images, their deviations from the mean image multiplied by a factor,
-which shows how the Frechet distance weighs samples that are too much alike against samples that differ too much.
-Before all that, without a network: the factor by which each sampler multiplies the standard deviation of Gaussian data,
-for those of the principal components of the training images.
+From the same starts: the probability-flow ODE of the network, solved by `auto`; DPM-Solver++(2M) on the 20 levels of
+Karras' grid; and 2M with fine levels in place of those above, or of those below, a ratio sigma / alpha. Then the
+samples of the first and 10,000 training images, their deviations from the mean image multiplied by a factor, which
+shows how the Frechet distance weighs samples that are too much alike against samples that differ too much. Before all
+that, without a network: the factor by which each sampler multiplies the standard deviation of Gaussian data, for those
+of the principal components of the training images.
 """
 
 import argparse
 import math
+from itertools import product
 from typing import Any
 
 import torch
@@ -27,15 +28,16 @@ from scoresde.sde import SDE
 _STEPS = 20
 _COMPONENTS = (1, 2, 5, 20, 100, 300)
 _SAMPLERS = ("auto@50", "auto@20", "auto@10", "dpmpp_2m:karras@20")
+_RATIOS = (0.1, 1.0, 10.0)
 _FACTORS = (0.9, 0.95, 0.97, 1.0, 1.03, 1.05, 1.1)
 
 
-def apart(sde: SDE, fine_above: bool, fine_below: bool, fine: int) -> Sampler:
-    """2M on Karras' levels, but `fine` ones above or below the level nearest to sigma = alpha."""
+def apart(sde: SDE, ratio: float, fine_above: bool, fine: int) -> Sampler:
+    """2M on Karras' levels, but `fine` ones above or below the level nearest to sigma / alpha = ratio."""
     levels = Karras()(sde, _STEPS)
-    cut = float(levels[sde.lam(levels).abs().argmin()])
+    cut = float(levels[(sde.lam(levels) + math.log(ratio)).abs().argmin()])
     above = Karras()(sde, fine, None, cut) if fine_above else levels[levels >= cut]
-    below = Karras()(sde, fine, cut)[1:] if fine_below else levels[levels < cut]
+    below = levels[levels < cut] if fine_above else Karras()(sde, fine, cut)[1:]
     times = torch.cat((above, below)).tolist()
     return Sampler(DPMSolverPP2M(), Explicit(times), len(times))
 
@@ -60,7 +62,7 @@ def main() -> None:
     parser.add_argument("run", help="the folder of the run")
     parser.add_argument("--n", type=int, default=10_000, help="samples of each set")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--fine", type=int, default=40, help="levels in place of Karras', on each side")
+    parser.add_argument("--fine", type=int, default=40, help="levels in place of Karras'")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--folder", help="of the IDX files, if the Debian package is not installed")
     arguments = parser.parse_args()
@@ -81,11 +83,10 @@ def main() -> None:
     for factor in _FACTORS:
         judge(f"training images, times {factor}", mean + factor * (dataset.train[:n] - mean))
     exact = None
-    samplers = {words: sampler_of(words) for words in _SAMPLERS[:-1]}
-    for above, below in ((False, False), (True, False), (False, True), (True, True)):
-        fine = [end for end, yes in (("high", above), ("low", below)) if yes]
-        name = f"2M, Karras, fine at {' and '.join(fine) or 'no'} noise"
-        samplers[name] = apart(run.model.sde, above, below, arguments.fine)
+    samplers = {words: sampler_of(words) for words in _SAMPLERS}
+    for ratio, fine_above in product(_RATIOS, (True, False)):
+        name = f"2M, Karras, fine {'above' if fine_above else 'below'} {ratio:g}"
+        samplers[name] = apart(run.model.sde, ratio, fine_above, arguments.fine)
     for name, sampler in samplers.items():
         drawn = sampler.sample(run.model, run.event_shape, n, seed=arguments.seed)
         x = drawn.x.cpu()
