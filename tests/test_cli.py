@@ -346,7 +346,7 @@ def test_samples_are_written_whole(trained, here, nfe, arguments, capsys):
     x = np.load(here / "drawn" / "samples.npz")["samples"]
     assert (x.shape, x.dtype) == ((7, 2), np.float32)
     loaded = runs.load(trained)
-    sampler = build(summary(here / "drawn")["sampler"])
+    sampler = build(summary(here / "drawn")["sampler"], run=trained)
     expected = sampler.sample(loaded.model, (2,), 7)
     np.testing.assert_allclose(x, loaded.transform.finish(expected.x), atol=1e-5)
     assert {p.name for p in (here / "drawn").iterdir()} == {"samples.npz", "samples.png", "summary.json"}
