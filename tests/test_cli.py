@@ -139,6 +139,7 @@ def test_a_network_of_the_users_own(here, capsys):
     assert main(["train", *small, *own, "model.net._target_=mynets.Net", "run=mine"]) == 0
     assert failed(capsys, "sample", "run=mine").startswith("model.net._target_: mynets.Net is not allowed")
     assert main(["sample", "run=mine", "allow=[mynets]", "n=3"]) == 0
+    assert capsys.readouterr().err.startswith("grid for 50 steps from a pilot of ")
     line = failed(capsys, "train", *small, *own, "model.net._target_=mynets.Flat")
     assert line.startswith("model.net: Flat returned shape (2, 1) for an input of shape (2, 2)")
     line = failed(capsys, "train", *small, *own[:2], "model.net._target_=torch.nn.Identity")

@@ -40,11 +40,11 @@ def sample(settings: SampleSettings, arguments: Any, path: bool) -> None:
     model = run.conditioned(run.model, settings.label, settings.guidance)
     require_batch("batch_size", min(settings.n, settings.batch_size), run.event_shape, str(model.device))
     require_disk(settings.n, run.transform, run.path)
-    sampler = sampler.suited(model, run.event_shape)
     label = chosen("solver", arguments["solver"])
     name = f"{label}-{sampler.steps}-{settings.seed}"
     out = out_folder(settings.out, run.path / "samples", name)
     try:
+        sampler = sampler.suited(model, run.event_shape)
         with settings.accelerated(run):
             _write(out, run, model, sampler, label, settings, arguments)
             shown = min(settings.n, settings.batch_size)
