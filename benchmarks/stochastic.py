@@ -1,6 +1,6 @@
 """Laws drawn by the stochastic solvers beside those of diffusers: `python benchmarks/stochastic.py`.
 
-Problems with exact scores, see exact_problems.py, on VP, VE and EDM, at 10 to 100 evaluations. What is measured is the
+Problems with exact scores, see exact_problems.py, on VP, VE and EDM, at 5 to 100 evaluations. What is measured is the
 sliced Wasserstein distance to as many draws from the data, and beside it the floor: that of two draws from the data.
 Every solver has its best grid and every peer its best setting in a cell; the last lines are geometric means over cells
 of a distance over that of the best peer, and over the floor. Distances carry the interval of independent seeds.
@@ -9,11 +9,13 @@ of a distance over that of the best peer, and over the floor. Distances carry th
 import argparse
 import itertools
 import statistics
+from pathlib import Path
 from typing import Any
 
 import peers
 import torch
 from exact_problems import PATHS, anisotropic, narrow_modes
+from families import moments
 from record import save
 from solvers import option
 from torch import Tensor
@@ -23,7 +25,7 @@ from scoresde.comparison.budget import Candidate, fitting
 from scoresde.metrics.sliced import sliced_wasserstein
 from scoresde.noise import Noise
 
-BUDGETS = (10, 20, 35, 50, 100)
+BUDGETS = (5, 8, 10, 12, 20, 35, 50, 100)
 GRIDS = ("lambda", "karras", "noise_share")
 SOLVERS = (
     "sde_dpmpp_2m",
@@ -40,21 +42,32 @@ SOLVERS = (
 Row = dict[str, Any]
 
 
+PROBLEMS = {"modes 2-D": narrow_modes, "Gaussians 64-D": anisotropic}
+
+
+def exact(law: GaussianMixture, sde: SDE) -> ExactModel:
+    """The exact model, which knows the standard deviation of the data."""
+    model = ExactModel(law, sde)
+    model.sigma_data = moments(law)[1]
+    return model
+
+
 def drawn_by_ours(law: GaussianMixture, sde: SDE, name: str, grid: str, budget: int, n: int, seed: int) -> Tensor:
     solver = option("solver", name)
     if name == "auto":
         solver = solver.with_eta(1.0)
     candidate = Candidate(name, solver, None if name == "auto" else option("grid", grid))
     sampler = candidate.sampler(fitting(candidate, budget, sde, law.event_shape))
-    return sampler.sample(ExactModel(law, sde), law.event_shape, n, seed=seed, batch_size=n, dtype=torch.float64).x
+    return sampler.sample(exact(law, sde), law.event_shape, n, seed=seed, batch_size=n, dtype=torch.float64).x
 
 
-def rows_of(law: GaussianMixture, kind: str, n: int, seeds: int, projections: int) -> list[Row]:
+def rows_of(law: GaussianMixture, kind: str, given: argparse.Namespace) -> list[Row]:
     """Every solver, grid and peer at every budget on one path; the distances of all seeds."""
+    n, seeds, projections, budgets = given.n, given.seeds, given.projections, given.budgets
     real = [law.sample(n, 1000 + s) for s in range(seeds + 1)]
     floor = [sliced_wasserstein(real[s], real[s + 1], projections) for s in range(seeds)]
-    rows: list[Row] = [{"who": "floor", "solver": "floor", "budget": b, "distances": floor} for b in BUDGETS]
-    for name, grid, budget in itertools.product(SOLVERS, GRIDS, BUDGETS):
+    rows: list[Row] = [{"who": "floor", "solver": "floor", "budget": b, "distances": floor} for b in budgets]
+    for name, grid, budget in itertools.product(given.solvers, GRIDS, budgets):
         if name == "auto" and grid != GRIDS[0]:
             continue  # it chooses its own
         try:
@@ -63,7 +76,8 @@ def rows_of(law: GaussianMixture, kind: str, n: int, seeds: int, projections: in
             continue  # too few evaluations for this solver, or samples that are not finite
         apart = [sliced_wasserstein(x, y, projections) for x, y in zip(found, real, strict=False)]
         rows.append({"who": "ours", "solver": name, "grid": grid, "budget": budget, "distances": apart})
-    for (name, peer), budget in itertools.product(peers.stochastic(PATHS[kind]).items(), BUDGETS):
+    others = peers.stochastic(PATHS[kind]) if given.peers else {}
+    for (name, peer), budget in itertools.product(others.items(), budgets):
         torch.manual_seed(0)
         try:
             found = [
@@ -84,9 +98,10 @@ def best(rows: list[Row], who: str, budget: int) -> Row | None:
 
 def report(rows: list[Row], title: str) -> None:
     print(title)
-    for budget in BUDGETS:
-        for who in ("ours", "peers", "floor"):
-            row = best(rows, who, budget)
+    for budget in sorted({r["budget"] for r in rows}):
+        for who in ("ours", "auto", "peers", "floor"):
+            of = [{**r, "who": "auto"} for r in rows if r["solver"] == "auto"] if who == "auto" else rows
+            row = best(of, who, budget)
             if row:
                 mean, spread = statistics.mean(row["distances"]), statistics.stdev(row["distances"])
                 print(
@@ -116,16 +131,23 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=2000, help="samples of a seed")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--projections", type=int, default=200)
+    parser.add_argument("--budgets", type=int, nargs="*", default=list(BUDGETS))
+    parser.add_argument("--solvers", nargs="*", default=list(SOLVERS))
+    parser.add_argument("--problems", nargs="*", default=list(PROBLEMS))
+    parser.add_argument("--paths", nargs="*", default=list(PATHS))
+    parser.add_argument("--peers", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--out", type=Path, help="file of the result")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     rows: list[Row] = []
-    for problem, law in {"modes 2-D": narrow_modes(), "Gaussians 64-D": anisotropic()}.items():
-        for kind in PATHS:
+    for problem in arguments.problems:
+        law = PROBLEMS[problem]()
+        for kind in arguments.paths:
             with torch.no_grad():
-                found = rows_of(law, kind, arguments.n, arguments.seeds, arguments.projections)
+                found = rows_of(law, kind, arguments)
             rows += [{"problem": problem, "sde": kind, **r} for r in found]
             report(found, f"{problem}, {kind}")
-    print(f"written to {save('stochastic', {'n': arguments.n, 'rows': rows})}")
+    print(f"written to {save('stochastic', {'n': arguments.n, 'rows': rows}, arguments.out)}")
     summary(rows)
 
 

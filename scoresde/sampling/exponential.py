@@ -13,6 +13,7 @@ from scoresde.errors import InputError, refuse
 from scoresde.model import Model
 from scoresde.sampling import published
 from scoresde.sampling.coordinates import Kernel, Quantity, Variable, parts, variable
+from scoresde.sampling.grid import Terminal
 from scoresde.sampling.published import Weights
 from scoresde.sampling.solver import Draw, GridSolver, Step, accumulate, add
 from scoresde.sde import SDE, half_log_snr
@@ -161,6 +162,8 @@ class Ancestral(ExponentialMultistep):
     Args:
         eta: noise level, 1 for the posterior.
     """
+
+    default_grid = Terminal(low=0.1)  # see benchmarks/stochastic.py
 
     def __init__(self, eta: Eta = 1.0) -> None:
         super().__init__(predictor=1, eta=eta)

@@ -43,7 +43,7 @@ class Sampler(Rebuildable):
 
     Args:
         solver: the rule for one step; `Auto` by default.
-        grid: where the times lie; by default equal steps in lam, or what suits `Auto`.
+        grid: where the times lie; by default equal steps in lam, or the solver's own, such as that of `Auto`.
         steps: number of steps, the last one included; a solver that chooses its own ignores it, also if it is 1.
         eta: noise level in place of the solver's own, see `scoresde.dynamics`; None keeps that.
         corrector: applied after each step of the solver.

@@ -16,7 +16,7 @@ from scoresde.dynamics import Eta, eta_at, reverse_drift
 from scoresde.errors import InputError
 from scoresde.model import Model
 from scoresde.sampling.corrector import Corrector
-from scoresde.sampling.grid import Grid, LambdaUniform, falling
+from scoresde.sampling.grid import Grid, LambdaUniform, Terminal, falling
 from scoresde.sde import SDE
 
 Path = Iterator[tuple[float, Tensor]]
@@ -199,6 +199,7 @@ class _StochasticRule(GridSolver):
     eta: Eta = 1.0
 
     order = 1
+    default_grid = Terminal(low=0.1)  # see benchmarks/stochastic.py
 
     def step(self, model: Model, x: Tensor, plan: Any, state: Any, noise: Draw) -> Step:
         """x <- a x + b eps_hat(x, t) + c z, with (t, a, b, c) from the plan."""
