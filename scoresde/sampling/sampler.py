@@ -85,8 +85,11 @@ class Sampler(Rebuildable):
 
     def suited(self, model: Model, event_shape: Sequence[int] | None = None) -> "Sampler":
         """The sampler with the grid that its own looks up for a model, see `PilotGrid`."""
+        grid = self.grid.lookup(self, model, model.event_shape if event_shape is None else event_shape)
+        if grid is self.grid:
+            return self
         other = copy.copy(self)
-        other.grid = self.grid.lookup(self, model, model.event_shape if event_shape is None else event_shape)
+        other.grid = grid
         return other
 
     def _ends_clean(self, to: float | None) -> bool:
