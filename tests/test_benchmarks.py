@@ -231,3 +231,21 @@ def test_isotropic_mixtures_have_the_posterior_mean_of_general_ones(monkeypatch:
     for alpha, sigma in ((0.6, 0.3), (each, 1 - each)):
         expected = general.posterior_mean(x, alpha, sigma)
         torch.testing.assert_close(law.posterior_mean(x, alpha, sigma), expected, rtol=1e-9, atol=1e-9)
+
+
+def test_the_picture_of_auto_shows_the_errors_of_the_benchmark(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(FOLDER))
+    import auto
+    import auto_picture
+
+    here = {name: other for name, other in auto_picture.OTHERS.items() if not other.solver.startswith("peer:")}
+    monkeypatch.setattr(auto_picture, "OTHERS", here)
+    monkeypatch.setattr(auto_picture, "BUDGETS", (5,))
+    with torch.no_grad():
+        found = auto_picture.curves(auto_picture.on_problem("rings", "vp", 2))
+        model, references = auto.problem("rings", "vp", 1, 2)
+        for name in auto_picture.AUTO:
+            assert found[name] == [(5, float(auto.distances(model, references, auto.MAKE[name], 5).median()))]
+    lines = {line.get_label(): line.get_xydata() for line in auto_picture.picture({"rings": found}).axes[0].lines}
+    assert lines.keys() == {*here, *auto_picture.AUTO}
+    assert all(lines[name].tolist() == [list(point) for point in points] for name, points in found.items())
