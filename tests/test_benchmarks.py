@@ -240,12 +240,12 @@ def test_the_picture_of_auto_shows_the_errors_of_the_benchmark(monkeypatch: pyte
 
     here = {name: other for name, other in auto_picture.OTHERS.items() if not other.solver.startswith("peer:")}
     monkeypatch.setattr(auto_picture, "OTHERS", here)
-    monkeypatch.setattr(auto_picture, "BUDGETS", (5,))
+    monkeypatch.setattr(auto_picture, "BUDGETS", (6,))
     with torch.no_grad():
         found = auto_picture.curves(auto_picture.on_problem("rings", "vp", 2))
         model, references = auto.problem("rings", "vp", 1, 2)
         for name in auto_picture.AUTO:
-            assert found[name] == [(5, float(auto.distances(model, references, auto.MAKE[name], 5).median()))]
+            assert found[name] == [(6, float(auto.distances(model, references, auto.MAKE[name], 6).median()))]
     lines = {line.get_label(): line.get_xydata() for line in auto_picture.picture({"rings": found}).axes[0].lines}
     assert lines.keys() == {*here, *auto_picture.AUTO}
     assert all(lines[name].tolist() == [list(point) for point in points] for name, points in found.items())
