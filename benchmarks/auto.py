@@ -61,7 +61,7 @@ OURS: dict[str, Make] = {
     "unipc_3 lambda": fixed("unipc_3", "lambda"),
     "velocity_3 noise_share": fixed("velocity_3", "noise_share"),
 }
-OTHERS = {name: (lambda model, steps, other=other: other.sampler(steps)) for name, other in SETTINGS.items()}
+OTHERS = {name: (lambda model, steps, other=other: other.sampler(model, steps)) for name, other in SETTINGS.items()}
 MAKE = {**OURS, **OTHERS, "tuned": tuned}
 
 

@@ -21,21 +21,21 @@ class Setting:
     """Constants of `Auto` and of `Terminal`.
 
     Attributes:
-        low, high: of the grid, where `high` is times sqrt(N).
+        low, high: of the grid, where `high` is times the default.
         memory, ridge: of the weights.
         again: whether the step before is made again.
         candidates: how many of the list.
     """
 
     low: float = 0.04
-    high: float = 1.5
+    high: float = 1.0
     memory: float = auto._MEMORY
     ridge: float = auto._RIDGE
     again: bool = True
     candidates: int = len(candidates.CANDIDATES)
 
-    def sampler(self, steps: int) -> Sampler:
-        return Sampler(_Other(setting=self), Terminal(self.low, self.high * steps**0.5), steps)
+    def sampler(self, model: Model, steps: int) -> Sampler:
+        return Sampler(_Other(setting=self), Terminal(self.low, self.high * Terminal().suited(model).highest), steps)
 
     @contextmanager
     def applied(self) -> Iterator[None]:
@@ -67,5 +67,5 @@ _CHANGES: tuple[dict[str, Any], ...] = (
 )  # fmt: skip
 SETTINGS = {
     " ".join(f"{k}={v:g}" for k, v in {"low": low, "high": high, **change}.items()): Setting(low, high, **change)
-    for low, high, change in itertools.product((0.02, 0.04, 0.08), (1.0, 1.5, 3.0), _CHANGES)
+    for low, high, change in itertools.product((0.02, 0.04, 0.08), (0.6, 1.0, 1.6), _CHANGES)
 }

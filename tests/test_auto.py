@@ -140,7 +140,7 @@ def test_the_order_is_that_of_the_best_candidate_with_its_corrector(name):
     x = Noise(2).normal("start", 0, (50, 2), dtype=DOUBLE) * model.sde.prior_std
     ends = {}
     for steps in (40, 160, 480):
-        *_, (_, ends[steps]) = Sampler(steps=steps).path(model, x, Noise(0))
+        *_, (_, ends[steps]) = Sampler(grid=Terminal(high=15.0), steps=steps).path(model, x, Noise(0))
     coarse, fine = (float((ends[n] - ends[480]).norm(dim=1).median()) for n in (40, 160))
     assert math.log(coarse / fine, 4) > 3.7
 
@@ -267,7 +267,7 @@ def test_the_grid_leaves_one_equal_step_to_noise_zero(points, sigma_data):
 def test_the_grid_takes_its_unit_from_the_model_and_its_end_from_the_solver():
     model = gaussian(0.3, VPSDE())
     own = Sampler(steps=12).times(model)
-    assert torch.equal(own, Terminal(sigma_data=0.3)(model.sde, 12))
+    assert torch.equal(own, Terminal(sigma_data=0.3, dimension=2)(model.sde, 12))
     assert not torch.equal(own, Terminal()(model.sde, 12))
     for sampler in (Sampler(Ancestral(), Terminal(), 12), Sampler(grid=Terminal(), steps=11, denoise=False)):
         assert float(sampler.times(model)[-1]) == model.sde.t_min

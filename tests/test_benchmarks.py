@@ -214,8 +214,8 @@ def test_settings_are_in_force_for_their_samples_only(monkeypatch: pytest.Monkey
         return sampler.sample(model, n=3).x
 
     plain = drawn(Sampler(steps=7))
-    torch.testing.assert_close(drawn(Setting().sampler(7)), plain, rtol=0, atol=0)
-    own = [drawn(setting.sampler(7)) for setting in SETTINGS.values()]
+    torch.testing.assert_close(drawn(Setting().sampler(model, 7)), plain, rtol=0, atol=0)
+    own = [drawn(setting.sampler(model, 7)) for setting in SETTINGS.values()]
     assert len({x.numpy().tobytes() for x in own}) == len(SETTINGS)  # each changes something
     torch.testing.assert_close(drawn(Sampler(steps=7)), plain, rtol=0, atol=0)
 

@@ -2,7 +2,8 @@
 
 The file was written there by `python tests/test_reference_samples.py`, and is written again only where a fault is
 fixed that changes samples: so for torchdiffeq on the rectified path, whose drift at T was rounded to float32, for
-adaptive solvers, whose first step became another, and for `auto` and `terminal`, another rule and other levels.
+adaptive solvers, whose first step became another, for `auto` and `terminal`, another rule and other levels, and for
+stochastic rules of order 1, whose default grid became `terminal`.
 """
 
 from pathlib import Path

@@ -121,9 +121,9 @@ def test_starts_are_the_samples_of_the_seed_and_their_endpoints_are_exact():
     lams = model.sde.lam(torch.tensor([model.sde.T, 1e-5], dtype=torch.float64))
     torch.testing.assert_close(pilot.exact.double(), exact_flow(model, pilot.x.double(), lams)[-1], rtol=0, atol=2e-3)
     apart = (Sampler(steps=8).sample(model, rows=range(4, 4 + n), seed=3).x - pilot.exact).norm(dim=1)
-    torch.testing.assert_close(pilot.distances(Terminal()(model.sde, 8)), apart.double(), rtol=1e-5, atol=0)
+    torch.testing.assert_close(pilot.distances(Terminal(dimension=2)(model.sde, 8)), apart.double(), rtol=1e-5, atol=0)
     pilot.exact[2] = torch.nan
-    assert pilot.distances(Terminal()(model.sde, 8)).mean() == np.inf  # or a model that fails would be the best
+    assert pilot.distances(Terminal(dimension=2)(model.sde, 8)).mean() == np.inf  # or a failing model would be the best
 
 
 @pytest.mark.parametrize("sde", ["vp", "ve", "edm", "rectified", "cosine"])

@@ -190,7 +190,7 @@ class Comparison:
     def _draw(self, row: Row, sampler: Sampler, rows: range, seed: int, on_step: Callable[[int], None]) -> Samples:
         """A batch of samples; those of all samplers on fixed grids come from one source of noise."""
         model, noise = self.models[row.setting], Noise(seed, rows)
-        shared = SharedNoise(noise, model.sde, sampler.times(model))
+        shared = SharedNoise(noise, model.sde, sampler.times(model, event_shape=self.plan.problem.event_shape))
         (drawn,) = sampler.batches(
             model, self.plan.problem.event_shape, rows=rows, seed=seed, batch_size=len(rows), dtype=self.plan.dtype,
             noise=noise if sampler.solver.adaptive else shared, on_step=on_step,

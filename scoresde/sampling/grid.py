@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from scoresde.constraints import Positive
+from scoresde.constraints import Count, Positive
 from scoresde.described import Rebuildable
 from scoresde.errors import InputError, require
 from scoresde.model import Model
@@ -69,8 +69,8 @@ class Grid(Rebuildable, ABC):
             )
         return times
 
-    def suited(self, model: Model) -> "Grid":
-        """The grid for a model: itself, unless it depends on the data."""
+    def suited(self, model: Model, event_shape: Sequence[int] | None = None) -> "Grid":
+        """The grid for a model and the shape of an event: itself, unless it depends on the data."""
         return self
 
     def lookup(self, sampler: Any, model: Model, event_shape: Sequence[int] | None) -> "Grid":
@@ -202,8 +202,10 @@ class Terminal(Grid):
 
     Args:
         low: steps become equal in r below it.
-        high: steps become equal in 1 / r above it; None for 1.5 sqrt(N).
+        high: steps become equal in 1 / r above it; None for 2 + sqrt(D), since data of D correlated values may have a
+            standard deviation of up to sqrt(D) sigma_data in one direction.
         sigma_data: standard deviation of the data; None for that of the model, and 1 without one.
+        dimension: D; None for that of the event, and 1 without one.
     """
 
     leads_to_zero = True
@@ -211,14 +213,22 @@ class Terminal(Grid):
     low: Positive = 0.04
     high: Positive | None = None
     sigma_data: Positive | None = None
+    dimension: Count | None = None
 
-    def suited(self, model: Model) -> Grid:
-        return replace(self, sigma_data=model.sigma_data) if self.sigma_data is None else self
+    def suited(self, model: Model, event_shape: Sequence[int] | None = None) -> "Terminal":
+        shape = model.event_shape if event_shape is None else event_shape
+        dimension = None if shape is None else max(math.prod(shape), 1)
+        return replace(self, sigma_data=self.sigma_data or model.sigma_data, dimension=self.dimension or dimension)
+
+    @property
+    def highest(self) -> float:
+        """`high`, or what stands for it."""
+        return self.high or 2 + (self.dimension or 1) ** 0.5
 
     def place(self, sde: SDE, points: int, start: float | None, end: float | None) -> Tensor:
         last = sde.t_train if end is None else end
         ends = torch.tensor([sde.t_start if t in (None, sde.T) else t for t in (start, last)], dtype=torch.float64)
-        high, unit = self.high or 1.5 * points**0.5, math.log(self.sigma_data or 1.0)
+        high, unit = self.highest, math.log(self.sigma_data or 1.0)
         ratio = torch.exp(-sde.lam(ends) - unit)
         h = torch.log((ratio + self.low) / (1 + ratio / high))
         if end is None:  # one step of equal length is left to r = 0

@@ -21,8 +21,8 @@ from scoresde.sampling.grid import Grid, Terminal
 from scoresde.sde import SDE
 
 FILE = pathlib.Path("tuned", "pilot.json")
-_LEVELS = product((0.003, 0.006, 0.012, 0.025, 0.05, 0.1, 0.25), (3.0, 6.0, 12.0, 25.0))
-_GRIDS = (Terminal(), *(Terminal(low, high) for low, high in _LEVELS))
+_LOWS = (0.003, 0.006, 0.012, 0.025, 0.05, 0.1, 0.25)
+_HIGHS = (0.4, 0.8, 1.6, 4.0)  # times the default
 _ROUNDS = ((29, range(4)), (10, range(4, 12)), (4, range(12, 36)))  # grids, and the samples they get
 _MOST = _ROUNDS[-1][1].stop
 _SEED = derived_seed(0, "pilot", 0)
@@ -78,8 +78,8 @@ class PilotGrid(Grid):
     run: pathlib.Path | str | None = None
     _found: list[Lookup] = field(default_factory=list, init=False, compare=False)
 
-    def suited(self, model: Model) -> Grid:
-        return Terminal().suited(model)
+    def suited(self, model: Model, event_shape: Sequence[int] | None = None) -> Grid:
+        return Terminal().suited(model, event_shape)
 
     def place(self, sde: SDE, points: int, start: float | None, end: float | None) -> Tensor:
         return Terminal().place(sde, points, start, end)
@@ -155,7 +155,9 @@ def _best(sampler: Any, model: Model, event_shape: Sequence[int]) -> Terminal:
             return torch.cat([part.x for part in drawn]).flatten(1)
 
         exact = ends(Terminal(0.02, 40.0), fine, range(_MOST))
-        total = dict.fromkeys(_GRIDS, 0.0)
+        usual = Terminal().suited(model, event_shape).highest
+        pairs = (Terminal(low, factor * usual) for low, factor in product(_LOWS, _HIGHS))
+        total = dict.fromkeys((Terminal(), *pairs), 0.0)
         for count, rows in _ROUNDS:
             for grid in sorted(total, key=total.__getitem__)[count:]:
                 del total[grid]

@@ -71,15 +71,21 @@ class Sampler(Rebuildable):
         self.steps, self.eta, self.corrector, self.denoise = steps, eta, corrector, denoise
         self.solver.check(corrector)
 
-    def times(self, model: Model, at: float | None = None, to: float | None = None) -> Tensor:
-        """The times of the grid, float64 on the host, from `at` (T) to `to` (t_min)."""
+    def times(
+        self,
+        model: Model,
+        at: float | None = None,
+        to: float | None = None,
+        event_shape: Sequence[int] | None = None,
+    ) -> Tensor:
+        """The times of the grid, float64 on the host, from `at` (T) to `to` (t_min), for events of a shape."""
         sde = model.sde
         require_known(sde, at=at, to=to)
         below = to is None and at is not None and at <= sde.t_min
         require(not below, "at", at, f"give a time above t_min = {sde.t_min:g}, or the time to go to, to=")
         require(at is None or at != to, "to", to, "give a time other than at")
         points = self.steps + (0 if self._ends_clean(to) else 1)
-        grid, smooth = self.grid.suited(model), self.denoise and self._smooth
+        grid, smooth = self.grid.suited(model, event_shape), self.denoise and self._smooth
         to = sde.t_min if to is None and grid.leads_to_zero and not smooth else to
         return grid(sde, max(points, 2) if self.solver.adaptive else points, at, to)  # it takes its own steps
 
@@ -112,7 +118,7 @@ class Sampler(Rebuildable):
             at: first time, see `sample`.
             to: last time, see `sample`.
         """
-        times, denoise = self.times(model, at, to), self._ends_clean(to)
+        times, denoise = self.times(model, at, to, x.shape[1:]), self._ends_clean(to)
         last, before = (float(times[0]), x), None
         yield last
         if denoise and self._smooth and self.solver.reaches_zero:

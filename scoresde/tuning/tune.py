@@ -129,7 +129,7 @@ def tune(
         few = model.of_samples(torch.arange(min(n, _FEW)))
         shape = event_shape or model.event_shape
         auto = Sampler(Auto(), grid or PilotGrid(), steps).suited(model, shape)
-        starts = [("auto", auto.times(model))]
+        starts = [("auto", auto.times(model, event_shape=shape))]
         starts += [("equal local errors", times) for times in dynamic.grids(few, pilot.x[:_FEW], steps)]
         errors = [float(pilot.distances(times).mean()) for _, times in starts]
         refuse(math.isinf(min(errors)), "model: all grids give NaN; give a checkpoint from before training diverged")
