@@ -9,7 +9,17 @@ from support import SOLVERS, exact_model, sde_named, solver_named
 from test_infinite_noise import Exploding
 
 from scoresde import EDMSDE, VESDE, VPSDE, GaussianMixture, Sampler, count_evaluations
-from scoresde.sampling import DDIM, Ancestral, DPMSolverPP2M, EulerMaruyama, Heun, LambdaUniform, Restart, TimeUniform
+from scoresde.sampling import (
+    DDIM,
+    Ancestral,
+    DPMSolverPP2M,
+    EulerMaruyama,
+    ExponentialMultistep,
+    Heun,
+    LambdaUniform,
+    Restart,
+    TimeUniform,
+)
 from scoresde.sampling.foresight import caution, variance
 
 
@@ -60,3 +70,11 @@ def test_steps_that_cannot_work_are_said_once_with_a_grid_that_can(sampler, sde,
     assert said.count("\n") == 1
     assert said.startswith("warning: ")
     assert re.search(words, said)
+
+
+@pytest.mark.parametrize(("weights", "k"), [("exact", 2 / 3), ("dpmpp", 1.0)])
+def test_the_variance_of_second_order_with_noise_is_too_large_by_its_weights(weights, k):
+    """By (4/3 - k) h^2 for a weight h - k h^2 of the slope: docs/howto/choosing-a-sampler.md."""
+    sde, rule, n = VPSDE(), ExponentialMultistep(eta=1.0, weights=weights), 200
+    found = variance(Sampler(rule, LambdaUniform(), n, denoise=False), sde) - 1
+    assert found / (float(sde.lam(sde.t_min) - sde.lam(sde.T)) / n) ** 2 == pytest.approx(4 / 3 - k, rel=0.05)
