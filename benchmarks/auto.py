@@ -50,8 +50,7 @@ def from_pilot(model: Model, steps: int) -> Sampler:
 
 
 def tuned(model: Model, steps: int) -> Sampler:
-    with torch.enable_grad():
-        return tune(model, model.event_shape, steps).sampler
+    return tune(model, steps=steps).sampler
 
 
 OURS: dict[str, Make] = {

@@ -327,7 +327,9 @@ def test_labels_on_the_command_line(
     assert (row["nfe"], row["steps"]) == (6, 3)
     assert "label 1, guidance 2" in Path("compared/report.html").read_text()
     assert main(["tune", "run=run", "label=[0,1]", "guidance=2", "tune.n=16", "tune.iterations=1", "tune.fine=10"]) == 0
+    assert "10 steps take up to" in capsys.readouterr().err
     report = json.loads(Path("run/tuned/steps-10.json").read_text())["report"]
+    assert report["gain"][0] == pytest.approx(report["before"]["mean"] / report["after"]["mean"])
     assert (report["label"], report["guidance"]) == ([0, 1], 2)
     tuned = ["compare", "run=run", "solvers=[tuned]", "budgets=[20]", "n=20", "seeds=2", "logger=none", "out=tuned"]
     assert main([*tuned, "label=[0,1]", "guidance=2"]) == 0

@@ -29,7 +29,7 @@ from scoresde.tuning import planned, tune
 from scoresde.tuning.dynamic import local_errors, shortest
 from scoresde.tuning.pilot import Error, Pilot
 from scoresde.tuning.search import Free, fit, spent
-from scoresde.tuning.tune import Tuning, _gain
+from scoresde.tuning.tune import Tuning, gain
 
 
 @pytest.mark.parametrize(("coefficients", "least"), [(False, 1.1), (True, 1.5)])
@@ -243,8 +243,8 @@ def test_the_interval_of_a_gain_covers():
     for _ in range(150):
         common = rng.normal(size=80)
         before, after = np.exp(common), 0.5 * np.exp(0.8 * common + 0.6 * rng.normal(size=80))  # E e^z = e^(1/2) both
-        gain, low, high = _gain(torch.tensor(before), torch.tensor(after))
-        assert gain == pytest.approx(before.mean() / after.mean())
+        ratio, low, high = gain(torch.tensor(before), torch.tensor(after))
+        assert ratio == pytest.approx(before.mean() / after.mean())
         covered += low <= 2.0 <= high
     assert 0.86 < covered / 150 <= 0.99
 

@@ -96,8 +96,6 @@ def basis(at: Tensor, nodes: Tensor) -> Tensor:
 class Kernel:
     """The exponential kernel of N steps between levels, ready to integrate polynomials; all float64 on the host.
 
-    Differentiable in the levels.
-
     Args:
         quantity: what is interpolated.
         alpha: of the first (N,) and last (N,) level of each step, as a pair.
@@ -117,7 +115,7 @@ class Kernel:
     ) -> None:
         h, k = lam[1] - lam[0], 1 + eta**2
         self.quantity, self.h, self.k = quantity, h, k
-        steepest = float((k * h).detach().abs().amax()) if len(h) else 0.0
+        steepest = float((k * h).abs().amax()) if len(h) else 0.0
         self.u, du = (v.to(h.device) for v in _gauss_legendre(1 + int(steepest / _SMOOTH)))
         self.lam = lam[0][:, None] + h[:, None] * self.u
         log_n = _LOG_N[quantity]

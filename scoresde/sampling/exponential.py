@@ -91,7 +91,7 @@ class ExponentialMultistep(GridSolver):
         return self.coefficients(sde, times).tolist()
 
     def coefficients(self, sde: SDE, times: Tensor) -> Tensor:
-        """One row for each of the N steps of times (N + 1,), float64 (N, 5 + predictor + corrector), differentiable.
+        """One row for each of the N steps of times (N + 1,), float64 (N, 5 + predictor + corrector).
 
         Columns: the time of the evaluation; factors of x0 and eps in P there; factor of x; standard deviation of the
         noise; weights of the prediction, the newest first; weights of the correction of the step before.
@@ -146,8 +146,7 @@ class ExponentialMultistep(GridSolver):
             return Step(add(x, std, noise()) if std else x, (values[:depth], None))
         base = (x if base is None else accumulate(base, correct, values)) * decay
         base = add(base, std, noise()) if std else base
-        c, newest = predict[0], values[0]
-        x = base + c * newest if isinstance(c, Tensor) else torch.add(base, newest, alpha=c)  # base is kept
+        x = torch.add(base, values[0], alpha=predict[0])  # base is kept
         return Step(accumulate(x, predict[1:], values[1:]), (values[:depth], base))
 
 

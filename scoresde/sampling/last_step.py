@@ -20,10 +20,9 @@ def clean(model: Model, x: Tensor, t: float | Tensor, before: Tensor | None, tim
         x: the state at t.
         t: the last time, a float or one for each sample.
         before: x0_hat at times[-2]; None leaves x0_hat(t) as it is.
-        times: of the grid (N,), float64; the weight is differentiable in them.
+        times: of the grid (N,), float64.
     """
     x0 = model(x, t).x0
     if before is None:
         return x0
-    w = 1 / torch.expm1(2 * model.sde.lam(times[-2:]).diff())[0]
-    return x0 + (x0 - before) * (w.to(x0) if w.requires_grad else float(w))
+    return x0 + (x0 - before) * float(1 / torch.expm1(2 * model.sde.lam(times[-2:]).diff()))

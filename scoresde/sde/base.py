@@ -115,14 +115,7 @@ class SDE(Rebuildable, ABC):
             middle = (low + high) / 2
             earlier = self.lam(middle) > lam
             low, high = torch.where(earlier, middle, low), torch.where(earlier, high, middle)
-        return self._with_slope((low + high) / 2, lam)
-
-    def _with_slope(self, t: Tensor, lam: Tensor) -> Tensor:
-        """Times found by iteration carry no gradient: add that of the inverse function, dt = dlam / lam'(t)."""
-        if not (torch.is_grad_enabled() and lam.requires_grad):
-            return t
-        dalpha, dsigma = self.slopes(t)
-        return t + (lam - lam.detach()) / (dalpha / self.alpha(t) - dsigma / self.sigma(t)).detach()
+        return (low + high) / 2
 
     @final
     def slopes(self, t: float | Tensor) -> tuple[Tensor, Tensor]:
@@ -160,7 +153,6 @@ class SDE(Rebuildable, ABC):
         """Compute the levels of all times (N,) of a grid at once, and cache them for `at`."""
         if len(self._levels) > 10_000:  # an adaptive solver always asks for new times
             self._levels.clear()
-        times = times.detach()
         alpha, sigma = self.alpha(times), self.sigma(times)
         rows = (alpha, sigma, half_log_snr(alpha, sigma))
         levels = [Level(*level) for level in torch.stack(rows, dim=1).tolist()]

@@ -72,8 +72,7 @@ class _UserSDE(TimedSDE):
     def t_of_lam(self, lam: Tensor) -> Tensor:
         """The time in [t_train, T] at which `lam` is reached, or the end that is nearest to it."""
         times, lams = self._times.to(lam.device), self._lams.to(lam.device)
-        wanted = lam.clamp(lams[-1], lams[0])
-        lam = wanted.detach()
+        lam = lam.clamp(lams[-1], lams[0])
         i = torch.searchsorted(-lams, (-lam).contiguous()).clamp(1, len(lams) - 1)
         low, high = times[i - 1], times[i]
         t = low + (high - low) * (lams[i - 1] - lam) / (lams[i - 1] - lams[i])
@@ -84,7 +83,7 @@ class _UserSDE(TimedSDE):
             low, high = torch.where(excess > 0, t, low), torch.where(excess > 0, high, t)
             newton = t - excess / (dalpha / alpha - dsigma / sigma)
             t = torch.where((newton >= low) & (newton <= high), newton, (low + high) / 2)
-        return self._with_slope(t, wanted)
+        return t
 
 
 @dataclass(eq=False, repr=False)

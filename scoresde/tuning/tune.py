@@ -146,11 +146,11 @@ def tune(
     best = min(range(len(results)), key=lambda i: float(judged[i].mean()))
     name, times, shifts = results[best]
     before, after = Error.of(judged[0]), Error.of(judged[best])
-    gain = _gain(judged[0], judged[best])
-    return Tuning(model.sigma_data, times, shifts, before, after, gain, name, counted.samples)
+    better = gain(judged[0], judged[best])
+    return Tuning(model.sigma_data, times, shifts, before, after, better, name, counted.samples)
 
 
-def _gain(before: Tensor, after: Tensor) -> tuple[float, float, float]:
+def gain(before: Tensor, after: Tensor) -> tuple[float, float, float]:
     """The ratio of the means of distances (n,) from the same starts, and its 95 % interval over resampled starts."""
     n, generator = len(before), torch.Generator().manual_seed(0)
     rows = torch.randint(n, (_RESAMPLED, n), generator=generator)
