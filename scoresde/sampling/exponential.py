@@ -162,7 +162,7 @@ class Ancestral(ExponentialMultistep):
         eta: noise level, 1 for the posterior.
     """
 
-    default_grid = Terminal(low=0.1)  # see benchmarks/stochastic.py
+    default_grid = Terminal(low=0.1)  # see docs/howto/choosing-a-sampler.md
 
     def __init__(self, eta: Eta = 1.0) -> None:
         super().__init__(predictor=1, eta=eta)

@@ -199,7 +199,7 @@ class _StochasticRule(GridSolver):
     eta: Eta = 1.0
 
     order = 1
-    default_grid = Terminal(low=0.1)  # see benchmarks/stochastic.py
+    default_grid = Terminal(low=0.1)  # see docs/howto/choosing-a-sampler.md
 
     def step(self, model: Model, x: Tensor, plan: Any, state: Any, noise: Draw) -> Step:
         """x <- a x + b eps_hat(x, t) + c z, with (t, a, b, c) from the plan."""
