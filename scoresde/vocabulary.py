@@ -6,7 +6,7 @@ _STEPS = ("trainer.steps", "sampler.steps", "budgets")
 _KEYS: dict[str, tuple[str, ...]] = {  # the first that the command has is meant
     **dict.fromkeys(("steps", "num_steps", "max_steps", "total_steps", "iterations", "iters", "n_iters"), _STEPS),
     **dict.fromkeys(("num_inference_steps", "sampling_steps", "nfe"), ("sampler.steps", "budgets")),
-    **dict.fromkeys(("lr", "learning_rate"), ("optimizer.lr", "tune.rate")),
+    **dict.fromkeys(("lr", "learning_rate"), ("optimizer.lr",)),
     **dict.fromkeys(("batch", "bs", "batchsize", "train_batch_size"), ("trainer.batch_size", "batch_size")),
     **dict.fromkeys(("sampler", "scheduler"), ("solver", "solvers", "solver@samplers.dpmpp_2m.solver")),
     **dict.fromkeys(("guidance_scale", "cfg_scale", "cfg"), ("guidance",)),

@@ -314,7 +314,7 @@ def test_starts_of_a_tuning_keep_their_classes() -> None:
     pilot = Pilot.of(model, (2,), 0, range(4, 27), 20)
     apart = (pilot.exact - torch.tensor(MEANS)[torch.tensor([1, 0, 2])[(4 + torch.arange(23)) % 3]]).norm(dim=1)
     assert apart.max() < 2
-    found = pilot.distances(Sampler(steps=20).times(model))  # the same rule on the same grid
+    found = pilot.distances(Sampler(steps=20).times(model, event_shape=(2,)))  # the same rule on the same grid
     assert found.max() < 1e-4
 
 

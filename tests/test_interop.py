@@ -156,7 +156,7 @@ def test_shares_of_a_flow_are_those_of_its_data() -> None:
 
 def test_a_foreign_model_is_compared_and_tuned() -> None:
     model = wrap(denoiser, "denoiser", event_shape=(2,))
-    assert tune(model, (2,), 4, n=16, iterations=2, batch_size=16, fine=10).times.shape == (4,)
+    assert tune(model, (2,), 4, n=16, iterations=2, fine=10).times.shape == (4,)
     result = scoresde.compare(model, DATA, solvers=["heun", "ddim"], budgets=[8], n=32, seeds=2)
     assert {row.error for row in result.rows} == {None}
 
