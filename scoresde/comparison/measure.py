@@ -74,7 +74,7 @@ class Comparison:
         self.accuracy: dict[str, Accuracy] = {}
         self.far: list[str] = []
         self.coarse: list[str] = []
-        self.piloted: dict[str, None] = {}
+        self.piloted: set[str] = set()
 
     def _entries(self) -> list[Entry]:
         fixed = [c for c in self.plan.candidates if not c.solver.adaptive]
@@ -145,7 +145,7 @@ class Comparison:
         model = self.models[row.setting]
         try:
             sampler = (plain := candidate.sampler(row.steps)).suited(model, self.plan.problem.event_shape)
-            self.piloted |= {row.name: None} if sampler.grid is not plain.grid else {}
+            self.piloted |= {row.name} if sampler.grid is not plain.grid else set()
             if caution(sampler, model.sde, model.sigma_data):
                 self.coarse.append(f"{row.name} with {row.steps} steps on {row.setting}")
             self._warm_up(sampler, model)

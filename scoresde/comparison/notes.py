@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator
 
 from scoresde.comparison.measure import Comparison
+from scoresde.sampling.pilot import SAMPLES
 
 
 def notes(comparison: Comparison) -> list[str]:
@@ -19,7 +20,7 @@ def notes(comparison: Comparison) -> list[str]:
         *_of_steps(comparison),
         *_of_data(comparison),
         *(f"Tuning {k} steps took {n:,} evaluations, which are not in NFE." for k, n in comparison.tuned().items()),
-        *(f"{name} has its grid from 36 pilot samples, which are not in NFE." for name in comparison.piloted),
+        *(f"{n} has its grid from {SAMPLES} pilot samples, which are not in NFE." for n in sorted(comparison.piloted)),
         *_of_memory(comparison),
     ]
 

@@ -24,7 +24,7 @@ FILE = pathlib.Path("tuned", "pilot.json")
 _LOWS = (0.003, 0.006, 0.012, 0.025, 0.05, 0.1, 0.25)
 _HIGHS = (0.4, 0.8, 1.6, 4.0)  # times the default
 _ROUNDS = ((29, range(4)), (10, range(4, 12)), (4, range(12, 36)))  # grids, and the samples they get
-_MOST = _ROUNDS[-1][1].stop
+SAMPLES = _ROUNDS[-1][1].stop
 _SEED = derived_seed(0, "pilot", 0)
 _KEPT = 50  # lookups in a file, the newest
 _SAME = 0.01  # what predictions of one model may differ by, from device to device, relative
@@ -102,7 +102,8 @@ class PilotGrid(Grid):
             with count_evaluations() as spent:
                 best = _best(sampler, model, event_shape)
             found = replace(new, low=best.low, high=best.high, evaluations=spent.samples)
-            note(f"grid for {sampler.steps} steps from a pilot of {_MOST} samples: {spent.samples:,} evaluations, once")
+            cost = f"{spent.samples:,} evaluations, once"
+            note(f"grid for {sampler.steps} steps from a pilot of {SAMPLES} samples: {cost}")
             self._keep([*known, found][-_KEPT:])
         return Terminal(found.low, found.high)
 
@@ -145,7 +146,7 @@ def _seen(model: Model, event_shape: Sequence[int]) -> list[float]:
 def _best(sampler: Any, model: Model, event_shape: Sequence[int]) -> Terminal:
     """The grid whose endpoints are closest to those of many steps."""
     steps, fine = sampler.steps, max(80, 4 * sampler.steps)
-    work = sum(grids * len(rows) for grids, rows in _ROUNDS) * steps + _MOST * fine
+    work = sum(grids * len(rows) for grids, rows in _ROUNDS) * steps + SAMPLES * fine
     with bar(work, "pilot", unit=" evaluations", leave=False) as shown:
 
         def ends(grid: Grid, steps: int, rows: range) -> Tensor:
@@ -154,7 +155,7 @@ def _best(sampler: Any, model: Model, event_shape: Sequence[int]) -> Terminal:
             drawn = mine.batches(model, event_shape, rows=rows, seed=_SEED, on_step=shown.update)
             return torch.cat([part.x for part in drawn]).flatten(1)
 
-        exact = ends(Terminal(0.02, 40.0), fine, range(_MOST))
+        exact = ends(Terminal(0.02, 40.0), fine, range(SAMPLES))
         usual = Terminal().suited(model, event_shape).highest
         pairs = (Terminal(low, factor * usual) for low, factor in product(_LOWS, _HIGHS))
         total = dict.fromkeys((Terminal(), *pairs), 0.0)
