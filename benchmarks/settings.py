@@ -24,7 +24,7 @@ class Setting:
         low, high: of the grid, where `high` is times the default.
         memory, ridge: of the weights.
         again: whether the step before is made again.
-        candidates: how many of the list.
+        finer: also x0 near 0.01, for detail of that size.
     """
 
     low: float = 0.04
@@ -32,7 +32,7 @@ class Setting:
     memory: float = auto._MEMORY
     ridge: float = auto._RIDGE
     again: bool = True
-    candidates: int = len(candidates.CANDIDATES)
+    finer: bool = False
 
     def sampler(self, model: Model, steps: int) -> Sampler:
         return Sampler(_Other(setting=self), Terminal(self.low, self.high * Terminal().suited(model).highest), steps)
@@ -40,7 +40,8 @@ class Setting:
     @contextmanager
     def applied(self) -> Iterator[None]:
         """The constants in force."""
-        chosen = candidates.CANDIDATES[: self.candidates]
+        finer = candidates._made("x0", candidates._levelled(0.01), " near 0.01", 2, 4)
+        chosen = candidates.CANDIDATES + finer * self.finer
         candidates._all_rows.cache_clear()
         with (
             mock.patch.multiple(auto, _MEMORY=self.memory, _RIDGE=self.ridge),
@@ -63,7 +64,7 @@ class _Other(Auto):
 
 
 _CHANGES: tuple[dict[str, Any], ...] = (
-    {}, {"memory": 0.6}, {"memory": 0.9}, {"ridge": 0.1}, {"ridge": 1.0}, {"again": False}, {"candidates": 4},
+    {}, {"memory": 0.6}, {"memory": 0.9}, {"ridge": 0.1}, {"ridge": 1.0}, {"again": False}, {"finer": True},
 )  # fmt: skip
 SETTINGS = {
     " ".join(f"{k}={v:g}" for k, v in {"low": low, "high": high, **change}.items()): Setting(low, high, **change)

@@ -28,8 +28,8 @@ class Auto(Solver):
     """A multistep rule that weighs candidates by their errors as it goes, for each sample by itself.
 
     All candidates, see `scoresde.sampling.candidates`, are polynomials through the same evaluations: x0 in
-    log(r^2 + s^2) for s = 0.1 and 0.01, and v in the angle atan(r), each of order 2 and 4, r = sigma / (alpha
-    sigma_data). So when x0_hat comes at a new level, what each candidate expected there is known at no cost.
+    log(r^2 + 0.1^2), and v in the angle atan(r), each of order 2 and 4, r = sigma / (alpha sigma_data). So when x0_hat
+    comes at a new level, what each candidate expected there is known at no cost.
     With e_c the expectation less what came, and S_cd a running mean of <e_c, e_d>, the step before is made again with
     the value that came (as a corrector) and the next one is made by sum_c w_c (candidate c), where w is close to
 

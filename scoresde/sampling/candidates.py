@@ -47,11 +47,7 @@ def _made(quantity: Quantity, variable: Callable[[Tensor], Tensor], near: str, *
     return tuple(Candidate(f"{quantity} order {order}{near}", quantity, variable, order) for order in orders)
 
 
-CANDIDATES = (
-    *_made("v", _angle, "", 2, 4),
-    *_made("x0", _levelled(0.1), " near 0.1", 2, 4),
-    *_made("x0", _levelled(0.01), " near 0.01", 2, 4),
-)
+CANDIDATES = (*_made("v", _angle, "", 2, 4), *_made("x0", _levelled(0.1), " near 0.1", 2, 4))
 # noise moves x off the path of the values before, so that few of them say something about the next
 WITH_NOISE = (*_made("v", _angle, "", 1, 2), *_made("x0", _levelled(0.1), " near 0.1", 1, 2))
 FIRST, ONLY = 0, 2  # of both: what takes the first step, and the only one
