@@ -19,6 +19,7 @@ from scoresde.figures import strip as strip
 from scoresde.figures import trajectories as trajectories
 from scoresde.interop import unwrap as unwrap
 from scoresde.interop import wrap as wrap
+from scoresde.labelled import LabelledModel as LabelledModel
 from scoresde.loggers import Logger as Logger
 from scoresde.loggers import WandbLogger as WandbLogger
 from scoresde.loss import Batch as Batch
@@ -86,7 +87,9 @@ from scoresde.sde import SDE as SDE
 from scoresde.sde import VESDE as VESDE
 from scoresde.sde import VPSDE as VPSDE
 from scoresde.sde import CosineSDE as CosineSDE
+from scoresde.sde import DiscreteVPSDE as DiscreteVPSDE
 from scoresde.sde import DriftSDE as DriftSDE
+from scoresde.sde import LevelsVPSDE as LevelsVPSDE
 from scoresde.sde import PathSDE as PathSDE
 from scoresde.sde import RectifiedSDE as RectifiedSDE
 from scoresde.sde import SubVPSDE as SubVPSDE

@@ -11,15 +11,15 @@ import torch
 from torch import Tensor, nn
 
 from scoresde._shapes import expand
-from scoresde.convert.levels import LabelledModel, LevelsVPSDE
 from scoresde.errors import InputError, refuse, require
 from scoresde.evaluations import counted
+from scoresde.labelled import LabelledModel
 from scoresde.model import Model
 from scoresde.nets.condition import Cond
 from scoresde.precond import Precond
 from scoresde.prediction import Prediction, rates
 from scoresde.prediction import levels as levels_at
-from scoresde.sde import EDMSDE, SDE, PathSDE, RectifiedSDE
+from scoresde.sde import EDMSDE, SDE, LevelsVPSDE, PathSDE, RectifiedSDE
 
 Kind = Literal["denoiser", "x0", "eps", "v", "score", "velocity", "azula"]
 Levels = Sequence[float] | Tensor | None

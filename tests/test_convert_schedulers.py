@@ -11,8 +11,8 @@ from support import exact_model
 from torch import Tensor
 
 import scoresde
-from scoresde import EDMSDE, InputError, RectifiedSDE, Sampler
-from scoresde.convert import DiscreteVPSDE, LevelsVPSDE, convert
+from scoresde import EDMSDE, DiscreteVPSDE, InputError, LevelsVPSDE, RectifiedSDE, Sampler
+from scoresde.convert import convert
 from scoresde.sampling import DDIM, Explicit
 
 diffusers = pytest.importorskip("diffusers", reason="diffusers is installed with the extra dev")

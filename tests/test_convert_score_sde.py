@@ -11,8 +11,8 @@ from score_sde_layout import PYRAMIDS, Config, Weights, checkpoint, config, netw
 from torch import Tensor
 
 import scoresde
-from scoresde import EDMSDE, InputError
-from scoresde.convert import DiscreteVPSDE, convert
+from scoresde import EDMSDE, DiscreteVPSDE, InputError
+from scoresde.convert import convert
 from scoresde.convert.files import read_file
 from scoresde.convert.score_sde import ScoreSDE
 

@@ -12,9 +12,20 @@ from support import exact_model, mixture, sde_named
 from torch import Tensor, nn
 
 import scoresde
-from scoresde import EDMSDE, SDE, VPSDE, ExactModel, InputError, Model, RectifiedSDE, Sampler, unwrap, wrap
-from scoresde.convert import DiscreteVPSDE
-from scoresde.convert.levels import LevelsVPSDE
+from scoresde import (
+    EDMSDE,
+    SDE,
+    VPSDE,
+    DiscreteVPSDE,
+    ExactModel,
+    InputError,
+    LevelsVPSDE,
+    Model,
+    RectifiedSDE,
+    Sampler,
+    unwrap,
+    wrap,
+)
 from scoresde.noise import Noise
 from scoresde.sampling import DDIM, Heun
 from scoresde.tuning import tune

@@ -20,7 +20,7 @@ FLOORS = (
     {"precond", "dynamics"},
     {"prediction"},
     {"model"},
-    {"analytic", "control"},
+    {"analytic", "control", "labelled"},
     {"sampling", "loss", "doctor"},
     {"data"},
     {"results"},

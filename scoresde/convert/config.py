@@ -46,13 +46,13 @@ def labelled(label: str, scale: float, shift: float = 0.0, centered: bool = True
     if not centered:
         units = {"sigma_data": 0.25, "gain": 2.0, "centre": 0.5}
     labels = {"label": label, "label_scale": scale, "label_shift": shift}
-    return {"_target_": "scoresde.convert.LabelledModel", "precond": precond, **units, **labels}
+    return {"_target_": "scoresde.LabelledModel", "precond": precond, **units, **labels}
 
 
 def discrete_vp(schedule: str, levels: int, first: float, last: float) -> Config:
     """The configuration of a `DiscreteVPSDE`."""
     rates = {"schedule": schedule, "levels": levels, "first": first, "last": last}
-    return {"_target_": "scoresde.convert.DiscreteVPSDE", **rates}
+    return {"_target_": "scoresde.DiscreteVPSDE", **rates}
 
 
 def edm(sigma_data: float = 0.5, low: float = 0.002, high: float = 80.0) -> tuple[Config, Config]:

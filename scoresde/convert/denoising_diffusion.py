@@ -16,11 +16,11 @@ from torch import Tensor
 from scoresde.convert.config import Config, edm, labelled, multipliers
 from scoresde.convert.files import Source
 from scoresde.convert.forms import Form, same, scale_and_shift, sines_first
-from scoresde.convert.levels import betas
 from scoresde.convert.parts import VARIANCE, Part, Tensors, numbers, table, without_variance
 from scoresde.convert.plan import Facts, Given, Layout, Plan
 from scoresde.errors import refuse, require
 from scoresde.nets.rms_unet import RMSBlock, RMSUNet
+from scoresde.sde.discrete import betas
 
 _SOURCE = "names and shapes of weights"
 _NAMES = table(  # in the order in which they are tried
@@ -147,7 +147,7 @@ def _meaning(tensors: Tensors, facts: Facts, learned: bool) -> tuple[Config, Con
         require(kind in _SCHEDULES, "config beta_schedule", kind, "give linear, cosine or sigmoid")
         levels = int(facts.get("levels", 1000))
         rates = betas(kind, levels, 0.1 / levels, 20.0 / levels)
-    sde = {"_target_": "scoresde.convert.LevelsVPSDE", "alphas": np.cumprod(1 - rates).tolist()}
+    sde = {"_target_": "scoresde.LevelsVPSDE", "alphas": np.cumprod(1 - rates).tolist()}
     return sde, labelled("time", float(len(rates) - 1), precond=objective)
 
 

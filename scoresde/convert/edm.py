@@ -171,7 +171,7 @@ def _meaning(precond: str, sigma_data: float) -> tuple[Config, Config]:
 def _iddpm(u: Tensor) -> tuple[Config, Config]:
     """The path through the levels sigma = u, which fall to zero, and the model, whose labels rise with sigma."""
     alpha2 = 1 / (1 + u[:-1].flip(0).double() ** 2)
-    sde = {"_target_": "scoresde.convert.LevelsVPSDE", "alphas": alpha2.tolist()}
+    sde = {"_target_": "scoresde.LevelsVPSDE", "alphas": alpha2.tolist()}
     return sde, labelled("time", float(len(alpha2) - 1))
 
 

@@ -10,15 +10,16 @@ from torch import Tensor, nn
 from scoresde.convert.conversion import free_folder, whole
 from scoresde.convert.diffusers import UNetNames
 from scoresde.convert.forms import Form, same
-from scoresde.convert.levels import DiscreteVPSDE, LabelledModel
 from scoresde.convert.parts import frequencies, write
 from scoresde.convert.schedulers import SCHEDULES, TARGETS
 from scoresde.described import describe
 from scoresde.errors import InputError
 from scoresde.files import write_json
+from scoresde.labelled import LabelledModel
 from scoresde.model import ScoreModel
 from scoresde.nets import NCSNpp
 from scoresde.nets.embedding import Modulation, Waves
+from scoresde.sde import DiscreteVPSDE
 
 
 def _rising(t: Tensor) -> Tensor:

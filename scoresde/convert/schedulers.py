@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from scoresde.convert.config import Allowed, Config, check_allowed, discrete_vp, edm, flow, labelled
-from scoresde.convert.levels import betas, without_signal_at_the_end
 from scoresde.convert.parts import table
 from scoresde.convert.plan import Facts
 from scoresde.errors import did_you_mean, refuse
+from scoresde.sde.discrete import betas
 
 SCHEDULES = table("linear=linear scaled_linear=scaled_linear squaredcos_cap_v2=cosine")
 TARGETS = table("epsilon=eps sample=x0 v_prediction=v")
@@ -99,11 +99,11 @@ def _chain(schedule: Mapping[str, Any], facts: Facts) -> Meaning:
     alpha2 = np.cumprod(1 - np.asarray(trained or betas(**values), dtype=np.float64))
     notes: tuple[str, ...] = ()
     if known["rescale_betas_zero_snr"]:
-        alpha2 = without_signal_at_the_end(alpha2)
+        alpha2 = _without_signal_at_the_end(alpha2)
     if alpha2[-1] == 0 and model["precond"] == "eps":  # of which no x0 follows there
         alpha2, notes = alpha2[:-1], ("the last level, of noise alone, is left out",)
         model["label_scale"] -= 1
-    return Meaning({"_target_": "scoresde.convert.LevelsVPSDE", "alphas": alpha2.tolist()}, model, notes=notes)
+    return Meaning({"_target_": "scoresde.LevelsVPSDE", "alphas": alpha2.tolist()}, model, notes=notes)
 
 
 def _edm(schedule: Mapping[str, Any], facts: Facts) -> Meaning:
@@ -134,3 +134,12 @@ def _exploding(schedule: Mapping[str, Any], facts: Facts) -> tuple[Config, Confi
     low, high = facts.get("sigma_min", 0.01), facts.need("sigma_max", "give sde=ve sde.sigma_max=1348 or so")
     sde = {"_target_": "scoresde.VESDE", "sigma_min": float(low), "sigma_max": float(high)}
     return sde, {**labelled("log_sigma", 1.0), "sigma_data": 0.25}
+
+
+def _without_signal_at_the_end(alpha2: np.ndarray) -> np.ndarray:
+    """Squares alpha_k^2, (N,), shifted and scaled so that the last is zero and the first as it was.
+
+    Lin et al. 2024 (arXiv 2305.08891, algorithm 1).
+    """
+    alpha = np.sqrt(alpha2)
+    return np.asarray(((alpha - alpha[-1]) * alpha[0] / (alpha[0] - alpha[-1])) ** 2)

@@ -7,7 +7,12 @@ from scoresde.errors import TARGET
 from scoresde.plain import each
 
 # the dotted name of a class or a package, as stored, and what it is called today
-RENAMED: dict[str, str] = {"scoresde.compare": "scoresde.comparison"}
+RENAMED: dict[str, str] = {
+    "scoresde.compare": "scoresde.comparison",
+    "scoresde.convert.DiscreteVPSDE": "scoresde.DiscreteVPSDE",
+    "scoresde.convert.LevelsVPSDE": "scoresde.LevelsVPSDE",
+    "scoresde.convert.LabelledModel": "scoresde.LabelledModel",
+}
 
 # for a class, by today's name: an argument as stored, and what it is called today; None where it is gone
 ARGUMENTS: dict[str, dict[str, str | None]] = {

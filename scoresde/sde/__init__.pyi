@@ -7,6 +7,8 @@ from scoresde.sde.closed_form import VPSDE as VPSDE
 from scoresde.sde.closed_form import CosineSDE as CosineSDE
 from scoresde.sde.closed_form import RectifiedSDE as RectifiedSDE
 from scoresde.sde.closed_form import SubVPSDE as SubVPSDE
+from scoresde.sde.discrete import DiscreteVPSDE as DiscreteVPSDE
+from scoresde.sde.discrete import LevelsVPSDE as LevelsVPSDE
 from scoresde.sde.user import DriftSDE as DriftSDE
 from scoresde.sde.user import PathSDE as PathSDE
 
