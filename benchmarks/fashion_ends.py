@@ -51,7 +51,7 @@ def gaussian(run: scoresde.Run, dataset: scoresde.data.Dataset) -> dict[str, dic
     rows = {}
     for words in _SAMPLERS:
         sampler = sampler_of(words)
-        sampler.grid = sampler.grid.suited(run.model)
+        sampler.grid = sampler.grid.scaled(run.model)
         rows[words] = {f"{s:.4g}": math.sqrt(variance(sampler, run.model.sde, s)) for s in std}
         print(f"{words:30}" + "".join(f"{factor:8.3f}" for factor in rows[words].values()), flush=True)
     return rows

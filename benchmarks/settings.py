@@ -35,7 +35,7 @@ class Setting:
     finer: bool = False
 
     def sampler(self, model: Model, steps: int) -> Sampler:
-        return Sampler(_Other(setting=self), Terminal(self.low, self.high * Terminal().suited(model).highest), steps)
+        return Sampler(_Other(setting=self), Terminal(self.low, self.high * Terminal().scaled(model).highest), steps)
 
     @contextmanager
     def applied(self) -> Iterator[None]:

@@ -69,8 +69,8 @@ class Grid(Rebuildable, ABC):
             )
         return times
 
-    def suited(self, model: Model, event_shape: Sequence[int] | None = None) -> "Grid":
-        """The grid for a model and the shape of an event: itself, unless it depends on the data."""
+    def scaled(self, model: Model, event_shape: Sequence[int] | None = None) -> "Grid":
+        """The grid in units of the data of a model, for the shape of an event: itself, unless it depends on them."""
         return self
 
     def lookup(self, sampler: Any, model: Model, event_shape: Sequence[int] | None) -> "Grid":
@@ -215,7 +215,7 @@ class Terminal(Grid):
     sigma_data: Positive | None = None
     dimension: Count | None = None
 
-    def suited(self, model: Model, event_shape: Sequence[int] | None = None) -> "Terminal":
+    def scaled(self, model: Model, event_shape: Sequence[int] | None = None) -> "Terminal":
         shape = model.event_shape if event_shape is None else event_shape
         dimension = None if shape is None else max(math.prod(shape), 1)
         return replace(self, sigma_data=self.sigma_data or model.sigma_data, dimension=self.dimension or dimension)

@@ -78,8 +78,8 @@ class PilotGrid(Grid):
     run: pathlib.Path | str | None = None
     _found: list[Lookup] = field(default_factory=list, init=False, compare=False)
 
-    def suited(self, model: Model, event_shape: Sequence[int] | None = None) -> Grid:
-        return Terminal().suited(model, event_shape)
+    def scaled(self, model: Model, event_shape: Sequence[int] | None = None) -> Grid:
+        return Terminal().scaled(model, event_shape)
 
     def place(self, sde: SDE, points: int, start: float | None, end: float | None) -> Tensor:
         return Terminal().place(sde, points, start, end)
@@ -156,7 +156,7 @@ def _best(sampler: Any, model: Model, event_shape: Sequence[int]) -> Terminal:
             return torch.cat([part.x for part in drawn]).flatten(1)
 
         exact = ends(Terminal(0.02, 40.0), fine, range(SAMPLES))
-        usual = Terminal().suited(model, event_shape).highest
+        usual = Terminal().scaled(model, event_shape).highest
         pairs = (Terminal(low, factor * usual) for low, factor in product(_LOWS, _HIGHS))
         total = dict.fromkeys((Terminal(), *pairs), 0.0)
         for count, rows in _ROUNDS:

@@ -85,7 +85,7 @@ class Sampler(Rebuildable):
         require(not below, "at", at, f"give a time above t_min = {sde.t_min:g}, or the time to go to, to=")
         require(at is None or at != to, "to", to, "give a time other than at")
         points = self.steps + (0 if self._ends_clean(to) else 1)
-        grid, smooth = self.grid.suited(model, event_shape), self.denoise and self._smooth
+        grid, smooth = self.grid.scaled(model, event_shape), self.denoise and self._smooth
         to = sde.t_min if to is None and grid.leads_to_zero and not smooth else to
         return grid(sde, max(points, 2) if self.solver.adaptive else points, at, to)  # it takes its own steps
 
