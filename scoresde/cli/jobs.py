@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from scoresde.build import TARGET, did_you_mean
+from scoresde.cli.allocator import keep_freed_memory
 from scoresde.cli.failures import VARIABLE, TaskFailed
 from scoresde.errors import InputError
 from scoresde.files import of_the_disk
@@ -54,6 +55,7 @@ def run_job(command: Command, cfg: DictConfig) -> float | None:
     In a sweep a failure is recorded and the other jobs run: Hydra's own sweeper is not informed, others (Optuna) get
     the exception, as a failed trial.
     """
+    keep_freed_memory()
     try:
         with of_the_disk():
             values = plain(cfg, command.keys)
