@@ -16,6 +16,7 @@ from scoresde.nets.condition import Cond, Condition, conditions_of
 from scoresde.precond import Precond, Preconditioning, coefficients
 from scoresde.prediction import Level, Prediction, check_output, check_time, levels, rates
 from scoresde.sde import SDE
+from scoresde.variance import LearnedVariance, Variance
 
 
 class Model(nn.Module):
@@ -102,17 +103,28 @@ class ScoreModel(Checked, Model):
         x0_hat = c_skip x + c_out net(c_in x, c_noise[, cond]),   score = (alpha x0_hat - x) / sigma^2
 
     Args:
-        net: any module called `net(x, c)` or `net(x, c, cond)` with x (B, *event) and c (B,), returning (B, *event).
+        net: any module called `net(x, c)` or `net(x, c, cond)` with x (B, *event) and c (B,), returning (B, *event), or
+            twice the channels if variances are learned.
         sde: the forward diffusion.
         precond: the quantity that the network predicts, see `scoresde.precond`.
         sigma_data: standard deviation of the data, over all values.
+        variance: of the steps of a reverse chain: `fixed`, or what the second half of the output stands for, see
+            `scoresde.variance`.
 
     Raises:
         InputError: for an unknown preconditioning or a sigma_data that is not positive.
     """
 
-    def __init__(self, net: nn.Module, sde: SDE, precond: Precond = "edm", sigma_data: Positive = 0.5) -> None:
+    def __init__(
+        self,
+        net: nn.Module,
+        sde: SDE,
+        precond: Precond = "edm",
+        sigma_data: Positive = 0.5,
+        variance: Variance = "fixed",
+    ) -> None:
         super().__init__(sde)
+        self.variance: Variance = variance
         self.net, self.precond, self.sigma_data, self._trained_with = net, precond, sigma_data, sde
         self.event_shape = getattr(net, "event_shape", None)
         self._places: dict[float, _Place] = {}
@@ -152,13 +164,22 @@ class ScoreModel(Checked, Model):
     def forward(self, x: Tensor, t: float | Tensor, cond: Cond = None) -> Prediction:
         level = self.levels(t)
         c = self.preconditioning(*level)
-        return Prediction(x, self.raw(x, c, cond), self.sde, t, c.c_skip, c.c_out, level=level)
+        out, learned = self.halves(x, c, cond)
+        return Prediction(x, out, self.sde, t, c.c_skip, c.c_out, level=level, learned=learned)
+
+    def halves(self, x: Tensor, c: Preconditioning, cond: Cond = None) -> tuple[Tensor, LearnedVariance | None]:
+        """The output of the network at the preconditioning `c` as F and, if it is learned, the variance."""
+        out = self.raw(x, c, cond)
+        if self.variance == "fixed":
+            return out, None
+        out, raw = out.chunk(2, dim=1)
+        return out, LearnedVariance(self.variance, raw)
 
     def raw(self, x: Tensor, c: Preconditioning, cond: Cond = None) -> Tensor:
         """The output of the network at the preconditioning `c`, in the dtype of x; the only call of the network.
 
         Raises:
-            InputError: the network does not return a tensor of the shape of x.
+            InputError: the network does not return a tensor of the shape of x, or of twice its channels.
         """
         parameter = _first_parameter(self.net)
         dtype = x.dtype if parameter is None else parameter.dtype
@@ -169,7 +190,7 @@ class ScoreModel(Checked, Model):
             level = torch.full((1,), c.c_noise, device=x.device, dtype=dtype).expand(x.shape[0])
         scaled = (x * expand(c.c_in, x)).to(dtype)
         out: Tensor = self.net(scaled, level) if cond is None else self.net(scaled, level, cond)
-        check_output(out, x, f"model.net: {type(self.net).__name__}")
+        check_output(out, x, f"model.net: {type(self.net).__name__}", 1 if self.variance == "fixed" else 2)
         return out.to(x.dtype)
 
 

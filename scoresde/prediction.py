@@ -11,6 +11,7 @@ from scoresde._shapes import Coefficient, expand
 from scoresde.errors import InputError, require
 from scoresde.precond import Precond, coefficients
 from scoresde.sde import SDE, half_log_snr
+from scoresde.variance import LearnedVariance
 
 _QUANTITIES = ("x0", "eps", "v", "velocity", "score")
 _ROUNDING = 1e-6  # T in float32 may lie above T
@@ -84,12 +85,13 @@ class Prediction:
         c_out: see above; a float or (B,).
         variance: of x_0 given x, broadcastable to x; None where the model does not predict it.
         level: `levels(sde, t)`, if already computed.
+        learned: the variance of reverse steps that a network learned, see `scoresde.variance`; None without.
 
     Attributes:
         x0, eps, score, v, velocity: tensors of shape (B, *event).
     """
 
-    __slots__ = ("_alpha", "_c_out", "_c_skip", "_out", "_sde", "_sigma", "_t", "_x", "variance")
+    __slots__ = ("_alpha", "_c_out", "_c_skip", "_out", "_sde", "_sigma", "_t", "_x", "learned", "variance")
 
     def __init__(
         self,
@@ -101,10 +103,11 @@ class Prediction:
         c_out: Coefficient,
         variance: Tensor | None = None,
         level: Level | None = None,
+        learned: LearnedVariance | None = None,
     ) -> None:
         self._x, self._out, self._sde, self._t = x, out, sde, t
         self._alpha, self._sigma, _ = levels(sde, t) if level is None else level
-        self._c_skip, self._c_out, self.variance = c_skip, c_out, variance
+        self._c_skip, self._c_out, self.variance, self.learned = c_skip, c_out, variance, learned
 
     @classmethod
     def of(cls, x: Tensor, sde: SDE, t: float | Tensor, *, variance: Tensor | None = None, **quantity: Tensor) -> Self:
@@ -139,7 +142,7 @@ class Prediction:
         """This prediction + scale (other - this), of x0, eps, score, v and velocity alike.
 
         Args:
-            other: a prediction at the same x and level, made from any quantity; its variance is kept.
+            other: a prediction at the same x and level, made from any quantity; its variances are kept.
             scale: a number, or one for each sample (B,).
 
         Raises:
@@ -153,8 +156,9 @@ class Prediction:
             out = _sum(self._x, skip, out, ratio)  # the same x0 in the quantity of this prediction
         out = self._out + expand(scale, out) * (out - self._out)
         variance = self.variance if other.variance is None else other.variance
+        learned = self.learned if other.learned is None else other.learned
         level = self._alpha, self._sigma, 0.0
-        return Prediction(self._x, out, self._sde, self._t, self._c_skip, self._c_out, variance, level)
+        return Prediction(self._x, out, self._sde, self._t, self._c_skip, self._c_out, variance, level, learned)
 
     @property
     def x0(self) -> Tensor:
@@ -185,17 +189,19 @@ def _sum(x: Tensor, of_x: Coefficient, out: Tensor, of_out: Coefficient) -> Tens
     return out * b + x * a
 
 
-def check_output(out: object, x: Tensor, name: str) -> None:
-    """Raise InputError unless `out` is a tensor of the shape of x."""
+def check_output(out: object, x: Tensor, name: str, halves: int = 1) -> None:
+    """Raise InputError unless `out` is a tensor of the shape of x, or with twice its channels if `halves` is 2."""
     if not isinstance(out, Tensor):
         raise InputError(
             f"{name} returned {type(out).__name__} where a tensor of shape {tuple(x.shape)} is expected; return the "
             "tensor alone, or see scoresde.wrap for networks with another interface"
         )
-    if out.shape != x.shape:
-        twice = out.ndim == x.ndim and x.ndim > 1 and out.shape[1] == 2 * x.shape[1]
-        hint = "; split off the channels of a learned variance" if twice else ""
+    wanted = (*x.shape[:1], *(halves * n for n in x.shape[1:2]), *x.shape[2:])
+    if out.shape != wanted or x.ndim < halves:
+        twice = halves == 1 and out.ndim == x.ndim > 1 and out.shape[1] == 2 * x.shape[1]
+        hint = "; give model.variance=range if the second half of its channels are variances" if twice else ""
+        need = "the shape of its input" if halves == 1 else "twice the channels; give net.outputs=2, or variance=fixed"
         raise InputError(
-            f"{name} returned shape {tuple(out.shape)} for an input of shape {tuple(x.shape)}; it must return the "
-            f"shape of its input{hint}"
+            f"{name} returned shape {tuple(out.shape)} for an input of shape {tuple(x.shape)}; it must return {need}"
+            f"{hint}"
         )

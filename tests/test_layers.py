@@ -17,7 +17,7 @@ FLOORS = (
     {"build", "noise", "_shapes", "nets", "evaluations"},
     {"named"},
     {"mixture", "sde"},
-    {"precond", "dynamics"},
+    {"precond", "dynamics", "variance"},
     {"prediction"},
     {"model"},
     {"analytic", "control", "labelled"},

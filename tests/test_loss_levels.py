@@ -179,7 +179,7 @@ def test_importance_lowers_the_variance_without_bias() -> None:
 
 
 class _Guess(ExactModel):
-    """An exact model where a loss wants a network: `raw` under the preconditioning eps, which is eps itself."""
+    """An exact model where a loss wants a network: its output under the preconditioning eps, which is eps itself."""
 
     sigma_data = 1.0
 
@@ -189,9 +189,9 @@ class _Guess(ExactModel):
     def preconditioning(self, alpha: Coefficient, sigma: Coefficient, lam: Coefficient) -> Preconditioning:
         return coefficients("eps", alpha, sigma, lam, 1.0)
 
-    def raw(self, x: Tensor, c: Any, cond: Tensor | None = None) -> Tensor:
+    def halves(self, x: Tensor, c: Any, cond: Tensor | None = None) -> tuple[Tensor, None]:
         t = self.sde.t_of_lam(-4 * c.c_noise)
-        return self(x, t).eps
+        return self(x, t).eps, None
 
 
 def _losses(model: Any, loss: DenoisingScoreMatching, data: GaussianMixture, u: Tensor, k: int) -> Tensor:

@@ -82,7 +82,7 @@ class DenoisingScoreMatching(Loss[ScoreModel]):
         alpha, sigma, lam = (torch.as_tensor(a) for a in model.levels(t))
         c = model.preconditioning(alpha, sigma, lam)
         x = expand(alpha, x0) * x0 + expand(sigma, x0) * eps
-        out = model.raw(x, c, batch.cond)
+        out, _ = model.halves(x, c, batch.cond)
         target = expand((1 - c.c_skip * alpha) / c.c_out, x0) * x0 - expand(c.c_skip * sigma / c.c_out, x0) * eps
         error = flat((out - target) ** 2).mean(1)
         weight = _WEIGHTS[self.weight](model, t, alpha, sigma) * (alpha * c.c_out / sigma) ** 2

@@ -9,6 +9,7 @@ from scoresde.errors import InputError, require
 
 Multipliers = Annotated[tuple[Count, ...], Constraint(bool, "one integer >= 1 for each level, such as [1, 2, 2]")]
 Even = Annotated[int, Constraint(lambda n: n >= 4 and n % 2 == 0, "an even integer >= 4")]
+Outputs = Annotated[int, Constraint(lambda n: n in (1, 2), "1 or 2")]
 MultipleOf4 = Annotated[int, Constraint(lambda n: n >= 4 and n % 4 == 0, "a multiple of 4, >= 4")]
 
 

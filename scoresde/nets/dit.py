@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from scoresde.constraints import Count, Depth, Positive, Probability
 from scoresde.described import Described
 from scoresde.errors import require
-from scoresde.nets.arguments import MultipleOf4, check_divides, check_event
+from scoresde.nets.arguments import MultipleOf4, Outputs, check_divides, check_event
 from scoresde.nets.condition import Cond, Kinds, Shares, Sizes, conditions
 from scoresde.nets.embedding import FourierEmbedding, Modulation
 from scoresde.nets.layers import Attention, through, zero
@@ -34,6 +34,7 @@ class DiT(Described, nn.Module):
         heads: attention heads; must divide the width.
         ratio: hidden units of the MLPs in units of `width`.
         noise_scale: see above; the features of the label have periods from 2 pi to 20000 pi.
+        outputs: channels of the output for each of the event; 2 where the model learns variances.
         dropout: probability in [0, 1) of dropping a hidden unit of the MLPs while training.
         condition: class, vector, tokens or image, or several by name, see `scoresde.nets.condition`; null for none.
             Every block attends to tokens.
@@ -56,6 +57,7 @@ class DiT(Described, nn.Module):
         heads: Count = 6,
         ratio: Positive = 4.0,
         noise_scale: Positive = 250.0,
+        outputs: Outputs = 1,
         dropout: Probability = 0.0,
         condition: Kinds = None,
         condition_size: Sizes = 0,
@@ -73,7 +75,7 @@ class DiT(Described, nn.Module):
         hidden, context = int(ratio * width), self.condition.context
         self.blocks = nn.ModuleList(DiTBlock(width, heads, hidden, dropout, context) for _ in range(depth))
         self.norm = _norm(width)
-        self.last = nn.Linear(width, pixels)
+        self.last = nn.Linear(width, outputs * pixels)
         _initialise(self)
 
     def forward(self, x: Tensor, c: Tensor, cond: Cond = None) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from scoresde.constraints import Count, Depth, NonNegativeInt, Positive, Probability, ProperFraction
-from scoresde.nets.arguments import Multipliers
+from scoresde.nets.arguments import Multipliers, Outputs
 from scoresde.nets.condition import Kinds, Shares, Sizes, conditions
 from scoresde.nets.layers import through
 from scoresde.nets.magnitude import MPAttention, MPFourier, MPLayer, OneHot, blend, concatenate, silu, unit
@@ -35,6 +35,7 @@ class EDM2(SkipUNet):
         skip_balance: share of the skip connection in concatenations.
         condition_balance: share of a class or vector in the embedding.
         largest: activations are cut to at most this.
+        outputs: channels of the output for each of the event; 2 where the model learns variances.
         dropout: probability in [0, 1) of dropping a value inside the residual blocks while training.
         condition: class, vector, tokens or image, or several by name, see `scoresde.nets.condition`; null for none.
             Numbers should be of magnitude one.
@@ -60,6 +61,7 @@ class EDM2(SkipUNet):
         skip_balance: ProperFraction = 0.5,
         condition_balance: ProperFraction = 0.5,
         largest: Positive = 256.0,
+        outputs: Outputs = 1,
         dropout: Probability = 0.0,
         condition: Kinds = None,
         condition_size: Sizes = 0,
@@ -79,7 +81,7 @@ class EDM2(SkipUNet):
         inputs, first, self.skip_balance = event_shape[0] + given.channels, self.widths[0], skip_balance
         self.stem = MPStem(inputs, first)
         self.assemble(parts, first, inputs, blocks)
-        self.head = MPHead(first, event_shape[0])
+        self.head = MPHead(first, outputs * event_shape[0])
         self.modulation = MPModulation(first, width, self.pieces(), condition_balance)
 
     def concatenate(self, h: Tensor, skip: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from scoresde.constraints import Count, Depth, Probability
 from scoresde.described import Described
 from scoresde.errors import require
-from scoresde.nets.arguments import Even
+from scoresde.nets.arguments import Even, Outputs
 from scoresde.nets.condition import Cond, Kinds, Shares, Sizes, conditions
 from scoresde.nets.embedding import NoiseModulation
 from scoresde.nets.layers import Attention, through, zero
@@ -47,6 +47,7 @@ class ResidualMLP(Described, nn.Module):
         width: number of hidden units.
         blocks: number K of residual blocks.
         embedding: number of features of the noise level; even.
+        outputs: channels of the output for each of the event; 2 where the model learns variances.
         dropout: probability in [0, 1) of dropping a hidden unit while training.
         condition: class, vector, tokens or image, or several by name, see `scoresde.nets.condition`; null for none.
             Every block attends to tokens.
@@ -64,24 +65,27 @@ class ResidualMLP(Described, nn.Module):
         *,
         blocks: Depth = 3,
         embedding: Even = 64,
+        outputs: Outputs = 1,
         dropout: Probability = 0.0,
         condition: Kinds = None,
         condition_size: Sizes = 0,
         condition_dropout: Shares = 0.1,
     ) -> None:
         super().__init__()
-        size = math.prod(event_shape)
+        size, self.outputs = math.prod(event_shape), outputs
+        require(event_shape != () or outputs == 1, "outputs", outputs, "an event of shape () has no channels; give 1")
         self.condition = conditions(condition, condition_size, condition_dropout, embedding)
         wanted = "an event of shape () has no channels beside which an image could stand; give vector"
         require(event_shape != () or not self.condition.channels, "condition", "image", wanted)
         self.modulation = NoiseModulation([width] * blocks, embedding)
         self.first = nn.Linear(size + self.condition.channels * math.prod(event_shape[1:]), width)
         self.blocks = nn.ModuleList(_Block(width, dropout, self.condition.context) for _ in range(blocks))
-        self.last = zero(nn.Linear(width, size))
+        self.last = zero(nn.Linear(width, outputs * size))
 
     def forward(self, x: Tensor, c: Tensor, cond: Cond = None) -> Tensor:
-        """The output (B, *event) for x (B, *event), noise levels c (B,) and a condition."""
+        """The output (B, outputs channels, ...) for x (B, *event), noise levels c (B,) and a condition."""
         y, vector, tokens = self.condition(cond, x)
         pieces = iter(self.modulation(c, vector))
         h = through(self.blocks, self.first(y.reshape(len(y), -1)), pieces, tokens)
-        return cast(Tensor, self.last(nn.functional.silu(h))).reshape(x.shape)
+        shape = (*(self.outputs * n for n in x.shape[1:2]), *x.shape[2:])
+        return cast(Tensor, self.last(nn.functional.silu(h))).reshape(len(x), *shape)

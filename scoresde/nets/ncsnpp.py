@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from scoresde.constraints import Constraint, Count, Depth, NonNegativeInt, Positive, Probability, Real
 from scoresde.errors import require
-from scoresde.nets.arguments import Even, MultipleOf4, Multipliers
+from scoresde.nets.arguments import Even, MultipleOf4, Multipliers, Outputs
 from scoresde.nets.blocks import BOX, FIR, Down, Head, ResidualBlock, Taps, Up, halving, step_between
 from scoresde.nets.condition import Kinds, Shares, Sizes, conditions
 from scoresde.nets.embedding import FourierEmbedding, Modulation, RandomFourierEmbedding, Waves, begin_at_one
@@ -58,6 +58,7 @@ class NCSNpp(SkipUNet):
         groups: number of groups of the group norms, at most.
         group_width: channels of a group, at least.
         norm_eps: what group norms add to variances.
+        outputs: channels of the output for each of the event; 2 where the model learns variances.
         dropout: probability in [0, 1) of dropping a value inside the residual blocks while training.
         condition: class, vector, tokens or image, or several by name, see `scoresde.nets.condition`; null for none.
         condition_size: number of classes, of numbers in the vector or in each token, or of channels; or sizes by name.
@@ -95,6 +96,7 @@ class NCSNpp(SkipUNet):
         groups: Count = 32,
         group_width: Count = 4,
         norm_eps: Positive = 1e-6,
+        outputs: Outputs = 1,
         dropout: Probability = 0.1,
         condition: Kinds = None,
         condition_size: Sizes = 0,
@@ -105,8 +107,8 @@ class NCSNpp(SkipUNet):
         wanted = "a condition needs noise=positional or fourier"
         require(noise != "none" or condition is None, "condition", condition, wanted)
         self.condition = conditions(condition, condition_size, condition_dropout, 4 * channels)
-        outputs, taps = event_shape[0], FIR if fir else BOX
-        inputs = outputs + self.condition.channels
+        image, taps = outputs * event_shape[0], FIR if fir else BOX
+        inputs = event_shape[0] + self.condition.channels
         norm = partial(group_norm, groups=groups, least=group_width, eps=norm_eps)
         residual = partial(
             ResidualBlock, norm=norm, pieces=0 if noise == "none" else 1, dropout=dropout, rescale=rescale, project=True
@@ -116,7 +118,7 @@ class NCSNpp(SkipUNet):
             "residual": partial(ResidualInput, taps=taps, rescale=rescale),
             "input_skip": partial(InputSkip, taps=taps, concatenate=progressive_combine == "cat"),
         }
-        leave = {"none": None, "output_skip": partial(OutputSkip, image=outputs, norm=norm, taps=taps)}
+        leave = {"none": None, "output_skip": partial(OutputSkip, image=image, norm=norm, taps=taps)}
         between = {"biggan": None, "ddpm": partial(step_between, taps=taps, conv=resample_conv, pad=resample_pad)}
         parts = Parts(
             encoder=residual,
@@ -131,7 +133,7 @@ class NCSNpp(SkipUNet):
         )
         self.stem = convolution(inputs, channels, 3)
         self.assemble(parts, channels, inputs, blocks, attention_up == "last")
-        self.head = Head(self.widths[0], outputs, norm) if progressive_output == "none" else None
+        self.head = Head(self.widths[0], image, norm) if progressive_output == "none" else None
         if noise != "none":
             listens = {"first": 0, "last": -1}[condition_layer]
             embed: Waves = FourierEmbedding(channels, 1e-4, 1.0, noise_scale, noise_shift)
@@ -225,6 +227,7 @@ class ADM(SkipUNet):
         resample_blocks: change the resolution inside of residual blocks; else by a convolution between them.
         groups: number of groups of the group norms, at most.
         group_width: channels of a group, at least.
+        outputs: channels of the output for each of the event; 2 where the model learns variances.
         dropout: probability in [0, 1) of dropping a value inside the residual blocks while training.
         condition: class, vector, tokens or image, or several by name, see `scoresde.nets.condition`; null for none.
         condition_size: number of classes, of numbers in the vector or in each token, or of channels; or sizes by name.
@@ -252,6 +255,7 @@ class ADM(SkipUNet):
         resample_blocks: bool = True,
         groups: Count = 32,
         group_width: Count = 1,
+        outputs: Outputs = 1,
         dropout: Probability = 0.1,
         condition: Kinds = None,
         condition_size: Sizes = 0,
@@ -269,7 +273,7 @@ class ADM(SkipUNet):
         parts = Parts(residual, residual, attend, head_width, context, heads=heads, between=between)
         self.stem = convolution(inputs, self.widths[0], 3)
         self.assemble(parts, self.widths[0], inputs, blocks)
-        self.head = Head(self.widths[0], event_shape[0], norm)
+        self.head = Head(self.widths[0], outputs * event_shape[0], norm)
         embed = FourierEmbedding(width // 4, 1e-4, 1.0, noise_scale)
         modulation = Modulation(embed, [width] * 2, self.pieces(), 2)
         self.modulation = begin_at_one(modulation) if scale_shift else modulation

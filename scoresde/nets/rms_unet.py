@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from scoresde.constraints import Count, NonNegativeInt, Probability
 from scoresde.described import Described
 from scoresde.errors import require
-from scoresde.nets.arguments import Even, Multipliers, check_divides, check_event, levels
+from scoresde.nets.arguments import Even, Multipliers, Outputs, check_divides, check_event, levels
 from scoresde.nets.blocks import ResampledConv, Up
 from scoresde.nets.condition import Cond, named
 from scoresde.nets.embedding import FourierEmbedding, Modulation, RandomFourierEmbedding, Waves, begin_at_one
@@ -44,6 +44,7 @@ class RMSUNet(Described, nn.Module):
             and with the label beside.
         features: number of random features.
         noise_scale: see above.
+        outputs: channels of the output for each of the event; 2 where the model learns variances.
         dropout: probability in [0, 1) of dropping a value inside the residual blocks while training.
 
     Raises:
@@ -66,6 +67,7 @@ class RMSUNet(Described, nn.Module):
         noise: Literal["positional", "fourier"] = "positional",
         features: Even = 16,
         noise_scale: float = 250.0,
+        outputs: Outputs = 1,
         dropout: Probability = 0.0,
     ) -> None:
         super().__init__()
@@ -95,7 +97,7 @@ class RMSUNet(Described, nn.Module):
         self.middle = nn.ModuleList([block(widths[-1], widths[-1], attends), block(widths[-1], widths[-1])])
         self.up = nn.ModuleList(reversed(up))
         self.last = block(2 * first, first)
-        self.head = zero(convolution(first, event_shape[0], 1))
+        self.head = zero(convolution(first, outputs * event_shape[0], 1))
         sizes = [size for module in self.modules() if isinstance(module, RMSBlock) for size in module.sizes]
         embed: Waves = FourierEmbedding(channels, 1e-4, 1.0, noise_scale)
         if noise == "fourier":

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from scoresde.constraints import Count, Depth, Probability
 from scoresde.described import Described
-from scoresde.nets.arguments import Even, Multipliers, check_event, levels
+from scoresde.nets.arguments import Even, Multipliers, Outputs, check_event, levels
 from scoresde.nets.blocks import Head, ResidualBlock, Up, halving
 from scoresde.nets.condition import Cond, Kinds, Shares, Sizes, conditions
 from scoresde.nets.embedding import NoiseModulation
@@ -42,6 +42,7 @@ class UNet(Described, nn.Module):
         heads: attention heads; must divide the width of the levels with attention.
         groups: groups of the group norms, at most one for each channel; must divide the width of every level.
         embedding: number of features of the noise level; even.
+        outputs: channels of the output for each of the event; 2 where the model learns variances.
         dropout: probability in [0, 1) of dropping a value inside the residual blocks while training.
         condition: class, vector, tokens or image, or several by name, see `scoresde.nets.condition`; null for none.
             Tokens are attended to beside each self-attention, and at the coarsest level in any case.
@@ -65,6 +66,7 @@ class UNet(Described, nn.Module):
         heads: Count = 2,
         groups: Count = 8,
         embedding: Even = 64,
+        outputs: Outputs = 1,
         dropout: Probability = 0.0,
         condition: Kinds = None,
         condition_size: Sizes = 0,
@@ -100,7 +102,7 @@ class UNet(Described, nn.Module):
         for level, (fine, coarse) in zip(cast(Iterable[Level], self.up), reversed(pairs), strict=True):
             level.resample = convolution(coarse, fine, 3, ndim)
         self.doubled = Up(event_ndim=ndim)
-        self.head = Head(widths[0], event_shape[0], norm, ndim)
+        self.head = Head(widths[0], outputs * event_shape[0], norm, ndim)
 
     def forward(self, x: Tensor, c: Tensor, cond: Cond = None) -> Tensor:
         """The output (B, channels, *sizes) for x of that shape, noise levels c (B,) and a condition."""

@@ -233,7 +233,7 @@ def prepare(
 def _stored(value: Any, path: str) -> Any:
     """A part of the configuration as plain values; None, with a line on stderr, of what none can construct."""
     if isinstance(value, ScoreModel):  # of which all but the network can be described
-        arguments = {key: getattr(value, key) for key in ("net", "precond", "sigma_data")}
+        arguments = {key: getattr(value, key) for key in ("net", "precond", "sigma_data", "variance")}
         value = {TARGET: "scoresde.ScoreModel", **arguments}
     if isinstance(value, Mapping):
         return each(value, lambda item, key: _stored(item, join(path, key)))
