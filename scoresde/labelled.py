@@ -12,6 +12,7 @@ from scoresde.model import ScoreModel
 from scoresde.nets.condition import Cond
 from scoresde.precond import Precond, Preconditioning, coefficients
 from scoresde.sde import SDE
+from scoresde.variance import Variance
 
 Label = Literal["time", "log_time", "log_sigma"]
 
@@ -29,6 +30,7 @@ class LabelledModel(ScoreModel):
         sde: see `ScoreModel`.
         precond: see `ScoreModel`.
         sigma_data: standard deviation of the data; the network does not depend on it unless precond=edm.
+        variance: see `ScoreModel`.
         label: which y.
         label_scale: see above; labels 999 t are those of the VP networks of Song et al. 2021 (arXiv
             2011.13456), ln(sigma) that of their VE networks.
@@ -46,6 +48,7 @@ class LabelledModel(ScoreModel):
         sde: SDE,
         precond: Precond = "eps",
         sigma_data: Positive = 0.5,
+        variance: Variance = "fixed",
         *,
         label: Label = "time",
         label_scale: float = 999.0,
@@ -53,7 +56,7 @@ class LabelledModel(ScoreModel):
         gain: float = 1.0,
         centre: float = 0.0,
     ) -> None:
-        super().__init__(net, sde, precond, sigma_data)
+        super().__init__(net, sde, precond, sigma_data, variance)
         require(gain != 0, "gain", gain, "give a factor other than 0")
         self.label, self.label_scale, self.label_shift = label, label_scale, label_shift
         self.gain, self.centre = gain, centre
