@@ -73,8 +73,8 @@ def wrap(
         InputError: an unknown kind, or arguments that do not belong to it.
     """
     call = _interface(kind, sde, levels, time_scale, data_at, getattr(model, "schedule", None))
-    net, label = _Foreign(model, call.sign, device), {"label_scale": call.scale, "label_shift": call.shift}
-    wrapped = LabelledModel(net, call.sde, call.quantity, sigma_data, label="time", **label)
+    net = _Foreign(model, call.sign, device)
+    wrapped = LabelledModel(net, call.sde, call.quantity, sigma_data, label_scale=call.scale, label_shift=call.shift)
     wrapped.event_shape = event_shape
     return wrapped.under(sde) if kind == "denoiser" and sde is not None else wrapped
 
