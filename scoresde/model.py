@@ -3,20 +3,26 @@
 import copy
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Any, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
 
 from scoresde._shapes import Coefficient, expand
 from scoresde.constraints import Checked, Positive
-from scoresde.errors import InputError
+from scoresde.errors import InputError, refuse
 from scoresde.evaluations import counted
 from scoresde.nets.condition import Cond, Condition, conditions_of
 from scoresde.precond import Precond, Preconditioning, coefficients
 from scoresde.prediction import Level, Prediction, check_output, check_time, levels, rates
 from scoresde.sde import SDE
 from scoresde.variance import LearnedVariance, Variance
+
+States = Literal["gaussian", "bits"]  # what x_t is: alpha x0 + sigma eps, or bits some of which were redrawn
+_STATES: dict[States, dict[str, str]] = {
+    "gaussian": {"name": "a Gaussian path", "solver": "auto", "loss": "edm"},
+    "bits": {"name": "a chain of bits", "solver": "bit_flips", "loss": "binomial"},
+}
 
 
 class Model(nn.Module):
@@ -29,8 +35,10 @@ class Model(nn.Module):
         sde: the path of the noisy data.
         sigma_data: standard deviation of the data, over all values; 1 if unknown.
         event_shape: shape of one sample; None if unknown.
+        states: what x_t is; solvers and losses are made for one kind.
     """
 
+    states: States = "gaussian"
     sde: SDE
     sigma_data: float
     event_shape: tuple[int, ...] | None
@@ -80,9 +88,46 @@ class Model(nn.Module):
         """
         raise InputError(f"sdes: {type(self).__name__} works under its own SDE only; leave sdes out")
 
+    def prior(self, z: Tensor) -> Tensor:
+        """Draws from the prior by standard normal numbers z (B, *event)."""
+        return z * self.sde.prior_std
+
+    def check_part(self, key: str, part: Any) -> None:
+        """Refuse a solver or a loss, by its key in a configuration, that is made for another kind of states."""
+        theirs, own = (_STATES[states] for states in (part.states, self.states))
+        what = f"{key}: {type(part).__name__} is for {theirs['name']}, and this model is {own['name']}"
+        refuse(theirs is not own, f"{what}; use {key}={own[key]}")
+
+    def needs_gaussian(self, what: str) -> None:
+        """Refuse `what`, which works on Gaussian paths only, if this model is of another kind."""
+        own = _STATES[self.states]["name"]
+        refuse(self.states != "gaussian", f"{what}: works on a Gaussian path only, and this model is {own}; sample it")
+
+    def check_data(self, items: Tensor) -> None:
+        """Raise InputError for training items (N, *event) in model units that are no data of this model."""
+
     def levels(self, t: float | Tensor) -> Level:
         """(alpha, sigma, lam) at t: floats for one time, float64 tensors (B,) for a time per sample."""
         return levels(self.sde, t)
+
+
+class NetworkModel(Model):
+    """Base class of models around one network, which training trains: `ScoreModel`, and the chains.
+
+    Attributes:
+        net: the network, called as net(x, c) or net(x, c, cond).
+    """
+
+    net: nn.Module
+
+    @property
+    @abstractmethod
+    def predicts(self) -> str:
+        """What the output of the network stands for, in words."""
+
+    @property
+    def conditions(self) -> Mapping[str, Condition]:
+        return conditions_of(self.net)
 
 
 class _Place(NamedTuple):
@@ -97,7 +142,7 @@ class _Place(NamedTuple):
 _SAME_ON_EVERY_PATH: tuple[Precond, ...] = ("eps", "x0", "edm")  # the others change with the length of x
 
 
-class ScoreModel(Checked, Model):
+class ScoreModel(Checked, NetworkModel):
     """A network trained on noisy data, with its SDE and preconditioning.
 
         x0_hat = c_skip x + c_out net(c_in x, c_noise[, cond]),   score = (alpha x0_hat - x) / sigma^2
@@ -136,8 +181,8 @@ class ScoreModel(Checked, Model):
         return other
 
     @property
-    def conditions(self) -> Mapping[str, Condition]:
-        return conditions_of(self.net)
+    def predicts(self) -> str:
+        return f"{self.precond} preconditioning"
 
     def preconditioning(self, alpha: Coefficient, sigma: Coefficient, lam: Coefficient) -> Preconditioning:
         """The four coefficients at a level, as returned by `levels`."""

@@ -21,6 +21,7 @@ FLOORS = (
     {"prediction"},
     {"model"},
     {"analytic", "control", "labelled"},
+    {"chains"},
     {"sampling", "loss", "doctor"},
     {"data"},
     {"results"},

@@ -11,7 +11,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 
 from scoresde import runs
-from scoresde.build import build
+from scoresde.build import TARGET, build, resolve
 from scoresde.cli.jobs import note_failure, sweeping, typed_keys
 from scoresde.cli.settings import DoctorSettings
 from scoresde.data import Dataset
@@ -33,7 +33,7 @@ def doctor(settings: DoctorSettings, cfg: dict[str, Any]) -> None:
     """
     out = None if settings.out is None else _free(Path(settings.out))
     if settings.run is not None:
-        cfg = _of_run(Path(settings.run))
+        cfg = _of_run(Path(settings.run), settings.packages)
     dataset, sde = _objects(cfg, settings)
     findings = examine(sde, dataset)
     counts = Counter(ok=0, warning=0, wrong=0)
@@ -59,11 +59,14 @@ def _free(out: Path) -> Path:
     return out
 
 
-def _of_run(run: Path) -> dict[str, Any]:
-    """The SDE and data of a run, which its configuration fixes."""
+def _of_run(run: Path, allow: Sequence[str]) -> dict[str, Any]:
+    """The SDE and data of a run, which its configuration fixes; raises InputError if it is no Gaussian path."""
     for key in typed_keys():
         refuse(key.split(".")[0] in ("sde", "data"), f"{key}: the run has its own; leave it out, or leave out run=")
     stored = runs.read_config(run)
+    model = resolve(stored["model"][TARGET], "model", allow) if TARGET in (stored.get("model") or ()) else None
+    gaussian = getattr(model, "states", "gaussian") == "gaussian"
+    refuse(not gaussian, f"run: doctor examines Gaussian paths, and the model of {run} is none; give another run")
     return {key: runs.section(stored, key, run) for key in ("sde", "data")}
 
 

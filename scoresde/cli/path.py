@@ -90,7 +90,7 @@ def follow(sampler: Sampler, model: Model, event_shape: Sequence[int], n: int, s
         kept.append((t, x.cpu()))
     scaled, angles, labels = [], [], []
     for t, x in kept:
-        alpha, sigma = (1.0, 0.0) if t == 0 else model.sde.at(t)[:2]
+        alpha, sigma = (1.0, 0.0) if t == 0 else map(float, model.levels(t)[:2])
         scaled.append(x / math.hypot(alpha, sigma / sigma_data))
         angles.append(math.atan2(sigma, alpha * sigma_data))
         labels.append(_in_words(alpha, sigma))

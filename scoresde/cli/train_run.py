@@ -16,7 +16,7 @@ from scoresde.cli.resume import LOGGER, merge
 from scoresde.cli.settings import TrainSettings
 from scoresde.errors import InputError, refuse
 from scoresde.files import read_json
-from scoresde.model import ScoreModel
+from scoresde.model import NetworkModel
 from scoresde.results import Results
 from scoresde.results.table import explained
 from scoresde.runs.config import leaves
@@ -143,12 +143,12 @@ def _opening(run: Path, job: Job, start: Checkpoint | None) -> None:
     model, dataset = job.model, job.dataset
     weights = sum(p.numel() for p in model.parameters())
     print(f"data   {len(dataset.items):,} items of shape {dataset.event_shape}, {len(dataset.heldout):,} held out")
-    print(f"model  {type(model.net).__name__}, {weights:,} weights, {model.precond} preconditioning, on {model.device}")
+    print(f"model  {type(model.net).__name__}, {weights:,} weights, {model.predicts}, on {model.device}")
     print(f"sde    {model.sde}")
     print(f"run    {run}" + (f", resuming at step {start.step}" if start is not None else ""), flush=True)
 
 
-def _closing(run: Path, result: FitResult[ScoreModel], results: Results) -> None:
+def _closing(run: Path, result: FitResult[NetworkModel], results: Results) -> None:
     """Print the table of the final samples and what to type next; for a job of a sweep the table alone."""
     if sweeping():
         print(f"{results}\n", flush=True)

@@ -217,6 +217,7 @@ class Trained(Given):
 
     def __init__(self, run: Run, label: Label = None, guidance: float = 1.0) -> None:
         self.run = run
+        run.model.needs_gaussian("compare")
         model = run.conditioned(run.model, label, guidance)  # refuses a label before the data are read
         name = f"run {run.path}, step {run.step}" + ("" if label is None else f", label {label}, guidance {guidance:g}")
         dataset = run.dataset()

@@ -36,6 +36,9 @@ class Wrapper(Model):
     device = property(attrgetter("model.device"))
     cost = property(attrgetter("model.cost"))
     conditions = property(attrgetter("model.conditions"))
+    states = property(attrgetter("model.states"))
+    prior = property(attrgetter("model.prior"))
+    levels = property(attrgetter("model.levels"))
 
     def of_samples(self, rows: Tensor) -> Model:
         inner = self.model.of_samples(rows)

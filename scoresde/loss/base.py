@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from scoresde.constraints import Checked
 from scoresde.errors import InputError, require
+from scoresde.model import States
 from scoresde.noise import Noise, take
 
 M = TypeVar("M", bound=nn.Module)
@@ -80,7 +81,10 @@ class Loss(Checked, ABC, Generic[M]):
         differentiates: the loss takes derivatives, so it is evaluated with gradients enabled on held-out data too.
         teacher: a module that the loss calls and that is not trained, or None. A training moves it to the device of
             the model and puts it into evaluation mode, without gradients.
+        states: of the models that it takes, see `scoresde.Model`.
     """
+
+    states: States = "gaussian"
 
     stratified: bool = False
     importance: bool = False

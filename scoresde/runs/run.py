@@ -13,7 +13,7 @@ from scoresde.control.guidance import Label, condition_of, labelled
 from scoresde.data import Dataset, Transform
 from scoresde.errors import InputError, refuse
 from scoresde.files import of_the_disk, read_json
-from scoresde.model import Model, ScoreModel
+from scoresde.model import Model, NetworkModel
 from scoresde.named import name_of, named
 from scoresde.results import Results
 from scoresde.runs.config import read_config, section, stored_data
@@ -41,7 +41,7 @@ class Run:
     """
 
     path: Path
-    model: ScoreModel
+    model: NetworkModel
     transform: Transform
     event_shape: tuple[int, ...]
     config: dict[str, Any]
@@ -53,7 +53,7 @@ class Run:
         """The model to sample from without a label."""
         return self.conditioned(self.model)
 
-    def conditioned(self, model: ScoreModel, label: Label = None, guidance: float = 1.0) -> Model:
+    def conditioned(self, model: NetworkModel, label: Label = None, guidance: float = 1.0) -> Model:
         """A model with the network of this one, conditioned on a class, or on several that the samples take in turn.
 
         Args:
@@ -192,7 +192,7 @@ def load(
         refuse(part is None, f"{key}: {path} was trained with {kind} of your own; give an equal one with {key}=")
     shape, about = tuple(transform.event_shape), {**stored_model, "net": network}
     require_network(about, shape, device, allow)
-    model = build(about, "model", allow, ScoreModel, sde=build(forward, "sde", allow, SDE), event_shape=shape)
+    model = build(about, "model", allow, NetworkModel, sde=build(forward, "sde", allow, SDE), event_shape=shape)
     model.event_shape = shape
     load_module(model, kept[weights], place)
     return Run(path, model.to(device).eval(), transform, shape, cfg, found.step, allow)

@@ -67,6 +67,7 @@ class Sampler(Rebuildable):
         least, name = solver.least_steps, type(solver).__name__
         require(steps >= least, "steps", steps, f"{name} of order {least} needs an integer >= {least}")
         self.solver = solver if eta is None else solver.with_eta(eta)
+        self._usual_grid = grid is None
         self.grid = self.solver.default_grid if grid is None else grid
         self.steps, self.eta, self.corrector, self.denoise = steps, eta, corrector, denoise
         self.solver.check(corrector)
@@ -90,12 +91,19 @@ class Sampler(Rebuildable):
         return grid(sde, max(points, 2) if self.solver.adaptive else points, at, to)  # it takes its own steps
 
     def suited(self, model: Model, event_shape: Sequence[int] | None = None) -> "Sampler":
-        """The sampler with the grid that its own looks up for a model, see `PilotGrid`."""
-        grid = self.grid.lookup(self, model, model.event_shape if event_shape is None else event_shape)
-        if grid is self.grid:
-            return self
-        other = copy.copy(self)
-        other.grid = grid
+        """The sampler with the solver for a model, and with the grid that its own looks up, see `PilotGrid`.
+
+        Raises:
+            InputError: the solver is made for another kind of states.
+        """
+        solver, other = self.solver.suited(model), self
+        if solver is not self.solver:
+            other = copy.copy(self)
+            other.solver, other.grid = solver, solver.default_grid if self._usual_grid else self.grid
+        grid = other.grid.lookup(other, model, model.event_shape if event_shape is None else event_shape)
+        if grid is not other.grid:
+            other = copy.copy(other)
+            other.grid = grid
         return other
 
     def _ends_clean(self, to: float | None) -> bool:
@@ -139,9 +147,8 @@ class Sampler(Rebuildable):
     def prior(
         self, model: Model, event_shape: Sequence[int], n: int, noise: NoiseSource, dtype: torch.dtype = torch.float32
     ) -> Tensor:
-        """Draws (n, *event) from the prior N(0, prior_std^2 I)."""
-        z = noise.normal("prior", 0, (n, *event_shape), model.device, dtype)
-        return z * model.sde.prior_std
+        """Draws (n, *event) from the prior, see `scoresde.Model.prior`."""
+        return model.prior(noise.normal("prior", 0, (n, *event_shape), model.device, dtype))
 
     def _trajectory(
         self,

@@ -14,7 +14,7 @@ from scoresde.constraints import signature
 from scoresde.described import Rebuildable
 from scoresde.dynamics import Eta, eta_at, reverse_drift
 from scoresde.errors import InputError
-from scoresde.model import Model
+from scoresde.model import Model, States
 from scoresde.sampling.corrector import Corrector
 from scoresde.sampling.grid import Grid, LambdaUniform, Terminal, falling
 from scoresde.sde import SDE
@@ -72,10 +72,12 @@ class Solver(Rebuildable, ABC):
     Attributes:
         takes_corrector: whether a corrector may act after each step; there is no place for it where the solver chooses
             its own steps.
+        states: of the models that it takes, see `scoresde.Model`.
     """
 
     eta: Eta = 0.0
     takes_corrector: ClassVar[bool] = True
+    states: ClassVar[States] = "gaussian"
 
     @property
     def order(self) -> int | None:
@@ -136,6 +138,15 @@ class Solver(Rebuildable, ABC):
     @abstractmethod
     def carry(self, model: Model, times: Tensor, x: Tensor, noise: NoiseSource, corrector: Corrector | None) -> Path:
         """`integrate` for at least two times that the solver can follow."""
+
+    def suited(self, model: Model) -> "Solver":
+        """The solver for a model: itself.
+
+        Raises:
+            InputError: it is made for another kind of states.
+        """
+        model.check_part("solver", self)
+        return self
 
     @property
     def default_grid(self) -> Grid:

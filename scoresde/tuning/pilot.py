@@ -69,6 +69,7 @@ class Pilot:
     @classmethod
     def of(cls, model: Model, event_shape: Sequence[int] | None, seed: int, rows: range, fine: int) -> "Pilot":
         """The samples number `rows` of a seed, with a reference of `fine` steps of `Auto`."""
+        model.needs_gaussian("tune")
         path = Sampler(Auto(), steps=fine).trajectory(model, event_shape, rows=rows, seed=seed)
         _, x = next(path)
         for _, exact in path:  # noqa: B007 - the last one is the endpoint

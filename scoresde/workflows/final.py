@@ -14,7 +14,7 @@ from scoresde.data import Dataset
 from scoresde.errors import InputError
 from scoresde.files import writing
 from scoresde.loggers import Logger
-from scoresde.model import Model, ScoreModel
+from scoresde.model import Model, NetworkModel
 from scoresde.results import Results, Row, Scorer
 from scoresde.runs.samples import draw, joined, sizes
 from scoresde.sampling import Sampler
@@ -26,7 +26,7 @@ _LEVELS = (0.1, 0.3, 1.0)  # sigma / alpha at which the score of points is drawn
 
 
 def final_samples(
-    run: Path, result: FitResult[ScoreModel], model: Model, scorer: Scorer, samplers: Mapping[str, Sampler],
+    run: Path, result: FitResult[NetworkModel], model: Model, scorer: Scorer, samplers: Mapping[str, Sampler],
     n: int, seed: int, check: int, logger: Logger,
 ) -> Results:  # fmt: skip
     """Draw n samples with each sampler, measure them, and write samples/*.png and summary.json into the run.
@@ -61,7 +61,7 @@ def final_samples(
             figures.picture(drawn.x[:_SHOWN], dataset.transform, pictures[name], dataset.heldout[:_SHOWN], title)
         results.rows.append(row)
     results.floors |= scorer.floors(n) if results.succeeded else {}
-    if dataset.transform.kind == "points" and math.prod(dataset.event_shape) == 2:
+    if model.states == "gaussian" and dataset.transform.kind == "points" and math.prod(dataset.event_shape) == 2:
         pictures["score"] = run / "samples" / "score.png"
         _draw_score(result.ema, dataset, pictures["score"])
     for name, path in pictures.items():
@@ -78,14 +78,14 @@ def final_samples(
         "results": results.content(),
         "versions": runs.versions(),
     }
-    if check:
+    if check and model.states == "gaussian":
         summary["auto_enough"] = enough_evaluations(model, dataset.event_shape, check, seed)
         keep_grids(run, model, dataset.event_shape)
     runs.write_json(run / runs.SUMMARY, summary)
     return results
 
 
-def _draw_score(model: ScoreModel, dataset: Dataset, path: Path) -> None:
+def _draw_score(model: Model, dataset: Dataset, path: Path) -> None:
     """The learned score at a few noise levels, from the finest detail of the data to its outline."""
 
     def score_at(ratio: float) -> Callable[[Tensor], Tensor]:

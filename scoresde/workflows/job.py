@@ -1,6 +1,5 @@
 """One training from beginning to end: everything that it needs, built and checked, then the training itself."""
 
-import inspect
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -9,23 +8,22 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Optimizer
 
 from scoresde import figures, runs
 from scoresde.build import MEASURED, RUNTIME, TARGET, build, check, resolve
+from scoresde.constraints import parameters
 from scoresde.control.guidance import conditioned
 from scoresde.data import Dataset
 from scoresde.data.dataset import DataSource
 from scoresde.data.memory import save
-from scoresde.described import describe
+from scoresde.described import describe, public_name
 from scoresde.errors import InputError, refuse
 from scoresde.files import writing
 from scoresde.loggers import Logger, Loggers, MetricsFile
 from scoresde.loss import Loss
-from scoresde.model import Model, ScoreModel
-from scoresde.noise import derived_seed
+from scoresde.model import Model, NetworkModel
 from scoresde.plain import each, join
 from scoresde.results import Metric, Results, Scorer
 from scoresde.runs.folder import METRICS
@@ -39,10 +37,11 @@ from scoresde.training.job import Evaluate
 from scoresde.training.settings import HELDOUT_LOSS, check_optimizer
 from scoresde.workflows.final import final_samples
 from scoresde.workflows.initial import Initial
+from scoresde.workflows.network import fresh_weights, tried
 
 _SHOWN = 100  # samples in a picture during training
 _KINDS = {
-    "sde": SDE, "data": DataSource, "model": ScoreModel, "loss": Loss, "optimizer": Optimizer, "trainer": Trainer,
+    "sde": SDE, "data": DataSource, "model": NetworkModel, "loss": Loss, "optimizer": Optimizer, "trainer": Trainer,
     "metrics": Mapping[str, Metric] | Sequence[Metric], "samplers": Mapping[str, Sampler], "logger": Logger,
 }  # fmt: skip
 
@@ -68,7 +67,7 @@ class Job:
 
     config: dict[str, Any]
     dataset: Dataset
-    model: ScoreModel
+    model: NetworkModel
     loss: Loss[Any]
     optimizer: Optimizer
     trainer: Trainer
@@ -85,7 +84,7 @@ class Job:
 
     def run(
         self, folder: Path, *, checkpoint: Checkpoint | None = None, group: str | None = None, callbacks: Any = ()
-    ) -> tuple[FitResult[ScoreModel], Results]:
+    ) -> tuple[FitResult[NetworkModel], Results]:
         """Train, draw the final samples, and write everything into the folder of a run, which exists and is locked.
 
         Args:
@@ -141,7 +140,7 @@ class Job:
             raise
         logger.finish(failed=False)
 
-    def _picture(self, folder: Path, logger: Logger, model: ScoreModel, step: int) -> None:
+    def _picture(self, folder: Path, logger: Logger, model: NetworkModel, step: int) -> None:
         """Draw samples of a model that is being trained: <run>/samples/step-00000500.png."""
         sampler, path = self._quick, folder / "samples" / f"step-{step:08d}.png"
         drawn = sampler.sample(conditioned(model, self.cond), self.dataset.event_shape, n=_SHOWN, seed=self.seed)
@@ -163,7 +162,7 @@ class Job:
         refuse(not fixed, f"trainer.{key}: {getattr(self.trainer, key)!r} {wanted}")
         return min(fixed, key=lambda s: s.steps)
 
-    def _evaluation(self) -> Evaluate[ScoreModel] | None:
+    def _evaluation(self) -> Evaluate[NetworkModel] | None:
         """Metrics of samples during training, if one is monitored: of the fixed-grid sampler with the fewest steps.
 
         Raises:
@@ -206,6 +205,7 @@ def prepare(
         InputError: one line that begins with the dotted path of what cannot be used.
     """
     device = runs.pick_device(cfg["device"])
+    cfg = {**cfg, "samplers": _chosen(cfg["samplers"])}
     check_types(cfg, allow)
 
     def part(key: str, **runtime: Any) -> Any:
@@ -220,7 +220,7 @@ def prepare(
     scorer = Scorer(own.pop("metrics"), dataset).prepare(cfg["n"])
     with fresh_weights(cfg["seed"]):
         model = part("model", sde=part("sde"), event_shape=dataset.event_shape)
-    model = tried(model, dataset)
+    model = tried(model, dataset, own)
     if origin is not None and origin.weights is not None:
         model.load_state_dict(origin.weights)
     model.to(device)
@@ -230,11 +230,21 @@ def prepare(
     return Job(stored, dataset, model, optimizer=made, scorer=scorer, n=cfg["n"], seed=cfg["seed"], **own)
 
 
+def _chosen(samplers: Any) -> Any:
+    """The samplers without those that a preset leaves out by `_target_: null`."""
+    out = isinstance(samplers, Mapping)
+    return {k: v for k, v in samplers.items() if not _left_out(v)} if out else samplers
+
+
+def _left_out(sampler: Any) -> bool:
+    return isinstance(sampler, Mapping) and sampler.get(TARGET, "") is None
+
+
 def _stored(value: Any, path: str) -> Any:
     """A part of the configuration as plain values; None, with a line on stderr, of what none can construct."""
-    if isinstance(value, ScoreModel):  # of which all but the network can be described
-        arguments = {key: getattr(value, key) for key in ("net", "precond", "sigma_data", "variance")}
-        value = {TARGET: "scoresde.ScoreModel", **arguments}
+    if isinstance(value, NetworkModel):  # of which all but the network can be described
+        arguments = {key: getattr(value, key) for key in parameters(type(value)) if key != "sde"}
+        value = {TARGET: public_name(type(value)), **arguments}
     if isinstance(value, Mapping):
         return each(value, lambda item, key: _stored(item, join(path, key)))
     if isinstance(value, float | list):
@@ -269,32 +279,3 @@ def resolved(cfg: Mapping[str, Any], dataset: Dataset) -> dict[str, Any]:
     if isinstance(net, dict) and (condition := net.get("condition")):
         net["condition_size"] = condition_sizes(condition, net.get("condition_size"), dataset)
     return found
-
-
-@contextmanager
-def fresh_weights(seed: int) -> Iterator[None]:
-    """Within, networks are made with the weights of a seed, the same on any device."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derived_seed(seed, "init", 0))
-        yield
-
-
-def tried(model: ScoreModel, dataset: Dataset) -> ScoreModel:
-    """The model, in training mode, after one trial evaluation on two items.
-
-    Raises:
-        InputError: the network cannot be called, or its output has another shape than its input.
-    """
-    net, x, model.event_shape = model.net, dataset.items[:2], dataset.event_shape
-    _check_call(net, x)
-    with torch.no_grad():
-        model.eval()(x, model.sde.t_start)
-    return model.train()
-
-
-def _check_call(net: nn.Module, x: Tensor) -> None:
-    """Raise unless the network can be called as net(x, c)."""
-    try:
-        inspect.signature(net.forward).bind(x, x)
-    except TypeError as error:
-        raise InputError(f"model.net: {type(net).__name__} cannot be called as net(x, c) ({error})") from None

@@ -15,7 +15,7 @@ from scoresde.errors import did_you_mean, refuse, require
 from scoresde.files import of_the_disk, writing
 from scoresde.loggers import Logger, NoLogger
 from scoresde.loss import Loss
-from scoresde.model import ScoreModel
+from scoresde.model import NetworkModel
 from scoresde.named import option, options
 from scoresde.runs import Run
 from scoresde.runs.config import leaves
@@ -62,8 +62,8 @@ def train(
             images, or a .npy, .npz or .csv file; a source such as `scoresde.data.ImageFolder("photos", size=32)`, a
             name of conf/data, or a `Dataset`.
         sde: the path from data to noise, or a name of conf/sde.
-        model: a network called as net(x, c), a `ScoreModel`, or a name of conf/model. None: a residual MLP for vectors,
-            a U-Net for everything else.
+        model: a network called as net(x, c), a `ScoreModel` or a chain, or a name of conf/model. None: a residual
+            MLP for vectors, a U-Net for everything else.
         loss: what is minimized, or a name of conf/loss.
         steps: of training; that of `trainer` by default, 3500.
         batch_size: of training; that of `trainer` by default, 128.
@@ -94,7 +94,7 @@ def train(
     cfg |= {key: option(key, part) if isinstance(part, str) else part for key, part in parts.items()}
     cfg |= {"optimizer": {**option("optimizer", "adam"), "lr": lr}, "trainer": trainer, "logger": logger or NoLogger()}
     cfg["samplers"] = {"auto": Sampler(steps=20)} if samplers is None else dict(samplers)
-    cfg |= {"sde": model.sde, "model": model} if isinstance(model, ScoreModel) else {"model": _model(model, dataset)}
+    cfg |= {"sde": model.sde, "model": model} if isinstance(model, NetworkModel) else {"model": _model(model, dataset)}
     return _run(cfg, source, optimizer, run, callbacks)
 
 

@@ -25,7 +25,7 @@ then:
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from scoresde.cli.command import Command
 from scoresde.cli.settings import Settings
@@ -70,9 +70,11 @@ def _work(settings: ConvertSettings, cfg: dict[str, Any]) -> None:
 def _export(settings: ConvertSettings) -> None:
     from scoresde import runs
     from scoresde.convert import to_diffusers
+    from scoresde.model import ScoreModel
 
     run = runs.load(str(settings.run), settings.checkpoint, "cpu", settings.weights, settings.packages)
-    for line in to_diffusers(run.model, settings.out, run.event_shape):
+    run.model.needs_gaussian("convert")
+    for line in to_diffusers(cast(ScoreModel, run.model), settings.out, run.event_shape):
         print(line)
     print(f"written to {settings.out}", flush=True)
 

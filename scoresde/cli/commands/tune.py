@@ -65,6 +65,7 @@ def _work(settings: TuneSettings, cfg: dict[str, Any]) -> float:
 
     run = settings.load(settings.run)
     model = run.conditioned(run.model, settings.label, settings.guidance)
+    model.needs_gaussian("tune")
     most = planned(steps, **cfg["tune"])
     wait = most * seconds_each(model, run.event_shape, arguments.n)
     progress.note(f"tune: {steps} steps take up to {most:,} evaluations, about {wait:.0f} s")
