@@ -44,7 +44,7 @@ PARTS = {
     "control": ("guidance", "control", "wrappers"),
     "loss": ("loss", "loss_levels", "training_losses", "training_reference", "conf"),
     "noise": ("noise", "sampler", "reference_samples"),
-    "metrics": ("metrics", "distances", "metrics_features", "metrics_needs"),
+    "metrics": ("metrics", "distances", "metrics_features", "metrics_needs", "modes"),
     "comparison": ("compare", "compare_cli", "compare_peers", "old_results", "results"),
     "results": ("results", "old_results", "compare", "compare_cli", "metrics_needs"),
     "training": (

@@ -7,7 +7,9 @@ from scoresde.data.memory import Array as Array
 from scoresde.data.memory import SavedDataset as SavedDataset
 from scoresde.data.small_images import Digits as Digits
 from scoresde.data.small_images import FashionMNIST as FashionMNIST
+from scoresde.data.small_images import StackedDigits as StackedDigits
 from scoresde.data.toys import Checkerboard as Checkerboard
+from scoresde.data.toys import GaussianGrid as GaussianGrid
 from scoresde.data.toys import Moons as Moons
 from scoresde.data.toys import Rings as Rings
 from scoresde.data.toys import SwissRoll as SwissRoll

@@ -1,17 +1,20 @@
-"""Small images in ten classes that are on the machine: digits of scikit-learn, and Fashion-MNIST from IDX files."""
+"""Small images that are on the machine: digits of scikit-learn, alone and stacked, and Fashion-MNIST from IDX files."""
 
 import gzip
 import math
 import os
 import sys
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+import torch
+from torch import Tensor
 
-from scoresde.constraints import ProperFraction
-from scoresde.data.dataset import Dataset, Source, Stored, assemble, joined, split
+from scoresde.constraints import NonNegativeInt, ProperFraction, at_least, fitting
+from scoresde.data.dataset import CLASS, Dataset, Source, Stored, assemble, joined, split
 from scoresde.data.transform import Transform
 from scoresde.errors import InputError, one_line, refuse
 from scoresde.room import require_free
@@ -44,6 +47,52 @@ class Digits(Source):
         transform = Transform("image", (1, 8, 8), 8.0, 8.0, low=0.0, high=16.0, levels=17, dtype="uint8")
         parts = split(len(images), self.held_out, self.split_seed)
         return assemble(images, transform, parts, classes)
+
+
+@dataclass(kw_only=True)
+class StackedDigits(Source):
+    """Three handwritten digits, one in each channel: 1,000 equally likely modes; events (3, 8, 8).
+
+    The class is the number 0 to 999 that the digits write, the first channel first. Every stack is a random one: its
+    class, and for each channel a random image of `Digits` of that class. Held-out stacks consist of held-out images.
+
+    Args:
+        n: number of stacks, training and held-out together.
+        seed: which stacks are drawn.
+        held_out: fraction of the images, and of the stacks, that training never uses.
+        split_seed: which images those are.
+
+    Raises:
+        InputError: n < 2, held_out outside (0, 1) or a negative seed. From `load`: a part without one of the digits.
+
+    After L. Metz et al., Unrolled Generative Adversarial Networks, arXiv 1611.02163, section 3.3.1.
+    """
+
+    n: Annotated[int, at_least(2), fitting(768)] = 50000
+    seed: NonNegativeInt = 0
+    held_out: ProperFraction = 0.2
+
+    def load(self) -> Dataset:
+        """Read the images and stack them."""
+        digits = Digits(held_out=self.held_out, split_seed=self.split_seed).load()
+        rng = np.random.default_rng(self.seed)
+        held = min(max(1, round(self.n * self.held_out)), self.n - 1)
+        items, classes = self._stacks(digits.train, digits.labels, self.n - held, rng)
+        heldout, others = self._stacks(digits.heldout, digits.heldout_labels, held, rng)
+        transform = replace(digits.transform, event_shape=(3, 8, 8))
+        return Dataset(items, heldout, transform, {CLASS: classes}, {CLASS: others})
+
+    def _stacks(self, images: Tensor, labels: Tensor | None, n: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """n stacks of some images (N, 1, 8, 8) with their classes."""
+        classes = rng.integers(0, 1000, n)
+        written = np.stack([classes // 100, classes // 10 % 10, classes % 10], axis=1)
+        chosen = np.empty_like(written)
+        for digit in range(10):
+            own, places = np.flatnonzero(labels == digit), written == digit
+            part = f"{self.held_out} leaves no image of a {digit} in one of the two parts"
+            refuse(not len(own), f"data.held_out: {part}; give a number nearer to 0.2")
+            chosen[places] = rng.choice(own, places.sum())
+        return images[:, 0][torch.from_numpy(chosen)], torch.from_numpy(classes)
 
 
 _GZIP = b"\x1f\x8b"

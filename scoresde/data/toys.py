@@ -6,7 +6,7 @@ from typing import Annotated
 
 import numpy as np
 
-from scoresde.constraints import NonNegative, NonNegativeInt, ProperFraction, at_least, fitting
+from scoresde.constraints import Depth, NonNegative, NonNegativeInt, ProperFraction, at_least, fitting
 from scoresde.data.dataset import Dataset, Source, assemble, split
 from scoresde.data.transform import Transform
 
@@ -93,3 +93,25 @@ class Rings(Toy):
         ring = rng.integers(0, 3, self.n)
         angle = 2 * np.pi * rng.random(self.n)
         return (ring[:, None] + 1) * np.stack([np.cos(angle), np.sin(angle)], axis=1), ring
+
+
+@dataclass(kw_only=True)
+class GaussianGrid(Toy):
+    """Equally likely Gaussians around the points of a square lattice, 2 apart; see `Toy`.
+
+    Args:
+        side: Gaussians in a row; the class of a point is side * row + column.
+
+    Raises:
+        InputError: side < 1.
+
+    A usual test of whether a model finds all modes: A. Srivastava et al., VEEGAN, arXiv 1705.07761, section 5.1.
+    """
+
+    n: Annotated[int, at_least(2), fitting(16)] = 50000
+    noise: NonNegative = 0.05
+    side: Depth = 5
+
+    def draw(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray | None]:
+        mode = rng.integers(0, self.side**2, self.n)
+        return 2.0 * np.stack([mode % self.side, mode // self.side], axis=1) - (self.side - 1), mode

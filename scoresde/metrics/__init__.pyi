@@ -8,6 +8,7 @@ from scoresde.metrics.feature_distances import frechet_distance as frechet_dista
 from scoresde.metrics.feature_distances import kernel_distance as kernel_distance
 from scoresde.metrics.feature_distances import polynomial_mmd2 as polynomial_mmd2
 from scoresde.metrics.feature_distances import precision_recall as precision_recall
+from scoresde.metrics.modes import Modes as Modes
 from scoresde.metrics.nearest import ClassShares as ClassShares
 from scoresde.metrics.nearest import NearestNeighbour as NearestNeighbour
 from scoresde.metrics.nearest import classify as classify

@@ -54,7 +54,7 @@ class Classifier(Checked):
     seed: NonNegativeInt = 0
     cache: str | None = None
 
-    def network(self, dataset: Dataset) -> nn.Module:
+    def network(self, dataset: Dataset) -> _Network:
         """The network that gives features (B, features) of items (B, channels, height, width) in model units."""
         labels, shape = dataset.train_labels, dataset.event_shape
         images, remedy = "images (channels, height, width)", "name a network of your own"

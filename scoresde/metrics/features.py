@@ -1,5 +1,6 @@
 """Items as a network sees them: the space in which distances between images are meaningful."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -12,7 +13,7 @@ from scoresde.metrics.classifier import Classifier
 from scoresde.results.metric import Metric
 
 
-def features_of(network: nn.Module, items: Tensor, batch_size: int = 500) -> Tensor:
+def features_of(network: Callable[[Tensor], Tensor], items: Tensor, batch_size: int = 500) -> Tensor:
     """Features (n, k) on the CPU of items (n, *event) in model units.
 
     Args:
