@@ -9,12 +9,13 @@ from torch import Tensor
 
 from scoresde._shapes import expand, flat
 from scoresde.constraints import Positive, Real
+from scoresde.errors import require
 from scoresde.loss.base import Batch, Loss, LossTerms
 from scoresde.model import ScoreModel
 from scoresde.sde import SDE
 
 Weight = Literal["noise", "likelihood", "velocity", "edm"]
-Times = Literal["uniform", "log_normal"]
+Times = Literal["uniform", "log_normal", "levels"]
 _WEIGHTS: dict[Weight, Callable[[ScoreModel, Tensor, Tensor, Tensor], Tensor | float]] = {
     "noise": lambda model, t, alpha, sigma: 1.0,
     "likelihood": lambda model, t, alpha, sigma: model.sde.g2(t) / sigma**2,
@@ -41,7 +42,8 @@ class DenoisingScoreMatching(Loss[ScoreModel]):
     Args:
         weight: see above.
         times: density of the noise levels: `uniform` in t over [t_train, T], or `log_normal`, where
-            log(sigma / alpha) ~ N(mean, std^2) cut to that range (arXiv 2206.00364, table 1).
+            log(sigma / alpha) ~ N(mean, std^2) cut to that range (arXiv 2206.00364, table 1), or `levels`: those of the
+            path, all alike, as DDPM has them (arXiv 2006.11239, algorithm 1).
         stratified: sample i of a batch of B gets the i-th of B equal parts of the density, which lowers the variance
             of the loss without bias; see `scoresde.loss.levels.stratified`.
         importance: draw noise levels more often where the loss was large, with weights that keep its expectation; see
@@ -50,7 +52,8 @@ class DenoisingScoreMatching(Loss[ScoreModel]):
         std: of the log-normal density; not used by the uniform one.
 
     Raises:
-        InputError: an unknown weight or density, or a std that is not positive.
+        InputError: an unknown weight or density, or a std that is not positive; from a call,
+            `levels` on a path that has none.
     """
 
     weight: Weight = "noise"
@@ -65,6 +68,10 @@ class DenoisingScoreMatching(Loss[ScoreModel]):
         u = u.to(torch.float64)
         if self.times == "uniform":
             return sde.t_train + (sde.T - sde.t_train) * u
+        if self.times == "levels":
+            last = getattr(sde, "last_level", 0)
+            require(last > 0, "times", self.times, "the path has no levels; give sde=discrete, or times=uniform")
+            return ((u * (last + 1)).floor().clamp(max=last) / last).clamp(min=sde.t_train)
         ends = torch.tensor([sde.t_train, sde.T], dtype=torch.float64)
         ratios = -sde.lam(ends)
         low, high = torch.special.ndtr((ratios - self.mean) / self.std).tolist()

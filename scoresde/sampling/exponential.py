@@ -2,14 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor
 
 from scoresde.constraints import Constraint, Fraction
 from scoresde.dynamics import Eta, eta_at
-from scoresde.errors import InputError, refuse
+from scoresde.errors import InputError, refuse, require
 from scoresde.model import Model
 from scoresde.sampling import published
 from scoresde.sampling.coordinates import Kernel, Quantity, Variable, parts, variable
@@ -18,6 +18,7 @@ from scoresde.sampling.published import Weights
 from scoresde.sampling.solver import Draw, GridSolver, Step, accumulate, add
 from scoresde.sde import SDE, half_log_snr
 
+StepVariance = Literal["lower", "upper"]
 _LONGEST = 2.0  # steps beyond the mean of those before, in which a polynomial is extrapolated
 
 
@@ -155,17 +156,34 @@ class Ancestral(ExponentialMultistep):
 
         x_s ~ N( (sigma_s / sigma_t) e^{-h} x_t + alpha_s (1 - e^{-2h}) x0_hat,  sigma_s^2 (1 - e^{-2h}) )
 
-    Ho et al. 2020 (arXiv 2006.11239), eq. 6-7; for VE it is eq. 47 of Song et al. 2021 (arXiv 2011.13456). It is the
-    exponential rule of order 1 on x0 at eta = 1.
+        variance   of the step
+        lower      sigma_s^2 (1 - e^{-2h}), as above: DDPM's beta-tilde, right for data that are a point
+        upper      sigma_t^2 - (alpha_t / alpha_s)^2 sigma_s^2: DDPM's beta, right for data of unit variance
+
+    Ho et al. 2020 (arXiv 2006.11239), eq. 6-7 and section 3.2; for VE it is eq. 47 of Song et al. 2021 (arXiv
+    2011.13456). With the lower variance it is the exponential rule of order 1 on x0 at eta = 1.
 
     Args:
         eta: noise level, 1 for the posterior.
+        variance: see above; those other than lower are made for eta = 1.
+
+    Raises:
+        InputError: another variance than lower with another eta.
     """
 
     default_grid = Terminal(low=0.1)  # see docs/howto/choosing-a-sampler.md
+    variance: StepVariance
 
-    def __init__(self, eta: Eta = 1.0) -> None:
+    def __init__(self, eta: Eta = 1.0, variance: StepVariance = "lower") -> None:
+        require(variance == "lower" or eta == 1, "variance", variance, "give eta=1, or variance=lower")
+        object.__setattr__(self, "variance", variance)
         super().__init__(predictor=1, eta=eta)
+
+    def coefficients(self, sde: SDE, times: Tensor) -> Tensor:
+        rows = super().coefficients(sde, times)
+        if self.variance == "upper":
+            rows[:, 4] = sde.sigma(times[:-1]) * torch.sqrt(-torch.expm1(-2 * sde.lam(times).diff()))
+        return rows
 
 
 class DPMSolverPP2M(ExponentialMultistep):

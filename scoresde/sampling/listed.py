@@ -11,14 +11,17 @@ from torch import Tensor
 from scoresde.constraints import Count
 from scoresde.errors import InputError, refuse, require
 from scoresde.sampling.grid import Grid, falling
-from scoresde.sde import SDE
+from scoresde.sde import SDE, LevelsVPSDE
 
 Spacing = Literal["leading", "trailing", "linspace"]
 
 
 @dataclass(frozen=True, repr=False)
 class Discrete(Grid):
-    """Times out of `levels` equal ones, t_n = T n / levels for n = 1 ... levels: the spacings of DDPM samplers.
+    """Times out of N equal ones, t_n = T n / N for n = 1 ... N: the spacings of DDPM samplers.
+
+    A path through levels, such as `DiscreteVPSDE`, has its own: t_n = (n - 1) / (N - 1), where n is the step of the
+    paper. Points that are all of them take every step of the chain, and linspace is the respacing of improved DDPM.
 
     With N levels and S points, in increasing order (Lin et al. 2023, arXiv 2305.08891, table 2):
 
@@ -37,7 +40,7 @@ class Discrete(Grid):
 
     Args:
         spacing: which of the three.
-        levels: number of levels N; t_1 = T / N must not be below t_train.
+        levels: number of levels N; t_1 = T / N must not be below t_train. None for those of the path, or 1000.
 
     Raises:
         InputError: for another spacing, more points than levels, levels that do not fit the SDE as described above, or
@@ -45,11 +48,11 @@ class Discrete(Grid):
     """
 
     spacing: Spacing = "trailing"
-    levels: Count = 1000
+    levels: Count | None = None
 
-    def numbers(self, points: int, first: int | None = None, last: int | None = None) -> list[int]:
+    def numbers(self, points: int, first: int | None = None, last: int | None = None, levels: int = 1000) -> list[int]:
         """The level numbers n from `first` (N) to `last`; exact, so that none is off by one, and halves to even."""
-        n, end = self.levels if first is None else first, 1 if last is None else last
+        n, end = (self.levels or levels) if first is None else first, 1 if last is None else last
         span = abs(n - end) + 1
         fewer = f"levels: {span} are fewer than the {points} points of the grid; use at most {span} steps"
         refuse(points > span, fewer)
@@ -61,12 +64,13 @@ class Discrete(Grid):
         return [round(top - i * step) for i in range(points)]
 
     def place(self, sde: SDE, points: int, start: float | None, end: float | None) -> Tensor:
-        first, last = self._number(sde, "start", start), self._number(sde, "end", end)
-        numbers = self.numbers(points, first, last)
-        times = torch.tensor([sde.T * n / self.levels for n in numbers], dtype=torch.float64)
-        if times.min() < sde.t_train * (1 - 1e-9):  # where no model knows the score
+        levels, zero = self._levels(sde)
+        first, last = (self._number(sde, name, t) for name, t in (("start", start), ("end", end)))
+        numbers = self.numbers(points, first, last, levels)
+        times = torch.tensor([sde.T * (n - zero) / (levels - zero) for n in numbers], dtype=torch.float64)
+        if not zero and times.min() < sde.t_train * (1 - 1e-9):  # where no model knows the score
             raise InputError(
-                f"levels: {self.levels} put a level at t = {float(times.min()):.3g}, below t_train = {sde.t_train:g}; "
+                f"levels: {levels} put a level at t = {float(times.min()):.3g}, below t_train = {sde.t_train:g}; "
                 f"give at most {int(sde.T / sde.t_train)}, or a smaller sde.t_train"
             )
         if first is not None and numbers[0] != first:
@@ -87,10 +91,20 @@ class Discrete(Grid):
         """The number of the level at time t."""
         if t is None:
             return None
-        number = round(t / sde.T * self.levels)
-        near, level = abs(t / sde.T * self.levels - number) < 1e-6 * self.levels, sde.T * max(number, 1) / self.levels
-        require(near, name, t, f"give one of the {self.levels} levels, such as {level:g}")
+        levels, zero = self._levels(sde)
+        exact = zero + t / sde.T * (levels - zero)
+        number = round(exact)
+        level = sde.T * (max(number, 1) - zero) / (levels - zero)
+        require(abs(exact - number) < 1e-6 * levels, name, t, f"give one of the {levels} levels, such as {level:g}")
         return number
+
+    def _levels(self, sde: SDE) -> tuple[int, int]:
+        """N, and the number of the level at t = 0."""
+        if not isinstance(sde, LevelsVPSDE):
+            return self.levels or 1000, 0
+        own = sde.last_level + 1
+        require(self.levels in (None, own), "levels", self.levels, f"the path has {own}; leave levels out")
+        return own, 1
 
 
 @dataclass(frozen=True, repr=False)

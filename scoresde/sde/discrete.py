@@ -36,7 +36,7 @@ class LevelsVPSDE(PathSDE):
         InputError: fewer than 3 levels, or squares that do not fall from below 1 to 0 or above.
     """
 
-    def __init__(self, alphas: tuple[float, ...], *, t_min: float = 1e-8, t_train: float = 1e-8) -> None:
+    def __init__(self, alphas: tuple[float, ...], *, t_min: float = 1e-12, t_train: float = 1e-12) -> None:
         alpha2 = np.asarray(alphas, dtype=np.float64)
         require(alpha2.ndim == 1 and len(alpha2) >= 3, "alphas", alpha2.shape, "give one for each of >= 3 levels")
         fine = alpha2[0] < 1 and alpha2[-1] >= 0 and bool((np.diff(alpha2) < 0).all())
@@ -109,8 +109,8 @@ class DiscreteVPSDE(LevelsVPSDE):
         first: float = 1e-4,
         last: float = 0.02,
         *,
-        t_min: float = 1e-8,
-        t_train: float = 1e-8,
+        t_min: float = 1e-12,
+        t_train: float = 1e-12,
     ) -> None:
         require(0 < first <= last < 1, "first", first, f"give rates with 0 < first <= last = {last} < 1")
         rates = betas(schedule, levels, first, last)

@@ -47,7 +47,7 @@ class _UserSDE(TimedSDE):
         u = torch.linspace(0, 1, 601, dtype=torch.float64)
         first, span = self.t_train, self.T - self.t_train
         times = torch.cat((first * (self.T / first) ** u, first + span * u, self.T - span * 1e-5**u)).sort().values
-        apart = torch.cat((torch.tensor([True]), times.diff() > 1e-6 * times[1:]))
+        apart = torch.cat((torch.tensor([True]), times.diff() > (1e-6 * times[1:]).clamp(min=1e-14 * self.T)))
         times = times[apart & (times < self.T * (1 - 1e-6))]
         end = [] if self.ends_in_noise else [self.T]  # T has no lam there
         times = torch.cat((times.clamp(min=first), torch.tensor(end, dtype=torch.float64)))
