@@ -23,9 +23,11 @@ from scoresde.labelled import LabelledModel as LabelledModel
 from scoresde.loggers import Logger as Logger
 from scoresde.loggers import WandbLogger as WandbLogger
 from scoresde.loss import Batch as Batch
+from scoresde.loss import Bound as Bound
 from scoresde.loss import DenoisingScoreMatching as DenoisingScoreMatching
 from scoresde.loss import Loss as Loss
 from scoresde.loss import LossTerms as LossTerms
+from scoresde.loss import VariationalBound as VariationalBound
 from scoresde.mixture import GaussianMixture as GaussianMixture
 from scoresde.model import Model as Model
 from scoresde.model import ScoreModel as ScoreModel

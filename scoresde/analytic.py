@@ -59,16 +59,25 @@ class ExactModel(Model):
     Args:
         data: a `GaussianMixture`, `FiniteData`, or a tensor (N, *event) of data points.
         sde: the forward diffusion.
+        variance: whether predictions have the variance of x_0 given x, of each value; of a mixture only.
+
+    Raises:
+        InputError: the variance of a finite data set.
     """
 
-    def __init__(self, data: GaussianMixture | FiniteData | Tensor, sde: SDE) -> None:
+    def __init__(self, data: GaussianMixture | FiniteData | Tensor, sde: SDE, variance: bool = False) -> None:
         super().__init__(sde)
+        self._variance = variance
         self.data = FiniteData(data) if isinstance(data, Tensor) else data
         self.event_shape: tuple[int, ...] = self.data.event_shape
+        refuse(variance and isinstance(self.data, FiniteData), "variance: True is for mixtures; leave it out")
 
     def forward(self, x: Tensor, t: float | Tensor, cond: Cond = None) -> Prediction:
         refuse(cond is not None, "cond: this exact model is unconditional; give no condition")
         require(x.shape[1:] == self.event_shape, "x", tuple(x.shape), f"this model takes (B, *{self.event_shape})")
         level = self.levels(t)
         x0 = self.data.posterior_mean(x, *level[:2]).to(x.dtype)
-        return Prediction(x, x0, self.sde, t, 0.0, 1.0, level=level)
+        variance = None
+        if self._variance and isinstance(self.data, GaussianMixture):
+            variance = self.data.posterior_variance(x, *level[:2]).to(x.dtype)
+        return Prediction(x, x0, self.sde, t, 0.0, 1.0, variance, level)

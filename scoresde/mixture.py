@@ -79,10 +79,22 @@ class GaussianMixture(nn.Module):
 
     def posterior_mean(self, x: Tensor, alpha: Coefficient, sigma: Coefficient) -> Tensor:
         """E[x_0 | x_t = x], shape (B, D), float64: the ideal denoiser at level (alpha, sigma)."""
+        return torch.einsum("bk,bkd->bd", *self._posterior(x, alpha, sigma)[:2])
+
+    def posterior_variance(self, x: Tensor, alpha: Coefficient, sigma: Coefficient) -> Tensor:
+        """The variance of each value of x_0 given x_t = x, shape (B, D), float64."""
+        weights, means, left = self._posterior(x, alpha, sigma)
+        within = torch.einsum("kde,bke->bkd", self.axes**2, left)
+        between = (means - torch.einsum("bk,bkd->bd", weights, means)[:, None]) ** 2
+        return torch.einsum("bk,bkd->bd", weights, within + between)
+
+    def _posterior(self, x: Tensor, alpha: Coefficient, sigma: Coefficient) -> tuple[Tensor, Tensor, Tensor]:
+        """Of x_0 given x: weights (B, K), means (B, K, D) and variances along the axes (B, K, D)."""
         joint, offset, variance = self._components(x, alpha, sigma)
         gain = _column(alpha, x) * self.variances / variance
         means = self.means + torch.einsum("bke,kde->bkd", gain * offset, self.axes)
-        return torch.einsum("bk,bkd->bd", torch.softmax(joint, dim=-1), means)
+        left = self.variances * _column(sigma, x) ** 2 / variance
+        return torch.softmax(joint, dim=-1), means, left
 
     def sample(self, n: int, seed: int = 0) -> Tensor:
         """`n` independent draws, (n, D), float64."""
