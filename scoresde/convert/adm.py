@@ -85,9 +85,11 @@ class ADM(Layout):
         sde, model, negated = _meaning(facts)
         names = _Names(net, not facts.get("new_attention_order", False), negated)
         plan = Plan(net, model, sde, (inputs, size, size), names)
-        plan.prepare = partial(without_variance, outputs=inputs, last=r"^out\.2\.")
         plan.made = unstored(net, frequencies(net["channels"] // 2, 0))
-        if outputs > inputs:
+        if outputs > inputs and not negated:
+            net["outputs"], model["variance"] = 2, facts.infer("variance", "range", "out.2.weight")
+        elif outputs > inputs:  # flow matching takes no reverse steps
+            plan.prepare = partial(without_variance, outputs=inputs, last=r"^out\.2\.")
             plan.dropped |= VARIANCE
         if "condition" in net:
             plan.notes.append("no class was trained as none: guidance by classes needs a second network")

@@ -64,7 +64,7 @@ class _Names:
             yield Part(f"last.{kind}", f"final_layer.linear.{kind}", self._channels_first)
 
     def _channels_first(self, t: Tensor) -> Tensor:
-        """Rows (row, column, channel) of a patch, of which ours are (channel, row, column) without the variance."""
+        """Rows (row, column, channel) of a patch, of which the first channels are ours as (channel, row, column)."""
         rows = t.reshape(self._patch**2, -1, *t.shape[1:])[:, : self._channels]
         return self._sign * rows.transpose(0, 1).flatten(0, 1)
 
@@ -153,9 +153,12 @@ def _plan(tensors: Tensors, facts: Facts, means: Meaning, made: Tensor) -> Plan:
     if classes := len(tensors.get(_TABLE, ())):
         net |= {"condition": "class", "condition_size": facts.infer("condition_size", classes - 1, _TABLE)}
     net |= {"_target_": "scoresde.nets.DiT", "noise_scale": 1.0}
-    names = _Names(net, channels, -1.0 if means.negated else 1.0)
+    both, kept = len(tensors["final_layer.linear.bias"]) == 2 * channels * patch**2, channels
+    if both and not means.negated:
+        net["outputs"], means.model["variance"] = 2, facts.infer("variance", "range", "final_layer.linear.bias")
+        kept *= 2
+    names = _Names(net, kept, -1.0 if means.negated else 1.0)
     plan = Plan(net, means.model, means.sde, (channels, size, size), names, dropped=dropped, notes=[*means.notes])
-    if len(tensors["final_layer.linear.bias"]) == 2 * channels * patch**2:
-        plan.dropped |= VARIANCE
+    plan.dropped |= VARIANCE if both and means.negated else {}  # flow matching takes no reverse steps
     plan.made = {"frequencies": made}
     return plan

@@ -30,7 +30,7 @@ def _rising(t: Tensor) -> Tensor:
 _SCHEDULES = {ours: theirs for theirs, ours in SCHEDULES.items()}
 _TARGETS = {ours: theirs for theirs, ours in TARGETS.items()}
 _WANTED = {"block": "ddpm", "fir": False, "resample_conv": True, "rescale": False, "noise": "positional"}
-_WANTED |= {"progressive_input": "none", "progressive_output": "none"}
+_WANTED |= {"progressive_input": "none", "progressive_output": "none", "outputs": 1}
 _PIPELINE = {"_class_name": "DDPMPipeline", "unet": ["diffusers", "UNet2DModel"]}
 _PIPELINE |= {"scheduler": ["diffusers", "DDPMScheduler"]}
 

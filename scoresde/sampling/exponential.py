@@ -17,8 +17,9 @@ from scoresde.sampling.grid import Terminal
 from scoresde.sampling.published import Weights
 from scoresde.sampling.solver import Draw, GridSolver, Step, accumulate, add
 from scoresde.sde import SDE, half_log_snr
+from scoresde.variance import log_variances
 
-StepVariance = Literal["lower", "upper"]
+StepVariance = Literal["lower", "upper", "learned"]
 _LONGEST = 2.0  # steps beyond the mean of those before, in which a polynomial is extrapolated
 
 
@@ -159,16 +160,18 @@ class Ancestral(ExponentialMultistep):
         variance   of the step
         lower      sigma_s^2 (1 - e^{-2h}), as above: DDPM's beta-tilde, right for data that are a point
         upper      sigma_t^2 - (alpha_t / alpha_s)^2 sigma_s^2: DDPM's beta, right for data of unit variance
+        learned    what the network says of the step from t to s, whichever levels they are, see `scoresde.variance`
 
     Ho et al. 2020 (arXiv 2006.11239), eq. 6-7 and section 3.2; for VE it is eq. 47 of Song et al. 2021 (arXiv
-    2011.13456). With the lower variance it is the exponential rule of order 1 on x0 at eta = 1.
+    2011.13456); learned: Nichol and Dhariwal 2021 (arXiv 2102.09672), eq. 15 and 19. With the lower variance it is the
+    exponential rule of order 1 on x0 at eta = 1.
 
     Args:
         eta: noise level, 1 for the posterior.
         variance: see above; those other than lower are made for eta = 1.
 
     Raises:
-        InputError: another variance than lower with another eta.
+        InputError: another variance than lower with another eta; from a step, a model that has learned none.
     """
 
     default_grid = Terminal(low=0.1)  # see docs/howto/choosing-a-sampler.md
@@ -181,9 +184,21 @@ class Ancestral(ExponentialMultistep):
 
     def coefficients(self, sde: SDE, times: Tensor) -> Tensor:
         rows = super().coefficients(sde, times)
-        if self.variance == "upper":
-            rows[:, 4] = sde.sigma(times[:-1]) * torch.sqrt(-torch.expm1(-2 * sde.lam(times).diff()))
-        return rows
+        if self.variance == "lower":
+            return rows
+        lower, upper = (log[:-1] for log in log_variances(sde.sigma(times), sde.lam(times)))
+        rows[:, 4] = torch.exp(upper / 2)
+        return torch.cat((rows, torch.stack((lower, upper), dim=1)), dim=1)
+
+    def step(self, model: Model, x: Tensor, plan: Any, state: Any, noise: Draw) -> Step:
+        if self.variance != "learned":
+            return super().step(model, x, plan, state, noise)
+        t, _, _, decay, _, weight, lower, upper = plan
+        prediction = model(x, t)
+        learned, wanted = prediction.learned, "this model has learned none; give variance=lower or upper"
+        if learned is None:
+            raise InputError(f"variance: 'learned' is not possible; {wanted}")
+        return Step(prediction.combine(x=decay, x0=weight) + torch.exp(learned.log(lower, upper) / 2) * noise())
 
 
 class DPMSolverPP2M(ExponentialMultistep):

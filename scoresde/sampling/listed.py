@@ -50,8 +50,13 @@ class Discrete(Grid):
     spacing: Spacing = "trailing"
     levels: Count | None = None
 
-    def numbers(self, points: int, first: int | None = None, last: int | None = None, levels: int = 1000) -> list[int]:
-        """The level numbers n from `first` (N) to `last`; exact, so that none is off by one, and halves to even."""
+    def numbers(
+        self, points: int, first: int | None = None, last: int | None = None, levels: int = 1000, zero: int = 0
+    ) -> list[int]:
+        """The level numbers n from `first` (N) to `last`; exact, so that none is off by one, and halves to even.
+
+        Halves of linspace on a chain are rounded as improved DDPM does it, which numbers levels from 0 (`zero` = 1).
+        """
         n, end = (self.levels or levels) if first is None else first, 1 if last is None else last
         span = abs(n - end) + 1
         fewer = f"levels: {span} are fewer than the {points} points of the grid; use at most {span} steps"
@@ -61,12 +66,13 @@ class Discrete(Grid):
         linspace = Fraction(n - end, max(points - 1, 1))
         step = {"leading": leading, "trailing": trailing, "linspace": linspace}[spacing]
         top = 1 + (points - 1) * step if spacing == "leading" else Fraction(n)
-        return [round(top - i * step) for i in range(points)]
+        shift = zero if spacing == "linspace" else 0
+        return [shift + round(top - shift - i * step) for i in range(points)]
 
     def place(self, sde: SDE, points: int, start: float | None, end: float | None) -> Tensor:
         levels, zero = self._levels(sde)
         first, last = (self._number(sde, name, t) for name, t in (("start", start), ("end", end)))
-        numbers = self.numbers(points, first, last, levels)
+        numbers = self.numbers(points, first, last, levels, zero)
         times = torch.tensor([sde.T * (n - zero) / (levels - zero) for n in numbers], dtype=torch.float64)
         if not zero and times.min() < sde.t_train * (1 - 1e-9):  # where no model knows the score
             raise InputError(
