@@ -25,8 +25,10 @@ from scoresde.loggers import WandbLogger as WandbLogger
 from scoresde.loss import Batch as Batch
 from scoresde.loss import Bound as Bound
 from scoresde.loss import DenoisingScoreMatching as DenoisingScoreMatching
+from scoresde.loss import ImplicitScoreMatching as ImplicitScoreMatching
 from scoresde.loss import Loss as Loss
 from scoresde.loss import LossTerms as LossTerms
+from scoresde.loss import SlicedScoreMatching as SlicedScoreMatching
 from scoresde.loss import VariationalBound as VariationalBound
 from scoresde.mixture import GaussianMixture as GaussianMixture
 from scoresde.model import Model as Model
@@ -44,6 +46,7 @@ from scoresde.sampling import AdaptiveRungeKutta as AdaptiveRungeKutta
 from scoresde.sampling import AdaptiveSDE as AdaptiveSDE
 from scoresde.sampling import Ancestral as Ancestral
 from scoresde.sampling import AnnealedLangevin as AnnealedLangevin
+from scoresde.sampling import AnnealedLangevinDynamics as AnnealedLangevinDynamics
 from scoresde.sampling import Auto as Auto
 from scoresde.sampling import BlackBox as BlackBox
 from scoresde.sampling import Choices as Choices
@@ -92,6 +95,7 @@ from scoresde.sde import CosineSDE as CosineSDE
 from scoresde.sde import DiscreteVPSDE as DiscreteVPSDE
 from scoresde.sde import DriftSDE as DriftSDE
 from scoresde.sde import LevelsVPSDE as LevelsVPSDE
+from scoresde.sde import OneLevelSDE as OneLevelSDE
 from scoresde.sde import PathSDE as PathSDE
 from scoresde.sde import RectifiedSDE as RectifiedSDE
 from scoresde.sde import SubVPSDE as SubVPSDE

@@ -29,8 +29,9 @@ def built(group: str, name: str, **changes: Any) -> Any:
     return build({**config, **changes})
 
 
-CHAINS = ["discrete"]  # levels and cubics between them: too slow and too kinked for what follows, see test_discrete
-SDES = [name for name in options("sde") if name not in CHAINS]
+# levels with cubics between them, too slow and too kinked for what follows (see test_discrete), and no way to data
+APART = ["discrete", "one_level"]
+SDES = [name for name in options("sde") if name not in APART]
 # every path once: these are others under another name (or, trigonometric, with another parameter), and cheap tests and
 # equality with their twins are enough
 TWINS = {"drift": "vp", "path": "rectified", "trigonometric": "cosine"}

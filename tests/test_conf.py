@@ -36,6 +36,7 @@ OWN = {
     "loss/edm": {"weight", "times"},
     "model/unet": {"dropout"},
     "loss/likelihood": {"weight"},
+    "loss/ncsn": {"times", "levels"},
     "optimizer/adam": {"fused"},
     "optimizer/adamw": {"fused"},
     "sde/trigonometric": {"offset"},

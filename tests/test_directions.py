@@ -13,7 +13,7 @@ from scoresde.sampling import AdaptiveExponential, AdaptiveRungeKutta, AdaptiveS
 from scoresde.sampling.coordinates import Variable
 
 LOW, HIGH = 1.5, -2.0  # lam of the two levels, inside the range of every SDE of conf/
-NO_ODE = {"heun_churn", "restart", "reverse_diffusion"}  # at any noise level
+NO_ODE = {"annealed_langevin", "heun_churn", "restart", "reverse_diffusion"}  # at any noise level
 
 
 def on_ode(name):

@@ -329,5 +329,5 @@ def test_the_files_are_what_they_are_called() -> None:
 
     built = {n: build(yaml.safe_load((CONF / "loss" / f"{n}.yaml").read_text())) for n in options("loss")}
     matching = {n: loss for n, loss in built.items() if isinstance(loss, DenoisingScoreMatching)}
-    assert {n: loss.weight for n, loss in matching.items()} == {n: n for n in WEIGHTS}
+    assert {n: loss.weight for n, loss in matching.items()} == {**{n: n for n in WEIGHTS}, "ncsn": "noise"}
     assert {n for n, loss in matching.items() if loss.times == "log_normal"} == {"edm"}

@@ -4,5 +4,7 @@ from scoresde.loss.base import LossTerms as LossTerms
 from scoresde.loss.bound import Bound as Bound
 from scoresde.loss.bound import VariationalBound as VariationalBound
 from scoresde.loss.dsm import DenoisingScoreMatching as DenoisingScoreMatching
+from scoresde.loss.implicit import ImplicitScoreMatching as ImplicitScoreMatching
+from scoresde.loss.implicit import SlicedScoreMatching as SlicedScoreMatching
 
 __all__: list[str]

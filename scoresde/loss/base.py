@@ -100,6 +100,9 @@ class Loss(Checked, ABC, Generic[M]):
     def __call__(self, model: M, batch: Batch) -> LossTerms:
         """The loss of each sample; the model is a `ScoreModel`, a bare network or whatever the loss is made for."""
 
+    def check(self, model: M) -> None:
+        """Refuse a model that the loss cannot train; called before a training begins."""
+
     def range_of_lam(self, model: M) -> tuple[float, float] | None:
         """The lowest and the highest half log-SNR of `LossTerms.lam`; None where the loss has no noise levels."""
         return None

@@ -2,13 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
 
 from scoresde._shapes import expand, flat
-from scoresde.constraints import Positive, Real
+from scoresde.constraints import Positive, Real, at_least, fitting
 from scoresde.errors import require
 from scoresde.loss.base import Batch, Loss, LossTerms
 from scoresde.model import ScoreModel
@@ -42,14 +42,16 @@ class DenoisingScoreMatching(Loss[ScoreModel]):
     Args:
         weight: see above.
         times: density of the noise levels: `uniform` in t over [t_train, T], or `log_normal`, where
-            log(sigma / alpha) ~ N(mean, std^2) cut to that range (arXiv 2206.00364, table 1), or `levels`: those of the
-            path, all alike, as DDPM has them (arXiv 2006.11239, algorithm 1).
+            log(sigma / alpha) ~ N(mean, std^2) cut to that range (arXiv 2206.00364, table 1), or `levels`, all alike:
+            those of the path, as DDPM has them (arXiv 2006.11239, algorithm 1), or a number of equal times from t_min
+            to T, which on the VE path are geometric levels (Song and Ermon 2019, arXiv 1907.05600, eq. 5-6).
         stratified: sample i of a batch of B gets the i-th of B equal parts of the density, which lowers the variance
             of the loss without bias; see `scoresde.loss.levels.stratified`.
         importance: draw noise levels more often where the loss was large, with weights that keep its expectation; see
             `scoresde.loss.levels.LossHistory`.
         mean: of the log-normal density; not used by the uniform one.
         std: of the log-normal density; not used by the uniform one.
+        levels: their number; None for those of the path. Not used by the other densities.
 
     Raises:
         InputError: an unknown weight or density, or a std that is not positive; from a call,
@@ -62,6 +64,7 @@ class DenoisingScoreMatching(Loss[ScoreModel]):
     importance: bool = False
     mean: Real = -1.2
     std: Positive = 1.2
+    levels: Annotated[int, at_least(2), fitting(16)] | None = None
 
     def sample_times(self, sde: SDE, u: Tensor) -> Tensor:
         """Times (B,) from uniform numbers u (B,) in [0, 1), by the inverse of the distribution function, float64."""
@@ -69,9 +72,11 @@ class DenoisingScoreMatching(Loss[ScoreModel]):
         if self.times == "uniform":
             return sde.t_train + (sde.T - sde.t_train) * u
         if self.times == "levels":
-            last = getattr(sde, "last_level", 0)
-            require(last > 0, "times", self.times, "the path has no levels; give sde=discrete, or times=uniform")
-            return ((u * (last + 1)).floor().clamp(max=last) / last).clamp(min=sde.t_train)
+            last = (self.levels or getattr(sde, "last_level", 0) + 1) - 1
+            wanted = "the path has no levels; give a number of them, levels=10, sde=discrete, or times=uniform"
+            require(last > 0, "times", self.times, wanted)
+            share = (u * (last + 1)).floor().clamp(max=last) / last
+            return sde.t_min + (sde.t_start - sde.t_min) * share if self.levels else share.clamp(min=sde.t_train)
         ends = torch.tensor([sde.t_train, sde.T], dtype=torch.float64)
         ratios = -sde.lam(ends)
         low, high = torch.special.ndtr((ratios - self.mean) / self.std).tolist()

@@ -63,10 +63,10 @@ class Grid(Rebuildable, ABC):
         falls = (sde.T if start is None else start) > (sde.t_min if end is None else end)
         steps = -times.diff() if falls else times.diff()
         if not (steps > 0).all():
-            raise InputError(
-                f"grid: {points} points of {type(self).__name__} coincide on {type(sde).__name__}; "
-                "use fewer steps or another grid, such as lambda"
-            )
+            single = bool(sde.lam(sde.t_min) == sde.lam(sde.t_start))
+            remedy = "solver=annealed_langevin" if single else "fewer steps or another grid, such as lambda"
+            where = f"{type(self).__name__} coincide on {type(sde).__name__}"
+            raise InputError(f"grid: {points} points of {where}; use {remedy}")
         return times
 
     def scaled(self, model: Model, event_shape: Sequence[int] | None = None) -> "Grid":

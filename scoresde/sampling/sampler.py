@@ -88,7 +88,9 @@ class Sampler(Rebuildable):
         points = self.steps + (0 if self._ends_clean(to) else 1)
         grid, smooth = self.grid.scaled(model, event_shape), self.denoise and self._smooth
         to = sde.t_min if to is None and grid.leads_to_zero and not smooth else to
-        return grid(sde, max(points, 2) if self.solver.adaptive else points, at, to)  # it takes its own steps
+        times = grid(sde, max(points, 2) if self.solver.adaptive else points, at, to)  # it takes its own steps
+        self.solver.check_levels(sde, times, event_shape)
+        return times
 
     def suited(self, model: Model, event_shape: Sequence[int] | None = None) -> "Sampler":
         """The sampler with the solver for a model, and with the grid that its own looks up, see `PilotGrid`.

@@ -159,6 +159,9 @@ class Solver(Rebuildable, ABC):
             name = type(self).__name__
             raise InputError(f"corrector: {name} takes its own steps and allows no corrector; use corrector=none")
 
+    def check_levels(self, sde: SDE, times: Tensor, event_shape: Sequence[int] | None) -> None:
+        """Refuse times (N,) between which the rule cannot step; called when a sampler places them."""
+
     def with_eta(self, eta: float) -> "Solver":
         """The same solver at another noise level; a solver of the ODE refuses eta > 0."""
         if "eta" in vars(self):

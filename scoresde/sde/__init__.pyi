@@ -5,6 +5,7 @@ from scoresde.sde.closed_form import EDMSDE as EDMSDE
 from scoresde.sde.closed_form import VESDE as VESDE
 from scoresde.sde.closed_form import VPSDE as VPSDE
 from scoresde.sde.closed_form import CosineSDE as CosineSDE
+from scoresde.sde.closed_form import OneLevelSDE as OneLevelSDE
 from scoresde.sde.closed_form import RectifiedSDE as RectifiedSDE
 from scoresde.sde.closed_form import SubVPSDE as SubVPSDE
 from scoresde.sde.discrete import DiscreteVPSDE as DiscreteVPSDE

@@ -235,3 +235,33 @@ class RectifiedSDE(SDE):
 
     def t_of_lam(self, lam: Tensor) -> Tensor:
         return torch.sigmoid(-lam)
+
+
+class OneLevelSDE(SDE):
+    """A single noise level: alpha = 1 and a constant sigma at all times, so that nothing moves, f = g = 0.
+
+    Denoising score matching on it learns the score at one level (Vincent 2011, Neural Computation 23, 1661), implicit
+    and sliced score matching learn that of the data without noise, and `AnnealedLangevinDynamics` is plain Langevin
+    dynamics. There is no way from noise to data on it, and no time of a given lam. The prior is N(0, start^2 I).
+
+    Args:
+        level: sigma.
+        start: standard deviation of the prior.
+    """
+
+    def __init__(self, level: Positive = 0.1, start: Positive = 1.0) -> None:
+        super().__init__(T=1.0, t_min=1e-3, t_train=1e-5)
+        self.level, self.start = level, start
+
+    @property
+    def prior_std(self) -> float:
+        return self.start
+
+    def alpha(self, t: Tensor) -> Tensor:
+        return torch.ones_like(t)
+
+    def sigma(self, t: Tensor) -> Tensor:
+        return torch.full_like(t, self.level)
+
+    def t_of_lam(self, lam: Tensor) -> Tensor:
+        return torch.full_like(lam, self.T)

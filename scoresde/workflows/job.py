@@ -79,6 +79,7 @@ class Job:
     keep_data: bool = False
 
     def __post_init__(self) -> None:
+        self.loss.check(self.model)
         self.cond = conditions(self.model, self.dataset, self.trainer.augment).samples
         self._evaluate = self._evaluation()
 
@@ -223,8 +224,7 @@ def prepare(
     model = tried(model, dataset, own)
     if origin is not None and origin.weights is not None:
         model.load_state_dict(origin.weights)
-    model.to(device)
-    parameters = list(model.parameters())
+    parameters = list(model.to(device).parameters())
     made = optimizer(parameters) if optimizer else part("optimizer", params=parameters)
     stored = {k: _stored(v, k) for k, v in cfg.items() if k != "run"}
     return Job(stored, dataset, model, optimizer=made, scorer=scorer, n=cfg["n"], seed=cfg["seed"], **own)
