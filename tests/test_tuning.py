@@ -12,7 +12,7 @@ import yaml
 from scipy.optimize import minimize
 from support import CONF, exact_flow, exact_model, mixture, sde_named
 
-from scoresde import ExactModel, InputError, Sampler, count_evaluations
+from scoresde import ExactModel, GaussianMixture, InputError, Sampler, count_evaluations
 from scoresde.noise import Noise
 from scoresde.sampling import (
     DPMSolverPP2M,
@@ -158,6 +158,50 @@ def test_a_walk_that_goes_on_is_the_whole_walk_to_the_bit():
     assert counted.samples == 5 * (spent(n, True) - n)
     for values, part in parts:
         assert torch.equal(pilot.missed(*free(values)), part)
+
+
+@pytest.mark.parametrize("radius", [1e-4, 0.003, 1.0])
+def test_starts_move_within_their_balls_towards_their_endpoints(radius):
+    """Each error falls or stays, also over several moves, and the endpoints are those of the centres."""
+    model = exact_model(sde_named("ve"))
+    pilot, times = Pilot.of(model, None, 0, range(12), 60), Terminal()(model.sde, 4)
+    before, moved = pilot.distances(times), pilot
+    for _ in range(3):
+        with count_evaluations() as counted:
+            moved = moved.moved(pilot.x, radius, times)
+        assert counted.samples == 12 * (spent(4, False, radius) - spent(4, False) - 4)  # less those of errors again
+        after = moved.distances(times)
+        assert (after <= before).all()
+        before = after
+    far = (moved.x - pilot.x).norm(dim=1) / (model.sde.prior_std * 2**0.5)
+    assert 0 < far.max() <= 1.001 * radius
+    assert moved.exact is pilot.exact
+    assert (after < pilot.distances(times)).sum() > 6
+
+
+def test_one_move_is_enough_where_the_rule_is_linear():
+    """For N(0, s^2) an endpoint is c times its start: the error falls by c times the radius, or to zero."""
+    model = exact_model(sde_named("vp"), GaussianMixture([1.0], [[0.0, 0.0]], [[[0.3, 0.0], [0.0, 0.3]]]))
+    pilot, times = Pilot.of(model, None, 0, range(8), 60), Terminal(high=40.0)(model.sde, 3)
+    pilot.x, pilot.exact = pilot.x.double(), pilot.exact.double()
+    before = pilot.distances(times)
+    c = (pilot.missed(times) + pilot.exact).norm(dim=1) / pilot.x.norm(dim=1)
+    assert pilot.moved(pilot.x, 1.0, times).distances(times).max() < 1e-9
+    radius = 0.5 * float(before.min()) / float(c.max()) / 2**0.5
+    torch.testing.assert_close(pilot.moved(pilot.x, radius, times).distances(times), before - c * radius * 2**0.5)
+
+
+def test_balls_of_no_size_change_nothing(monkeypatch):
+    """To the bit; and without a radius no gradient is asked for."""
+    model = exact_model(sde_named("vp"))
+    request = {"steps": 4, "grid": Terminal(), "n": 32, "iterations": 1, "fine": 20}
+    found, same = tune(model, **request), tune(model, **request, radius=1e-300)
+    assert torch.equal(found.times, same.times)
+    assert found.coefficients == same.coefficients
+    assert found.after == same.after
+    assert tune(model, **request, radius=0.01).after != found.after
+    monkeypatch.setattr(Pilot, "moved", None)
+    assert torch.equal(tune(model, **request, radius=0.0).times, found.times)
 
 
 class Lines:
@@ -341,7 +385,13 @@ def test_a_grid_for_another_sde_or_a_damaged_one_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "text"), [({"steps": 2}, "steps: 2"), ({"n": 3}, "n: 3"), ({"iterations": -1}, "iterations: -1")]
+    ("arguments", "text"),
+    [
+        ({"steps": 2}, "steps: 2"),
+        ({"n": 3}, "n: 3"),
+        ({"iterations": -1}, "iterations: -1"),
+        ({"radius": 1}, "radius: 1"),
+    ],
 )
 def test_bad_input_is_named(arguments, text):
     with pytest.raises(InputError, match=text):

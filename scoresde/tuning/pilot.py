@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -99,6 +99,32 @@ class Pilot:
             x, state = rule.step(_Answer(self.model.sde, known), x, row, state, no_noise)  # type: ignore[arg-type]
             known = None
         return flat(x - self.exact).double()
+
+    def moved(self, noise: Tensor, radius: float, times: Tensor, shifts: Shifts = None) -> "Pilot":
+        """Starts near their noise that `Auto` takes closer to the same endpoints, by one step of gradient descent.
+
+            x <- P(x - g e / |g|^2),   e = |x_N(x) - x_exact(noise)|,   g = de / dx
+
+        with P the projection onto the ball; a start stays where e does not fall. So what the rule aims at is the exact
+        solution of a start in the ball around its own. Tong et al. 2024 (arXiv 2405.15506), section 4.2.
+
+        Args:
+            noise: the centres of the balls (B, *event).
+            radius: of the balls, over prior_std sqrt(D), which is about the size of the noise.
+            times: of the evaluations of the rule.
+            shifts: of its coefficients.
+        """
+        with torch.enable_grad():
+            x = self.x.detach().requires_grad_()
+            error = replace(self, x=x).missed(times, shifts).norm(dim=1)
+            slope = flat(torch.autograd.grad(error.sum(), x)[0])
+        error = error.detach()
+        far = flat(x.detach() - noise) - slope * (error / slope.square().sum(1))[:, None].to(slope)
+        limit = radius * self.model.sde.prior_std * far.shape[1] ** 0.5
+        far *= limit / far.norm(dim=1, keepdim=True).clamp(min=limit)
+        new = replace(self, x=noise + far.view_as(noise))
+        nearer = new.missed(times, shifts).norm(dim=1) < error
+        return replace(self, x=torch.where(nearer.view(-1, *(1,) * (noise.ndim - 1)), new.x, self.x))
 
     def distances(self, times: Tensor, shifts: Shifts = None) -> Tensor:
         """Endpoint errors (B,), float64; infinite where they are NaN."""

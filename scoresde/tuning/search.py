@@ -23,10 +23,11 @@ def places(steps: int) -> list[tuple[int, int]]:
     return [(k, j) for k in range(steps) for j in range(min(k + 1, LEVELS))]
 
 
-def spent(steps: int, shifts: bool) -> int:
+def spent(steps: int, shifts: bool, radius: float = 0.0) -> int:
     """Evaluations for each start in one round of `fit`, with one trial."""
     grid = sum(steps - 1 - k for k in range(steps - 1))
-    return grid + steps + (sum(steps - 1 - k for k, _ in places(steps)) if shifts else 0)
+    moving = 3 * steps if radius > 0 else 0
+    return moving + grid + steps + (sum(steps - 1 - k for k, _ in places(steps)) if shifts else 0)
 
 
 class Free:
@@ -78,19 +79,29 @@ class Free:
         return self.times(values), self.shifts(values)
 
 
-def fit(free: Free, pilot: Pilot, rounds: int, tell: Callable[[float], None] = lambda error: None) -> float:
+def fit(
+    free: Free,
+    pilot: Pilot,
+    rounds: int,
+    tell: Callable[[float], None] = lambda error: None,
+    radius: float = 0.0,
+) -> float:
     """Make the mean endpoint error small, by Levenberg and Marquardt's method with differences; returns it.
 
         minimise  sum_i w_i |e_i + J_i d|^2 + mu sum_p A_pp d_p^2,   A = sum_i w_i J_i^T J_i
 
     with w_i the inverse of |e_i| and of the largest change, so that the sum is one of distances, and a start near the
     border of two basins weighs no more than others. A difference goes on from the first step that its value takes part
-    in. Marquardt 1963 (doi 10.1137/0111030).
+    in. Marquardt 1963 (doi 10.1137/0111030). With a radius starts move before each round, see `Pilot.moved`.
     """
-    kept = list[Kept]()
+    kept, start = list[Kept](), pilot
     errors = pilot.missed(*free(), keep=kept)
     mean, damping = _mean(errors), 0.01
     for _ in range(rounds):
+        if radius > 0:
+            kept, pilot = list[Kept](), pilot.moved(start.x, radius, *free())
+            errors = pilot.missed(*free(), keep=kept)
+            mean = _mean(errors)
         slopes = torch.stack([_change(free, pilot, p, errors, kept) for p in range(len(free.values))], dim=2)
         normal, gradient = _normal(slopes, errors)
         before = mean

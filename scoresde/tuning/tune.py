@@ -72,11 +72,19 @@ class Tuning:
 OnStep = Callable[[int, float], None]
 
 
-def planned(steps: int, *, coefficients: bool = True, n: int = 192, iterations: int = 8, fine: int = 100) -> int:
+def planned(
+    steps: int,
+    *,
+    coefficients: bool = True,
+    n: int = 192,
+    iterations: int = 8,
+    fine: int = 100,
+    radius: float = 0.0,
+) -> int:
     """Evaluations of a tuning if no round of the optimiser ends early; arguments as for `tune`."""
     references, paths = 2 * n * fine, _FEW * (dynamic.FINE + dynamic.LEVELS)
     trials = (1 + len(dynamic.GROWTH) + _TRIED + coefficients + 2 + coefficients) * steps
-    rounds = iterations * (_TRIED * spent(steps, False) + coefficients * spent(steps, True))
+    rounds = iterations * (_TRIED * spent(steps, False, radius) + coefficients * spent(steps, True, radius))
     return references + paths + n * (trials + rounds)
 
 
@@ -91,6 +99,7 @@ def tune(
     iterations: int = 8,
     seed: int = 0,
     fine: int = 100,
+    radius: float = 0.0,
     on_step: OnStep | None = None,
 ) -> Tuning:
     """Find the grid, and the coefficients on it, with which `Auto` has the smallest mean endpoint error.
@@ -111,6 +120,8 @@ def tune(
         iterations: of the optimiser at most, for each of two grids and for the coefficients.
         seed: of the starts.
         fine: steps of the reference.
+        radius: of a ball around each start, over prior_std sqrt(D). Within it the optimiser moves the start while the
+            endpoint stays, by gradients of the model, see `scoresde.tuning.pilot.Pilot.moved`; 0 for none.
         on_step: called after each iteration with the evaluations so far and the error.
 
     Raises:
@@ -118,6 +129,7 @@ def tune(
     """
     require(steps >= 3, "steps", steps, "give an integer >= 3; with fewer there is nothing to tune")
     require(n >= 16, "n", n, "give at least 16 starts")
+    require(0 <= radius < 1, "radius", radius, "give a number from 0 to 1, such as 0.003")
     require(iterations >= 0, "iterations", iterations, "give an integer >= 0")
     with evaluating(model), torch.no_grad(), count_evaluations() as counted:
 
@@ -127,27 +139,25 @@ def tune(
 
         pilot, judge = (Pilot.of(model, event_shape, seed, rows, fine) for rows in (range(n), range(n, 2 * n)))
         few = model.of_samples(torch.arange(min(n, _FEW)))
-        shape = event_shape or model.event_shape
-        auto = Sampler(Auto(), grid or PilotGrid(), steps).suited(model, shape)
-        starts = [("auto", auto.times(model, event_shape=shape))]
+        auto = Sampler(Auto(), grid or PilotGrid(), steps).suited(model, event_shape)
+        starts = [("auto", auto.times(model, event_shape=event_shape))]
         starts += [("equal local errors", times) for times in dynamic.grids(few, pilot.x[:_FEW], steps)]
         errors = [float(pilot.distances(times).mean()) for _, times in starts]
         refuse(math.isinf(min(errors)), "model: all grids give NaN; give a checkpoint from before training diverged")
         nearest = [starts[i] for i in sorted(range(len(starts)), key=errors.__getitem__)[:_TRIED]]
         found = [(name, Free(model, times, False)) for name, times in nearest]
-        name, free = min(found, key=lambda f: fit(f[1], pilot, iterations, tell))
+        name, free = min(found, key=lambda f: fit(f[1], pilot, iterations, tell, radius))
         tuned = [free()]
         if coefficients:
             free = Free(model, tuned[0][0], True)
-            fit(free, pilot, iterations, tell)
+            fit(free, pilot, iterations, tell, radius)
             tuned.append(free())
         results = [("auto", starts[0][1], None), *((name, *result) for result in tuned)]
         judged = [judge.distances(times, shifts) for _, times, shifts in results]
     best = min(range(len(results)), key=lambda i: float(judged[i].mean()))
     name, times, shifts = results[best]
     before, after = Error.of(judged[0]), Error.of(judged[best])
-    better = gain(judged[0], judged[best])
-    return Tuning(model.sigma_data, times, shifts, before, after, better, name, counted.samples)
+    return Tuning(model.sigma_data, times, shifts, before, after, gain(judged[0], judged[best]), name, counted.samples)
 
 
 def gain(before: Tensor, after: Tensor) -> tuple[float, float, float]:
