@@ -23,6 +23,7 @@ from scoresde.labelled import LabelledModel as LabelledModel
 from scoresde.loggers import Logger as Logger
 from scoresde.loggers import WandbLogger as WandbLogger
 from scoresde.loss import Batch as Batch
+from scoresde.loss import BinomialBound as BinomialBound
 from scoresde.loss import Bound as Bound
 from scoresde.loss import DenoisingScoreMatching as DenoisingScoreMatching
 from scoresde.loss import ImplicitScoreMatching as ImplicitScoreMatching
@@ -48,6 +49,7 @@ from scoresde.sampling import Ancestral as Ancestral
 from scoresde.sampling import AnnealedLangevin as AnnealedLangevin
 from scoresde.sampling import AnnealedLangevinDynamics as AnnealedLangevinDynamics
 from scoresde.sampling import Auto as Auto
+from scoresde.sampling import BitFlips as BitFlips
 from scoresde.sampling import BlackBox as BlackBox
 from scoresde.sampling import Choices as Choices
 from scoresde.sampling import Churn as Churn

@@ -122,12 +122,35 @@ class NetworkModel(Model):
 
     @property
     @abstractmethod
-    def predicts(self) -> str:
+    def meaning(self) -> str:
         """What the output of the network stands for, in words."""
+
+    @property
+    def outputs(self) -> int:
+        """Channels of the output for each of x."""
+        return 1
 
     @property
     def conditions(self) -> Mapping[str, Condition]:
         return conditions_of(self.net)
+
+    def raw(self, x: Tensor, c: Preconditioning, cond: Cond = None) -> Tensor:
+        """The output of the network at the preconditioning `c`, in the dtype of x; the only call of the network.
+
+        Raises:
+            InputError: the network does not return a tensor of the shape of x, or of twice its channels.
+        """
+        parameter = _first_parameter(self.net)
+        dtype = x.dtype if parameter is None else parameter.dtype
+        if isinstance(c.c_noise, Tensor):
+            level = c.c_noise.to(device=x.device, dtype=dtype)
+        else:
+            # an expanded number (stride 0): networks may embed it once
+            level = torch.full((1,), c.c_noise, device=x.device, dtype=dtype).expand(x.shape[0])
+        scaled = (x * expand(c.c_in, x)).to(dtype)
+        out: Tensor = self.net(scaled, level) if cond is None else self.net(scaled, level, cond)
+        check_output(out, x, f"model.net: {type(self.net).__name__}", self.outputs)
+        return out.to(x.dtype)
 
 
 class _Place(NamedTuple):
@@ -181,8 +204,12 @@ class ScoreModel(Checked, NetworkModel):
         return other
 
     @property
-    def predicts(self) -> str:
+    def meaning(self) -> str:
         return f"{self.precond} preconditioning"
+
+    @property
+    def outputs(self) -> int:
+        return 1 if self.variance == "fixed" else 2
 
     def preconditioning(self, alpha: Coefficient, sigma: Coefficient, lam: Coefficient) -> Preconditioning:
         """The four coefficients at a level, as returned by `levels`."""
@@ -219,24 +246,6 @@ class ScoreModel(Checked, NetworkModel):
             return out, None
         out, raw = out.chunk(2, dim=1)
         return out, LearnedVariance(self.variance, raw)
-
-    def raw(self, x: Tensor, c: Preconditioning, cond: Cond = None) -> Tensor:
-        """The output of the network at the preconditioning `c`, in the dtype of x; the only call of the network.
-
-        Raises:
-            InputError: the network does not return a tensor of the shape of x, or of twice its channels.
-        """
-        parameter = _first_parameter(self.net)
-        dtype = x.dtype if parameter is None else parameter.dtype
-        if isinstance(c.c_noise, Tensor):
-            level = c.c_noise.to(device=x.device, dtype=dtype)
-        else:
-            # an expanded number (stride 0): networks may embed it once
-            level = torch.full((1,), c.c_noise, device=x.device, dtype=dtype).expand(x.shape[0])
-        scaled = (x * expand(c.c_in, x)).to(dtype)
-        out: Tensor = self.net(scaled, level) if cond is None else self.net(scaled, level, cond)
-        check_output(out, x, f"model.net: {type(self.net).__name__}", 1 if self.variance == "fixed" else 2)
-        return out.to(x.dtype)
 
 
 def device_of(module: nn.Module) -> torch.device:

@@ -36,7 +36,8 @@ SDES = [name for name in options("sde") if name not in APART]
 # equality with their twins are enough
 TWINS = {"drift": "vp", "path": "rectified", "trigonometric": "cosine"}
 PATHS = [name for name in SDES if name not in TWINS]
-SOLVERS = [name for name in options("solver") if name != "tuned"]  # which needs a run
+# those of Gaussian paths, and not tuned, which needs a run
+SOLVERS = [name for name in options("solver") if name not in ("tuned", "bit_flips")]
 CORRECTORS = [name for name in options("corrector") if name != "none"]
 
 

@@ -1,1 +1,7 @@
+from scoresde.chains.binomial import BinomialChain as BinomialChain
+from scoresde.chains.binomial import BitModel as BitModel
+from scoresde.chains.binomial import BitPrediction as BitPrediction
+from scoresde.chains.binomial import ExactBits as ExactBits
+from scoresde.chains.evidence import BitEvidence as BitEvidence
+
 __all__: list[str]

@@ -143,7 +143,7 @@ def _opening(run: Path, job: Job, start: Checkpoint | None) -> None:
     model, dataset = job.model, job.dataset
     weights = sum(p.numel() for p in model.parameters())
     print(f"data   {len(dataset.items):,} items of shape {dataset.event_shape}, {len(dataset.heldout):,} held out")
-    print(f"model  {type(model.net).__name__}, {weights:,} weights, {model.predicts}, on {model.device}")
+    print(f"model  {type(model.net).__name__}, {weights:,} weights, {model.meaning}, on {model.device}")
     print(f"sde    {model.sde}")
     print(f"run    {run}" + (f", resuming at step {start.step}" if start is not None else ""), flush=True)
 
@@ -157,6 +157,9 @@ def _closing(run: Path, result: FitResult[NetworkModel], results: Results) -> No
     print(f"{explained(results)}\n")
     where = f"{run / 'samples'}/*.png" if results.succeeded else "none, since no sampler succeeded"
     summary = read_json(run / runs.SUMMARY, "run")
+    for name in summary.keys() & {"bound"}:
+        values = ", ".join(f"{key.replace('_', ' ')} {value:.4g}" for key, value in summary[name].items())
+        print(f"{name:<9} {values}, on held-out data")
     if "auto_enough" in summary:
         print(f"auto      {summary['auto_enough'] or 'more than 50'} evaluations are within 1 % of 100")
     print(f"pictures  {where}\nmetrics   {run / runs.SUMMARY}\n{_next(run)}", flush=True)
@@ -173,4 +176,4 @@ def _already_complete(start: Start) -> float | None:
 
 
 def _next(run: Path) -> str:
-    return f"next      scoresde sample {runs.setting(run)} solver=heun sampler.steps=10"
+    return f"next      scoresde sample {runs.setting(run)} sampler.steps=20"

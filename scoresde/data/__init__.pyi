@@ -1,5 +1,6 @@
 from scoresde.data.array import ArrayFile as ArrayFile
 from scoresde.data.augment import Augmentation as Augmentation
+from scoresde.data.bits import Heartbeat as Heartbeat
 from scoresde.data.dataset import Dataset as Dataset
 from scoresde.data.huggingface import HuggingFace as HuggingFace
 from scoresde.data.images import ImageFolder as ImageFolder

@@ -39,10 +39,12 @@ def dataset_of(
     values = arranged(values, where)
     check(values, where)
     parts = split(len(values), source.held_out, source.split_seed)
-    integers = values.dtype.kind in "iub" and values.ndim <= 2
+    bits, integers = values.dtype.kind == "b", values.dtype.kind in "iu" and values.ndim <= 2
     if (values.dtype.name, values.ndim) != ("uint8", 4):
         values = floating(values)
-    if values.ndim == 4:
+    if bits:
+        transform = Transform.of_bits(values.shape[1:])
+    elif values.ndim == 4:
         transform = _of_images(values)
     else:
         about = {"names": names, "dtype": values.dtype.name}

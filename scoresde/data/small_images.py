@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from scoresde.constraints import NonNegativeInt, ProperFraction, at_least, fitting
+from scoresde.constraints import Constraint, NonNegativeInt, ProperFraction, at_least, fitting
 from scoresde.data.dataset import CLASS, Dataset, Source, Stored, assemble, joined, split
 from scoresde.data.transform import Transform
 from scoresde.errors import InputError, one_line, refuse
@@ -27,6 +27,7 @@ class Digits(Source):
     The levels 0 to 16 become (level - 8) / 8, so model units lie in [-1, 1].
 
     Args:
+        threshold: makes bits of the levels, 1 from this level on; None keeps them.
         held_out: fraction of the images that training never uses.
         split_seed: which images those are.
 
@@ -36,6 +37,7 @@ class Digits(Source):
     Reference: E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI repository, 1998.
     """
 
+    threshold: Annotated[int, Constraint(lambda t: 1 <= t <= 16, "a level from 1 to 16")] | None = None
     held_out: ProperFraction = 0.2
 
     def load(self) -> Dataset:
@@ -45,6 +47,8 @@ class Digits(Source):
         pixels, classes = load_digits(return_X_y=True)
         images = pixels.astype(np.uint8).reshape(-1, 1, 8, 8)
         transform = Transform("image", (1, 8, 8), 8.0, 8.0, low=0.0, high=16.0, levels=17, dtype="uint8")
+        if self.threshold is not None:
+            images, transform = (images >= self.threshold).astype(np.uint8), Transform.of_bits((1, 8, 8))
         parts = split(len(images), self.held_out, self.split_seed)
         return assemble(images, transform, parts, classes)
 

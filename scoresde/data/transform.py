@@ -74,6 +74,12 @@ class Transform:
         return cls("image", tuple(event_shape), half, half, low=0.0, high=levels - 1.0, levels=levels, dtype=dtype)
 
     @classmethod
+    def of_bits(cls, event_shape: tuple[int, ...]) -> Transform:
+        """The transform of bits, 2 bit - 1; images if there are three axes."""
+        kind: Kind = "image" if len(event_shape) == 3 else "table"
+        return cls(kind, tuple(event_shape), 0.5, 0.5, low=0.0, high=1.0, levels=2, dtype="uint8")
+
+    @classmethod
     def standardising(
         cls, train: np.ndarray, kind: Kind, *, per_feature: bool, dtype: str = "float32", **about: Any
     ) -> Transform:

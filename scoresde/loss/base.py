@@ -110,6 +110,15 @@ class Loss(Checked, ABC, Generic[M]):
     def after_step(self, model: M, step: int) -> None:
         """Called after each update of the weights, with the number of the step, from 0."""
 
+    def summary(
+        self, model: M, items: Tensor, conditions: Mapping[str, Tensor], seed: int
+    ) -> dict[str, dict[str, float]]:
+        """What the end of a training tells of held-out items (M, *event) besides the mean loss, by name: nothing.
+
+        A value such as {"bound": {"bits": 2.4, "standard_error": 0.01}} is printed and kept in the summary of the run.
+        """
+        return {}
+
     def state(self) -> dict[str, Tensor]:
         """What a checkpoint must hold to resume a training exactly, if `after_step` or `__call__` change the loss."""
         return {}

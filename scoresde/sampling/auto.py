@@ -10,6 +10,7 @@ from torch import Tensor
 
 from scoresde.dynamics import Eta
 from scoresde.model import Model
+from scoresde.sampling.bits import BitFlips
 from scoresde.sampling.candidates import FIRST, LEVELS, ONLY, candidates, rows, shifted
 from scoresde.sampling.choices import note
 from scoresde.sampling.corrector import Corrector
@@ -44,6 +45,8 @@ class Auto(Solver):
     0.16 / eta^2 it takes less noise than that process. The candidates are then of order 1 and 2, and no step is made
     again.
 
+    For a chain of bits it stands for `BitFlips`.
+
     Args:
         eta: noise level: 0 for the probability-flow ODE, 1 for the reverse SDE, or a function of lam.
         run: the folder of the run that is sampled, if there is one.
@@ -60,6 +63,9 @@ class Auto(Solver):
     @property
     def default_grid(self) -> Grid:
         return Terminal() if self.run is None or self.eta != 0 else PilotGrid(self.run)
+
+    def suited(self, model: Model) -> Solver:
+        return BitFlips() if model.states == "bits" else super().suited(model)
 
     def carry(self, model: Model, times: Tensor, x: Tensor, noise: NoiseSource, corrector: Corrector | None) -> Path:
         # noise and correctors move x, so that the step before cannot be made again

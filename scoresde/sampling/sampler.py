@@ -64,8 +64,7 @@ class Sampler(Rebuildable):
         denoise: bool = True,
     ) -> None:
         solver = Auto() if solver is None else solver
-        least, name = solver.least_steps, type(solver).__name__
-        require(steps >= least, "steps", steps, f"{name} of order {least} needs an integer >= {least}")
+        solver.check_steps(steps)
         self.solver = solver if eta is None else solver.with_eta(eta)
         self._usual_grid = grid is None
         self.grid = self.solver.default_grid if grid is None else grid
@@ -100,6 +99,7 @@ class Sampler(Rebuildable):
         """
         solver, other = self.solver.suited(model), self
         if solver is not self.solver:
+            solver.check_steps(self.steps)
             other = copy.copy(self)
             other.solver, other.grid = solver, solver.default_grid if self._usual_grid else self.grid
         grid = other.grid.lookup(other, model, model.event_shape if event_shape is None else event_shape)

@@ -13,7 +13,7 @@ from torch import Tensor
 from scoresde.constraints import signature
 from scoresde.described import Rebuildable
 from scoresde.dynamics import Eta, eta_at, reverse_drift
-from scoresde.errors import InputError
+from scoresde.errors import InputError, require
 from scoresde.model import Model, States
 from scoresde.sampling.corrector import Corrector
 from scoresde.sampling.grid import Grid, LambdaUniform, Terminal, falling
@@ -161,6 +161,11 @@ class Solver(Rebuildable, ABC):
 
     def check_levels(self, sde: SDE, times: Tensor, event_shape: Sequence[int] | None) -> None:
         """Refuse times (N,) between which the rule cannot step; called when a sampler places them."""
+
+    def check_steps(self, steps: int) -> None:
+        """Refuse a number of steps of a sampler below `least_steps`."""
+        least, order = self.least_steps, f" of order {self.least_steps}" if self.order else ""
+        require(steps >= least, "steps", steps, f"{type(self).__name__}{order} needs an integer >= {least}")
 
     def with_eta(self, eta: float) -> "Solver":
         """The same solver at another noise level; a solver of the ODE refuses eta > 0."""

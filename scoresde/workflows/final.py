@@ -27,7 +27,7 @@ _LEVELS = (0.1, 0.3, 1.0)  # sigma / alpha at which the score of points is drawn
 
 def final_samples(
     run: Path, result: FitResult[NetworkModel], model: Model, scorer: Scorer, samplers: Mapping[str, Sampler],
-    n: int, seed: int, check: int, logger: Logger,
+    n: int, seed: int, check: int, logger: Logger, found: Mapping[str, Any],
 ) -> Results:  # fmt: skip
     """Draw n samples with each sampler, measure them, and write samples/*.png and summary.json into the run.
 
@@ -41,6 +41,7 @@ def final_samples(
         seed: of the samples.
         check: number of samples with which `enough_evaluations` is found; 0 leaves it and `keep_grids` out.
         logger: receives the pictures and the table.
+        found: what else the summary says, see `scoresde.Loss.summary`.
     """
     with writing(run / "samples"):
         (run / "samples").mkdir(exist_ok=True)
@@ -68,10 +69,8 @@ def final_samples(
         logger.picture(f"samples/{name}", path, result.step)
     logger.table("samplers", results.header(), results.flat(), result.step)
     summary: dict[str, Any] = {
-        "step": result.step,
-        "training_seconds": result.seconds,
-        "loss": result.loss,
-        "best_checkpoint": None if result.best is None else dataclasses.asdict(result.best),
+        **_of_training(result),
+        **found,
         "n": n,
         "seed": seed,
         "best": results.best(),
@@ -83,6 +82,13 @@ def final_samples(
         keep_grids(run, model, dataset.event_shape)
     runs.write_json(run / runs.SUMMARY, summary)
     return results
+
+
+def _of_training(result: FitResult[NetworkModel]) -> dict[str, Any]:
+    best = None if result.best is None else dataclasses.asdict(result.best)
+    return {
+        "step": result.step, "training_seconds": result.seconds, "loss": result.loss, "best_checkpoint": best,
+    }  # fmt: skip
 
 
 def _draw_score(model: Model, dataset: Dataset, path: Path) -> None:

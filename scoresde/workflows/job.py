@@ -20,6 +20,7 @@ from scoresde.data.dataset import DataSource
 from scoresde.data.memory import save
 from scoresde.described import describe, public_name
 from scoresde.errors import InputError, refuse
+from scoresde.evaluations import evaluating
 from scoresde.files import writing
 from scoresde.loggers import Logger, Loggers, MetricsFile
 from scoresde.loss import Loss
@@ -118,8 +119,15 @@ class Job:
             model, check = conditioned(result.ema, self.cond), self.trainer.auto_check
             drawn = final_samples(
                 folder, result, model, self.scorer, self.samplers, self.n, self.seed, check, logger,
+                self._found(result.ema),
             )  # fmt: skip
             return result, drawn
+
+    def _found(self, model: NetworkModel) -> Mapping[str, Any]:
+        """What the loss tells of the trained model on held-out items, see `Loss.summary`."""
+        about = conditions(self.model, self.dataset, self.trainer.augment).heldout
+        with evaluating(model):
+            return self.loss.summary(model, self.dataset.heldout, about, self.seed)
 
     def _write(self, folder: Path, start: Checkpoint | None) -> None:
         """Write what a resumed training needs; the configuration first, which makes the folder that of a run."""
