@@ -7,10 +7,11 @@ import torch
 from support import gaussian
 from torch import Tensor, nn
 
-from scoresde import VPSDE, InputError, OneLevelSDE, ScoreModel
+from scoresde import VPSDE, InputError, OneLevelSDE, Sampler, ScoreModel, Trainer, train
 from scoresde.loss import Batch, ImplicitScoreMatching, SlicedScoreMatching
 from scoresde.nets import ResidualMLP
 from scoresde.precond import coefficients
+from scoresde.sampling import AnnealedLangevinDynamics
 
 SDE = OneLevelSDE(0.05)
 
@@ -112,3 +113,16 @@ def test_the_mean_over_directions_is_the_implicit_loss(reduced):
 def test_what_has_no_plain_score_is_refused(loss, sde, precond, words):
     with pytest.raises(InputError, match=f"^{words}[^\n]*$"):
         loss(ScoreModel(ResidualMLP((2,), width=8, blocks=1), sde, precond), batch(torch.zeros(3, 2)))
+
+
+def test_a_plain_score_is_trained_and_sampled(tmp_path):
+    """The network starts from no score at all, under which x walks away."""
+    model = ScoreModel(ResidualMLP((2,), width=16, blocks=1), OneLevelSDE(0.5), "score", 1.0)
+    sampler = Sampler(AnnealedLangevinDynamics(0.4, 1), steps=100, denoise=False)
+    request = {"samplers": {"langevin": sampler}, "trainer": Trainer(auto_check=0, warmup=5, ema=0.9), "n": 8}
+    request |= {"loss": "sliced", "lr": 0.01, "metrics": {}, "steps": 100, "batch_size": 256}
+    run = train(gaussian().sample(600).numpy(), model=model, run=tmp_path / "run", **request)
+    assert run.results is not None
+    assert run.results.rows[0].error is None
+    ratio = run.sample(500, sampler=sampler).x.std(0) / run.dataset().items.std(0)
+    torch.testing.assert_close(ratio, torch.ones_like(ratio), rtol=0.2, atol=0)

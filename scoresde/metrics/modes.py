@@ -145,7 +145,7 @@ class Modes(Metric):
             assign, remedy = nearest_mean(dataset, self.deviations), "these modes overlap; give other data"
         right = float((assign(dataset.heldout).modes == others).double().mean())
         said = f"{100 * right:.3g} % of held-out items are recognised, and {100 * self.accuracy:.3g} % are asked for"
-        refuse(right < self.accuracy, f"metrics.modes.accuracy: {said}; {remedy}, or lower it")
+        refuse(right < self.accuracy, f"metrics.modes.accuracy: {said}; {remedy}, or ask for less")
         self._known[id(dataset)] = dataset, assign, self._shares(dataset, labels, others)
 
     def _shares(self, dataset: Dataset, labels: Tensor, others: Tensor) -> np.ndarray:
