@@ -390,7 +390,7 @@ def test_a_grid_for_another_sde_or_a_damaged_one_is_refused(tmp_path):
         ({"steps": 2}, "steps: 2"),
         ({"n": 3}, "n: 3"),
         ({"iterations": -1}, "iterations: -1"),
-        ({"radius": 1}, "radius: 1"),
+        ({"radius": 1.5}, "radius: 1.5"),
     ],
 )
 def test_bad_input_is_named(arguments, text):

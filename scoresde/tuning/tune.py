@@ -129,7 +129,7 @@ def tune(
     """
     require(steps >= 3, "steps", steps, "give an integer >= 3; with fewer there is nothing to tune")
     require(n >= 16, "n", n, "give at least 16 starts")
-    require(0 <= radius < 1, "radius", radius, "give a number from 0 to 1, such as 0.003")
+    require(0 <= radius <= 1, "radius", radius, "give a number from 0 to 1, such as 0.003")
     require(iterations >= 0, "iterations", iterations, "give an integer >= 0")
     with evaluating(model), torch.no_grad(), count_evaluations() as counted:
 

@@ -26,7 +26,7 @@ from typing import Annotated, Any
 from scoresde.build import TARGET, build
 from scoresde.cli.command import Command
 from scoresde.cli.settings import ModelSettings
-from scoresde.constraints import NonNegativeInt, Probability, at_least
+from scoresde.constraints import Fraction, NonNegativeInt, at_least
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class TuneArguments:
     n: Annotated[int, at_least(16)]
     iterations: NonNegativeInt
     fine: Annotated[int, at_least(10)]
-    radius: Probability
+    radius: Fraction
 
 
 def _work(settings: TuneSettings, cfg: dict[str, Any]) -> float:
