@@ -21,7 +21,6 @@ from scoresde.sde import SDE
 
 _MEMORY = 0.8  # of an error, from one level to the next
 _RIDGE = 0.3  # share of an error that its candidate has to itself
-_CACHED = 2**16  # numbers of which the products are taken at once on the CPU, for its cache
 
 
 @dataclass(frozen=True, repr=False)
@@ -149,19 +148,14 @@ def _put(seen: Tensor, place: int, value: Tensor) -> Tensor:
 def _products(expected: Tensor, seen: Tensor) -> Tensor:
     """The products (C, C, B) of the errors of each sample, which are rows (C, M) times what was seen (M, B, D)."""
     _, batch, size = seen.shape
-    if size < len(expected):  # where a batched product takes longer
-        errors = (expected @ seen.flatten(1)).view(-1, batch, size)
-        first, *others = errors.permute(2, 0, 1).contiguous()
-        products: Tensor = first[:, None] * first
-        for one in others:
-            products = torch.addcmul(products, one[:, None], one)
-        return products
-    few = max(1, _CACHED // seen[:, 0].numel()) if seen.device.type == "cpu" else batch
-    found = []
-    for part in torch.split(seen.transpose(0, 1), few):
-        errors = torch.bmm(expected.expand(len(part), -1, -1), part)
-        found.append(torch.bmm(errors, errors.mT))
-    return torch.cat(found).permute(1, 2, 0).contiguous()
+    errors = (expected @ seen.flatten(1)).view(-1, batch, size)
+    if size >= len(expected):
+        return torch.bmm(errors.transpose(0, 1), errors.permute(1, 2, 0)).permute(1, 2, 0).contiguous()
+    first, *others = errors.permute(2, 0, 1).contiguous()  # where a batched product takes longer
+    products: Tensor = first[:, None] * first
+    for one in others:
+        products = torch.addcmul(products, one[:, None], one)
+    return products
 
 
 def _mean(before: Tensor | None, products: Tensor) -> Tensor:
