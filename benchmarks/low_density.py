@@ -113,12 +113,10 @@ def main() -> None:
     arguments = parser.parse_args()
     wrong: dict[str, list[dict[str, float]]] = {"plain score": [], "score at noise 20": []}
     shares: dict[str, list[float]] = {"plain Langevin": [], "annealed Langevin": []}
+
     def draw(sampler: Sampler, model: Model, seed: int) -> Tensor:
-        return (
-            sampler.sample(
-                model, (2,), arguments.n, seed=seed, batch_size=arguments.n
-            ).x
-        )
+        return sampler.sample(model, (2,), arguments.n, seed=seed, batch_size=arguments.n).x
+
     for seed in range(arguments.seeds):
         plain = trained(ONE, SlicedScoreMatching(), "score", arguments.steps, seed)
         noised = trained(LEVELS, DenoisingScoreMatching(times="levels", levels=COUNT), "edm", arguments.steps, seed)

@@ -85,7 +85,7 @@ def test_the_gpu_script_says_what_is_missing_what_fails_and_when_time_is_up(tmp_
         "gpu_checks.small_unet = lambda: [0][1]\n"
         "gpu_checks._history = lambda device: time.sleep(60)\n"
     )
-    done = script("gpu.py", *words, "--only", "checks", "--seconds", "6", "--out", str(other), before=broken)
+    done = script("gpu.py", *words, "--only", "checks", "--seconds", "2", "--out", str(other), before=broken)
     assert done.returncode == 1, done.stderr
     found = rows(other)
     assert found["checks", "mixture, ddim, float64"]["passed"] is False
