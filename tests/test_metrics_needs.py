@@ -18,6 +18,7 @@ from scoresde.metrics import (
     EnergyDistance,
     FeatureQuality,
     FrechetDistance,
+    Modes,
     NearestNeighbour,
     SlicedWasserstein,
 )
@@ -28,6 +29,7 @@ NEEDS = [
     (NearestNeighbour(), Needs(1, 1, 1)),
     (ClassShares(), Needs(1, 1, 1)),
     (ClassShares(neighbours=3), Needs(1, 1, 1)),
+    (Modes(equal=True, accuracy=0.0), Needs(1, 1, 1)),
     (EnergyDistance(), Needs(2, 2, 2)),
     (EnergyDistance(unbiased=False), Needs(1, 1, 1)),
     (MMD(), Needs(2, 2, 2)),

@@ -11,7 +11,9 @@ from scipy import stats
 from sklearn.datasets import load_digits
 from torch import Tensor
 
+from scoresde import VPSDE, ExactModel, GaussianMixture
 from scoresde.cli.main import main
+from scoresde.comparison.problems import Finite, Given
 from scoresde.data import Dataset, Digits, GaussianGrid, Moons, StackedDigits, SwissRoll
 from scoresde.errors import InputError
 from scoresde.metrics import Classifier, Modes
@@ -162,4 +164,17 @@ def test_a_classifier_that_does_not_know_its_data_ends_the_command(tmp_path, mon
     error = capsys.readouterr().err
     assert "metrics.modes.accuracy" in error
     assert "of held-out items are recognised" in error
+    assert not Path("runs").exists()
+
+
+def test_a_comparison_knows_the_modes_of_held_out_items_and_refuses_data_without(tmp_path, monkeypatch, capsys):
+    of = {tuple(x): int(k) for x, k in zip(GRID.train.tolist(), GRID.labels, strict=True)}
+    of |= {tuple(x): int(k) for x, k in zip(GRID.heldout.tolist(), GRID.heldout_labels, strict=True)}
+    model = ExactModel(GaussianMixture([1.0], [[0.0, 0.0]], [torch.eye(2).tolist()]), VPSDE())
+    for part in (*Finite(GaussianGrid(n=12_500)).real(50, [0, 1]), *Given(model, GRID).real(50, [0])):
+        assert [of[tuple(x)] for x in part.train.tolist()] == part.labels.tolist()
+        assert [of[tuple(x)] for x in part.heldout.tolist()] == part.heldout_labels.tolist()
+    monkeypatch.chdir(tmp_path)
+    assert main(["compare", "problem=mixture_2d", "metrics=modes", "logger=none"]) == 2
+    assert "no classes" in capsys.readouterr().err
     assert not Path("runs").exists()

@@ -69,7 +69,8 @@ class Comparison:
         self.entries = self._entries()
         self._seeds = range(plan.seed, plan.seed + plan.seeds)
         self.results = Results(plan.problem.name, plan.n, plan.seeds, transform=plan.problem.transform)
-        self._scorers: list[Scorer] = []
+        real = plan.problem.real(plan.n, self._seeds)
+        self._scorers = [Scorer(plan.metrics, one).prepare(plan.n) for one in real]
         self._endpoints: dict[str, list[Tensor]] = {}
         self.accuracy: dict[str, Accuracy] = {}
         self.far: list[str] = []
@@ -122,9 +123,8 @@ class Comparison:
             yield row
 
     def _prepare(self) -> None:
-        """Compute the real data of each seed and the exact endpoints."""
+        """Compute the exact endpoints."""
         plan = self.plan
-        self._scorers = [Scorer(plan.metrics, real).prepare(plan.n) for real in plan.problem.real(plan.n, self._seeds)]
         distribution, m, prior = plan.problem.distribution, min(plan.reference.n, plan.n), Sampler(DDIM()).prior
         if distribution is None or not m:
             return

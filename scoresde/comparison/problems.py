@@ -138,17 +138,20 @@ class Finite(_Exact):
         def chosen(purpose: str, seed: int) -> Tensor:
             return (Noise(derived_seed(seed, purpose, 0)).uniform("item", 0, n) * len(self.dataset.train)).long()
 
-        return [_some(self.dataset, chosen("floor", s), self.dataset.train[chosen("real", s)]) for s in seeds]
+        return [_some(self.dataset, chosen("floor", s), chosen("real", s)) for s in seeds]
 
     @property
     def sigma_max(self) -> float:
         return self.dataset.sigma_max
 
 
-def _some(dataset: Dataset, rows: Tensor, heldout: Tensor) -> Dataset:
-    """Some of the training items, and held-out items."""
-    labels = dataset.train_labels
-    return Dataset(dataset.train[rows], heldout, dataset.transform, {} if labels is None else {CLASS: labels[rows]})
+def _some(dataset: Dataset, rows: Tensor, others: Tensor | None = None) -> Dataset:
+    """Some of the training items; held out are others of them, or the items that are held out anyway."""
+    items, labels, heldout, real = dataset.train, dataset.train_labels, dataset.heldout, dataset.heldout_labels
+    if others is not None:
+        heldout, real = items[others], None if labels is None else labels[others]
+    ours, theirs = ({} if part is None else {CLASS: part} for part in (None if labels is None else labels[rows], real))
+    return Dataset(items[rows], heldout, dataset.transform, ours, theirs)
 
 
 class _OfModel(Problem):
@@ -184,7 +187,7 @@ class Given(_OfModel):
             parts = list(permutation(min(seeds), "floor", 0, total)[: n * len(seeds)].reshape(-1, n))
         else:
             parts = [permutation(seed, "floor", 1, total)[:n] for seed in seeds]
-        return [_some(self.dataset, rows, self.dataset.heldout) for rows in parts]
+        return [_some(self.dataset, rows) for rows in parts]
 
     @property
     def sigma_max(self) -> float:
