@@ -34,6 +34,7 @@ ELSEWHERE = ("solver", "grid", "corrector", "problem")  # groups that are no par
 OWN = {
     "problem/mixture_64d": {"dimension"},
     "loss/edm": {"weight", "times"},
+    "model/gaussian_chain": {"outputs"},
     "model/unet": {"dropout"},
     "loss/likelihood": {"weight"},
     "loss/ncsn": {"times", "levels"},

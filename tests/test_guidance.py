@@ -134,7 +134,7 @@ def test_every_network_says_what_it_takes(name: str) -> None:
     cfg = safe_load((CONF / "model" / f"{name}.yaml").read_text())["net"]
     cfg |= {"condition": "class", "condition_size": 7}
     with torch.device("meta"):
-        net = build(cfg, event_shape=(2,) if name == "mlp" else (3, 64, 64))
+        net = build(cfg, event_shape=(2,) if name in ("mlp", "gaussian_chain") else (3, 64, 64))
     found = condition_of(ScoreModel(net, sde_named("vp")))
     assert found is not None
     assert (found.kind, found.size) == ("class", 7)

@@ -3,5 +3,7 @@ from scoresde.chains.binomial import BitModel as BitModel
 from scoresde.chains.binomial import BitPrediction as BitPrediction
 from scoresde.chains.binomial import ExactBits as ExactBits
 from scoresde.chains.evidence import BitEvidence as BitEvidence
+from scoresde.chains.gaussian import GaussianChain as GaussianChain
+from scoresde.chains.gaussian import LearnedLevels as LearnedLevels
 
 __all__: list[str]

@@ -12,7 +12,7 @@ from scoresde.errors import require
 from scoresde.sde.base import FIRST_LAM
 from scoresde.sde.user import PathSDE
 
-Schedule = Literal["linear", "scaled_linear", "cosine"]
+Schedule = Literal["linear", "scaled_linear", "cosine", "harmonic"]
 _NO_SIGNAL = -12.0  # lam that stands for alpha = 0: far from all that matters, and within the digits of float32
 
 
@@ -84,12 +84,13 @@ class DiscreteVPSDE(LevelsVPSDE):
         linear          first + (last - first) k / (N - 1)
         scaled_linear   (sqrt(first) + (sqrt(last) - sqrt(first)) k / (N - 1))^2
         cosine          1 - a(k + 1) / a(k), at most 0.999,  a(k) = cos^2((pi/2) (k/N + 0.008) / 1.008)
+        harmonic        first, then 1 / (N - k (N - 2) / (N - 1)): about 1/N of the variance of the data in each step
 
     See `LevelsVPSDE` for the times between the levels. The continuous `VPSDE` is not the same: lam differs by up to 0.7
     at equal t.
 
     Args:
-        schedule: see above; `cosine` ignores `first` and `last`.
+        schedule: see above; `cosine` ignores `first` and `last`, `harmonic` ignores `last`.
         levels: N.
         first: see above.
         last: see above.
@@ -99,7 +100,8 @@ class DiscreteVPSDE(LevelsVPSDE):
     Raises:
         InputError: fewer than 3 levels, or rates that are not 0 < first <= last < 1.
 
-    Ho et al. 2020 (arXiv 2006.11239); cosine: Nichol and Dhariwal 2021 (arXiv 2102.09672, eq. 17).
+    Ho et al. 2020 (arXiv 2006.11239); cosine: Nichol and Dhariwal 2021 (arXiv 2102.09672, eq. 17);
+    harmonic: Sohl-Dickstein et al. 2015 (arXiv 1503.03585, section 2.4.1).
     """
 
     def __init__(
@@ -127,6 +129,8 @@ def betas(schedule: str, levels: int, first: float, last: float) -> np.ndarray:
         return np.linspace(first, last, levels)
     if schedule == "scaled_linear":
         return np.linspace(math.sqrt(first), math.sqrt(last), levels) ** 2
+    if schedule == "harmonic":
+        return np.append(first, 1 / np.linspace(levels, 2, levels)[1:])
     part = np.arange(levels + 1) / levels
     a = np.cos(0.5 * np.pi * (part + 0.008) / 1.008) ** 2
     if schedule == "sigmoid":
