@@ -14,7 +14,7 @@ _TOP = 100  # samples of a mode in the picture
 
 
 def draw(problems: dict[str, Any]) -> None:
-    """Samples on 25 Gaussians above, and how often each of the 1,000 modes of stacked digits was sampled below."""
+    """Samples of 25 Gaussians above; below, how many stacks of digits have each of the 1,000 modes as likeliest one."""
     grid, digits = problems["gaussians_25"], problems["stacked_digits"]
     data, stacks = GaussianGrid().load(), StackedDigits().load()
     points = {"training items": data.transform.decode(evenly(data.train, 3000)).numpy()}
@@ -33,10 +33,11 @@ def draw(problems: dict[str, Any]) -> None:
         own = np.sort(counts[label])[::-1]
         below.fill_between(np.arange(len(own)), np.minimum(own, _TOP), step="mid", color=color, linewidth=0)
         below.axhline(digits["n"] / 1000, color=FAINT, linewidth=1)
-        below.set(xlim=(0, 1000), ylim=(0, _TOP), xticks=(0, 500, 1000), xlabel="modes, the most frequent first")
-        said = f"{(own > 0).sum():,} modes, {(own < 10).sum()} below 10"
+        below.set(xlim=(0, 1000), ylim=(0, _TOP), xticks=(0, 500, 1000), xticklabels=("0", "500", "1,000"))
+        below.set_xlabel("modes, the most frequent first", color=INK, fontsize=9)
+        said = f"{(own < 10).sum()} modes below 10"
         below.text(980, 0.95 * _TOP, said, ha="right", va="top", fontsize=8, color=INK)
         plain(below)
-    axes[0, 0].set_ylabel("25 Gaussians")
-    axes[1, 0].set_ylabel(f"stacked digits: samples of {digits['n']:,}")
+    axes[0, 0].set_ylabel("25 Gaussians", color=INK, fontsize=10)
+    axes[1, 0].set_ylabel(f"stacked digits: of {digits['n']:,} samples", color=INK, fontsize=10)
     finished(figure, FILE, None)

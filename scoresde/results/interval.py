@@ -36,7 +36,7 @@ class Interval(NamedTuple):
         if math.isnan(mean):
             return ""
         if not (half > _LEAST * abs(mean) and math.isfinite(half)):
-            return f"{mean:.3g}"
+            return f"{mean:.0f}" if 1e3 <= abs(mean) < 1e5 else f"{mean:.3g}"
         scale = max(abs(mean), half)
         shift = 0 if 1e-4 <= scale < 1e5 else math.floor(math.log10(scale))
         places = max(0, 1 - math.floor(math.log10(half / 10.0**shift)))
