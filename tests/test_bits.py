@@ -109,6 +109,17 @@ def test_both_parametrisations_are_exact_with_the_exact_network(predicts):
     assert found["bits"] == pytest.approx(float(entropy), abs=4 * found["standard_error"])
 
 
+def test_the_loss_is_the_bound_on_average():
+    sde, n, total = sde_named("rectified"), 12, 0.0
+    chain = BinomialChain(Exact("clean", sde, n), sde, steps=n)
+    x0, x = STATES.repeat_interleave(16, 0), STATES.repeat(16, 1)
+    eps = 40 * x0 * x  # so that exactly these bits are redrawn
+    for k in range(1, n + 1):
+        p = MASSES.repeat_interleave(16) * ((1 + float(sde.alpha(sde.T * k / n)) * x0 * x) / 2).prod(1)
+        total += (p * BinomialBound()(chain, x0, torch.full((256,), (k - 0.5) / n), eps).loss).sum() / n
+    assert float(total) == pytest.approx(independent().entropy, abs=1e-5)  # whose prior is not fair coins
+
+
 def test_samples_have_the_distribution_and_depend_on_seed_and_number_alone():
     model, sampler = ExactBits(BEATS, sde_named("rectified")), Sampler(steps=100)
     drawn = sampler.sample(model, n=2000, seed=1)
@@ -131,6 +142,12 @@ def test_evidence_on_independent_bits_gives_the_exact_posterior():
     assert (reverse(BitEvidence(model, seen), start, times) - posterior).abs().max() < 1e-10
     each = BitEvidence(model, torch.tensor([[1.0], [-1.0]]) * torch.full((4,), math.inf))
     assert torch.equal(Sampler(steps=4).sample(each, n=5, seed=0).x, torch.tensor([[1.0], [-1.0]] * 3)[:5].expand(5, 4))
+
+
+def test_the_prior_is_of_the_bits_at_the_last_level(monkeypatch):
+    monkeypatch.setattr(ExactBits, "prior_mean", 2 * SHARES - 1)
+    drawn = independent().prior(torch.randn(4000, 4, generator=torch.Generator().manual_seed(0)))
+    assert ((drawn.double() + 1).mean(0) / 2 - SHARES).abs().max() < 0.03
 
 
 def test_guidance_of_bits_is_linear_in_their_log_odds():
