@@ -5,5 +5,6 @@ from scoresde.chains.binomial import ExactBits as ExactBits
 from scoresde.chains.evidence import BitEvidence as BitEvidence
 from scoresde.chains.gaussian import GaussianChain as GaussianChain
 from scoresde.chains.gaussian import LearnedLevels as LearnedLevels
+from scoresde.chains.gaussian_evidence import GaussianEvidence as GaussianEvidence
 
 __all__: list[str]
