@@ -64,6 +64,7 @@ from scoresde.sampling import EulerMaruyama as EulerMaruyama
 from scoresde.sampling import Explicit as Explicit
 from scoresde.sampling import ExponentialMultistep as ExponentialMultistep
 from scoresde.sampling import ExponentialRungeKutta as ExponentialRungeKutta
+from scoresde.sampling import Geometric as Geometric
 from scoresde.sampling import Grid as Grid
 from scoresde.sampling import GridSolver as GridSolver
 from scoresde.sampling import Heun as Heun

@@ -2,6 +2,7 @@ from scoresde.dynamics import EtaFunction as EtaFunction
 from scoresde.dynamics import EtaWindow as EtaWindow
 from scoresde.sampling.adaptive import Adaptive as Adaptive
 from scoresde.sampling.annealed import AnnealedLangevinDynamics as AnnealedLangevinDynamics
+from scoresde.sampling.annealed import Geometric as Geometric
 from scoresde.sampling.auto import Auto as Auto
 from scoresde.sampling.bits import BitFlips as BitFlips
 from scoresde.sampling.blackbox import BlackBox as BlackBox

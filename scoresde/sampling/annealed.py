@@ -74,7 +74,7 @@ def best_step(ratio: float, steps: int) -> float:
     return 2 * float(e[((1 - e) ** (2 * steps) * (ratio**2 - limit) + limit).argmin()])
 
 
-class _Geometric(LambdaUniform):
+class Geometric(LambdaUniform):
     """Equal steps in lam, and in t on a path of a single level."""
 
     def place(self, sde: SDE, points: int, start: float | None, end: float | None) -> Tensor:
@@ -122,7 +122,7 @@ class AnnealedLangevinDynamics(Solver):
 
     @property
     def default_grid(self) -> Grid:
-        return _Geometric()
+        return Geometric()
 
     def check_levels(self, sde: SDE, times: Tensor, event_shape: Sequence[int] | None) -> None:
         falls = sde.lam(times).diff()
