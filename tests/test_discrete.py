@@ -71,13 +71,13 @@ class _Double:
         return getattr(torch, name)
 
 
-def theirs(monkeypatch, schedule: str, levels: int, steps: int, spacing: str, variance: str, net: Net, x: Tensor):
+def theirs(monkeypatch, schedule: str, steps: int, spacing: str, variance: str, clip: bool, net: Net, x: Tensor):
     """All states of a DDPM sampler of diffusers in double precision, with the noise of seed 0."""
     module = pytest.importorskip("diffusers.schedulers.scheduling_ddpm", reason="diffusers is in the extra dev")
     monkeypatch.setattr(module, "torch", _Double())
     name = {"cosine": "squaredcos_cap_v2"}.get(schedule, schedule)
-    kept = {"clip_sample": False, "timestep_spacing": spacing, "variance_type": variance}
-    scheduler = module.DDPMScheduler(levels, 0.002, 0.3, name, **kept)
+    kept = {"clip_sample": clip, "clip_sample_range": 0.8, "timestep_spacing": spacing, "variance_type": variance}
+    scheduler = module.DDPMScheduler(40, 0.002, 0.3, name, **kept)
     scheduler.set_timesteps(steps)
     assert scheduler.alphas_cumprod.dtype == torch.float64
     noise, states = Noise(0, range(len(x))), []
@@ -91,27 +91,30 @@ def theirs(monkeypatch, schedule: str, levels: int, steps: int, spacing: str, va
 
 @pytest.mark.parametrize("schedule", ["linear", "scaled_linear", "cosine"])
 @pytest.mark.parametrize(
-    ("kind", "variance", "steps", "spacing"),
+    ("kind", "variance", "steps", "spacing", "clip"),
     [
-        *product(("fixed_small",), ("lower",), (40, 8), ("leading",)),
-        *product(("fixed_large",), ("upper",), (40, 8), ("leading",)),
-        ("fixed_small", "lower", 7, "linspace"),
-        ("fixed_large", "upper", 8, "trailing"),
+        *product(("fixed_small",), ("lower",), (40, 8), ("leading",), (None,)),
+        *product(("fixed_large",), ("upper",), (40, 8), ("leading",), (None, 0.8)),
+        ("fixed_small", "lower", 7, "linspace", None),
+        ("fixed_large", "upper", 8, "trailing", None),
         # with fewer steps they mix the beta-tilde of these with the beta of all
-        ("learned_range", "learned", 40, "leading"),
+        ("learned_range", "learned", 40, "leading", None),
+        ("learned_range", "learned", 40, "leading", 0.8),
     ],
 )
-def test_steps_are_those_of_diffusers(kind, variance, steps, spacing, schedule, monkeypatch):
+def test_steps_are_those_of_diffusers(kind, variance, steps, spacing, clip, schedule, monkeypatch):
     net, given = Net(1 + (variance == "learned")), "range" if variance == "learned" else "fixed"
     model = LabelledModel(net, DiscreteVPSDE(schedule, 40, 0.002, 0.3), variance=given, label_scale=39.0)
-    sampler = Sampler(Ancestral(variance=variance), Discrete(spacing), steps)
+    sampler = Sampler(Ancestral(1.0, variance, clip), Discrete(spacing), steps)
     x = torch.randn(3, 2, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     ours = [state for _, state in sampler.path(model, x, Noise(0, range(3)))][1:]
     asked, net.labels = net.labels, set()
-    expected = theirs(monkeypatch, schedule, 40, steps, spacing, kind, net, x)
+    expected = theirs(monkeypatch, schedule, steps, spacing, kind, clip is not None, net, x)
     assert asked == net.labels <= set(range(40))
     if (spacing, kind) == ("trailing", "fixed_large"):  # they add noise in the last step, unless it begins at level 0
         del ours[-1], expected[-1]
+    if clip:  # they clip the last step too, which is the x0 of the sampler
+        ours[-1] = ours[-1].clamp(-clip, clip)
     for a, b in zip(ours, expected, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
 
@@ -128,7 +131,7 @@ def test_learned_variances_of_respaced_steps_lie_between_their_own_ends(raw, var
         for rule, model in (("learned", learned), (variance, fixed))
     )
     torch.testing.assert_close(ours, ends, rtol=1e-12, atol=1e-12)
-    with pytest.raises(InputError, match=r"variance: 'learned' .*learned none; give variance=lower") as error:
+    with pytest.raises(InputError, match=r"variance: 'learned' .*learned none; give lower") as error:
         Sampler(Ancestral(variance="learned"), steps=5).sample(fixed, (2,), 5)
     assert "\n" not in str(error.value)
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import torch
 from torch import Tensor
 
-from scoresde.constraints import Constraint, Fraction
+from scoresde.constraints import Constraint, Fraction, Positive
 from scoresde.dynamics import Eta, eta_at
 from scoresde.errors import InputError, refuse, require
 from scoresde.model import Model
@@ -169,6 +169,7 @@ class Ancestral(ExponentialMultistep):
     Args:
         eta: noise level, 1 for the posterior.
         variance: see above; those other than lower are made for eta = 1.
+        clip: x0_hat is clipped to [-clip, clip] in model units, as the code of both papers does at 1; None for not.
 
     Raises:
         InputError: another variance than lower with another eta; from a step, a model that has learned none.
@@ -176,10 +177,11 @@ class Ancestral(ExponentialMultistep):
 
     default_grid = Terminal(low=0.1)  # see docs/howto/choosing-a-sampler.md
     variance: StepVariance
+    clip: float | None
 
-    def __init__(self, eta: Eta = 1.0, variance: StepVariance = "lower") -> None:
+    def __init__(self, eta: Eta = 1.0, variance: StepVariance = "lower", clip: Positive | None = None) -> None:
         require(variance == "lower" or eta == 1, "variance", variance, "give eta=1, or variance=lower")
-        object.__setattr__(self, "variance", variance)
+        vars(self).update(variance=variance, clip=clip)
         super().__init__(predictor=1, eta=eta)
 
     def coefficients(self, sde: SDE, times: Tensor) -> Tensor:
@@ -191,14 +193,19 @@ class Ancestral(ExponentialMultistep):
         return torch.cat((rows, torch.stack((lower, upper), dim=1)), dim=1)
 
     def step(self, model: Model, x: Tensor, plan: Any, state: Any, noise: Draw) -> Step:
-        if self.variance != "learned":
+        if self.variance != "learned" and self.clip is None:
             return super().step(model, x, plan, state, noise)
-        t, _, _, decay, _, weight, lower, upper = plan
+        t, _, _, decay, std, weight, *ends = plan
         prediction = model(x, t)
-        learned, wanted = prediction.learned, "this model has learned none; give variance=lower or upper"
-        if learned is None:
-            raise InputError(f"variance: 'learned' is not possible; {wanted}")
-        return Step(prediction.combine(x=decay, x0=weight) + torch.exp(learned.log(lower, upper) / 2) * noise())
+        if self.clip is None:
+            mean = prediction.combine(x=decay, x0=weight)
+        else:
+            mean = add(x * decay, weight, prediction.x0.clamp(-self.clip, self.clip))
+        if self.variance != "learned":
+            return Step(add(mean, std, noise()) if std else mean)
+        if prediction.learned is None:
+            raise InputError("variance: 'learned' is not possible; this model has learned none; give lower or upper")
+        return Step(mean + torch.exp(prediction.learned.log(*ends) / 2) * noise())
 
 
 class DPMSolverPP2M(ExponentialMultistep):

@@ -22,7 +22,7 @@ class LevelsVPSDE(PathSDE):
     Between the levels lam = log(alpha / sigma) is a monotone cubic of t through those next to it (Fritsch and Carlson
     1980), so that solvers may use any time. The prior is N(0, I). A last level of alpha = 0 (zero terminal
     signal-to-noise ratio) is put at lam = -12 or below, so that lists of levels begin at its number; other grids begin
-    at lam = -7.
+    at lam = -7, also on a path that ends below it, such as the cosine one.
 
     Args:
         alphas: alpha_k^2, (N,), falling: `alphas_cumprod` of diffusers' schedulers; the last may be 0.
@@ -60,7 +60,7 @@ class LevelsVPSDE(PathSDE):
 
     @property
     def t_start(self) -> float:
-        return float(self.t_of_lam(torch.tensor(FIRST_LAM))) if self.at(self.T).lam < _NO_SIGNAL + 0.1 else self.T
+        return float(self.t_of_lam(torch.tensor(FIRST_LAM))) if self.at(self.T).lam < FIRST_LAM else self.T
 
     def _lam_at(self, t: Tensor) -> Tensor:
         k = t * self.last_level
