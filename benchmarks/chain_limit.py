@@ -83,7 +83,7 @@ def draw(found: dict[str, list[float]], file: Path) -> None:
     left, right = figure.subplots(1, 2)
     t = torch.linspace(0, 1, 300, dtype=torch.float64)
     left.plot(t, VPSDE().alpha(t) ** 2, color="#333333", label="VP SDE")
-    for n, marker in ((25, "s"), (50, "o"), (200, ".")):
+    for n, marker in ((25, "s"), (100, ".")):
         k = torch.arange(n, dtype=torch.float64)
         chain = DiscreteVPSDE(levels=n, first=0.1 / n, last=20 / n)
         left.plot((k + 1) / n, chain.alpha(k / (n - 1)) ** 2, marker, markersize=5, label=f"DDPM, N = {n}")
