@@ -18,6 +18,7 @@ from PIL import Image
 import scoresde
 from scoresde import sampling
 from scoresde.noise import Noise
+from scoresde.variance import log_variances
 
 HERE = Path(__file__).parent / "pictures"
 INK, FAINT = "#333333", "#C4C4C4"
@@ -180,7 +181,26 @@ def solvers() -> Figure:
     return figure
 
 
-FIGURES: dict[str, Callable[[], Figure]] = {f.__name__: f for f in (paths, trajectories, scores, nouns, grids, solvers)}
+def chains() -> Figure:
+    """The levels of DDPM and improved DDPM, and how far apart the ends of a learned variance are."""
+    figure, (left, right) = panels(2)
+    for colour, schedule in zip(COLOURS, ("linear", "cosine"), strict=False):
+        sde = scoresde.DiscreteVPSDE(schedule)
+        times = scoresde.Discrete()(sde, 1000)
+        lower, upper = log_variances(sde.sigma(times), sde.lam(times))
+        step = range(1000, 0, -1)
+        left.plot(step, sde.alpha(times) ** 2, color=colour, label=schedule)
+        right.semilogx(step[:-1], (lower - upper).exp()[:-1], color=colour, label=schedule)
+    left.set_ylabel("signal left: alpha$^2$", fontsize=9, color=INK)
+    right.set_ylabel("beta-tilde / beta", fontsize=9, color=INK)
+    for ax in (left, right):
+        ax.set_xlabel("step of the chain", fontsize=9, color=INK)
+        ax.legend(frameon=False, fontsize=8)
+    return figure
+
+
+DRAWN = (paths, trajectories, scores, nouns, grids, solvers, chains)
+FIGURES: dict[str, Callable[[], Figure]] = {f.__name__: f for f in DRAWN}
 
 
 def save(figure: Figure, path: Path) -> None:
