@@ -43,6 +43,7 @@ def test_heads_of_every_width_and_both_kinds_of_modulation(kind: str, tmp_path: 
     expected, found = network(w, recipe, x, k), model(x, k / 999)
     says = found.eps if found.learned is None else torch.cat((found.eps, found.learned.raw), 1)
     assert (says - expected).abs().max() < 1e-5 * expected.abs().max()
+    assert getattr(found.learned, "kind", None) == ("range" if recipe.outputs == 6 else None)
     assert not report.dropped
 
 

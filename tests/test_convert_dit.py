@@ -71,6 +71,7 @@ def test_a_transformer_of_the_original_is_the_same_function(kind: str, tmp_path:
     assert "latents" in report.notes[-1]
     run = scoresde.load(tmp_path / "run")
     model = scoresde.load(tmp_path / "run").model.double()
+    assert model.variance == ("range" if kind == "dit" else "fixed")
     for i in range(3):  # the last of their classes is no class
         cond = None if classes[i] == CLASSES else classes[i : i + 1]
         here = model(x[i : i + 1], t[i : i + 1], cond)
