@@ -509,7 +509,7 @@ def test_unknown_keys_are_found_before_torch_is_imported():
         ("seed=0,1", "seed=0,1: several values; add -m to run each of them, or write seed=[0,1] for one list"),
         ("n=1,000", "n=1,000: several values; add -m to run each of them, or write n=[1,000] for one list, or n=1000"),
         ("run=a,b", "run=a,b: several values; add -m to run each of them, or for one name write \"run='a,b'\""),
-        ("loss=null", "loss=null: it cannot be left out; give one of custom, edm, hybrid, "),
+        ("loss=null", "loss=null: it cannot be left out; give one of binomial, custom, edm, "),
         ("loss=sliced", "sde: VPSDE is not allowed; SlicedScoreMatching has no noise levels: it learns "),
         ("sde=None", "sde=null: it cannot be left out; give one of cosine"),
         ("hydra.job.chdir=true", "hydra.job.chdir=true: paths are seen from the working directory, "),

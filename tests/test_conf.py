@@ -239,7 +239,8 @@ def test_every_experiment_trains_and_samples(name, here, capsys):
     small += ["data.path=photos", "data.size=8"] if name == "folder" else []
     small += ["data.folder=clothes"] if name.startswith("fashion_mnist") else []
     small += ["data.n=100", "metrics.modes.accuracy=0"] if name == "stacked_digits" else []
-    small += ["samplers.annealed_langevin.solver.steps=1"] if name.startswith("ncsn") else []
+    langevin = "samplers.annealed_langevin.solver"
+    small += [f"{langevin}.steps=1", f"{langevin}.least_overlap=0"] if name.startswith("ncsn") else []
     assert main(["train", f"experiment={name}", "debug=tiny", *small]) == 0
     out = capsys.readouterr().out
     assert samplers

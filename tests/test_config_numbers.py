@@ -31,7 +31,7 @@ TYPED = {
 ACCEPTED = {
     0: r"\w*seed|eta|guidance|mean|atol|budgets|seeds|reference\.n|iterations|"
     r"dropout|condition_dropout|condition_size|head_width|noise_shift|"
-    r"eps|momentum|weight_decay|ema|clip|warmup|restart|augment|\w+_every|auto_check",
+    r"eps|momentum|weight_decay|ema|clip|radius|warmup|restart|augment|\w+_every|auto_check",
     -1: r"mean|noise_shift|budgets|seeds",  # the mean of a logarithm; and what the plan of a comparison refuses
     1e308: r"clip",  # never clips
 }

@@ -10,7 +10,7 @@ import yaml
 from support import CONF, options
 from torch import nn
 
-from scoresde import VESDE, VPSDE, InputError, ScoreModel
+from scoresde import VESDE, VPSDE, DiscreteVPSDE, InputError, ScoreModel
 from scoresde.build import TARGET, build, resolve
 from scoresde.described import describe, public_name
 from scoresde.nets import ResidualMLP, UNet
@@ -33,7 +33,9 @@ def stored(option):
 
 def made(cfg, event_shape=(3, 32, 32)):
     params = [nn.Parameter(torch.zeros(2, 2))]
-    return build(cfg, event_shape=event_shape, sde=VPSDE(), params=params, run=Path("/run"))
+    chain = cfg.get(TARGET) == "scoresde.chains.GaussianChain"
+    sde = DiscreteVPSDE() if chain else VPSDE()
+    return build(cfg, event_shape=event_shape, sde=sde, params=params, run=Path("/run"))
 
 
 def same(described, cfg):
