@@ -71,7 +71,7 @@ def measured(run: Path, sampler: str) -> dict[str, float]:
 
 def picture(runs: dict[str, Path], rows: dict[str, Any], file: Path) -> None:
     """Samples of the sampler of each paper, side by side, with what they cost and how far they are from the data."""
-    figure, axes = style.panels(1, len(runs), 2.05, 2.7)
+    figure, axes = style.panels(1, len(runs), 2.05, 2.25)
     for (name, folder), ax in zip(runs.items(), axes[0], strict=True):
         run, own, (down, across) = load(folder, device="cpu"), rows[name]["paper"], _SHOWN
         sampler = build(run.config["samplers"][FIVE[name][0]], "sampler", (), Sampler)
