@@ -1,5 +1,6 @@
 """Learned variances of reverse steps: the second half of a network's output, and what it stands for."""
 
+import math
 from typing import Literal, NamedTuple
 
 import torch
@@ -59,6 +60,8 @@ class LearnedVariance(NamedTuple):
         """
         if self.kind == "range":
             return expand((lower + upper) / 2, self.raw) + self.raw * expand((upper - lower) / 2, self.raw)
-        beta = torch.as_tensor(upper, dtype=torch.float64, device=self.raw.device)
-        logit = beta - torch.log(-torch.expm1(beta))
-        return logsigmoid(expand(logit.item() if logit.ndim == 0 else logit, self.raw) + self.raw)
+        if isinstance(upper, Tensor):
+            logit: Coefficient = upper - torch.log(-torch.expm1(upper))
+        else:
+            logit = upper - math.log(-math.expm1(upper))  # on the host, so that nothing waits for the device
+        return logsigmoid(expand(logit, self.raw) + self.raw)
