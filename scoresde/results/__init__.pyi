@@ -6,6 +6,7 @@ from scoresde.results.metric import Metric as Metric
 from scoresde.results.metric import Needs as Needs
 from scoresde.results.metric import Quantity as Quantity
 from scoresde.results.metric import Scorer as Scorer
+from scoresde.results.model_metric import ModelMetric as ModelMetric
 from scoresde.results.results import Results as Results
 from scoresde.results.rows import Row as Row
 

@@ -1,0 +1,35 @@
+"""Metrics of a model itself, such as its likelihood of held-out data, and not of its samples."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from scoresde.constraints import Checked
+from scoresde.results.metric import Measurement, Needs, Quantity
+
+if TYPE_CHECKING:
+    from scoresde.data.dataset import Dataset
+
+
+class ModelMetric(Checked, ABC):
+    """Measures quantities of a model. A subclass writes `quantities` and `__call__`, perhaps `needs`."""
+
+    quantities: Sequence[Quantity] = ()
+
+    def needs(self) -> Needs:
+        """How many held-out items and training items there must be; the number of samples plays no part."""
+        return Needs()
+
+    @abstractmethod
+    def __call__(self, model: Any, dataset: "Dataset", place: Path | None) -> Mapping[str, Measurement]:
+        """The value of each quantity, by its key, with the floor if it has one.
+
+        Args:
+            model: a `scoresde.Model`, on its device.
+            dataset: the real items in model units.
+            place: folder for pictures (PNG), and for what is needed to go on after a kill; None writes nothing.
+
+        Raises:
+            InputError: the quantity is not defined for this model or these data.
+        """
