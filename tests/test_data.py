@@ -92,6 +92,13 @@ def test_a_common_scale_keeps_shapes() -> None:
     assert np.isclose(model.std(), 1)
 
 
+@pytest.mark.parametrize("scale", [128.0, (2.0, 0.1, 5.0, 1.0)])
+def test_the_volume_of_a_transform_is_the_determinant_of_its_inverse(scale: float | tuple[float, ...]) -> None:
+    transform = Transform("table", (2, 2), 0.5, scale)
+    jacobian = torch.func.jacrev(lambda x: transform.decode(x[None])[0].flatten())(torch.zeros(2, 2).double())
+    assert transform.log_volume == pytest.approx(float(torch.linalg.slogdet(jacobian.reshape(4, 4))[1]))
+
+
 def test_a_transform_survives_json_to_the_bit() -> None:
     values = np.random.default_rng(1).standard_normal((20, 3)) / 3
     names = ("a", "b", "c")

@@ -38,8 +38,7 @@ class Transform:
         dtype: numpy name of the type of finished samples.
 
     The maps of images have a power of two as scale (8-bit: data / 128 - 1), so each level is exact in float32
-    and `decode(encode(x)) == x`; elsewhere that holds to rounding. With 256 levels over [-1, 1), a likelihood
-    in bits per dimension has the offset log2(128) = 7.
+    and `decode(encode(x)) == x`; elsewhere that holds to rounding.
 
     Raises:
         ValueError: mean or scale does not fit the event shape, or a scale is not a positive number.
@@ -98,6 +97,15 @@ class Transform:
         if not per_feature:
             scale = 1.0 if constant.all() else float(np.sqrt(np.mean(deviation**2)))
         return cls(kind, train.shape[1:], tuple(mean.tolist()), scale, dtype=dtype, **about)
+
+    @property
+    def log_volume(self) -> float:
+        """log |d data / d model| of an item, in nats: log p in data units is log p in model units less this.
+
+        In bits per dimension it is 7 of 256 levels over [-1, 1), log2(128).
+        """
+        size = math.prod(self.event_shape)
+        return float(np.broadcast_to(np.log(self.scale), (size,)).sum())
 
     def encode(self, x: Tensor | np.ndarray) -> Tensor:
         """Data units (B, *event) to model units; float32 unless x is float64."""
