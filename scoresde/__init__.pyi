@@ -9,6 +9,9 @@ from scoresde.data import Dataset as Dataset
 from scoresde.data import ImageFolder as ImageFolder
 from scoresde.described import Described as Described
 from scoresde.described import describe as describe
+from scoresde.divergence import Divergence as Divergence
+from scoresde.divergence import ExactTrace as ExactTrace
+from scoresde.divergence import Hutchinson as Hutchinson
 from scoresde.errors import InputError as InputError
 from scoresde.evaluations import count_evaluations as count_evaluations
 from scoresde.figures import film as film
@@ -20,6 +23,9 @@ from scoresde.figures import trajectories as trajectories
 from scoresde.interop import unwrap as unwrap
 from scoresde.interop import wrap as wrap
 from scoresde.labelled import LabelledModel as LabelledModel
+from scoresde.likelihood import Augmented as Augmented
+from scoresde.likelihood import Likelihood as Likelihood
+from scoresde.likelihood import LogDensity as LogDensity
 from scoresde.loggers import Logger as Logger
 from scoresde.loggers import WandbLogger as WandbLogger
 from scoresde.loss import Batch as Batch

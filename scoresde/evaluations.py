@@ -68,6 +68,16 @@ def count_evaluations() -> Iterator[Evaluations]:
 
 
 @contextmanager
+def uncounted() -> Iterator[None]:
+    """Calls of models that do not count: what is passed through the network again only for want of memory."""
+    token = _FRAME.set(None)
+    try:
+        yield
+    finally:
+        _FRAME.reset(token)
+
+
+@contextmanager
 def first_x0() -> Iterator[list[Any]]:
     """A list that gets x0_hat of the first call within the block; the calls that a model makes do not count."""
     seen: list[Any] = []

@@ -1,0 +1,143 @@
+"""The probability-flow ODE of a model together with the logarithm of the volume, as one model."""
+
+import math
+from contextlib import nullcontext
+from functools import partial
+from itertools import count
+
+import torch
+from torch import Tensor
+
+from scoresde._shapes import expand
+from scoresde.control import Wrapper
+from scoresde.divergence import Divergence
+from scoresde.evaluations import uncounted
+from scoresde.model import Model
+from scoresde.nets.condition import Cond
+from scoresde.noise import Noise
+from scoresde.prediction import Prediction, levels
+from scoresde.sde import SDE
+
+
+class InUnits(SDE):
+    """The path of x / unit, where x follows another path: sigma / unit in place of sigma, at the same times.
+
+    Args:
+        sde: the path of x.
+        unit: such as the standard deviation of the data.
+    """
+
+    def __init__(self, sde: SDE, unit: float) -> None:
+        super().__init__(sde.T, sde.t_min, sde.t_train)
+        self.sde, self.unit = sde, unit
+
+    def alpha(self, t: Tensor) -> Tensor:
+        return self.sde.alpha(t)
+
+    def sigma(self, t: Tensor) -> Tensor:
+        return self.sde.sigma(t) / self.unit
+
+    def t_of_lam(self, lam: Tensor) -> Tensor:
+        return self.sde.t_of_lam(lam - math.log(self.unit))
+
+    @property
+    def t_start(self) -> float:
+        return self.sde.t_start
+
+
+class Draws:
+    """The random directions of a batch: of one evaluation after the other, or one draw for all.
+
+    Args:
+        seed: of the draws.
+        rows: the samples.
+        shape: of one sample.
+        fresh: draw again at every evaluation.
+    """
+
+    def __init__(self, seed: int, rows: range, shape: tuple[int, ...], fresh: bool) -> None:
+        self._noise, self._shape, self._fresh = Noise(seed, rows), shape, fresh
+        self._evaluation = -1
+        self._kept: dict[int, Tensor] = {}
+
+    def next(self) -> None:
+        """Begin an evaluation."""
+        self._evaluation += 1
+        if self._fresh:
+            self._kept.clear()
+
+    def normal(self, count: int, x: Tensor) -> Tensor:
+        """Standard normal tensors (count, B, *event) of all samples of the batch, for x of their dtype and device."""
+        if count not in self._kept:
+            step, rows = self._evaluation if self._fresh else 0, self._noise.rows
+            shape = len(rows or ()), count, *self._shape
+            self._kept[count] = self._noise.normal("divergence", step, shape, x.device, x.dtype).transpose(0, 1)
+        return self._kept[count]
+
+
+class Augmented(Wrapper):
+    """A model of z = (x / s, k rho ell_1, ..., k rho ell_m): the flow of x, and the integrals of its divergence.
+
+        rho^2 = alpha^2 + (sigma / s)^2,   d ell_j / d(sigma / alpha) = alpha (div_j eps - div eps_G)
+
+    with s = sigma_data, and eps_G that of Gaussian data N(0, s^2), whose integral is known. So the probability-flow ODE
+    of z is that of an event with m more values, and every solver of it applies. For Gaussian data z / rho does not
+    change at all. k^2 = (D + m) / m lets an error of ell count in the root mean square of z / rho as if it stood alone.
+
+    Args:
+        model: the inner model.
+        divergence: m columns of it are integrated.
+        draws: the random directions.
+        event_shape: of the inner model.
+    """
+
+    def __init__(self, model: Model, divergence: Divergence, draws: Draws, event_shape: tuple[int, ...]) -> None:
+        super().__init__(model)
+        self.divergence, self.draws, self.shape = divergence, draws, tuple(event_shape)
+        self.size, self.columns = math.prod(event_shape), divergence.columns
+        self.sde, self.unit, self.sigma_data = InUnits(model.sde, model.sigma_data), model.sigma_data, 1.0
+        self.event_shape = (self.size + self.columns,)
+        self.scale = math.sqrt((self.size + self.columns) / self.columns)
+        self._places: Tensor | None = None  # of the samples in the batch; None for all of them
+
+    def of_samples(self, rows: Tensor) -> "Augmented":
+        own = self.around(self.model.of_samples(rows))
+        own._places = rows if self._places is None else self._places[rows]
+        return own
+
+    def start(self, x: Tensor) -> Tensor:
+        """z (B, D + m) for x (B, *event), with ell = 0; float64."""
+        z = x.reshape(len(x), -1).double() / self.unit
+        return torch.cat((z, z.new_zeros(len(z), self.columns)), dim=1)
+
+    def parted(self, z: Tensor, t: float) -> tuple[Tensor, Tensor]:
+        """x (B, *event) and ell (B, m) of z at a time."""
+        alpha, sigma, _ = self.sde.at(t)
+        x, ell = z[:, : self.size] * self.unit, z[:, self.size :]
+        return x.reshape(-1, *self.shape), ell / (self.scale * math.hypot(alpha, sigma))
+
+    def gaussian(self, t: float, start: float) -> float:
+        """The integral of div eps_G from one time to another, with the change of volume from x / alpha to x."""
+        first, last = (math.hypot(*self.sde.at(at)[:2]) for at in (start, t))
+        return self.size * math.log(last / first)
+
+    def forward(self, z: Tensor, t: float | Tensor, cond: Cond = None) -> Prediction:
+        alpha, sigma, _ = level = levels(self.sde, t)
+        rho = (alpha**2 + sigma**2) ** 0.5
+        linear = sigma / (rho**2 * self.unit)  # eps_G = linear x
+        passes = count()
+
+        def field(x: Tensor) -> Tensor:
+            with uncounted() if next(passes) else nullcontext():  # the first pass is the evaluation
+                return self.model(x, t, cond).combine(x=-linear, eps=1.0)
+
+        x = (z[:, : self.size] * self.unit).reshape(-1, *self.shape)
+        self.draws.next()
+        value, columns = self.divergence.of(field, x, partial(self._normal, x))
+        columns = columns.to(z) * expand(rho * (self.scale * self.unit), z)
+        out = torch.cat((value.reshape(len(z), -1).to(z), columns), dim=1)
+        return Prediction(z, out, self.sde, t, alpha / rho**2, -sigma / alpha, level=level)
+
+    def _normal(self, x: Tensor, count: int) -> Tensor:
+        drawn = self.draws.normal(count, x)
+        return drawn if self._places is None else drawn[:, self._places.to(drawn.device)]

@@ -1,0 +1,172 @@
+"""Log densities of data under a model, by the solvers that also draw samples."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated
+
+import torch
+from torch import Tensor
+
+from scoresde._shapes import flat
+from scoresde.constraints import at_least, fitting
+from scoresde.described import Rebuildable
+from scoresde.divergence import Divergence, ExactTrace
+from scoresde.errors import InputError, refuse, require
+from scoresde.evaluations import count_evaluations
+from scoresde.likelihood.augmented import Augmented, Draws
+from scoresde.model import Model
+from scoresde.noise import chunks
+from scoresde.sampling import Auto, Grid, Sampler, Solver
+
+_NAMED = 5  # samples that a message names
+
+
+@dataclass(frozen=True)
+class LogDensity:
+    """Log densities of n items.
+
+    Attributes:
+        nats: (n,), float64.
+        error: the standard error of each, from the random directions alone; 0 of an exact trace, NaN of a single one.
+        latent: the items carried to noise, (n, *event), float64.
+        nfe: network evaluations per item; value and divergence are one.
+        products: Jacobian-vector products per item.
+        seconds: wall-clock time.
+    """
+
+    nats: Tensor
+    error: Tensor
+    latent: Tensor
+    nfe: float
+    products: float
+    seconds: float
+
+
+class Likelihood(Rebuildable):
+    """The log density of data under a model, by the probability-flow ODE from data to noise.
+
+        log p(x) = log p_T(x_T) + int div(dx/dt) dt
+
+    The solver, the grid and the number of steps are those of sampling, see `Augmented`. The density is that of noisy
+    data at the cut-off, the smallest time of the SDE (t_train). Song et al. 2021 (arXiv 2011.13456), section 4.3.
+
+    Args:
+        solver: of the probability-flow ODE.
+        grid: of times, from data to noise; None for that of the solver.
+        divergence: the exact trace by default, which costs as many products as an item has values.
+        steps: number of steps; a solver that chooses its own ignores it.
+
+    Raises:
+        InputError: a solver with noise; or random directions that are drawn at every step, with a solver whose steps
+            or weights depend on them.
+    """
+
+    def __init__(
+        self,
+        solver: Solver | None = None,
+        grid: Grid | None = None,
+        divergence: Divergence | None = None,
+        steps: Annotated[int, at_least(1), fitting(1000)] = 50,
+    ) -> None:
+        self._sampler = Sampler(solver, grid, steps, denoise=False)
+        self.solver, self.grid, self.steps = self._sampler.solver, self._sampler.grid, steps
+        self.divergence = ExactTrace() if divergence is None else divergence
+        name = type(self.solver).__name__
+        refuse(
+            not self.solver.bidirectional,
+            f"solver: {name} adds noise, and a likelihood needs the probability-flow ODE; use solver=heun, or eta=0",
+        )
+        depends = self.solver.adaptive or isinstance(self.solver, Auto)
+        refuse(
+            depends and self.divergence.fresh,
+            f"divergence: fresh directions are not possible with {name}, whose steps or weights would depend on them; "
+            "use fresh=false, or a solver of fixed steps such as heun",
+        )
+
+    def __call__(
+        self,
+        model: Model,
+        x: Tensor,
+        *,
+        seed: int = 0,
+        rows: range | None = None,
+        at: float | None = None,
+        batch_size: int = 500,
+        prior: Callable[[Tensor], Tensor] | None = None,
+        on_step: Callable[[int], None] | None = None,
+    ) -> LogDensity:
+        """Log densities in model units.
+
+        Args:
+            model: what predicts.
+            x: items (n, *event) in model units, at the cut-off.
+            seed: with the index of an item, decides its random directions.
+            rows: the indices of the items, in place of 0 ... n - 1.
+            at: the cut-off; None for t_train of the SDE.
+            batch_size: items computed at once; it does not change the densities.
+            prior: log p_T (B,) of the last x (B, *event); None for that of N(0, prior_std^2).
+            on_step: called after each step with the number of items that took it.
+
+        Raises:
+            InputError: data of another shape or not finite, a model of another kind, or densities that are not finite.
+        """
+        model.needs_gaussian("likelihood")
+        rows = range(len(x)) if rows is None else rows
+        require(len(rows) == len(x) > 0, "x", tuple(x.shape), f"give one item for each of {len(rows)} rows")
+        shape = tuple(x.shape[1:]) if model.event_shape is None else tuple(model.event_shape)
+        require(tuple(x.shape[1:]) == shape, "x", tuple(x.shape), f"this model takes items of shape {shape}")
+        require(batch_size >= 1, "batch_size", batch_size, "give an integer >= 1")
+        _require_finite("x", "item", x, rows)
+        began, found = time.perf_counter(), []
+        at = model.sde.t_train if at is None else at
+        with count_evaluations() as spent:
+            for mine in chunks(range(len(x)), batch_size):
+                part = x[mine.start : mine.stop].to(model.device)
+                own = rows[mine.start : mine.stop]
+                found.append(self._batch(model, part, own, seed, at, prior, on_step))
+        nats, error, latent = (torch.cat(parts) for parts in zip(*found, strict=True))
+        _require_finite("likelihood", "density", nats, rows)
+        nfe = spent.samples / len(x)
+        products = nfe / model.cost * self.divergence.products(math.prod(shape))
+        return LogDensity(nats, error, latent, nfe, products, time.perf_counter() - began)
+
+    def _batch(
+        self,
+        model: Model,
+        x: Tensor,
+        rows: range,
+        seed: int,
+        at: float,
+        prior: Callable[[Tensor], Tensor] | None,
+        on_step: Callable[[int], None] | None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Densities, their errors, and the latent."""
+        shape = tuple(x.shape[1:])
+        draws = Draws(seed, rows, shape, self.divergence.fresh)
+        augmented = Augmented(model, self.divergence, draws, shape)
+        start, sde = augmented.start(x), model.sde
+        for t, z in self._sampler.trajectory(augmented, rows=rows, start=start, at=at, to=sde.T):  # noqa: B007
+            if on_step is not None:
+                on_step(len(x))
+        last, ell = augmented.parted(z, t)  # the last one
+        value, error = self.divergence.estimate(ell)
+        log_p = _normal(last, sde.prior_std) if prior is None else prior(last).double()
+        return log_p + value + augmented.gaussian(t, at), error, last
+
+
+def _normal(x: Tensor, std: float) -> Tensor:
+    """The log density of N(0, std^2)."""
+    squares = flat(x).double().square().sum(1) / std**2
+    return -0.5 * (squares + x[0].numel() * math.log(2 * math.pi * std**2))
+
+
+def _require_finite(name: str, what: str, values: Tensor, rows: range) -> None:
+    """Refuse values (n, ...) that are not finite, by the numbers of their items."""
+    bad = (~torch.isfinite(flat(values))).any(1).nonzero()[:, 0].tolist()
+    if bad:
+        some = ", ".join(str(rows[i]) for i in bad[:_NAMED]) + (", ..." if len(bad) > _NAMED else "")
+        raise InputError(
+            f"{name}: the {what} of {len(bad)} of {len(values)} items is NaN or infinite, those of number {some}"
+        )
