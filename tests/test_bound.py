@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from scoresde import SDE, DiscreteVPSDE, ExactModel, GaussianMixture, InputError, Prediction, ScoreModel
 from scoresde.loss import Batch, VariationalBound
-from scoresde.loss.bound import Chain, _negative_log_level
+from scoresde.loss.bound import Chain, Levels, _negative_log_level
 from scoresde.model import Model
 from scoresde.noise import Noise
 
@@ -148,16 +148,17 @@ def test_the_hybrid_loss_trains_the_mean_by_the_error_of_the_noise_and_the_varia
 
 
 def test_the_probabilities_of_the_levels_of_a_value_add_up_to_1_and_approach_the_density() -> None:
-    levels = torch.arange(256, dtype=torch.float64) / 128 - 1
-    for mean, std in ((0.0, 0.3), (0.99, 1e-3), (-3.0, 0.01), (0.5, 40.0)):
-        log_variance = torch.tensor(2 * math.log(std), dtype=torch.float64).expand(256)
-        logs = -_negative_log_level(levels, torch.full((256,), mean, dtype=torch.float64), log_variance)
-        assert float(logs.exp().sum()) == pytest.approx(1, abs=1e-12)
-        assert torch.isfinite(logs).all()
+    coarse, levels = torch.arange(17, dtype=torch.float64) / 8 - 1, torch.arange(256, dtype=torch.float64) / 128 - 1
+    for values, kind in ((coarse, Levels(1 / 16, -1.0, 1.0)), (levels, Levels())):
+        for mean, std in ((0.0, 0.3), (0.99, 1e-3), (-3.0, 0.01), (0.5, 40.0)):
+            log_variance = torch.full_like(values, 2 * math.log(std))
+            logs = -_negative_log_level(values, torch.full_like(values, mean), log_variance, kind)
+            assert float(logs.exp().sum()) == pytest.approx(1, abs=1e-12)
+            assert torch.isfinite(logs).all()
     inner = slice(1, -1)
     normal = torch.distributions.Normal(0.0, 0.3)
     log_variance = torch.tensor(2 * math.log(0.3), dtype=torch.float64).expand(256)
-    logs = -_negative_log_level(levels, 0 * levels, log_variance)
+    logs = -_negative_log_level(levels, 0 * levels, log_variance, Levels())
     torch.testing.assert_close(logs[inner], normal.log_prob(levels[inner]) - math.log(128), rtol=1e-3, atol=1e-3)
 
 

@@ -19,7 +19,6 @@ from scoresde.sde import SDE
 from scoresde.sde.base import half_log_snr
 from scoresde.variance import log_variances
 
-_HALF_BIN = 1 / 256  # of 256 levels over [-1, 1), as images are in model units
 _FAR = 1e4  # standard deviations, for the open ends of the first and the last level
 _HYBRID = 0.001 / math.log(2)  # 0.001 of the bound in bits, as in the code of arXiv 2102.09672
 
@@ -41,6 +40,14 @@ class Bound(NamedTuple):
     errors: Tensor
 
 
+class Levels(NamedTuple):
+    """The levels of quantised data in model units: half of their distance, the first and the last one."""
+
+    half: float = 1 / 256
+    first: float = -1.0
+    last: float = 1 - 1 / 128
+
+
 class Chain(NamedTuple):
     """N levels from data to noise, and the log variances of the reverse steps from each, (N,) float64."""
 
@@ -50,6 +57,11 @@ class Chain(NamedTuple):
     lam: Tensor
     lower: Tensor
     upper: Tensor
+
+    @property
+    def last(self) -> tuple[Tensor, Tensor]:
+        """(alpha, sigma) of the noisiest level."""
+        return self.alpha[-1], self.sigma[-1]
 
     @classmethod
     def of(cls, sde: SDE, levels: int = 0) -> "Chain":
@@ -102,6 +114,9 @@ class VariationalBound(Loss[ScoreModel]):
     stratified: bool = True
     importance: bool = False
 
+    def __post_init__(self) -> None:
+        self.data_levels = Levels() if self.data == "8bit" else None
+
     def range_of_lam(self, model: ScoreModel) -> tuple[float, float]:
         lam = self._chain(model).lam.detach()
         return float(lam[-1]), float(lam[0])
@@ -116,7 +131,7 @@ class VariationalBound(Loss[ScoreModel]):
         n, size = len(chain.times), math.prod(x0.shape[1:])
         k = (batch.u * n).long().clamp(max=n - 1).to(chain.times.device)
         prediction, x0_hat = self._predict(model, chain, k, batch)
-        bound = n * self._term(chain, k, x0, prediction, x0_hat) + prior_term(chain, x0, model.sde.prior_std)
+        bound = n * self._term(chain, k, x0, prediction, x0_hat) + prior_term(*chain.last, x0, model.sde.prior_std)
         if self.hybrid:
             simple = flat((prediction.eps - batch.eps) ** 2).mean(1)
             return LossTerms(simple + _HYBRID / size * bound, chain.lam[k].detach())
@@ -148,8 +163,8 @@ class VariationalBound(Loss[ScoreModel]):
         error = expand(gain**2, x0) * (x0 - x0_hat) ** 2 * torch.exp(-log_variance)
         ratio = expand(known, x0) - log_variance
         divergence = 0.5 * (torch.expm1(ratio) - ratio + error)
-        if self.data == "8bit":
-            data = _negative_log_level(x0, x0_hat, log_variance)
+        if self.data_levels is not None:
+            data = _negative_log_level(x0, x0_hat, log_variance, self.data_levels)
         else:
             data = 0.5 * (math.log(2 * math.pi) + log_variance + error)
         return flat(torch.where(last.reshape(-1, *(1,) * (x0.ndim - 1)), data.to(x0.dtype), divergence)).sum(1)
@@ -189,29 +204,31 @@ class VariationalBound(Loss[ScoreModel]):
                 k = torch.full((len(x0),), level)
                 batch = Batch(x0, torch.zeros(len(x0), dtype=torch.float64), eps)
                 found[:, level] = self._term(chain, k, x0, *self._predict(model, chain, k, batch))
-            found[:, n] = prior_term(chain, x0, model.sde.prior_std, prior)
+            found[:, n] = prior_term(*chain.last, x0, model.sde.prior_std, prior)
             rows.append(found)
         items = torch.cat(rows)
         totals, root = items.sum(1), math.sqrt(len(items))
         return Bound(float(totals.mean()), float(totals.std()) / root, items.mean(0), items.std(0) / root)
 
 
-def prior_term(chain: Chain, x0: Tensor, std: float, prior: tuple[Tensor, Tensor] | None = None) -> Tensor:
+def prior_term(
+    alpha: Tensor, sigma: Tensor, x0: Tensor, std: float, prior: tuple[Tensor, Tensor] | None = None
+) -> Tensor:
     """KL of the last level given x0 from the prior N(0, std^2), or from N(*prior), for each item in nats (B,)."""
     mean, variance = prior or (torch.zeros(()), torch.tensor(std**2, dtype=torch.float64))
     mean, variance = mean.to(x0), variance.to(x0)
-    alpha, sigma2 = chain.alpha[-1].to(x0), (chain.sigma[-1] ** 2).to(x0)
+    alpha, sigma2 = alpha.to(x0), (sigma**2).to(x0)
     ratio = sigma2 / variance
     return flat(0.5 * (ratio - 1 - ratio.log() + (alpha * x0 - mean) ** 2 / variance)).sum(1)
 
 
-def _negative_log_level(x0: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
+def _negative_log_level(x0: Tensor, mean: Tensor, log_variance: Tensor, levels: Levels) -> Tensor:
     """-log of the probability of the level of each value, whose first and last one are open."""
     x0, mean, log_variance = (a.to(torch.float64) for a in (x0, mean, log_variance))  # or equal ends have no logarithm
-    precision = torch.exp(-0.5 * log_variance)
-    low, high = (precision * (x0 - mean + side) for side in (-_HALF_BIN, _HALF_BIN))
-    low = torch.where(x0 < -1 + _HALF_BIN, -_FAR, low)
-    high = torch.where(x0 > 1 - 3 * _HALF_BIN, _FAR, high)
+    precision, half = torch.exp(-0.5 * log_variance), levels.half
+    low, high = (precision * (x0 - mean + side) for side in (-half, half))
+    low = torch.where(x0 < levels.first + half, -_FAR, low)
+    high = torch.where(x0 > levels.last - half, _FAR, high)
     right = low + high > 0  # of the two tails the one that keeps its digits
     low, high = torch.where(right, -high, low), torch.where(right, -low, high)
     upper = log_ndtr(high)
