@@ -77,6 +77,7 @@ from scoresde.sampling import Heun as Heun
 from scoresde.sampling import Karras as Karras
 from scoresde.sampling import LambdaUniform as LambdaUniform
 from scoresde.sampling import Langevin as Langevin
+from scoresde.sampling import MultipliedSteps as MultipliedSteps
 from scoresde.sampling import NoiseShareUniform as NoiseShareUniform
 from scoresde.sampling import PilotGrid as PilotGrid
 from scoresde.sampling import Quadratic as Quadratic

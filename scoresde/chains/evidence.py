@@ -1,4 +1,7 @@
-"""Sampling bits from a posterior: a chain times a second distribution."""
+"""Sampling from a posterior: models times a second distribution, and that of bits."""
+
+from abc import abstractmethod
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,7 +13,25 @@ from scoresde.model import Model
 from scoresde.nets.condition import Cond
 
 
-class BitEvidence(Wrapper):
+class Evidence(Wrapper):
+    """Base class of models multiplied with a second distribution r.
+
+    Their predictions are those of the product, for all solvers. `scoresde.sampling.MultipliedSteps` asks the inner
+    model instead and multiplies each step, by `multiplied`.
+    """
+
+    @abstractmethod
+    def multiplied(self, first: Tensor, second: Any, power: float) -> tuple[Tensor, Any]:
+        """The distribution of a reverse step times r(x_s)^power, normalised.
+
+        Args:
+            first: its mean, or on a chain of bits the bits x_t, (B, *event).
+            second: its standard deviation, or the probability that each bit flips.
+            power: of r, > 0.
+        """
+
+
+class BitEvidence(Evidence):
     """A chain of bits multiplied with a second distribution of independent bits, r(x_0) = prod_i r_i(x_0i).
 
         P(x_0i | x_t, r)  proportional to  P(x_0i | x_t) r_i(x_0i)
@@ -44,8 +65,11 @@ class BitEvidence(Wrapper):
     def forward(self, x: Tensor, t: float | Tensor, cond: Cond = None) -> BitPrediction:
         inner = self.model(x, t) if cond is None else self.model(x, t, cond)
         assert isinstance(inner, BitPrediction)
-        odds = self.log_odds.to(x)
+        return BitPrediction(x, self.multiplied(x, inner.wrong, 1.0)[1], self.sde, t, self.levels(t))
+
+    def multiplied(self, first: Tensor, second: Tensor, power: float) -> tuple[Tensor, Tensor]:
+        odds, x = self.log_odds.to(first), first
         if odds.shape not in (x.shape, x.shape[1:]):
             raise InputError(f"log_odds: {tuple(odds.shape)} for bits {tuple(x.shape[1:])}; give one for each bit")
-        wrong = inner.wrong.clamp(1e-30, 1 - torch.finfo(x.dtype).eps)
-        return BitPrediction(x, torch.sigmoid(torch.logit(wrong) - x * odds), self.sde, t, self.levels(t))
+        wrong = second.clamp(1e-30, 1 - torch.finfo(x.dtype).eps)
+        return x, torch.sigmoid(torch.logit(wrong) - power * x * odds)

@@ -31,6 +31,7 @@ from scoresde.sampling.grid import Terminal as Terminal
 from scoresde.sampling.grid import TimeUniform as TimeUniform
 from scoresde.sampling.listed import Discrete as Discrete
 from scoresde.sampling.listed import Explicit as Explicit
+from scoresde.sampling.multiplied import MultipliedSteps as MultipliedSteps
 from scoresde.sampling.one_step import ExponentialRungeKutta as ExponentialRungeKutta
 from scoresde.sampling.one_step import Heun as Heun
 from scoresde.sampling.one_step import RungeKutta as RungeKutta

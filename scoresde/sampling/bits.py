@@ -37,7 +37,15 @@ class BitFlips(GridSolver):
         agree, differ = flips(alpha[:-1], alpha[1:])
         return torch.stack([times[:-1], torch.as_tensor(agree), torch.as_tensor(differ)], dim=1).tolist()
 
-    def step(self, model: Model, x: Tensor, plan: Any, state: Any, noise: Draw) -> Step:
+    def distribution(self, model: Model, x: Tensor, plan: Any) -> tuple[Tensor, Tensor]:
+        """The bits x (B, *event) themselves, and P(x_s != x_t | x_t) of each."""
         t, agree, differ = plan
-        flip = cast(BitPrediction, model(x, t)).flip(agree, differ).clamp(0, 1)
-        return Step(torch.where(noise() < ndtri(flip), -x, x))
+        return x, cast(BitPrediction, model(x, t)).flip(agree, differ)
+
+    @staticmethod
+    def draw(x: Tensor, flip: Tensor, noise: Draw) -> Step:
+        """A draw from a distribution of a step."""
+        return Step(torch.where(noise() < ndtri(flip.clamp(0, 1)), -x, x))
+
+    def step(self, model: Model, x: Tensor, plan: Any, state: Any, noise: Draw) -> Step:
+        return self.draw(*self.distribution(model, x, plan), noise)

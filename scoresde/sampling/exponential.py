@@ -192,9 +192,8 @@ class Ancestral(ExponentialMultistep):
         rows[:, 4] = torch.exp(upper / 2)
         return torch.cat((rows, torch.stack((lower, upper), dim=1)), dim=1)
 
-    def step(self, model: Model, x: Tensor, plan: Any, state: Any, noise: Draw) -> Step:
-        if self.variance != "learned" and self.clip is None:
-            return super().step(model, x, plan, state, noise)
+    def distribution(self, model: Model, x: Tensor, plan: Any) -> tuple[Tensor, Any]:
+        """Mean and standard deviation of x_s given x (B, *event)."""
         t, _, _, decay, std, weight, *ends = plan
         prediction = model(x, t)
         if self.clip is None:
@@ -202,10 +201,18 @@ class Ancestral(ExponentialMultistep):
         else:
             mean = add(x * decay, weight, prediction.x0.clamp(-self.clip, self.clip))
         if self.variance != "learned":
-            return Step(add(mean, std, noise()) if std else mean)
+            return mean, std
         if prediction.learned is None:
             raise InputError("variance: 'learned' is not possible; this model has learned none; give lower or upper")
-        return Step(mean + torch.exp(prediction.learned.log(*ends) / 2) * noise())
+        return mean, torch.exp(prediction.learned.log(*ends) / 2)
+
+    @staticmethod
+    def draw(mean: Tensor, std: Any, noise: Draw) -> Step:
+        """A draw from a distribution of a step."""
+        return Step(add(mean, std, noise()) if isinstance(std, Tensor) or std else mean)
+
+    def step(self, model: Model, x: Tensor, plan: Any, state: Any, noise: Draw) -> Step:
+        return self.draw(*self.distribution(model, x, plan), noise)
 
 
 class DPMSolverPP2M(ExponentialMultistep):
