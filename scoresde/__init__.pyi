@@ -116,6 +116,7 @@ from scoresde.training import Trainer as Trainer
 from scoresde.training import TrainingDiverged as TrainingDiverged
 from scoresde.tuning import Tuning as Tuning
 from scoresde.tuning import tune as tune
+from scoresde.workflows.evaluate import evaluate as evaluate
 from scoresde.workflows.train import train as train
 
 __all__: list[str]

@@ -17,13 +17,13 @@ from scoresde.comparison.brownian import BrownianPath, SharedNoise
 from scoresde.comparison.budget import spent
 from scoresde.comparison.measure import against
 from scoresde.comparison.notes import notes
-from scoresde.comparison.output import write
 from scoresde.comparison.problems import Given, plain_transform
 from scoresde.comparison.reference import accuracy, smallest_scale
 from scoresde.data import Dataset
 from scoresde.metrics import EnergyDistance, SlicedWasserstein, energy_distance
 from scoresde.noise import Noise
 from scoresde.results import Metric, Quantity, Results, paired, student
+from scoresde.runs.report import write
 from scoresde.sampling import (
     DDIM,
     DPMSolverPP2M,

@@ -23,6 +23,7 @@ TYPED = {
     "train": [[], ["data=digits", "model=dit", "optimizer=muon"], ["sde=rectified", "model=ncsnpp", "loss=velocity"]],
     "sample": [["run=r", f"solver={s}"] for s in ("auto", "ancestral", "torchdiffeq", "scipy", "adaptive_sde")],
     "compare": [["problem=mixture_2d"]],
+    "evaluate": [["run=r"]],
     "tune": [["run=r"]],
     "ema": [["run=r", "length=0.1"]],
     "doctor": [[], ["sde=ve"]],
@@ -43,9 +44,9 @@ def check(command: str, values: dict[str, Any]) -> None:
     if command in ("train", "doctor"):
         check_types({k: values[k] for k in values.keys() & {"sde", "data", "model", "optimizer", *PARTS}}, ())
     for key in PARTS:
-        if command in ("train", "compare") and values.get(key):
+        if command in ("train", "compare", "evaluate") and values.get(key):
             build(values[key], key)
-    if command == "sample":
+    if command in ("sample", "evaluate"):
         build(without_path(values["sampler"])[0], "sampler", run=None)
     if command == "tune":
         build({TARGET: f"{tune.__name__}.TuneArguments", **values["tune"]}, "tune")

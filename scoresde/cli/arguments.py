@@ -19,7 +19,7 @@ _SWEEP = {"--multirun", "-m"}
 
 # Settings whose values are expressions in t, with parentheses that Hydra would take for a function of its own.
 _EXPRESSION = re.compile(r"sde\.(?:drift|diffusion|alpha_of_t|sigma_of_t)")
-PLACE = re.compile(r"run|init|out|folder|file|config|data\.(?:path|folder|cache)")  # settings that are paths
+PLACE = re.compile(r"run|init|out|folder|file|samples|config|data\.(?:path|folder|cache)")  # settings that are paths
 _WORDS = {"~": "null", "None": "null"} | dict.fromkeys(("yes", "on"), "true") | dict.fromkeys(("no", "off"), "false")
 _STAYS = "paths are seen from the working directory, which scoresde never leaves; leave this out"
 

@@ -15,12 +15,13 @@ from scoresde.cli.settings import CompareSettings, listed
 from scoresde.comparison import Comparison, Plan, Problem, Reference, Trained
 from scoresde.comparison.collect import collected
 from scoresde.comparison.entries import Defaults, candidates, sde_of, sdes
-from scoresde.comparison.output import TABLE, measured, report
+from scoresde.comparison.output import measured, report
 from scoresde.errors import InputError, refuse, require
 from scoresde.loggers import Logger, NoLogger
 from scoresde.results import Metric, Results
 from scoresde.results.table import explained
 from scoresde.runs.folder import RESULTS
+from scoresde.runs.report import TABLE
 from scoresde.sampling import Corrector, Grid
 from scoresde.sde import SDE
 

@@ -148,6 +148,15 @@ class SampleSettings(BatchSettings):
 
 
 @dataclass(frozen=True)
+class EvaluateSettings(BatchSettings):
+    """The run, its samples if they are saved, and where the result goes."""
+
+    run: Place | None
+    samples: Place | None
+    out: Place | None
+
+
+@dataclass(frozen=True)
 class CompareSettings(BatchSettings):
     """What is compared, how often, and where the result goes."""
 

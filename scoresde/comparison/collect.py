@@ -12,27 +12,23 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
-
 from scoresde import metrics as measures
 from scoresde import runs
 from scoresde.build import TARGET
 from scoresde.comparison.measure import ENDPOINT
 from scoresde.constraints import checked
-from scoresde.data.numpy_files import read_npz
 from scoresde.errors import InputError, refuse
 from scoresde.files import read_json
 from scoresde.named import name_of, options
 from scoresde.plain import join
 from scoresde.results import Measurement, Quantity, Results, Row, Scorer
-from scoresde.runs.config import get
+from scoresde.runs.config import of_run
 from scoresde.runs.folder import RESULTS
+from scoresde.runs.report import EVALUATIONS
+from scoresde.runs.saved import FILE, Saved
 
 # keys of the summary of samples that distinguish them
 _DRAWN = ("checkpoint_step", "weights", "n", "label", "guidance")
-# what it must say of them
-_SAMPLED: dict[str, Any] = {"run": str, "n": int, "seed": int, "nfe": float, "seconds": float}
-_SAMPLED |= {f"sampler.solver.{TARGET}": str, "sampler.steps": int | None}
 # keys of a configuration that do not distinguish results, or that the names of rows hold already
 _ASIDE = ("seed", "run", "out", "logger", "allow", "device", "samplers", "solvers", "sdes")
 
@@ -115,10 +111,13 @@ def _setting(key: str, flat: Mapping[str, Any]) -> str:
 
 def _comparisons(folder: Path) -> Iterator[_Part]:
     for path in sorted(folder.rglob(RESULTS)):
+        if EVALUATIONS in path.relative_to(folder).parts:  # of a run among others, which has results of its own
+            continue
         content = read_json(path, "folder")
         results = Results.of_content(content, path, known_quantities())
         config = runs.upgraded(checked(content.get("config") or {}, f"folder: {path}: config", dict[str, Any]))
         config.pop("sde", None)  # the settings of the rows name it
+        config |= {"of": content["of"]} if "of" in content else {}
         seed = _seed(config)
         yield _Part(config, results, [(str(config.get("run")), k) for k in range(seed, seed + results.seeds)])
 
@@ -159,28 +158,25 @@ def _older(summary: Mapping[str, Any], path: Path, known: Mapping[str, Quantity]
 def _samples(folder: Path, metrics: Mapping[str, Any], allow: Sequence[str]) -> Iterator[_Part]:
     """Samples, which are measured here against the data of their run."""
     for path, summary in _summaries(folder):
-        file = path.with_name("samples.npz")
+        file = path.with_name(FILE)
         if "sampler" in summary and file.is_file():
             yield _of_samples(file, summary, metrics, allow)
 
 
 def _of_samples(file: Path, summary: Mapping[str, Any], metrics: Mapping[str, Any], allow: Sequence[str]) -> _Part:
-    where = f"folder: {file.with_name(runs.SUMMARY)}"
-    own = {key: checked(get(summary, key), f"{where}: {key}", kind) for key, kind in _SAMPLED.items()}
-    run, sampler = Path(own["run"]), summary["sampler"]
+    saved = Saved.read(file.parent, "folder")
+    run = Path(saved.summary["run"])
     cfg = runs.read_config(run)
     dataset = runs.stored_data(cfg, run, allow).load()
-    drawn = read_npz(file, f"folder: {file}")["samples"]
-    x = dataset.transform.encode(torch.from_numpy(drawn).float())
-    scorer, results = Scorer(metrics, dataset), Results("", own["n"], 1)
-    name = name_of("solver", sampler["solver"])
-    steps = None if "rtol" in sampler["solver"] else own["sampler.steps"]
-    row = Row(name if steps is None else f"{name} {steps}", steps=steps, nfe=own["nfe"], seconds=[own["seconds"]])
-    results.add(row, scorer(x), scorer.quantities)
+    scorer, results, row = Scorer(metrics, dataset), Results("", len(saved.data), 1), saved.row
+    try:
+        results.add(row, scorer(saved.encoded(dataset.transform)), scorer.quantities)
+    except InputError as error:  # the others are measured
+        row.failed(error)
     results.rows.append(row)
-    config = {"of": {k: cfg.get(k) for k in ("model", "sde", "data")}, "sampler": sampler}
+    config = {"of": of_run(cfg), "sampler": summary["sampler"]}
     config |= {key: summary.get(key) for key in _DRAWN}
-    return _Part(config, results, [(_seed(cfg), own["seed"])])
+    return _Part(config, results, [(_seed(cfg), summary["seed"])])
 
 
 def _joined(parts: Sequence[_Part], folder: Path) -> Results:

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +14,7 @@ from scoresde.figures.plots import quality
 from scoresde.results import Results
 from scoresde.results.page import page
 from scoresde.results.verdict import verdict
-from scoresde.runs.folder import RESULTS
-
-TABLE, REPORT = "results.csv", "report.html"
-
+from scoresde.runs.report import REPORT, write
 
 _BAR = "{desc}: {percentage:3.0f}%|{bar}| [{elapsed}, {remaining} left]"
 
@@ -44,13 +40,6 @@ def measured(comparison: Comparison, folder: Path | None = None, config: Mapping
     return results
 
 
-def write(folder: Path, results: Results, extra: Mapping[str, Any] | None = None) -> None:
-    """Write results.json and results.csv; a reader sees the old ones or the new ones, whole."""
-    folder.mkdir(parents=True, exist_ok=True)
-    runs.write_json(folder / RESULTS, {**results.content(), **(extra or {})})
-    runs.write_text(folder / TABLE, results.csv())
-
-
 @dataclass(frozen=True)
 class Report:
     """The report of a comparison: its page, its pictures as PNG, and the verdict."""
@@ -68,10 +57,10 @@ def report(folder: Path, results: Results, config: Mapping[str, Any]) -> Report:
         results: the results.
         config: the configuration, without secrets.
     """
-    said, versions, date = verdict(results), runs.versions(), f"{datetime.now():%Y-%m-%d %H:%M}"
-    write(folder, results, {"verdict": said, "config": config, "versions": versions, "date": date})
+    said = verdict(results)
+    made = write(folder, results, {"verdict": said, "config": config})
     plots = [files for k in ("nfe", "seconds") if (files := quality(results, k, folder / f"quality-{k}"))]
     shown, taken = pictures(results, folder), choices(results, folder / "choices")
     images = {"Plots": [files[-1] for files in plots], "Choices of auto": taken[-1:], "Samples": shown}
-    runs.write_text(folder / REPORT, page(results, said, images, config, versions, date))
+    runs.write_text(folder / REPORT, page(results, said, images, config, made))
     return Report(folder / REPORT, [*(files[0] for files in plots), *taken[:1], *shown], said)

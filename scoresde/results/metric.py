@@ -101,6 +101,18 @@ class Needs(NamedTuple):
     heldout: int = 1
     train: int = 1
 
+    def check(self, name: str, dataset: Dataset, n: int | None = None) -> None:
+        """Raise InputError unless the data, and n samples if they are given, are as many as the metric `name` needs."""
+        held, train = len(dataset.heldout), len(dataset.items)
+        share = f"give more data, other metrics, or another data.held_out, such as {self.heldout / (held + train):.2g}"
+        for what, least, count, remedy in (
+            ("samples", self.samples, n, f"give n={self.samples} or more"),
+            ("held-out items", self.heldout, held, share),
+            ("training items", self.train, train, "give more data, or other metrics"),
+        ):
+            short = count is not None and count < least
+            refuse(short, f"{name}: needs {least} {what}, and there are {count}; {remedy}")
+
 
 class Metric(Checked, ABC):
     """Measures the quantities that it declares. A subclass writes `quantities` and `__call__`, perhaps `needs`."""
@@ -158,20 +170,9 @@ class Scorer:
             InputError: a metric needs more samples or more items than there are.
         """
         for name, metric in zip(self._names, self._metrics, strict=True):
-            self._check_counts(f"metrics.{name}", getattr(metric, "needs", Needs)(), n)
+            getattr(metric, "needs", Needs)().check(f"metrics.{name}", self.dataset, n)
             getattr(metric, "prepare", lambda dataset: None)(self.dataset)
         return self
-
-    def _check_counts(self, name: str, needs: Needs, n: int) -> None:
-        """Raise InputError unless there are as many items of each kind as a metric needs."""
-        held, train = len(self.dataset.heldout), len(self.dataset.items)
-        share = f"give more data, other metrics, or another data.held_out, such as {needs.heldout / (held + train):.2g}"
-        for what, least, count, remedy in (
-            ("samples", needs.samples, n, f"give n={needs.samples} or more"),
-            ("held-out items", needs.heldout, held, share),
-            ("training items", needs.train, train, "give more data, or other metrics"),
-        ):
-            refuse(count < least, f"{name}: needs {least} {what}, and there are {count}; {remedy}")
 
     def __call__(self, samples: Tensor) -> dict[str, Measurement]:
         """The measurements, by key, of samples (n, *event) in model units; NaN if a sample is not finite."""

@@ -4,14 +4,20 @@ import base64
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from scoresde.results.rows import Rows
 from scoresde.results.table import html, legend
 from scoresde.results.verdict import WARNING
 
-_TITLE = "Comparison of samplers"
 _HOW = "Click a heading to sort. Bold: the best mean of its budget."
+
+
+class Made(NamedTuple):
+    """With which versions, and when, results were made."""
+
+    versions: Mapping[str, str]
+    date: str
 
 
 def page(
@@ -19,8 +25,9 @@ def page(
     verdict: Sequence[str],
     images: Mapping[str, Sequence[Path]],
     config: Mapping[str, Any],
-    versions: Mapping[str, str],
-    date: str,
+    made: Made,
+    title: str = "Comparison of samplers",
+    table: str | None = None,
 ) -> str:
     """The report as one HTML document that needs nothing else.
 
@@ -29,23 +36,25 @@ def page(
         verdict: lines, of which the first is the answer; those that begin with a space belong to the one before.
         images: for each heading its SVG or PNG files.
         config: the configuration, without secrets.
-        versions: what the results were made with.
-        date: when they were made.
+        made: with what and when.
+        title: of the page.
+        table: HTML in place of the table of samplers.
     """
-    made = "Made with " + ", ".join(f"{k} {v}" for k, v in versions.items()) + "."
-    numbers = f"{results.n:,} samples of each of {results.seeds} seeds" if results.n else "results of a folder"
-    about = f"{results.title}; {numbers}; {date}, scoresde {versions['scoresde']}"
+    versions = "Made with " + ", ".join(f"{k} {v}" for k, v in made.versions.items()) + "."
+    seeds = f" of each of {results.seeds} seeds" if results.seeds > 1 else ""
+    numbers = f"{results.n:,} samples{seeds}" if results.n else "results of a folder"
+    about = f"{results.title}; {numbers}; {made.date}, scoresde {made.versions['scoresde']}"
     parts = [
-        f"<h1>{_TITLE}</h1><p class=sub>{escape(about)}</p><p class=answer>{escape(verdict[0])}</p>",
+        f"<h1>{escape(title)}</h1><p class=sub>{escape(about)}</p><p class=answer>{escape(verdict[0])}</p>",
         *(f"<p class=warning>{escape(line)}</p>" for line in verdict[1:] if line.startswith(WARNING)),
         _section("Verdict", "".join(map(_item, _details(verdict))), "ul class=verdict"),
-        _section("Table", f"<p>{_HOW}</p>{html(results)}{_words(results)}"),
+        _section("Table", table or f"<p>{_HOW}</p>{html(results)}{_words(results)}"),
         *(_section(title, "".join(map(_image, files))) for title, files in images.items()),
-        _section("How it was measured", "".join(f"<p>{escape(note)}</p>" for note in [*results.notes, made])),
+        _section("How it was measured", "".join(f"<p>{escape(note)}</p>" for note in [*results.notes, versions])),
         _section("Configuration", escape(_yaml(config)), "pre"),
     ]
     view = "<meta name=viewport content='width=device-width, initial-scale=1'>"
-    head = f"<meta charset=utf-8>{view}<title>{_TITLE}</title><style>{_beside('report.css')}</style>"
+    head = f"<meta charset=utf-8>{view}<title>{escape(title)}</title><style>{_beside('report.css')}</style>"
     body = f"{''.join(parts)}<script>{_beside('report.js')}</script>"
     return f"<!doctype html><html lang=en><head>{head}</head><body>{body}</body></html>\n"
 

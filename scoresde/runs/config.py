@@ -84,6 +84,11 @@ def section(cfg: Mapping[str, Any], key: str, run: Path) -> Any:
     return cfg[key]
 
 
+def of_run(cfg: Mapping[str, Any]) -> dict[str, Any]:
+    """What tells runs apart whose samples are put side by side."""
+    return {key: cfg.get(key) for key in ("model", "sde", "data")}
+
+
 def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
     """(dotted path, value) of everything in a configuration that holds nothing more."""
     if isinstance(value, Mapping) and value:

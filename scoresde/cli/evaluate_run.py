@@ -1,0 +1,78 @@
+"""One evaluation on the command line: what is measured, its folder, and what is printed and logged."""
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from scoresde import runs
+from scoresde.build import build
+from scoresde.cli.jobs import out_folder
+from scoresde.cli.settings import EvaluateSettings
+from scoresde.errors import InputError
+from scoresde.loggers import Logger, NoLogger
+from scoresde.results import Metric, ModelMetric, Results
+from scoresde.results.sheet import text
+from scoresde.runs import setting
+from scoresde.runs.folder import RESULTS
+from scoresde.runs.report import EVALUATIONS, REPORT, TABLE
+from scoresde.runs.saved import Saved
+from scoresde.sampling import Sampler
+from scoresde.workflows.evaluate import Evaluation
+
+
+def evaluate(settings: EvaluateSettings, cfg: dict[str, Any]) -> float | None:
+    """Evaluate as configured; returns `Results.best`, for sweepers.
+
+    Raises:
+        InputError: something in the configuration cannot be had; a folder is made only after all is checked.
+    """
+    allow, saved = settings.packages, None if settings.samples is None else Saved.read(Path(settings.samples))
+    folder: str | None = settings.run or (saved.summary.get("run") if saved else None)
+    if folder is None:
+        said = "" if saved is None else f", and {saved.path} does not name one"
+        raise InputError(f"run: not given{said}; give run=FOLDER of a trained run, whose data are the real ones")
+    logger: Logger = build(cfg["logger"], "logger", allow, Logger | None) or NoLogger()
+    metrics = build(cfg["metrics"], "metrics", allow, Mapping[str, Metric | ModelMetric] | None) or {}
+    sampler: Sampler = build(cfg["sampler"], "sampler", allow, Sampler, run=Path(folder))
+    run = settings.load(folder)
+    what = Evaluation(
+        run, metrics, saved, sampler, settings.n, settings.seed, settings.batch_size, settings.label, settings.guidance
+    )
+    what.sampler = sampler.suited(what.model, run.event_shape) if saved is None else sampler
+    out = out_folder(settings.out, run.path / EVALUATIONS, f"{what.row.name}-{settings.seed}")
+    try:
+        with settings.accelerated(run):
+            results = what.results(out)
+    except KeyboardInterrupt:
+        if any(out.rglob("*")):
+            print(f"continue with the same command and {setting(out).replace('run=', 'out=', 1)}", file=sys.stderr)
+        raise
+    finally:
+        _remove_empty(out)
+    _finish(what, out, results, cfg, logger)
+    return results.best()
+
+
+def _remove_empty(out: Path) -> None:
+    """Remove the folder if nothing was written into it."""
+    for path in sorted([*out.rglob("*"), out], reverse=True):
+        if path.is_dir() and not any(path.iterdir()):
+            path.rmdir()
+
+
+def _finish(what: Evaluation, out: Path, results: Results, cfg: Mapping[str, Any], logger: Logger) -> None:
+    """Print the table and the verdict, write every file of the results, and log them."""
+    config = runs.without_secrets(cfg)
+    images, said = what.report(out, results, config)
+    print("\n".join([results.title, "", text(results), "", *said, "", f"report   {out / REPORT}"]))
+    print(f"tables   {out / TABLE}, {out / RESULTS}", flush=True)
+    logger.start(out, config, out.name)
+    try:
+        logger.table("evaluation", results.header(), results.flat(), 0)
+        row = results.rows[0]
+        logger.summary({key: values[0] for key, values in row.values.items()})
+        for file in images:
+            logger.picture(file.stem, file, 0)
+    finally:
+        logger.finish()

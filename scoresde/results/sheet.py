@@ -1,0 +1,86 @@
+"""The table of an evaluation: a line for each quantity, with what real data reach, as text and as HTML."""
+
+import math
+import shutil
+import textwrap
+from collections.abc import Iterator
+from html import escape
+
+from scoresde.results.metric import Quantity
+from scoresde.results.rows import Row, Rows
+from scoresde.results.table import STYLE, aligned
+
+_HEADINGS = ("metric", "value", "real data", "x floor", "")
+_NARROWEST = 60  # columns of text below which wrapping would be worse than long lines
+_SAID = {
+    "worse": "Worse than real data by {}.",
+    "same": "Not distinguishable from real data by {}.",
+    "open": "Without an interval that would tell: {}.",
+}
+
+
+def judged(results: Rows) -> list[str]:
+    """By which quantities the samples are worse than real data, by which they are not, and which cannot say.
+
+    A value lies among those of k sets of real items if it is no worse than their 95 % prediction interval allows,
+    t_{k-1} s sqrt(1 + 1/k) from their mean; where there is one set, its own interval decides.
+    """
+    found: dict[str, list[str]] = {kind: [] for kind in _SAID}
+    for row, q in _measured(results):
+        floor, value = results.floor(q.key), row.interval(q.key)
+        if q.direction and floor and row.finite(q.key):
+            spread = floor.half * math.sqrt(len(results.floors[q.key]) + 1)
+            reach = value.half if math.isnan(spread) else spread
+            worse = q.sign * (value.mean - floor.mean) > reach
+            found["open" if math.isnan(reach) else "worse" if worse else "same"].append(_briefly(results, row, q))
+    lines = [_SAID[kind].format(", ".join(names)) for kind, names in found.items() if names]
+    return lines or ["No metric has a floor, which would say how good a value is."]
+
+
+def _briefly(results: Rows, row: Row, q: Quantity) -> str:
+    ratio = results.ratio(row, q).mean
+    return q.heading + ("" if math.isnan(ratio) else f" ({ratio:.3g} x floor)")
+
+
+def _measured(results: Rows) -> Iterator[tuple[Row, Quantity]]:
+    for row in results.succeeded:
+        yield from ((row, q) for q in results.measured if q.key in row.values)
+
+
+def _cells(results: Rows, row: Row, q: Quantity) -> list[str]:
+    """The value with its interval, what real data reach, the ratio, and which direction is better."""
+    floor = results.floor(q.key)
+    better = {"lower": "lower is better", "higher": "higher is better"}.get(q.direction or "", "")
+    return [str(row.interval(q.key)), str(floor or ""), str(results.ratio(row, q)), better]
+
+
+def text(results: Rows) -> str:
+    """The table, then what its headings mean, as wide as the terminal."""
+    width = max(shutil.get_terminal_size((120, 24)).columns, _NARROWEST)
+    pairs = [(row, q) for row, q in _measured(results) if q.brief]
+    lines = [[q.heading, *_cells(results, row, q)[:3]] for row, q in pairs]
+    known = {q.heading: "; ".join(filter(None, (q.title, q.note))) for _, q in pairs}
+    margin = " " * (max(map(len, known), default=0) + 2)
+    words = [
+        textwrap.fill(f"{heading:<{len(margin)}}{meaning}", width, subsequent_indent=margin)
+        for heading, meaning in known.items()
+        if meaning != heading
+    ]
+    return "\n".join([*aligned([_HEADINGS[:4], *lines]), "", *words])
+
+
+def html(results: Rows) -> str:
+    """The table as a fragment that carries its style; below each name stands what it is."""
+    head = "".join(f"<th>{name}</th>" for name in _HEADINGS)
+    body = "".join(_line(results, row, q) for row, q in _measured(results))
+    table = f"<table class='results sheet'><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    return f"<style>{STYLE}</style><div class=results><div>{table}</div></div>"
+
+
+def _line(results: Rows, row: Row, q: Quantity) -> str:
+    words = "; ".join(filter(None, (q.title, q.note)))
+    name = f"<td>{escape(q.heading)}<br><small>{escape(words)}</small></td>"
+    mean = row.interval(q.key).mean
+    value, *others = _cells(results, row, q)
+    cells = "".join(f"<td>{escape(cell)}</td>" for cell in others)
+    return f"<tr>{name}<td data-v='{mean}'>{escape(value)}</td>{cells}</tr>"
