@@ -64,7 +64,7 @@ def spread(x: Tensor, dataset: Dataset) -> float:
 
 def measured(x: Tensor, real: Tensor) -> dict[str, float]:
     """All figures of features x (n, k) against those of real items."""
-    kernel = kernel_distance(x, real)
+    kernel = kernel_distance(x, real, block=1000)
     shares = precision_recall(x[:: -(-len(x) // len(real))], real)  # which depend on n: at most as many as are real
     distance = frechet_distance(x, real)
     return {"n": len(x), "frechet": distance, "kernel": kernel.mean, "kernel_half": kernel.half, **shares._asdict()}

@@ -18,12 +18,15 @@ from scoresde.metrics import (
     Classifier,
     FeatureQuality,
     FrechetDistance,
+    density_coverage,
     frechet_distance,
+    frechet_infinite,
     kernel_distance,
     polynomial_mmd2,
     precision_recall,
 )
 from scoresde.metrics.classifier import weights_hash
+from scoresde.metrics.discrepancy import _compared, _gaussian
 from scoresde.metrics.features import features_of
 from scoresde.results import Scorer
 
@@ -76,17 +79,44 @@ def test_the_interval_covers_the_distance_of_equal_distributions() -> None:
     assert 0.88 <= inside / 200 <= 0.99
 
 
+@pytest.mark.parametrize(
+    ("distance", "times"),
+    [(kernel_distance, 200), (frechet_infinite, 30), (lambda x, y: _compared(x, y, _gaussian(1.5), True), 200)],
+)
+def test_intervals_cover_near_distributions_and_far_ones(distance, times) -> None:
+    """Between equal distributions too wide, elsewhere as asked for; of the right size in both."""
+    for shift, low, truth in ((0.0, 0.94, 0.0), (0.5, 0.9, None)):
+        many = [distance(cloud(150, 6, seed=2 * i), cloud(120, 6, seed=2 * i + 1) + shift) for i in range(times)]
+        values, halves = np.array(many).T
+        truth = values.mean() if truth is None else truth
+        assert abs(values.mean() - truth) < 3.5 * values.std() / math.sqrt(times)
+        assert low <= np.mean(abs(values - truth) <= halves)
+        assert 0.85 < np.sqrt(np.mean(halves**2)) / (1.96 * values.std()) < 1.75
+
+
+def test_the_frechet_distance_at_infinity_has_no_bias_where_that_of_n_has_much() -> None:
+    scale = torch.linspace(2, 0.1, 12, dtype=torch.float64)
+    pairs = [(1.2 * scale * cloud(160, 12, seed=2 * i), scale * cloud(120, 12, seed=2 * i + 1)) for i in range(40)]
+    expected = 0.2**2 * float(scale.square().sum())
+    finite = np.array([frechet_distance(x, y) for x, y in pairs])
+    infinite = np.array([frechet_infinite(x, y).mean for x, y in pairs])
+    assert finite.mean() > 2 * expected
+    assert abs(infinite.mean() - expected) < 3.5 * infinite.std() / math.sqrt(40) < expected
+    assert math.isnan(frechet_infinite(*(cloud[:24] for cloud in pairs[0])).mean)
+
+
 def test_blocks_are_disjoint_and_a_single_one_is_the_whole() -> None:
     x, y = cloud(30, 4), cloud(40, 4, seed=1)
     mean, half = kernel_distance(x, y[:30], block=30)
     assert mean == pytest.approx(polynomial_mmd2(x, y[:30]), rel=1e-10)
     assert math.isnan(half)
     assert kernel_distance(x, y, 5, seed=1) == kernel_distance(x, y, 5, seed=1) != kernel_distance(x, y, 5, seed=2)
+    assert kernel_distance(x, y).mean == pytest.approx(polynomial_mmd2(x, y), rel=1e-12)
     with pytest.raises(ValueError, match="two points"):
         kernel_distance(x[:1], y)
 
 
-# Precision and recall
+# Precision, recall, density and coverage
 
 
 def test_shares_are_those_of_brute_force() -> None:
@@ -101,6 +131,21 @@ def test_shares_are_those_of_brute_force() -> None:
     assert 0 < found.recall < found.precision < 1 or 0 < found.precision < found.recall < 1
 
 
+def test_density_and_coverage_are_those_of_a_tree_of_points() -> None:
+    x, y, k = 0.8 * cloud(50, 3).numpy(), cloud(40, 3, seed=1).numpy(), 4
+    radii = KDTree(y).query(y, k + 1)[0][:, -1]
+    inside = np.array([[np.linalg.norm(a - b) <= r for b, r in zip(y, radii, strict=True)] for a in x])
+    found = density_coverage(torch.from_numpy(x), torch.from_numpy(y), k)
+    assert found == pytest.approx((inside.sum() / (k * 50), inside.any(0).mean()))
+
+
+def test_density_and_coverage_of_a_perfect_sampler_are_those_of_the_paper() -> None:
+    n, m, k = 30, 40, 2
+    many = np.array([density_coverage(cloud(n, 2, seed=2 * i), cloud(m, 2, seed=2 * i + 1), k) for i in range(300)])
+    covered = 1 - math.prod((m - j) / (n + m - j) for j in range(1, k + 1))
+    assert (abs(many.mean(0) - [1, covered]) < 3.5 * many.std(0) / math.sqrt(300)).all()
+
+
 def test_limit_cases_of_precision_and_recall(monkeypatch) -> None:
     real = cloud(200, 4) + 50
     assert precision_recall(real, real) == (1, 1)
@@ -113,7 +158,7 @@ def test_limit_cases_of_precision_and_recall(monkeypatch) -> None:
     copies = real[:1].repeat(10, 1)  # balls of radius 0
     assert precision_recall(copies, copies) == (1, 1)
     whole = precision_recall(real[:90] + 0.5, real[90:])
-    monkeypatch.setattr("scoresde.metrics.feature_distances._CHUNK", 300)
+    monkeypatch.setattr("scoresde.metrics.kernels._CHUNK", 300)
     assert precision_recall(real[:90] + 0.5, real[90:]) == whole
     with pytest.raises(ValueError, match="neighbours"):
         precision_recall(real[:3], real)

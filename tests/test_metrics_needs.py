@@ -36,8 +36,8 @@ NEEDS = [
     (MMD(unbiased=False), Needs(1, 2, 1)),
     (MMD(bandwidth=1.0, unbiased=False), Needs(1, 1, 1)),
     (FrechetDistance(nn.Flatten()), Needs(2, 2, 2)),
-    (FeatureQuality(nn.Flatten()), Needs(4, 4, 4)),
-    (FeatureQuality(nn.Flatten(), neighbours=1), Needs(2, 2, 2)),
+    (FeatureQuality(nn.Flatten()), Needs(4, 6, 4)),
+    (FeatureQuality(nn.Flatten(), neighbours=1, wider=2), Needs(2, 3, 2)),
 ]
 IDS = [repr(metric)[:40] for metric, _ in NEEDS]
 

@@ -1,6 +1,6 @@
 """Discrepancies of two clouds from means over pairs of points: energy distance and maximum mean discrepancy."""
 
-from collections.abc import Callable
+import math
 from dataclasses import dataclass
 
 import torch
@@ -9,41 +9,43 @@ from torch import Tensor
 from scoresde.constraints import Positive
 from scoresde.data.dataset import Dataset
 from scoresde.metrics._events import UNBIASED, Compared, flat_pair
-from scoresde.results.metric import Metric, Needs
+from scoresde.metrics.kernels import Kernel, discrepancy, parts, squares
+from scoresde.results.interval import Interval
+from scoresde.results.metric import Measurement, Metric, Needs
 
-# Distances held at a time: 32 MB in float64.
-_CHUNK = 2**22
 # Points whose distances give the bandwidth: two million pairs.
 _MOST_POINTS = 2000
 
 
-def pair_mean(x: Tensor, y: Tensor, kernel: Callable[[Tensor], Tensor], distinct: bool) -> float:
-    """The mean of kernel(|x_i - y_j|) over all pairs of clouds x (n, D) and y (m, D), summed in float64.
+def _compared(x: Tensor, y: Tensor, kernel: Kernel, unbiased: bool) -> Interval:
+    """The `discrepancy` of two clouds of events; biased, that of the two empirical distributions, without an interval.
 
-    If `distinct`, x and y are the same cloud and the pairs i = j are left out.
-
-    Raises:
-        ValueError: distinct pairs of a cloud of one point.
+    The kernel depends on the distance alone.
     """
-    if distinct and len(x) < 2:
-        raise ValueError("a cloud of one point has no pairs of different points")
-    total = torch.zeros((), dtype=torch.float64, device=x.device)
-    for part in torch.split(x, max(1, _CHUNK // len(y))):
-        # differences, not the expansion of the square, whose cancellation would be felt between near points
-        distances = torch.cdist(part, y, compute_mode="donot_use_mm_for_euclid_dist")
-        total += kernel(distances).double().sum()
-    if distinct:
-        total -= len(x) * kernel(torch.zeros((), dtype=torch.float64, device=x.device))
-    return float(total) / (len(x) * (len(x) - 1) if distinct else len(x) * len(y))
+    x, y = flat_pair(x.double(), y.double())
+    centre = y.mean(0)
+    x, y = x - centre, y - centre
+    if unbiased:
+        return discrepancy(x, y, kernel).interval
+
+    def mean(a: Tensor, b: Tensor) -> float:
+        total = 0.0
+        for start, part in parts(a, b):
+            gram = kernel(part, b)
+            if a is b:  # rounding would leave a point at a distance from itself
+                gram.diagonal(start).fill_(float(kernel(a[:1] * 0, a[:1] * 0)))
+            total += float(gram.sum())
+        return total / (len(a) * len(b))
+
+    return Interval(mean(x, x) + mean(y, y) - 2 * mean(x, y), math.nan)
 
 
-def discrepancy(x: Tensor, y: Tensor, kernel: Callable[[Tensor], Tensor], unbiased: bool) -> float:
-    """E k(x, x') + E k(y, y') - 2 E k(x, y) of clouds x (n, D) and y (m, D), for a kernel of the distance |x - y|.
+def _nearness(x: Tensor, y: Tensor) -> Tensor:
+    return -squares(x, y).sqrt()
 
-    Unbiased, the pairs of a point with itself are left out of the first two means.
-    """
-    own = pair_mean(x, x, kernel, unbiased) + pair_mean(y, y, kernel, unbiased)
-    return own - 2 * pair_mean(x, y, kernel, False)
+
+def _gaussian(bandwidth: float) -> Kernel:
+    return lambda x, y: torch.exp(-squares(x, y) / (2 * bandwidth**2))
 
 
 def energy_distance(x: Tensor, y: Tensor, unbiased: bool = True) -> float:
@@ -60,16 +62,16 @@ def energy_distance(x: Tensor, y: Tensor, unbiased: bool = True) -> float:
 
     Reference: G. Szekely and M. Rizzo, Energy statistics, J. Stat. Plan. Inference, 2013.
     """
-    x, y = flat_pair(x, y)
-    return discrepancy(x, y, torch.neg, unbiased)
+    return _compared(x, y, _nearness, unbiased).mean
 
 
 @dataclass(eq=False)
 class EnergyDistance(Metric):
-    """Energy distance of samples to the held-out data.
+    """Energy distance of samples to the held-out data, with its interval.
 
     Args:
-        unbiased: zero on average between equal distributions, whatever the numbers of points; else never negative.
+        unbiased: zero on average between equal distributions, whatever the numbers of points; else never negative,
+            and without an interval.
     """
 
     quantities = (Compared("energy_distance", "energy", "energy distance to real data", UNBIASED, "model units"),)
@@ -78,8 +80,9 @@ class EnergyDistance(Metric):
     def needs(self) -> Needs:
         return Needs(2, 2, 2) if self.unbiased else Needs()
 
-    def __call__(self, samples: Tensor, dataset: Dataset) -> dict[str, float]:
-        return {"energy_distance": energy_distance(samples, dataset.heldout, self.unbiased)}
+    def __call__(self, samples: Tensor, dataset: Dataset) -> dict[str, Measurement]:
+        value, half = _compared(samples, dataset.heldout, _nearness, self.unbiased)
+        return {"energy_distance": Measurement(value, half=half)}
 
 
 def median_distance(x: Tensor) -> float:
@@ -99,18 +102,18 @@ def mmd2(x: Tensor, y: Tensor, bandwidth: float, unbiased: bool = True) -> float
 
     Reference: A. Gretton et al., A kernel two-sample test, JMLR 2012, lemma 6.
     """
-    x, y = flat_pair(x, y)
-    return discrepancy(x, y, lambda d: torch.exp(-d.square() / (2 * bandwidth**2)), unbiased)
+    return _compared(x, y, _gaussian(bandwidth), unbiased).mean
 
 
 @dataclass(eq=False)
 class MMD(Metric):
-    """Squared maximum mean discrepancy of samples to the held-out data.
+    """Squared maximum mean discrepancy of samples to the held-out data, Gaussian kernel, with its interval.
 
     Args:
         bandwidth: of the Gaussian kernel, in model units; None takes the median distance between two held-out items,
             which is the same for all samples.
-        unbiased: zero on average between equal distributions, whatever the numbers of points; else never negative.
+        unbiased: zero on average between equal distributions, whatever the numbers of points; else never negative,
+            and without an interval.
 
     Raises:
         InputError: bandwidth <= 0.
@@ -124,6 +127,7 @@ class MMD(Metric):
         pair = 2 if self.unbiased else 1
         return Needs(pair, pair if self.bandwidth else 2, pair)
 
-    def __call__(self, samples: Tensor, dataset: Dataset) -> dict[str, float]:
-        bandwidth = self.bandwidth or median_distance(dataset.heldout)
-        return {"mmd2": mmd2(samples, dataset.heldout, bandwidth, self.unbiased)}
+    def __call__(self, samples: Tensor, dataset: Dataset) -> dict[str, Measurement]:
+        kernel = _gaussian(self.bandwidth or median_distance(dataset.heldout))
+        value, half = _compared(samples, dataset.heldout, kernel, self.unbiased)
+        return {"mmd2": Measurement(value, half=half)}

@@ -1,5 +1,6 @@
 """Metrics in the features of a network."""
 
+import math
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -8,19 +9,31 @@ from torch import Tensor
 from scoresde.constraints import Count, NonNegativeInt, at_least
 from scoresde.data.dataset import Dataset
 from scoresde.metrics._events import UNBIASED, Compared
-from scoresde.metrics.feature_distances import frechet_distance, kernel_distance, precision_recall
+from scoresde.metrics.feature_distances import frechet_distance, frechet_infinite, kernel_distance
 from scoresde.metrics.features import FeatureMetric
+from scoresde.metrics.manifold import density_coverage, precision_recall
 from scoresde.results.metric import Measurement, Needs
 
 _NOTE = "depends on n, on the network and on the held-out items"
 _WORDS = "Frechet distance to real data in features of a network"
-FRECHET = Compared("frechet_distance", "Frechet", _WORDS, _NOTE, ratio=True)
+FRECHET = (
+    Compared("frechet_distance", "Frechet", _WORDS, _NOTE, ratio=True),
+    Compared("frechet_infinite", "Frechet inf", "Frechet distance, extrapolated to infinite n", UNBIASED),
+)
+
+
+def _frechet(x: Tensor, real: Tensor) -> dict[str, float | Measurement]:
+    value, half = frechet_infinite(x, real)
+    known = {} if math.isnan(value) else {"frechet_infinite": Measurement(value, half=half)}
+    return {"frechet_distance": frechet_distance(x, real), **known}
 
 
 class FrechetDistance(FeatureMetric):
     """Frechet distance of samples to the held-out data in features of a network.
 
-    The value depends on n, on the network and on the held-out items: compare it only where all three are the same.
+    The distance depends on n, on the network and on the held-out items: compare it only where all three are the same.
+    The one that is extrapolated to infinite n depends on the network alone, and has an interval; it is left
+    out where half of the samples or of the held-out items are not more than the features.
 
     Args:
         features: called as features(x) on items (B, *event) in model units, returns (B, ...); or a `Classifier`.
@@ -30,26 +43,30 @@ class FrechetDistance(FeatureMetric):
         InputError: batch_size < 1.
     """
 
-    quantities = (FRECHET,)
+    quantities = FRECHET
 
     def needs(self) -> Needs:
         return Needs(2, 2, 2)
 
-    def __call__(self, samples: Tensor, dataset: Dataset) -> dict[str, float]:
-        return {"frechet_distance": frechet_distance(*self.pair(samples, dataset))}
+    def __call__(self, samples: Tensor, dataset: Dataset) -> dict[str, float | Measurement]:
+        return _frechet(*self.pair(samples, dataset))
 
 
 @dataclass(eq=False)
 class FeatureQuality(FeatureMetric):
-    """Frechet distance, kernel distance, precision and recall against held-out data in features of a network.
+    """Frechet distance, kernel distance, precision, recall, density and coverage in features of a network.
 
-    All depend on n, on the network and on the held-out items: compare them only where all three are the same.
+    All are against held-out data. The two distances without bias, `frechet_infinite` and `kernel_distance`, have
+    intervals and depend on the network alone; the others depend on n and on the held-out items too: compare them only
+    where all three are the same.
 
     Args:
         features: called as features(x) on items (B, *event) in model units, returns (B, ...); or a `Classifier`.
         batch_size: items at a time.
-        block: items in each of the disjoint blocks whose spread gives the interval of the kernel distance.
+        block: items in each of the disjoint blocks over which the kernel distance is averaged, as in papers; None takes
+            all pairs, which is more precise.
         neighbours: of a point, that decide how far the manifold of precision and recall reaches around it.
+        wider: the same of density and coverage.
         seed: which items make a block.
 
     Raises:
@@ -57,24 +74,28 @@ class FeatureQuality(FeatureMetric):
     """
 
     quantities = (
-        FRECHET,
+        *FRECHET,
         Compared("kernel_distance", "kernel", "kernel distance to real data in the same features", UNBIASED),
         Compared("precision", words="share of samples that lie where real items lie", direction="higher"),
         Compared("recall", words="share of real items that lie where samples lie", direction="higher"),
+        Compared("density", words="real items around a sample, over their expected number", direction="higher"),
+        Compared("coverage", words="share of real items with a sample near by", direction="higher"),
     )
-    block: Annotated[int, at_least(2)] = 1000
+    block: Annotated[int, at_least(2)] | None = None
     neighbours: Count = 3
+    wider: Count = 5
     seed: NonNegativeInt = 0
 
     def needs(self) -> Needs:
         least = max(2, self.neighbours + 1)
-        return Needs(least, least, least)
+        return Needs(least, max(least, self.wider + 1), least)
 
     def __call__(self, samples: Tensor, dataset: Dataset) -> dict[str, float | Measurement]:
         x, real = self.pair(samples, dataset)
-        kernel, shares = kernel_distance(x, real, self.block, self.seed), precision_recall(x, real, self.neighbours)
+        kernel = kernel_distance(x, real, self.block, self.seed)
         return {
-            "frechet_distance": frechet_distance(x, real),
+            **_frechet(x, real),
             "kernel_distance": Measurement(kernel.mean, half=kernel.half),
-            **shares._asdict(),
+            **precision_recall(x, real, self.neighbours)._asdict(),
+            **density_coverage(x, real, self.wider)._asdict(),
         }
