@@ -36,7 +36,7 @@ OWN = {
     "loss/edm": {"weight", "times"},
     "model/gaussian_chain": {"outputs"},
     "model/unet": {"dropout"},
-    "loss/likelihood": {"weight"},
+    "loss/likelihood": {"weight", "times"},
     "loss/ncsn": {"times", "levels"},
     "optimizer/adam": {"fused"},
     "optimizer/adamw": {"fused"},

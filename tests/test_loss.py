@@ -191,12 +191,15 @@ def _cdf(name: str, loss: DenoisingScoreMatching, sde: SDE) -> Any:
     """Distribution function of the times, from scipy."""
     if name == "uniform":
         return stats.uniform(sde.t_train, sde.T - sde.t_train).cdf
+    if name == "lambda":
+        low, high = sde.at(sde.t_start).lam, sde.at(sde.t_train).lam
+        return lambda t: stats.uniform(-high, high - low).cdf(-sde.lam(torch.as_tensor(t)).numpy())
     ends = (-sde.lam(torch.tensor([sde.t_train, sde.T])) - loss.mean) / loss.std
     law = stats.truncnorm(*ends.tolist(), loc=loss.mean, scale=loss.std)
     return lambda t: law.cdf(-sde.lam(torch.as_tensor(t)).numpy())
 
 
-@pytest.mark.parametrize("times", ["uniform", "log_normal"])
+@pytest.mark.parametrize("times", ["uniform", "log_normal", "lambda"])
 @pytest.mark.parametrize("name", SDES)
 def test_times_have_the_density_asked_for(name: str, times: Any) -> None:
     sde, loss = sde_named(name), DenoisingScoreMatching(times=times)
@@ -238,6 +241,30 @@ def test_densities_differ_by_importance_alone() -> None:
     error = math.hypot(ratio.std().item(), uniform.std().item()) / math.sqrt(40_000)
     assert ratio.mean().item() == pytest.approx(uniform.mean().item(), abs=5 * error)
     assert error < 0.02 * uniform.mean().item()
+
+
+@pytest.mark.parametrize("weight", WEIGHTS)
+@pytest.mark.parametrize("name", SDES)
+def test_times_uniform_in_lam_leave_every_objective_as_it_is(name: str, weight: Any) -> None:
+    # the error of this model is a function of the level alone, so that both expectations are integrals over u
+    sde, n = sde_named(name), 4000
+    model = model_that_says(lambda x, a, s: 0.1 * s / (a + s) + 0 * x, sde)
+    x0, eps = torch.zeros(n, 1, dtype=torch.float64), torch.ones(n, 1, dtype=torch.float64)
+    other = DenoisingScoreMatching(weight, "lambda")
+    t = other.sample_times(sde, (torch.arange(n) + 0.5) / n)
+    u = (t - sde.t_train) / (sde.T - sde.t_train)
+    values = DenoisingScoreMatching(weight)(model, x0, u, eps).loss
+    uniform = torch.trapezoid(values, u).abs() / (u.max() - u.min())
+    found = other(model, x0, (torch.arange(n, dtype=torch.float64) + 0.5) / n, eps).loss.mean()
+    torch.testing.assert_close(found, uniform, rtol=3e-3, atol=0)
+
+
+def test_times_in_proportion_to_the_weight_have_less_variance() -> None:
+    data = gaussian()
+    model = model_that_says(data.posterior_mean, VPSDE())
+    losses = [DenoisingScoreMatching("likelihood", times, stratified=False) for times in ("uniform", "lambda")]
+    uniform, best = (terms(loss, model, data)[0].loss for loss in losses)
+    assert best.var() < 0.2 * uniform.var()
 
 
 # ---- shapes, settings, files ----

@@ -1,10 +1,11 @@
 """The interface of losses: one without noise levels and models, with derivatives, a state, and noise of its own."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
+from scipy import stats
 from torch import Tensor, nn
 from training_job import assert_same, fit, last, moons, resume, rows
 
@@ -12,6 +13,7 @@ from scoresde import InputError, ScoreModel
 from scoresde.data import Dataset, Transform
 from scoresde.loss import Batch, Loss, LossTerms
 from scoresde.training import Progress, Trainer
+from scoresde.training.batches import Batches
 from scoresde.training.heldout import heldout_loss
 
 S = 0.6  # standard deviation of the data
@@ -172,3 +174,37 @@ def test_the_direction_of_a_metric_decides_what_is_best(tmp_path: Path) -> None:
         result = fit(tmp_path / direction, **given, direction=direction)
         assert result.best is not None
         assert result.best.step == best
+
+
+def test_items_of_levels_are_spread_over_their_cells_at_every_use_again() -> None:
+    levels = torch.arange(40.0).reshape(40, 1, 1, 1).expand(-1, 1, 8, 8) % 17
+    transform = Transform("image", (1, 8, 8), 8.0, 4.0, low=0.0, high=16.0, levels=17, dtype="uint8")
+    items = transform.encode(levels)
+    batches = Batches(items, 0, torch.device("cpu"), dequantise=transform)
+    plain = Batches(items, 0, torch.device("cpu"))
+    u = torch.cat([4 * (batches.at(k, 20) - plain.at(k, 20)) for k in range(0, 80, 20)]).flatten()  # two epochs
+    assert stats.kstest(u.numpy(), stats.uniform(-0.5, 1).cdf).pvalue > 0.01
+    assert len(u.unique()) > 0.99 * len(u)
+    assert torch.equal(torch.cat([batches.at(20, 7), batches.at(27, 13)]), batches.at(20, 20))
+    assert (transform.finish(batches.at(0, 40)) == transform.finish(plain.at(0, 40))).all()
+
+
+def test_a_training_sees_them_and_so_does_its_evaluation() -> None:
+    class Seen(SlicedScoreMatching):
+        parts: ClassVar[list[Tensor]] = []
+
+        def __call__(self, model: nn.Module, batch: Batch) -> LossTerms:
+            self.parts.append(batch.x0)
+            return super().__call__(model, batch)
+
+    data = gaussian_data()
+    transform = Transform("table", (2,), levels=9, low=-4.0, high=4.0)
+    rounded = Dataset(data.items.round(), data.heldout.round(), transform)
+    for spread in (True, False):
+        Seen.parts.clear()
+        about = arguments(Seen()) | {"dataset": rounded}
+        Trainer(steps=2, batch_size=8, dequantise=spread, auto_check=0).fit(**about)
+        assert len(Seen.parts) == 34  # two steps and an evaluation
+        assert [bool((x.detach() != x.detach().round()).all()) for x in Seen.parts] == [spread] * 34
+    with pytest.raises(InputError, match=r"trainer\.dequantise: true is for data of levels, such as"):
+        Trainer(steps=2, dequantise=True).fit(**arguments())

@@ -119,6 +119,20 @@ class Transform:
         mean, scale, work = self._constants(x)
         return (x.to(work) * scale + mean).to(x.dtype)
 
+    def dequantised(self, x: Tensor, u: Tensor) -> Tensor:
+        """Items of levels (B, *event) in model units, spread over the cells that `finish` rounds to them.
+
+        Args:
+            x: the items.
+            u: uniform numbers in [0, 1) of their shape.
+
+        Raises:
+            InputError: the data have no levels.
+        """
+        refuse(self.levels is None, "trainer.dequantise: true is for data of levels, such as images; give false")
+        _, scale, work = self._constants(x)
+        return (x + (u.to(x.device, work) - 0.5) / scale).to(x.dtype)
+
     def finish(self, x: Tensor) -> np.ndarray:
         """Samples (B, *event) in model units as the user gets them: data units, of type `dtype`.
 

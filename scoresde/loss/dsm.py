@@ -15,7 +15,7 @@ from scoresde.model import ScoreModel
 from scoresde.sde import SDE
 
 Weight = Literal["noise", "likelihood", "velocity", "edm"]
-Times = Literal["uniform", "log_normal", "levels"]
+Times = Literal["uniform", "log_normal", "lambda", "levels"]
 _WEIGHTS: dict[Weight, Callable[[ScoreModel, Tensor, Tensor, Tensor], Tensor | float]] = {
     "noise": lambda model, t, alpha, sigma: 1.0,
     "likelihood": lambda model, t, alpha, sigma: model.sde.g2(t) / sigma**2,
@@ -42,7 +42,10 @@ class DenoisingScoreMatching(Loss[ScoreModel]):
     Args:
         weight: see above.
         times: density of the noise levels: `uniform` in t over [t_train, T], or `log_normal`, where
-            log(sigma / alpha) ~ N(mean, std^2) cut to that range (arXiv 2206.00364, table 1), or `levels`, all alike:
+            log(sigma / alpha) ~ N(mean, std^2) cut to that range (arXiv 2206.00364, table 1), or `lambda`, uniform in
+            lam over [t_train, t_start], where w is divided by the density, so that the expectation is that of uniform
+            times: for the likelihood weight, to which this density is proportional, what is left is a constant (arXiv
+            2101.09258, eq. 13), and the variance far smaller; or `levels`, all alike:
             those of the path, as DDPM has them (arXiv 2006.11239, algorithm 1), or a number of equal times from t_min
             to T, which on the VE path are geometric levels (Song and Ermon 2019, arXiv 1907.05600, eq. 5-6).
         stratified: sample i of a batch of B gets the i-th of B equal parts of the density, which lowers the variance
@@ -77,6 +80,9 @@ class DenoisingScoreMatching(Loss[ScoreModel]):
             require(last > 0, "times", self.times, wanted)
             share = (u * (last + 1)).floor().clamp(max=last) / last
             return sde.t_min + (sde.t_start - sde.t_min) * share if self.levels else share.clamp(min=sde.t_train)
+        if self.times == "lambda":
+            low, high = _ends(sde)
+            return sde.t_of_lam(high + (low - high) * u).clamp(sde.t_train, sde.t_start)
         ends = torch.tensor([sde.t_train, sde.T], dtype=torch.float64)
         ratios = -sde.lam(ends)
         low, high = torch.special.ndtr((ratios - self.mean) / self.std).tolist()
@@ -85,8 +91,7 @@ class DenoisingScoreMatching(Loss[ScoreModel]):
         return sde.t_of_lam(-log_ratio).clamp(sde.t_train, sde.T)
 
     def range_of_lam(self, model: ScoreModel) -> tuple[float, float]:
-        low, high = model.sde.lam(torch.tensor([model.sde.t_start, model.sde.t_train], dtype=torch.float64)).tolist()
-        return low, high
+        return _ends(model.sde)
 
     def __call__(self, model: ScoreModel, batch: Batch) -> LossTerms:
         x0, eps = batch.x0, batch.eps
@@ -97,5 +102,20 @@ class DenoisingScoreMatching(Loss[ScoreModel]):
         out, _ = model.halves(x, c, batch.cond)
         target = expand((1 - c.c_skip * alpha) / c.c_out, x0) * x0 - expand(c.c_skip * sigma / c.c_out, x0) * eps
         error = flat((out - target) ** 2).mean(1)
-        weight = _WEIGHTS[self.weight](model, t, alpha, sigma) * (alpha * c.c_out / sigma) ** 2
+        weight = self._weight(model, t, alpha, sigma) * (alpha * c.c_out / sigma) ** 2
         return LossTerms(weight.to(error.dtype) * error, lam)
+
+    def _weight(self, model: ScoreModel, t: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor | float:
+        """w(t), over the density of the times where that is `lambda`: -lam' = g^2 / (2 sigma^2) over its mean in t."""
+        if self.times != "lambda":
+            return _WEIGHTS[self.weight](model, t, alpha, sigma)
+        low, high = _ends(model.sde)
+        mean = 2 * (high - low) / (model.sde.t_start - model.sde.t_train)  # of g^2 / sigma^2
+        if self.weight == "likelihood":
+            return mean
+        return _WEIGHTS[self.weight](model, t, alpha, sigma) * mean * sigma**2 / model.sde.g2(t)
+
+
+def _ends(sde: SDE) -> tuple[float, float]:
+    """The half log-SNR at t_start and at t_train."""
+    return sde.at(sde.t_start).lam, sde.at(sde.t_train).lam

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from scoresde.data.dataset import Stored
+from scoresde.data.transform import Transform
 from scoresde.noise import Noise, permutation
 
 _IMAGES = 4  # dimensions of a batch of images
@@ -31,6 +32,8 @@ class Batches:
         flip: mirror every other image, left to right, with the images of its condition; which ones depends on seed
             and p.
         conditions: of the items, by name.
+        dequantise: the transform of items of levels, which are spread over their cells, see `Transform.dequantised`;
+            the numbers depend on seed and p.
     """
 
     def __init__(
@@ -40,8 +43,10 @@ class Batches:
         device: torch.device,
         flip: bool = False,
         conditions: Mapping[str, Tensor] | None = None,
+        dequantise: Transform | None = None,
     ) -> None:
         self._device, self._seed, self._flip, self._size = device, seed, flip, len(data)
+        self._dequantise = dequantise
         place = torch.device("cpu")  # of the indices
         if isinstance(data, Stored):
             self._data: Tensor | _Reader = _Reader(data, device.type == "cuda")
@@ -59,7 +64,11 @@ class Batches:
         else:
             following = [position + i * size for i in range(1 + _BATCHES_AHEAD)]
             batch = self._data.read({(first, size): self._index(first, size) for first in following})
-        return self._placed(batch, position)
+        batch = self._placed(batch, position)
+        if self._dequantise is None:
+            return batch
+        u = Noise(self._seed, range(position, position + size)).uniform("dequantise", 0, batch.shape)
+        return self._dequantise.dequantised(batch, u)
 
     def conditions(self, position: int, size: int) -> dict[str, Tensor]:
         """The conditions of what `at` returns, by name."""

@@ -19,6 +19,7 @@ from scoresde.errors import InputError, refuse
 from scoresde.loggers import Logger
 from scoresde.loss import Loss
 from scoresde.model import device_of
+from scoresde.noise import Noise
 from scoresde.training import checkpoint as checkpoints
 from scoresde.training.acceleration import Acceleration, gradient_scaler, half_type
 from scoresde.training.batches import Batches
@@ -79,7 +80,12 @@ class Loop:
         profile = Profile(self.run, device, dtype) if s.profile and self.run is not None else Unprofiled()
         averages = Averages(model, s.decays, s.ema_power)
         self.average = averages.first
-        batches = Batches(data.items, self.seed, device, data.flip, self.conditions.train)
+        spread = data.transform if s.dequantise else None
+        self._heldout = data.heldout
+        if spread is not None:
+            u = Noise(0).uniform("dequantise", 0, data.heldout.shape)
+            self._heldout = spread.dequantised(data.heldout, u)
+        batches = Batches(data.items, self.seed, device, data.flip, self.conditions.train, spread)
         self.step = Step(
             model, averages, self.optimizer, loss, batches, s, self.seed, 0, gradient_scaler(dtype, device),
             profile, self.conditions.augmentation,
@@ -183,7 +189,7 @@ class Loop:
 
     def _evaluate(self) -> set[str]:
         """Log the values on held-out data; a checkpoint is due if the monitored one is the best so far."""
-        size, data = self.settings.batch_size, self.dataset.heldout
+        size, data = self.settings.batch_size, self._heldout
         loss = heldout_loss(self.loss, self.average, data, size, self.conditions.heldout)
         value = self._measure({HELDOUT_LOSS: loss})
         self.step.profile.mark("evaluation")

@@ -67,6 +67,7 @@ class Settings(Checked):
     checkpoint_activations: bool = False
     profile: bool = False
     augment: _Chance = 0.0
+    dequantise: bool = False
     restart: NonNegativeInt = 0
     picture_every: NonNegativeInt = 0
     deterministic: bool = False

@@ -58,6 +58,8 @@ class Trainer(Settings):
         profile: write the time of each part of a step to profile.json, and print it.
         augment: probability of each change of `scoresde.data.Augmentation` (0.12 in its paper); 0 turns it off. Needs
             images, and a network with the condition `augment`, a vector of size 9, without dropout.
+        dequantise: spread each item uniformly over the cells of its levels, at every use again and held-out ones once,
+            so that there is a density to learn: for likelihoods of images.
         restart: step from which the schedule begins again, with its warm-up: what a finished training that gets more
             `steps` had before.
         picture_every: steps between pictures of samples that `scoresde.train` draws; 0 draws none.
