@@ -15,12 +15,15 @@ from scoresde.errors import InputError
 from scoresde.metrics import (
     MMD,
     ClassShares,
+    Copies,
     EnergyDistance,
     FeatureQuality,
     FrechetDistance,
     Modes,
     NearestNeighbour,
+    Profiles,
     SlicedWasserstein,
+    TwoSampleTest,
 )
 from scoresde.results import Metric, Needs, Scorer
 
@@ -30,6 +33,9 @@ NEEDS = [
     (ClassShares(), Needs(1, 1, 1)),
     (ClassShares(neighbours=3), Needs(1, 1, 1)),
     (Modes(equal=True, accuracy=0.0), Needs(1, 1, 1)),
+    (Copies(cells=2), Needs(1, 1, 2)),
+    (Profiles(), Needs(2, 2, 2)),
+    (TwoSampleTest(nn.Flatten(), folds=3, permutations=9), Needs(3, 3, 3)),
     (EnergyDistance(), Needs(2, 2, 2)),
     (EnergyDistance(unbiased=False), Needs(1, 1, 1)),
     (MMD(), Needs(2, 2, 2)),

@@ -1,4 +1,7 @@
 from scoresde.metrics.classifier import Classifier as Classifier
+from scoresde.metrics.copies import Copies as Copies
+from scoresde.metrics.copies import copying as copying
+from scoresde.metrics.copies import near_copies as near_copies
 from scoresde.metrics.discrepancy import MMD as MMD
 from scoresde.metrics.discrepancy import EnergyDistance as EnergyDistance
 from scoresde.metrics.discrepancy import energy_distance as energy_distance
@@ -15,10 +18,14 @@ from scoresde.metrics.nearest import ClassShares as ClassShares
 from scoresde.metrics.nearest import NearestNeighbour as NearestNeighbour
 from scoresde.metrics.nearest import classify as classify
 from scoresde.metrics.nearest import nearest_neighbours as nearest_neighbours
+from scoresde.metrics.profiles import Profiles as Profiles
+from scoresde.metrics.profiles import difference as difference
 from scoresde.metrics.quality import FeatureQuality as FeatureQuality
 from scoresde.metrics.quality import FrechetDistance as FrechetDistance
 from scoresde.metrics.sliced import SlicedWasserstein as SlicedWasserstein
 from scoresde.metrics.sliced import sliced_wasserstein as sliced_wasserstein
 from scoresde.metrics.sliced import wasserstein_1d as wasserstein_1d
+from scoresde.metrics.two_sample import TwoSampleTest as TwoSampleTest
+from scoresde.metrics.two_sample import two_sample_test as two_sample_test
 
 __all__: list[str]

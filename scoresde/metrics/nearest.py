@@ -1,6 +1,6 @@
 """Nearest training items: do samples copy them, and is a class missing?"""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -72,9 +72,10 @@ def classify(x: Tensor, reference: Tensor, labels: Tensor, neighbours: int = 1) 
 
 @dataclass(eq=False)
 class ClassShares(Metric):
-    """The shares of the rarest and of the most frequent class among samples, by nearest training items.
+    """The shares of classes among samples, by nearest training items: the extremes, and the farthest from the data.
 
-    Data without classes have none.
+    Data without classes have none. The expected share of a class is that of all items, after the mistakes that the
+    same nearest training items make with the held-out items.
 
     Args:
         neighbours: how many training items vote on the class of a sample.
@@ -86,13 +87,37 @@ class ClassShares(Metric):
     quantities = (
         Quantity("class_share_min", "rarest", "share of the rarest class"),
         Quantity("class_share_max", "commonest", "share of the most frequent class"),
-    )
+        Quantity(
+            "class_deviation", "classes", "largest deviation of the share of a class, in standard deviations",
+            "2 to 3 for a perfect sampler", direction="lower", floor="train", brief=False,
+        ),
+    )  # fmt: skip
     neighbours: Count = 1
+    _known: dict[int, tuple[Dataset, Tensor]] = field(default_factory=dict, init=False, repr=False)
 
     def __call__(self, samples: Tensor, dataset: Dataset) -> dict[str, float]:
-        labels = dataset.train_labels
+        labels, n = dataset.train_labels, len(samples)
         if labels is None:
             return {}
-        given = classify(samples, dataset.train, labels, self.neighbours)
-        shares = [float((given == label).double().mean()) for label in torch.unique(labels)]
-        return {"class_share_min": min(shares), "class_share_max": max(shares)}
+        shares = _shares(classify(samples, dataset.train, labels, self.neighbours), torch.unique(labels))
+        found = {"class_share_min": float(shares.min()), "class_share_max": float(shares.max())}
+        if dataset.heldout_labels is None:
+            return found
+        if id(dataset) not in self._known:
+            self._known[id(dataset)] = dataset, self._expected(dataset, labels, dataset.heldout_labels)
+        expected = self._known[id(dataset)][1]
+        items = len(labels) + len(dataset.heldout)
+        chance = (expected * (1 - expected) * (1 / n + 1 / items)).sqrt().clamp(min=1 / n)
+        return found | {"class_deviation": float(((shares - expected).abs() / chance).max())}
+
+    def _expected(self, dataset: Dataset, labels: Tensor, others: Tensor) -> Tensor:
+        """The shares that a perfect sampler has on average, in the order of the classes."""
+        classes = torch.unique(labels)
+        given = classify(dataset.heldout, dataset.train, labels, self.neighbours)
+        true = _shares(torch.cat([labels, others]), classes)
+        rows = [_shares(given[others == c] if bool((others == c).any()) else c[None], classes) for c in classes]
+        return true @ torch.stack(rows)
+
+
+def _shares(given: Tensor, classes: Tensor) -> Tensor:
+    return (given.cpu()[:, None] == classes).double().mean(0)
