@@ -1,23 +1,19 @@
 """The contract of divergences, the exact trace, and Hutchinson's estimate."""
 
 import math
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch.func import jvp, vmap
 
 from scoresde.constraints import Count
 from scoresde.described import Rebuildable
-from scoresde.errors import InputError, one_line
+from scoresde.divergence.products import Field, products
+from scoresde.errors import InputError
 from scoresde.room import in_words, memory
 
-Field = Callable[[Tensor], Tensor]  # x (B, *event) to its rate of change, of each sample by itself
 Normal = Callable[[int], Tensor]  # k to k standard normal tensors of the shape of x, (k, B, *event)
 _AT_ONCE = 2**24  # values of all directions at once, by default
 _COPIES = 4  # of the directions: themselves, their products, and at least two within the network
@@ -59,35 +55,6 @@ class Divergence(Rebuildable, ABC):
     @abstractmethod
     def estimate(self, integrals: Tensor) -> tuple[Tensor, Tensor]:
         """Value and standard error (B,) from the integrals (B, columns); NaN where one draw tells no error."""
-
-
-def products(field: Field, x: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
-    """The field (B, *event) at x and its Jacobian times directions (k, B, *event), in one pass.
-
-    Raises:
-        InputError: the field has no derivative.
-    """
-    _load()
-    try:
-        both: Any = vmap(lambda v: jvp(field, (x,), (v,)), out_dims=(None, 0))  # type: ignore[arg-type,misc]
-        value, found = both(directions)
-    except torch.OutOfMemoryError:
-        raise InputError(
-            f"divergence: {len(directions)} directions of {len(x)} samples do not fit on the device; give a smaller "
-            "batch_size, or fewer directions at once"
-        ) from None
-    except (RuntimeError, NotImplementedError) as error:
-        why = f"torch cannot differentiate it: {one_line(error)}"
-        raise InputError(f"divergence: it is not defined for this model; {why}") from error
-    return value, found
-
-
-@cache
-def _load() -> None:
-    """Load what torch needs for such products, which warns of a deprecated function that it uses itself."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        jvp(torch.sin, (torch.zeros(1),), (torch.ones(1),))
 
 
 @dataclass(frozen=True, repr=False)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar, cast
 
@@ -67,7 +68,8 @@ def quick(x: Tensor) -> Tensor:
     On CUDA that is for the caller to choose, with the layout of the weights.
     """
     if x.device.type == "cpu" and x.ndim == 4:
-        return x.contiguous(memory_format=torch.channels_last)
+        with suppress(RuntimeError):  # of torch.vmap, which knows no layouts
+            return x.contiguous(memory_format=torch.channels_last)
     return x
 
 
