@@ -7,6 +7,7 @@ and noise, the share of n samples that are heartbeats, and how many of n inpaint
 
 import argparse
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,23 +45,23 @@ def heartbeats(x: Tensor, patterns: Tensor) -> float:
     return float((x[:, None] == patterns).flatten(2).all(2).any(1).double().mean())
 
 
-def measure(run: Any, seeds: int, n: int) -> dict[str, Any]:
+def measure(run: Any, seeds: int, n: int, steps: Sequence[int]) -> dict[str, Any]:
     data, model = run.dataset(), run.model
     patterns = data.items.unique(dim=0)
     exact = BinomialChain(Exact(ExactBits(patterns, model.sde)), model.sde, steps=model.steps).eval()
     found: dict[str, Any] = {"entropy": math.log2(len(patterns)), "seeds": seeds, "n": n, "steps": model.steps}
     found |= {"trained": bound(model, data.heldout, seeds), "exact": bound(exact, data.heldout, seeds)}
-    for steps in (20, 50, 200, 1000):
-        found[f"samples, {steps} steps"] = heartbeats(Sampler(steps=steps).sample(model, n=n, seed=0).x, patterns)
+    for count in steps:
+        found[f"samples, {count} steps"] = heartbeats(Sampler(steps=count).sample(model, n=n, seed=0).x, patterns)
     for known in (5, 10, 15):
         odds = data.heldout[:n] * math.inf
         odds[:, :, known:] = 0
-        drawn = Sampler(steps=200).sample(BitEvidence(model, odds), n=n, seed=0).x
+        drawn = Sampler(steps=steps[-2]).sample(BitEvidence(model, odds), n=n, seed=0).x
         found[f"inpainted after {known} bits"] = heartbeats(drawn, patterns)
     return found
 
 
-def trajectory(model: Any, rows: int, steps: int = 200) -> list[Tensor]:
+def trajectory(model: Any, rows: int, steps: int) -> list[Tensor]:
     moments = [x for _, x in Sampler(steps=steps).trajectory(model, rows=range(rows), seed=0)]
     return [moments[round(share * (len(moments) - 1))] for share in SHOWN]
 
@@ -72,20 +73,20 @@ def sheet(x: Tensor, columns: int) -> Tensor:
     return torch.cat(rows)
 
 
-def draw(beats: Any, digits: Any, path: Path) -> None:
-    lines = [[x[:, 0] for x in trajectory(beats.model, 40)]]
-    lines += [[sheet(x, 5) for x in trajectory(digits.model, 25)]]
+def draw(beats: Any, digits: Any, steps: int, path: Path) -> None:
+    lines = [[x[:, 0] for x in trajectory(beats.model, 40, steps)]]
+    lines += [[sheet(x, 5) for x in trajectory(digits.model, 25, steps)]]
     real = digits.dataset().heldout[:5].repeat_interleave(5, 0)
     odds = real * math.inf
     odds[..., 4:, :] = 0
     evidence = BitEvidence(digits.model, odds)
-    lines += [[sheet(x, 5) for x in trajectory(evidence, 25)]]
+    lines += [[sheet(x, 5) for x in trajectory(evidence, 25, steps)]]
     figure, axes = panels(3, len(SHOWN), 1.5, 1.75, margins=(1.0, 0.5), dpi=110)
     names = ("heartbeats", "digits", "lower halves,\nupper ones known")
     for row, (own, line, name) in enumerate(zip(axes, lines, names, strict=True)):
         own[0].set_ylabel(name, fontsize=9, color=INK)
         for ax, image, share in zip(own, line, SHOWN, strict=True):
-            ax.imshow(image, cmap="gray", vmin=-1, vmax=1, aspect="auto", interpolation="nearest")
+            ax.imshow(image.numpy(), cmap="gray", vmin=-1, vmax=1, aspect="auto", interpolation="nearest")
             ax.set(xticks=[], yticks=[])
             if row == 0:
                 ax.set_title(f"{share:.0%} of the steps", fontsize=9, color=INK)
@@ -98,14 +99,17 @@ def main() -> None:
     parser.add_argument("digits")
     parser.add_argument("--seeds", type=int, default=32)
     parser.add_argument("-n", type=int, default=250)
+    parser.add_argument(
+        "--steps", type=int, nargs="+", default=(20, 50, 200, 1000), help="the last but one is also shown"
+    )
     parser.add_argument("--out", type=Path)
     parser.add_argument("--picture", type=Path, default=PICTURE)
     given = parser.parse_args()
     beats, digits = load(given.heartbeat), load(given.digits)
-    found = measure(beats, given.seeds, given.n) | {"training_seconds": beats.summary["training_seconds"]}
+    found = measure(beats, given.seeds, given.n, given.steps) | {"training_seconds": beats.summary["training_seconds"]}
     for name, value in found.items():
         print(f"{name:<28} {value}")
-    draw(beats, digits, given.picture)
+    draw(beats, digits, given.steps[-2], given.picture)
     print(save("bits", {"heartbeat": found, "digits": digits.summary["bound"]}, given.out))
 
 

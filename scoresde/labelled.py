@@ -1,7 +1,7 @@
 """The model around networks that take a label of the noise level, such as the number of one of N levels."""
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
@@ -33,13 +33,14 @@ class LabelledModel(ScoreModel):
         variance: see `ScoreModel`.
         label: which y.
         label_scale: see above; labels 999 t are those of the VP networks of Song et al. 2021 (arXiv
-            2011.13456), ln(sigma) that of their VE networks.
+            2011.13456), ln(sigma) that of their VE networks. None, on a path of levels, for labels that are the numbers
+            of the levels from 0.
         label_shift: see above.
         gain: see above; 2 for data in [0, 1] and a network that takes [-1, 1].
         centre: see above; 1/2 for such data.
 
     Raises:
-        InputError: an unknown label or a gain of zero.
+        InputError: an unknown label, a gain of zero, or a label_scale of None on a path without levels.
     """
 
     def __init__(
@@ -51,14 +52,16 @@ class LabelledModel(ScoreModel):
         variance: Variance = "fixed",
         *,
         label: Label = "time",
-        label_scale: float = 999.0,
+        label_scale: float | None = 999.0,
         label_shift: float = 0.0,
         gain: float = 1.0,
         centre: float = 0.0,
     ) -> None:
         super().__init__(net, sde, precond, sigma_data, variance)
         require(gain != 0, "gain", gain, "give a factor other than 0")
-        self.label, self.label_scale, self.label_shift = label, label_scale, label_shift
+        scale: Any = getattr(sde, "last_level", None) if label_scale is None else label_scale
+        require(scale is not None, "label_scale", None, "this path has no levels; give a number")
+        self.label, self.label_scale, self.label_shift = label, float(scale), label_shift
         self.gain, self.centre = gain, centre
 
     def preconditioning(self, alpha: Coefficient, sigma: Coefficient, lam: Coefficient) -> Preconditioning:

@@ -116,9 +116,11 @@ class NetworkModel(Model):
 
     Attributes:
         net: the network, called as net(x, c) or net(x, c, cond).
+        usual_loss: the name of the one that `scoresde.train` takes.
     """
 
     net: nn.Module
+    usual_loss = "edm"
 
     @property
     @abstractmethod

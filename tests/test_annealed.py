@@ -7,7 +7,7 @@ import torch
 from support import exact_model, gaussian, mixture, sde_named
 from test_limit_law import distance
 
-from scoresde import VESDE, GaussianMixture, InputError, OneLevelSDE, Sampler
+from scoresde import VESDE, GaussianMixture, InputError, OneLevelSDE, Sampler, train
 from scoresde.loss import DenoisingScoreMatching
 from scoresde.noise import Noise
 from scoresde.sampling import AnnealedLangevinDynamics, Explicit, Karras
@@ -139,3 +139,13 @@ def test_numbers_out_of_range_are_refused():
         Sampler(AnnealedLangevinDynamics(), steps=1)
     with pytest.raises(InputError, match=r"^step: None .* give a number"):
         Sampler(AnnealedLangevinDynamics(), steps=3).sample(exact_model(OneLevelSDE()), n=2)
+
+
+def test_levels_with_gaps_are_refused_before_a_training(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    sampler = Sampler(AnnealedLangevinDynamics(), steps=3)
+    given = {"model": "mlp", "sde": VESDE(0.01, 50.0), "samplers": {"mine": sampler}, "run": tmp_path / "run"}
+    with pytest.raises(InputError, match=r"^samplers\.mine\.steps: 3 levels have a ratio of .*; use \d+ for") as error:
+        train(torch.randn(20, 64), **given)
+    assert "\n" not in str(error.value)
+    assert not list(tmp_path.iterdir())

@@ -22,6 +22,7 @@ from scoresde import (
     Sampler,
 )
 from scoresde.build import build
+from scoresde.described import describe
 from scoresde.noise import Noise
 from scoresde.runs.upgrade import upgraded
 
@@ -158,6 +159,18 @@ def test_the_grid_takes_the_levels_of_the_chain_and_no_others():
         Discrete()(CHAIN, 3, 0.5)
     with pytest.raises(InputError, match=r"levels: 40 are fewer than the 41"):
         Discrete()(CHAIN, 41)
+
+
+def test_labels_are_the_numbers_of_the_levels_however_many_there_are():
+    for sde in (CHAIN, DiscreteVPSDE("cosine", 7)):
+        net = Net()
+        model = LabelledModel(net, sde, label_scale=None)
+        for k in range(sde.levels):
+            model(torch.zeros(1, 2), k / (sde.levels - 1))
+        assert net.labels == set(range(sde.levels))
+        assert describe(model)["label_scale"] == sde.levels - 1
+    with pytest.raises(InputError, match=r"label_scale: None .*no levels; give a number"):
+        LabelledModel(Net(), VPSDE(), label_scale=None)
 
 
 def test_a_training_sees_each_level_of_the_chain_alike():

@@ -64,8 +64,8 @@ def test_every_rule_on_a_fixed_grid_is_seen_through():
 )
 def test_steps_that_cannot_work_are_said_once_with_a_grid_that_can(sampler, sde, words, capsys):
     with count_evaluations() as spent:
-        for _ in range(2):
-            drawn = sampler.sample(exact_model(sde), n=4)
+        for own in (sampler, Sampler(sampler.solver, sampler.grid, sampler.steps)):  # which is equal
+            drawn = own.sample(exact_model(sde), n=4)
     assert spent.samples == 8 * drawn.nfe  # what foresees is not counted
     said = capsys.readouterr().err
     assert said.count("\n") == 1

@@ -141,6 +141,8 @@ class BinomialChain(Checked, BitModel, NetworkModel):
         InputError: see `BitModel`; or a chain of one step, in which all bits are independent.
     """
 
+    usual_loss = "binomial"
+
     def __init__(
         self, net: nn.Module, sde: SDE, predicts: Predicts = "clean", steps: Annotated[int, at_least(2)] = 1000
     ) -> None:

@@ -68,6 +68,8 @@ class GaussianChain(ScoreModel):
     arXiv 1503.03585 (sections 2.2-2.4, table app.1).
     """
 
+    usual_loss = "variational"
+
     def __init__(self, net: nn.Module, sde: SDE, learn_rates: bool = True) -> None:
         if not isinstance(sde, LevelsVPSDE):
             raise InputError(f"sde: {type(sde).__name__} has no levels; a chain needs some: give sde=discrete")

@@ -4,13 +4,14 @@ import contextvars
 import copy
 import math
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 
 from scoresde.analytic import ExactModel
+from scoresde.errors import InputError
 from scoresde.mixture import GaussianMixture
 from scoresde.progress import note
 from scoresde.sampling.grid import Karras, LambdaUniform, NoiseShareUniform, TimeUniform
@@ -18,6 +19,7 @@ from scoresde.sde import SDE
 
 _MOST = 1.7  # factor of the variance that is worth a sentence
 _OTHERS = {"lambda": LambdaUniform(), "noise_share": NoiseShareUniform(), "karras": Karras(), "time": TimeUniform()}
+_SAID: WeakKeyDictionary[SDE, set[tuple[str, str]]] = WeakKeyDictionary()  # samplers that were looked at, on each path
 
 
 class _Units:
@@ -78,8 +80,14 @@ def _on(sampler: Any, grid: Any, sde: SDE, std: float) -> float:
         return math.nan
 
 
-@lru_cache(maxsize=64)
 def say_once(sampler: Any, sde: SDE, std: float) -> None:
     """Write the caution on stderr; the evaluations of its model are not counted among others."""
-    if said := contextvars.Context().run(caution, sampler, sde, std):
-        note(f"warning: {said}")
+    try:
+        key = repr(sampler), repr(std)
+    except InputError:  # a custom part that does not keep its arguments
+        key = str(id(sampler)), repr(std)
+    said = _SAID.setdefault(sde, set())
+    if key not in said:
+        said.add(key)
+        if sentence := contextvars.Context().run(caution, sampler, sde, std):
+            note(f"warning: {sentence}")

@@ -1,7 +1,7 @@
 """The network of a training: made with the weights of a seed, and tried before anything is written."""
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,6 +12,7 @@ from scoresde.data import Dataset
 from scoresde.errors import InputError
 from scoresde.model import NetworkModel
 from scoresde.noise import derived_seed
+from scoresde.sampling import Sampler, Solver
 
 _CHECKED = 10_000  # training items that are looked at
 
@@ -37,14 +38,24 @@ def tried(model: NetworkModel, dataset: Dataset, parts: Mapping[str, Any]) -> Ne
             shape than its input.
     """
     model.check_part("loss", parts["loss"])
-    for sampler in parts["samplers"].values():
+    for name, sampler in parts["samplers"].items():
         sampler.solver.suited(model)
+        _check_levels(f"samplers.{name}", sampler, model, dataset.event_shape)
     model.check_data(dataset.items[:_CHECKED])
     net, x, model.event_shape = model.net, dataset.items[:2], dataset.event_shape
     _check_call(net, x)
     with torch.no_grad():
         model.eval()(x, model.sde.t_start)
     return model.train()
+
+
+def _check_levels(key: str, sampler: Sampler, model: NetworkModel, event_shape: Sequence[int]) -> None:
+    """Raise if the solver cannot step between the levels of the sampler, where it looks at these."""
+    if type(sampler.solver).check_levels is not Solver.check_levels:
+        try:
+            sampler.times(model, event_shape=event_shape)
+        except InputError as error:
+            raise InputError(f"{key}.{error}") from None
 
 
 def _check_call(net: nn.Module, x: Tensor) -> None:

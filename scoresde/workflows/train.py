@@ -8,7 +8,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from scoresde import runs
-from scoresde.build import MEASURED, TARGET, build
+from scoresde.build import MEASURED, TARGET, build, resolve
 from scoresde.data import Array, ArrayFile, Dataset, ImageFolder, SavedDataset
 from scoresde.described import describe
 from scoresde.errors import did_you_mean, refuse, require
@@ -36,7 +36,7 @@ def train(
     *,
     sde: str | SDE = "vp",
     model: str | nn.Module | None = None,
-    loss: str | Loss[Any] = "edm",
+    loss: str | Loss[Any] | None = None,
     steps: int | None = None,
     batch_size: int | None = None,
     lr: float = 2e-3,
@@ -64,7 +64,7 @@ def train(
         sde: the path from data to noise, or a name of conf/sde.
         model: a network called as net(x, c), a `ScoreModel` or a chain, or a name of conf/model. None: a residual
             MLP for vectors, a U-Net for everything else.
-        loss: what is minimized, or a name of conf/loss.
+        loss: what is minimized, or a name of conf/loss. None: that of the model, `edm`, or the bound of a chain.
         steps: of training; that of `trainer` by default, 3500.
         batch_size: of training; that of `trainer` by default, 128.
         lr: largest learning rate of Adam.
@@ -89,12 +89,14 @@ def train(
     require(n >= 1, "n", n, "give an integer >= 1")
     source = source_of(data, labels)
     dataset: Dataset = source.load()
-    parts = {"sde": sde, "loss": loss, "metrics": metrics}
+    own = model if isinstance(model, NetworkModel) else _model(model, dataset)
+    kind: Any = type(own) if isinstance(own, NetworkModel) else resolve(own[TARGET])
+    parts = {"sde": sde, "loss": loss or kind.usual_loss, "metrics": metrics}
     cfg: dict[str, Any] = {"seed": seed, "device": device, "init": None, "allow": [], "n": n, "data": dataset}
     cfg |= {key: option(key, part) if isinstance(part, str) else part for key, part in parts.items()}
     cfg |= {"optimizer": {**option("optimizer", "adam"), "lr": lr}, "trainer": trainer, "logger": logger or NoLogger()}
     cfg["samplers"] = {"auto": Sampler(steps=20)} if samplers is None else dict(samplers)
-    cfg |= {"sde": model.sde, "model": model} if isinstance(model, NetworkModel) else {"model": _model(model, dataset)}
+    cfg |= {"model": own} if isinstance(own, dict) else {"model": own, "sde": own.sde}
     return _run(cfg, source, optimizer, run, callbacks)
 
 

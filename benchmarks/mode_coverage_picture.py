@@ -1,4 +1,4 @@
-"""Draws docs/lineage/coverage.png from the results of coverage.py."""
+"""Draws docs/lineage/coverage.png from the results of mode_coverage.py."""
 
 from pathlib import Path
 from typing import Any

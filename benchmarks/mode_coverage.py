@@ -1,4 +1,4 @@
-"""Does a model sample every mode? Diffusion and a small GAN, trained equally long: `python benchmarks/coverage.py`.
+"""Does a model sample every mode? Diffusion and a small GAN, equally long: `python benchmarks/mode_coverage.py`.
 
 Trains the presets gaussians_25 and stacked_digits once for each of three seeds, and after each a GAN (see gan.py) for
 as much CPU time as the training took, on one thread. Of each 30,000 samples: modes found, divergence of their shares
@@ -17,8 +17,8 @@ from typing import Any
 from unittest import mock
 
 import torch
-from coverage_picture import draw
 from gan import GAN
+from mode_coverage_picture import draw
 from record import save
 from torch import Tensor
 
@@ -31,7 +31,7 @@ from scoresde.results.metric import evenly
 from scoresde.training import Trainer
 
 N = 30_000
-# the steps of the sampler, the usual protocol, and the GAN that was best of those that docs/lineage/coverage.md lists
+# the steps of the sampler, the usual protocol, and the best of a few plain GANs
 PROBLEMS: dict[str, dict[str, Any]] = {
     "gaussians_25": {
         "data": GaussianGrid(), "metric": {}, "steps": 20, "usual": 2500,
@@ -113,7 +113,7 @@ def main() -> None:
     parser.add_argument("--picture", action="store_true", help="draw the picture of the newest results")
     arguments = parser.parse_args()
     if arguments.picture:
-        newest = max((Path(__file__).parent / "results").glob("coverage-*.json"))
+        newest = max((Path(__file__).parent / "results").glob("mode_coverage-*.json"))
         content = json.loads(newest.read_text())["problems"]
         table(content)
         draw(content)
@@ -121,7 +121,8 @@ def main() -> None:
     torch.set_num_threads(1)
     content = {name: one_problem(name, range(arguments.seeds), arguments.gamma) for name in PROBLEMS}
     table(content)
-    print(f"written to {save('coverage', {'gamma': arguments.gamma, 'seeds': arguments.seeds, 'problems': content})}")
+    found = {"gamma": arguments.gamma, "seeds": arguments.seeds, "problems": content}
+    print(f"written to {save('mode_coverage', found)}")
     draw(content)
 
 
