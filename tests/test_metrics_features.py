@@ -25,8 +25,8 @@ from scoresde.metrics import (
     polynomial_mmd2,
     precision_recall,
 )
-from scoresde.metrics.classifier import weights_hash
 from scoresde.metrics.discrepancy import _compared, _gaussian
+from scoresde.metrics.extractor import weights_hash
 from scoresde.metrics.features import features_of
 from scoresde.results import Scorer
 

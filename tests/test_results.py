@@ -60,8 +60,12 @@ def test_a_floor_is_what_as_many_real_items_reach(data: Dataset) -> None:
 def test_the_spread_of_floors_is_that_of_disjoint_training_items() -> None:
     many = Dataset(points(500), points(50, seed=1), Transform("points", (2,)))
     own = SlicedWasserstein(20)
-    (found,) = Scorer([own, HitRatio()], many).floors(70).values()
-    assert found == [own(many.train[k::5][:70], many)["sliced_wasserstein"] for k in range(5)]
+    found = Scorer([own, HitRatio()], many).floors(70)
+    assert found["sliced_wasserstein"] == [own(many.train[k::5][:70], many)["sliced_wasserstein"] for k in range(5)]
+    assert found["hit_ratio"] == [HitRatio()(many.train[k::5][:70], many)["hit_ratio"] for k in range(5)]
+    three = Scorer([HitRatio()], many).floors(150)["hit_ratio"]  # of which there are three sets
+    assert three == [HitRatio()(many.train[k::3][:150], many)["hit_ratio"] for k in range(3)]
+    assert Scorer([HitRatio()], many).floors(300) == {}
     few = Scorer([own], many).floors(300)["sliced_wasserstein"]  # sets of 100, with the level of 300
     raw = [own(many.train[k::5], many)["sliced_wasserstein"] for k in range(5)]
     level = Scorer([own], many)(points(300))["sliced_wasserstein"].floor

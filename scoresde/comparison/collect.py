@@ -170,6 +170,7 @@ def _of_samples(file: Path, summary: Mapping[str, Any], metrics: Mapping[str, An
     dataset = runs.stored_data(cfg, run, allow).load()
     scorer, results, row = Scorer(metrics, dataset), Results("", len(saved.data), 1), saved.row
     try:
+        results.cards = scorer.cards
         results.add(row, scorer(saved.encoded(dataset.transform)), scorer.quantities)
     except InputError as error:  # the others are measured
         row.failed(error)
@@ -189,7 +190,9 @@ def _joined(parts: Sequence[_Part], folder: Path) -> Results:
         if merged.setdefault(label, results) is not results:
             merged[label].extend(results)
     first, *others = (merged[label] for label in dict.fromkeys(labels))
-    result = Results(f"results in {folder}", 0, first.seeds, comparable=False)
+    for label, results in merged.items():
+        first.join_cards(results, (labels[0] or first.title, label or results.title))
+    result = Results(f"results in {folder}", 0, first.seeds, comparable=False, cards=first.cards)
     if all(results.basis == first.basis for results in others):
         result = replace(first, title=first.title or result.title, rows=[], quantities={})
     seeds = sorted({len(row.seconds) for results in merged.values() for row in results.succeeded})

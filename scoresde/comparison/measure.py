@@ -17,6 +17,7 @@ from scoresde.evaluations import count_evaluations
 from scoresde.model import Model
 from scoresde.noise import Noise, chunks
 from scoresde.results import Measurement, Quantity, Results, Row, Scorer
+from scoresde.results.card import shared
 from scoresde.runs.samples import far, sizes
 from scoresde.sampling import DDIM, Sampler, Samples, Tuned
 from scoresde.sampling.foresight import caution
@@ -71,6 +72,8 @@ class Comparison:
         self.results = Results(plan.problem.name, plan.n, plan.seeds, transform=plan.problem.transform)
         real = plan.problem.real(plan.n, self._seeds)
         self._scorers = [Scorer(plan.metrics, one).prepare(plan.n) for one in real]
+        of_seeds = [scorer.cards for scorer in self._scorers]
+        self.results.cards = {key: shared([cards[key] for cards in of_seeds]) for key in of_seeds[0]}
         self._endpoints: dict[str, list[Tensor]] = {}
         self.accuracy: dict[str, Accuracy] = {}
         self.far: list[str] = []

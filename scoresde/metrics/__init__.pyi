@@ -7,6 +7,13 @@ from scoresde.metrics.discrepancy import EnergyDistance as EnergyDistance
 from scoresde.metrics.discrepancy import energy_distance as energy_distance
 from scoresde.metrics.discrepancy import median_distance as median_distance
 from scoresde.metrics.discrepancy import mmd2 as mmd2
+from scoresde.metrics.extractor import Extraction as Extraction
+from scoresde.metrics.extractor import Extractor as Extractor
+from scoresde.metrics.extractor import Images as Images
+from scoresde.metrics.extractor import Pixels as Pixels
+from scoresde.metrics.extractor_files import HuggingFace as HuggingFace
+from scoresde.metrics.extractor_files import Onnx as Onnx
+from scoresde.metrics.extractor_files import TorchScript as TorchScript
 from scoresde.metrics.feature_distances import frechet_distance as frechet_distance
 from scoresde.metrics.feature_distances import frechet_infinite as frechet_infinite
 from scoresde.metrics.feature_distances import kernel_distance as kernel_distance
@@ -22,6 +29,7 @@ from scoresde.metrics.profiles import Profiles as Profiles
 from scoresde.metrics.profiles import difference as difference
 from scoresde.metrics.quality import FeatureQuality as FeatureQuality
 from scoresde.metrics.quality import FrechetDistance as FrechetDistance
+from scoresde.metrics.randconv import RandConv as RandConv
 from scoresde.metrics.sliced import SlicedWasserstein as SlicedWasserstein
 from scoresde.metrics.sliced import sliced_wasserstein as sliced_wasserstein
 from scoresde.metrics.sliced import wasserstein_1d as wasserstein_1d

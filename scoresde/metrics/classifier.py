@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from scoresde import progress
-from scoresde.constraints import Checked, Count, NonNegativeInt
+from scoresde.constraints import Count, NonNegativeInt
 from scoresde.data.dataset import Dataset
 from scoresde.data.images import cache_folder
 from scoresde.errors import InputError, refuse
 from scoresde.files import aside
+from scoresde.metrics.extractor import Extraction, Extractor, digest_of, plain_card, sha256, weights_hash
 
 _RECIPE = 1  # counts the changes of network and training, so that features of an older one are never reused
 _COARSEST = 8  # pixels of a side at which halving ends
@@ -28,7 +26,7 @@ _BATCH, _RATE = 128, 2e-3
 
 
 @dataclass(eq=False)
-class Classifier(Checked):
+class Classifier(Extractor):
     """Features of a small convolutional network that was trained to classify the data set.
 
     Trained once for a data set, on its training items, on the CPU and from a fixed seed; then kept in a cache folder
@@ -53,6 +51,10 @@ class Classifier(Checked):
     epochs: Count = 4
     seed: NonNegativeInt = 0
     cache: str | None = None
+
+    def extract(self, dataset: Dataset) -> Extraction:
+        network = self.network(dataset)
+        return Extraction(network, plain_card("classifier", weights_hash(network), dataset.event_shape))
 
     def network(self, dataset: Dataset) -> _Network:
         """The network that gives features (B, features) of items (B, channels, height, width) in model units."""
@@ -79,7 +81,7 @@ class Classifier(Checked):
     def _key(self, x: Tensor, targets: Tensor) -> str:
         """A hash of all that decides the weights."""
         settings = json.dumps([_RECIPE, self.features, self.epochs, self.seed, list(x.shape), str(x.dtype)])
-        return _hash([settings, x, targets])
+        return sha256([settings, x, targets])
 
     @torch.enable_grad()
     def _train(self, network: _Network, x: Tensor, targets: Tensor) -> None:
@@ -143,22 +145,6 @@ class _Network(nn.Module):
         return out
 
 
-def weights_hash(network: nn.Module) -> str:
-    """A short hash of the weights: metrics in features of two networks are comparable only where it is the same."""
-    return _digest(network.state_dict())[:16]
-
-
-def _digest(weights: dict[str, Any]) -> str:
-    return _hash(part for name in sorted(weights) for part in (name, weights[name]))
-
-
-def _hash(parts: Iterable[str | Tensor]) -> str:
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(part.encode() if isinstance(part, str) else part.cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
-
-
 def _store(file: Path, key: str, weights: dict[str, Tensor]) -> None:
     """Write aside, then rename; without a place to write, the network is trained again next time."""
     from safetensors.torch import save
@@ -166,7 +152,7 @@ def _store(file: Path, key: str, weights: dict[str, Tensor]) -> None:
     with suppress(OSError, InputError):
         file.parent.mkdir(parents=True, exist_ok=True)
         with aside(file) as temporary:
-            temporary.write_bytes(save(weights, {"key": key, "sha256": _digest(weights)}))
+            temporary.write_bytes(save(weights, {"key": key, "sha256": digest_of(weights)}))
 
 
 def _stored(file: Path, key: str) -> dict[str, Tensor] | None:
@@ -179,4 +165,4 @@ def _stored(file: Path, key: str) -> dict[str, Tensor] | None:
             weights = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - it is no dict
     except (OSError, SafetensorError):
         return None
-    return weights if about.get("key") == key and about.get("sha256") == _digest(weights) else None
+    return weights if about.get("key") == key and about.get("sha256") == digest_of(weights) else None

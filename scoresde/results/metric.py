@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from itertools import chain
 from math import nan
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from scoresde.constraints import Checked
-from scoresde.errors import refuse
+from scoresde.errors import InputError, refuse
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from scoresde.data.dataset import Dataset
 
-_SETS = 5  # of training items, whose values show what is chance
+_SETS, _FEWEST = 5, 3  # of training items, whose values show what is chance
 _LEAST = 20  # items in a set
 Direction = Literal["lower", "higher"]
 
@@ -131,6 +132,13 @@ class Metric(Checked, ABC):
     def prepare(self, dataset: Dataset) -> None:
         """Do what takes time or may fail, before a long training instead of after it."""
 
+    def card(self, dataset: Dataset) -> dict[str, Any]:
+        """What decides the values besides the samples, such as the features: plain values by field.
+
+        Values of different cards are not put side by side.
+        """
+        return {}
+
     @abstractmethod
     def __call__(self, samples: Tensor, dataset: Dataset) -> Mapping[str, float | Measurement]:
         """The value of each quantity, by its key, of finite samples (n, *event) in model units.
@@ -174,13 +182,27 @@ class Scorer:
             getattr(metric, "prepare", lambda dataset: None)(self.dataset)
         return self
 
-    def __call__(self, samples: Tensor) -> dict[str, Measurement]:
-        """The measurements, by key, of samples (n, *event) in model units; NaN if a sample is not finite."""
+    @property
+    def cards(self) -> dict[str, dict[str, Any]]:
+        """The card of each quantity that has one, by its key."""
+        found: dict[str, dict[str, Any]] = {}
+        for metric in filter(lambda one: hasattr(one, "card"), self._metrics):
+            card = metric.card(self.dataset)
+            found |= {q.key: card for q in _declared(metric)} if card else {}
+        return found
+
+    def __call__(self, samples: Tensor, strict: bool = False) -> dict[str, Measurement]:
+        """The measurements, by key, of samples (n, *event) in model units.
+
+        They are NaN if a sample is not finite, and, unless `strict`, if a metric refuses the samples.
+        """
         found: dict[str, Measurement] = {}
         finite = bool(samples.isfinite().all())
         for i, metric in enumerate(self._metrics):
             floors = self._floors(i, len(samples))
-            values = self._values(metric, samples) if finite else {q.key: Measurement(nan) for q in _declared(metric)}
+            values = {q.key: Measurement(nan) for q in _declared(metric)}
+            with nullcontext() if strict else suppress(InputError):  # a training does not end by wild samples
+                values = self._values(metric, samples) if finite else values
             found |= {key: value._replace(floor=floors.get(key)) for key, value in values.items()}
         return found
 
@@ -200,19 +222,21 @@ class Scorer:
         return names.get(scalar) or "lower"
 
     def floors(self, n: int) -> dict[str, list[float]]:
-        """What several disjoint sets of training items reach in place of n samples, of quantities with a ratio.
+        """What several disjoint sets of training items reach in place of n samples.
 
-        Their spread is what chance does to a perfect sampler. Where there are too few items for sets of n, the values
-        are scaled to the floor of n: their relative spread is then rather too large.
+        Their spread is what chance does to a perfect sampler. Where there are too few items for three sets of n, the
+        values of quantities with a ratio are scaled to the floor of n: their relative spread is then rather too large.
         """
         found: dict[str, list[float]] = {}
-        parts = [self.dataset.train[k::_SETS][:n] for k in range(_SETS)]
+        many = min(_SETS, len(self.dataset.train) // n)
+        exact, sets = many >= _FEWEST, many if many >= _FEWEST else _SETS
+        parts = [self.dataset.train[k::sets][:n] for k in range(sets)]
         for i, metric in enumerate(self._metrics):
-            keys = {q.key for q in _declared(metric) if q.floor == "train" and q.ratio}
+            keys = {q.key for q in _declared(metric) if q.floor == "train" and (q.ratio or exact)}
             if keys and len(parts[-1]) >= _LEAST:
                 values, usual = [self._values(metric, part) for part in parts], self._floors(i, n)
                 found |= {key: [own[key].value for own in values] for key in keys & usual.keys()}
-                if len(parts[-1]) < n:
+                if not exact:
                     found |= {key: _scaled(found[key], usual[key]) for key in keys & usual.keys()}
         return found
 

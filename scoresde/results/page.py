@@ -6,6 +6,7 @@ from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from scoresde.results.card import html as cards
 from scoresde.results.rows import Rows
 from scoresde.results.table import html, legend
 from scoresde.results.verdict import WARNING
@@ -50,6 +51,7 @@ def page(
         _section("Verdict", "".join(map(_item, _details(verdict))), "ul class=verdict"),
         _section("Table", table or f"<p>{_HOW}</p>{html(results)}{_words(results)}"),
         *(_section(title, "".join(map(_image, files))) for title, files in images.items()),
+        _section("Feature cards", cards(results.cards, {q.key: q.heading for q in results.measured})),
         _section("How it was measured", "".join(f"<p>{escape(note)}</p>" for note in [*results.notes, versions])),
         _section("Configuration", escape(_yaml(config)), "pre"),
     ]

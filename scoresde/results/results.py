@@ -23,6 +23,7 @@ _Number = float | None  # None for NaN
 _Numbers = dict[str, list[_Number]]
 _STORED = {  # fields of results besides rows and quantities
     "title": str, "n": int, "seeds": Depth, "floors": _Numbers, "notes": list[str], "comparable": bool,
+    "cards": dict[str, dict[str, Any]],
 }  # fmt: skip
 _ROW = {
     "name": str, "setting": str, "budget": int | None, "tolerance": _Number, "steps": int | None,
@@ -62,7 +63,7 @@ class Results(Rows):
             InputError: the content is something else.
         """
         content = dict(content) if isinstance(content, Mapping) else {}
-        content = {"title": content.get("problem") or "", "quantities": [], **content}
+        content = {"title": content.get("problem") or "", "quantities": [], "cards": {}, **content}
         missing = [key for key in ("rows", *_STORED) if key not in content]
         refuse(bool(missing), f"{where}: not results of scoresde, {', '.join(missing)} missing")
         stored = {key: _nan(checked(content[key], f"{where}: {key}", kind)) for key, kind in _STORED.items()}

@@ -9,6 +9,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from scoresde.errors import InputError
+from scoresde.results.card import require_same
 from scoresde.results.interval import Interval, student
 from scoresde.results.metric import Measurement, Quantity
 
@@ -105,6 +106,7 @@ class Rows:
         floors: for each quantity with a floor what real items reach, for each seed.
         notes: what a reader must know, a sentence each.
         comparable: whether all rows are of one problem and the same seeds, so that they can be compared in pairs.
+        cards: what decides the values of a quantity besides the samples, by its key; see `scoresde.results.card`.
         endpoints: of each SDE the first exact endpoints of the first seed, for pictures; not stored.
         transform: the map to data units, for pictures; not stored.
     """
@@ -117,6 +119,7 @@ class Rows:
     floors: dict[str, list[float]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     comparable: bool = True
+    cards: dict[str, dict[str, Any]] = field(default_factory=dict)
     endpoints: dict[str, Tensor] = field(default_factory=dict, repr=False, compare=False)
     transform: Transform | None = field(default=None, repr=False, compare=False)
 
@@ -132,7 +135,12 @@ class Rows:
                 self.floors[key].append(measured.floor)
 
     def extend(self, other: Rows) -> None:
-        """Add the values of further seeds; rows of the same sampler become one."""
+        """Add the values of further seeds; rows of the same sampler become one.
+
+        Raises:
+            InputError: values of different cards.
+        """
+        self.join_cards(other)
         self.title = self.title if self.title == other.title else ""
         self.comparable &= self.n == other.n
         self.seeds += other.seeds
@@ -144,6 +152,16 @@ class Rows:
                 same.extend(row)
             else:
                 self.rows.append(row)
+
+    def join_cards(self, other: Rows, names: tuple[str, str] = ("one", "another")) -> None:
+        """Take over the cards of results that are put beside these; both have names for messages.
+
+        Raises:
+            InputError: two cards of a quantity differ.
+        """
+        for key, card in other.cards.items():
+            require_same(key, self.cards.get(key), card, names)
+            self.cards.setdefault(key, card)
 
     @property
     def measured(self) -> list[Quantity]:

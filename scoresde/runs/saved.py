@@ -64,8 +64,8 @@ class Saved:
         """A row without values, with how they were drawn."""
         if not self.summary:
             return Row(self.path.name)
-        sampler = self.summary["sampler"]
-        name, steps = name_of("solver", sampler["solver"]), None if "rtol" in sampler["solver"] else sampler["steps"]
+        solver, steps = self.summary["sampler"]["solver"], self.summary["sampler"].get("steps")
+        name, steps = name_of("solver", solver), None if "rtol" in solver else steps
         label = name if steps is None else f"{name} {steps}"
         return Row(label, steps=steps, nfe=self.summary["nfe"], seconds=[self.summary["seconds"]])
 

@@ -101,7 +101,8 @@ class Evaluation:
         if self._scorer:
             x = self._drawn(row) if self._saved is None else self._saved
             row.shown = x[:_SHOWN]
-            results.add(row, self._scorer(x), self.quantities)
+            results.add(row, self._scorer(x, strict=True), self.quantities)
+            results.cards = self._scorer.cards
             results.floors |= self._scorer.floors(self.n)
         for name, metric in self._of_model.items():
             place = None if folder is None else folder / name

@@ -62,6 +62,7 @@ def final_samples(
             figures.picture(drawn.x[:_SHOWN], dataset.transform, pictures[name], dataset.heldout[:_SHOWN], title)
         results.rows.append(row)
     results.floors |= scorer.floors(n) if results.succeeded else {}
+    results.cards = scorer.cards
     if model.states == "gaussian" and dataset.transform.kind == "points" and math.prod(dataset.event_shape) == 2:
         pictures["score"] = run / "samples" / "score.png"
         _draw_score(result.ema, dataset, pictures["score"])
