@@ -2,17 +2,21 @@
 
 Each run is one of `scoresde train experiment=NAME`; several of a name are seeds. Prints the sliced Wasserstein
 distance to held-out digits over its floor from the final samples of each run, for annealed Langevin dynamics and for
-two samplers of the SDE with the same network, and draws samples of the first run of each name beside digits.
+two samplers of the SDE with the same network, then its mean over the seeds with Student's interval, and draws samples
+of the first run of each name beside digits.
 """
 
 import argparse
+from itertools import product
 from pathlib import Path
+from typing import Any
 
 import torch
 from record import save
 
 import scoresde
 from scoresde.build import build
+from scoresde.results.interval import student
 
 SAMPLERS = ("annealed_langevin", "predictor_corrector", "dpmpp_2m")
 ROWS, COLUMNS = 4, 8
@@ -47,7 +51,7 @@ def main() -> None:
     parser.add_argument("runs", nargs="+", metavar="NAME=FOLDER")
     parser.add_argument("--picture", type=Path)
     parser.add_argument("--out", type=Path, help="file of the result")
-    arguments, first, rows = parser.parse_args(), dict[str, scoresde.Run](), list[dict[str, object]]()
+    arguments, first, rows = parser.parse_args(), dict[str, scoresde.Run](), list[dict[str, Any]]()
     for text in arguments.runs:
         name, _, folder = text.partition("=")
         run = scoresde.load(folder, device="cpu")
@@ -61,6 +65,9 @@ def main() -> None:
                 rows.append({"name": name, "seed": run.config["seed"], "sampler": row["label"], "nfe": row["nfe"]})
                 rows[-1] |= {"x_floor": ratio, "training_seconds": seconds, "n": content["n"], "steps": run.step}
                 print(f"{name:8} {row['label']:20} {row['nfe']:6.0f} NFE   {ratio:5.2f} x floor   {seconds:.0f} s")
+    for name, sampler in product(first, SAMPLERS):
+        ratios = [row["x_floor"] for row in rows if (row["name"], row["sampler"]) == (name, sampler)]
+        print(f"{name:8} {sampler:20} {student(ratios)} x floor over {len(ratios)} seeds")
     if arguments.picture:
         picture(first, arguments.picture)
     print(f"written to {save('ncsn_digits', {'rows': rows}, arguments.out)}")
