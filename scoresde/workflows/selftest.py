@@ -1,0 +1,184 @@
+"""Which metrics notice what: planted diseases in real items, thresholds from real items alone."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from scoresde.constraints import Checked, Count, NonNegativeInt
+from scoresde.data import Dataset
+from scoresde.errors import refuse
+from scoresde.files import write_json, write_text
+from scoresde.results import Quantity
+from scoresde.results.matrix import Found, Matrix, alarm_limits
+from scoresde.results.page import Made, page
+from scoresde.results.rows import Rows
+from scoresde.runs.folder import versions
+from scoresde.runs.report import REPORT
+from scoresde.workflows.diseases import DISEASES, Real
+
+_SHARE = 5  # items for each one that plays a sample: n held out, 2 n fresh, 2 n for training
+_LEAST = 20  # items that play samples
+
+
+class Remembered(nn.Module):
+    """A network that keeps the features of every item that it has seen, so that none is computed twice.
+
+    Args:
+        network: maps items (B, *event) to features, each by itself.
+    """
+
+    def __init__(self, network: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self._network = [network]  # a list, so that it is no part of this module
+        self._rows: dict[bytes, Tensor] = {}
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Features (B, k) of items x (B, *event)."""
+        keys = [hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in x.cpu().contiguous().numpy()]
+        new = {key: i for i, key in enumerate(keys) if key not in self._rows}
+        if new:
+            self._rows |= zip(new, self._network[0](x[list(new.values())]).flatten(1).cpu(), strict=True)
+        return torch.stack([self._rows[key] for key in keys])
+
+
+@dataclass
+class SelfTest(Checked):
+    """Measures real items that play samples, healthy and with every disease, with every metric.
+
+    All real items, training and held-out ones, are divided at random into n held-out items, 2 n of which some play the
+    samples, and the rest as training items, again and again. An alarm is a value beyond the one that at most 5 % of
+    `resamplings` divisions reach with healthy items; as many further ones show how often there is a false alarm. A dose
+    is found if 8 of 10 `repeats` raise an alarm. Networks of metrics are made once, of all items.
+
+    Args:
+        metrics: by name, of samples.
+        dataset: the real items.
+        n: items that play samples; fewer where there are not five times as many in all: then a quarter of all.
+        repeats: divisions in which the diseases are planted.
+        resamplings: of healthy items, for the thresholds, and as many to check them.
+        seed: of all that is random.
+
+    Raises:
+        InputError: there are too few items.
+    """
+
+    metrics: Mapping[str, Any]
+    dataset: Dataset
+    n: Count = 1000
+    repeats: Count = 10
+    resamplings: Count = 100
+    seed: NonNegativeInt = 0
+    _quantities: dict[str, Quantity] = field(default_factory=dict, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        there = len(self.dataset.items) + len(self.dataset.heldout)
+        self.n = min(self.n, there // 4)
+        refuse(self.n < _LEAST, f"data: {there} items are too few; give {4 * _LEAST} or more")
+        refuse(not self.metrics, "metrics: none is given; give one, such as metrics=[standard]")
+        self.repeats = min(self.repeats, self.resamplings)
+        self.diseases = [one for one in DISEASES if one.fits(self.dataset)]
+        if self.dataset.transform.levels is not None:  # noise in levels is finer
+            self.diseases = [one for one in self.diseases if one.name != "noise" or one.of == "levels"]
+        for metric in self.metrics.values():
+            for q in getattr(metric, "quantities", ()):
+                self._quantities[q.key] = q
+
+    @property
+    def work(self) -> int:
+        """Sets of items that are measured."""
+        return 2 * self.resamplings + self.repeats * sum(len(one.doses) for one in self.diseases)
+
+    def __call__(self, on_step: Callable[[], object] = lambda: None) -> Matrix:
+        """Measure everything.
+
+        Args:
+            on_step: called after each of `work` sets.
+        """
+        real = Real(self.dataset, self.n, _SHARE * self.n, self.seed)
+        metrics = [self._ready(metric, real.whole) for metric in self.metrics.values()]
+        healthy: list[dict[str, float]] = []
+        ill: dict[tuple[str, float], list[dict[str, float]]] = {}
+        for number in range(2 * self.resamplings):
+            part = real.part(number)
+            dataset, own = real.dataset(part), [_fresh(metric) for metric in metrics]
+            healthy.append(self._measured(own, real.samples(part), dataset))
+            on_step()
+            for disease in self.diseases if number >= 2 * self.resamplings - self.repeats else ():
+                for dose in disease.doses:
+                    values = self._measured(own, real.infected(disease, dose, part, number), dataset)
+                    ill.setdefault((disease.name, dose), []).append(values)
+                    on_step()
+        return self._matrix(healthy, ill)
+
+    def _ready(self, metric: Any, whole: Dataset) -> Any:
+        """The metric with its network made of all items, and with features that are computed once."""
+        found, features = copy.copy(metric), getattr(metric, "features", None)
+        if features is not None:
+            network = features.network(whole) if hasattr(features, "network") else features.eval()
+            found.features = Remembered(network)
+        return found
+
+    def _measured(self, metrics: list[Any], samples: Tensor, dataset: Dataset) -> dict[str, float]:
+        found: dict[str, float] = {}
+        for metric in metrics:
+            for key, value in metric(samples, dataset).items():
+                found[key] = float(getattr(value, "value", value))
+                self._quantities.setdefault(key, Quantity(key))
+        return found
+
+    def _matrix(
+        self, healthy: list[dict[str, float]], ill: Mapping[tuple[str, float], list[dict[str, float]]]
+    ) -> Matrix:
+        there = {key for one in healthy for key in one}
+        quantities = {key: q for key, q in self._quantities.items() if key in there}
+        diseases = {one.name: [one.dose.format(dose) for dose in one.doses] for one in self.diseases}
+        matrix = Matrix(self.n, self.resamplings, self.repeats, quantities, diseases)
+        for key, q in quantities.items():
+            values = [one.get(key, math.nan) for one in healthy]
+            low, high = alarm_limits(values[: self.resamplings], q.direction)
+
+            def alarms(some: list[float], low: float = low, high: float = high) -> float:
+                return sum(value < low or value > high for value in some) / len(some)
+
+            matrix.limits[key], matrix.false[key] = (low, high), alarms(values[self.resamplings :])
+            for one in self.diseases:
+                rates = [alarms([v.get(key, math.nan) for v in ill[one.name, dose]]) for dose in one.doses]
+                matrix.found[one.name, key] = Found(rates)
+        return matrix
+
+
+def _fresh(metric: Any) -> Any:
+    """The metric without what it knows of another data set."""
+    found = copy.copy(metric)
+    if hasattr(found, "_known"):
+        found._known = {}
+    return found
+
+
+def write(folder: Path, matrix: Matrix, title: str, config: Mapping[str, Any]) -> list[Path]:
+    """Write the matrix into a folder: a self-contained page, JSON and CSV; returns their paths.
+
+    Args:
+        folder: made if it is not there.
+        matrix: what was found.
+        title: what data it is of.
+        config: the configuration, without secrets.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    made = Made(versions(), f"{datetime.now():%Y-%m-%d %H:%M}")
+    about = Rows(title, matrix.n, 1, notes=matrix.notes)
+    page_, data, table = (folder / name for name in (REPORT, "selftest.json", "selftest.csv"))
+    write_json(data, {**matrix.content(), "title": title, **made._asdict()})
+    write_text(table, matrix.csv())
+    write_text(page_, page(about, matrix.said(), {}, config, made, "Which metrics notice what", matrix.html()))
+    return [page_, data, table]
