@@ -22,7 +22,7 @@ def _compared(x: Tensor, y: Tensor, kernel: Kernel, unbiased: bool) -> Interval:
 
     The kernel depends on the distance alone.
     """
-    x, y = flat_pair(x.double(), y.double())
+    x, y = flat_pair(x, y)
     centre = y.mean(0)
     x, y = x - centre, y - centre
     if unbiased:
@@ -34,7 +34,7 @@ def _compared(x: Tensor, y: Tensor, kernel: Kernel, unbiased: bool) -> Interval:
             gram = kernel(part, b)
             if a is b:  # rounding would leave a point at a distance from itself
                 gram.diagonal(start).fill_(float(kernel(a[:1] * 0, a[:1] * 0)))
-            total += float(gram.sum())
+            total += float(gram.sum(dtype=torch.float64))
         return total / (len(a) * len(b))
 
     return Interval(mean(x, x) + mean(y, y) - 2 * mean(x, y), math.nan)

@@ -90,10 +90,14 @@ class FeatureMetric(Metric):
     def prepare(self, dataset: Dataset) -> None:
         """Train or load the network if need be, and compute the features of the held-out items."""
         if id(dataset) not in self._known:
-            own = extractor(self.features) if isinstance(self.features, str) else self.features
-            found = own.extract(dataset) if isinstance(own, Extractor) else of_module(own, dataset)
+            found = self.extraction(dataset)
             real = features_of(found.features, dataset.heldout, self.batch_size)
             self._known[id(dataset)] = dataset, found, real
+
+    def extraction(self, dataset: Dataset) -> Extraction:
+        """What gives features of items of a data set."""
+        own = extractor(self.features) if isinstance(self.features, str) else self.features
+        return own.extract(dataset) if isinstance(own, Extractor) else of_module(own, dataset)
 
     def pair(self, samples: Tensor, dataset: Dataset) -> tuple[Tensor, Tensor]:
         """The features (n, k) of samples and (m, k) of held-out items."""

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from scoresde.results.interval import Interval
 
-Kernel = Callable[[Tensor, Tensor], Tensor]  # points (n, D) and (m, D) in float64 to k(x_i, y_j) (n, m)
+Kernel = Callable[[Tensor, Tensor], Tensor]  # points (n, D) and (m, D) to k(x_i, y_j) (n, m)
 OVER = 1.959963984540054  # standard deviations to the ends of a 95 % interval
 # Values of the kernel held at a time: 64 MB in float64.
 _CHUNK = 2**23
@@ -40,7 +40,7 @@ class Discrepancy(NamedTuple):
 
 
 def discrepancy(x: Tensor, y: Tensor, kernel: Kernel) -> Discrepancy:
-    """The squared maximum mean discrepancy between clouds x (n, D) and y (m, D) in float64, without bias.
+    """The squared maximum mean discrepancy between clouds x (n, D) and y (m, D), without bias. Sums are in float64.
 
         U = E k(x, x') + E k(y, y') - 2 E k(x, y)   over all pairs of different points
 
@@ -80,14 +80,15 @@ class _Gram(NamedTuple):
 
     @classmethod
     def of(cls, x: Tensor, y: Tensor, kernel: Kernel) -> "_Gram":
-        rows, columns, total = [], torch.zeros(len(y), dtype=x.dtype, device=x.device), 0.0
+        rows: list[Tensor] = []
+        columns, total = torch.zeros(len(y), dtype=torch.float64, device=x.device), 0.0
         for start, part in parts(x, y):
             gram = kernel(part, y)
             if x is y:
                 gram.diagonal(start).zero_()
-            rows.append(gram.sum(1))
-            columns += gram.sum(0)
-            total += float(gram.square().sum())
+            rows.append(gram.sum(1, dtype=torch.float64))
+            columns += gram.sum(0, dtype=torch.float64)
+            total += float(gram.square().sum(dtype=torch.float64))
         return cls(torch.cat(rows), columns, total)
 
     @property

@@ -52,15 +52,15 @@ def _noisy(x: np.ndarray, dose: float, transform: Transform, rng: np.random.Gene
 
 
 def _noisy_share(x: np.ndarray, dose: float, transform: Transform, rng: np.random.Generator) -> np.ndarray:
-    return x + dose * x.std(0) * rng.standard_normal(x.shape)
+    return np.asarray(x + dose * x.std(0) * rng.standard_normal(x.shape))
 
 
 def _quantised(x: np.ndarray, dose: float, transform: Transform, rng: np.random.Generator) -> np.ndarray:
-    return np.rint(x / dose) * dose
+    return np.asarray(np.rint(x / dose) * dose)
 
 
 def _truncated(x: np.ndarray, dose: float, transform: Transform, rng: np.random.Generator) -> np.ndarray:
-    return np.floor(x + rng.random(x.shape) - dose)
+    return np.asarray(np.floor(x + rng.random(x.shape) - dose))
 
 
 def _fainter(x: np.ndarray, dose: float, transform: Transform, rng: np.random.Generator) -> np.ndarray:

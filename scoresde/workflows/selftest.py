@@ -18,6 +18,7 @@ from scoresde.constraints import Checked, Count, NonNegativeInt
 from scoresde.data import Dataset
 from scoresde.errors import refuse
 from scoresde.files import write_json, write_text
+from scoresde.metrics.features import FeatureMetric
 from scoresde.results import Quantity
 from scoresde.results.matrix import Found, Matrix, alarm_limits
 from scoresde.results.page import Made, page
@@ -122,10 +123,9 @@ class SelfTest(Checked):
 
     def _ready(self, metric: Any, whole: Dataset) -> Any:
         """The metric with its network made of all items, and with features that are computed once."""
-        found, features = copy.copy(metric), getattr(metric, "features", None)
-        if features is not None:
-            network = features.network(whole) if hasattr(features, "network") else features.eval()
-            found.features = Remembered(network)
+        found = _fresh(metric)
+        if isinstance(found, FeatureMetric):
+            found.features = Remembered(found.extraction(whole).features)
         return found
 
     def _measured(self, metrics: list[Any], samples: Tensor, dataset: Dataset) -> dict[str, float]:
