@@ -12,6 +12,7 @@ from scoresde.described import describe as describe
 from scoresde.divergence import Divergence as Divergence
 from scoresde.divergence import ExactTrace as ExactTrace
 from scoresde.divergence import Hutchinson as Hutchinson
+from scoresde.divergence import XTrace as XTrace
 from scoresde.errors import InputError as InputError
 from scoresde.evaluations import count_evaluations as count_evaluations
 from scoresde.figures import film as film

@@ -1,4 +1,4 @@
-"""The contract of divergences, the exact trace, and Hutchinson's estimate."""
+"""The contract of divergences, and the exact trace."""
 
 import math
 from abc import ABC, abstractmethod
@@ -14,7 +14,7 @@ from scoresde.divergence.products import Field, products
 from scoresde.errors import InputError
 from scoresde.room import in_words, memory
 
-Normal = Callable[[int], Tensor]  # k to k standard normal tensors of the shape of x, (k, B, *event)
+Normal = Callable[[int, int], Tensor]  # (k, step) to k standard normal tensors of the shape of x, (k, B, *event)
 _AT_ONCE = 2**24  # values of all directions at once, by default
 _COPIES = 4  # of the directions: themselves, their products, and at least two within the network
 
@@ -27,34 +27,42 @@ class Divergence(Rebuildable, ABC):
 
     Attributes:
         columns: numbers for each sample.
-        fresh: whether random directions are drawn again at every evaluation. Otherwise one draw serves the whole
-            trajectory, as a solver needs whose steps or weights depend on what it sees.
+        fresh: whether the directions differ between evaluations. Otherwise one draw serves the whole trajectory, as a
+            solver needs whose steps or weights depend on what it sees.
     """
 
     columns: int = 1
     fresh: bool = False
 
     @abstractmethod
-    def of(self, field: Field, x: Tensor, normal: Normal) -> tuple[Tensor, Tensor]:
+    def of(self, field: Field, x: Tensor, normal: Normal, evaluation: int) -> tuple[Tensor, Tensor]:
         """The field (B, *event) and its divergence (B, columns) at x.
 
         Args:
             field: acts on each sample by itself.
             x: (B, *event).
-            normal: normal(k) gives k standard normal tensors (k, B, *event), as a function of the seed, the sample and
-                the evaluation.
+            normal: normal(k, step) gives k standard normal tensors (k, B, *event), as a function of the seed, the
+                sample and the step.
+            evaluation: its number on the trajectory, from 0.
 
         Raises:
             InputError: the field has no derivative, or the directions do not fit into memory.
         """
 
     @abstractmethod
-    def products(self, size: int) -> int:
-        """Jacobian-vector products for each sample in one evaluation, of events of so many values."""
+    def products(self, size: int) -> float:
+        """Jacobian-vector products for each sample in one evaluation, of events of so many values; their mean."""
 
-    @abstractmethod
     def estimate(self, integrals: Tensor) -> tuple[Tensor, Tensor]:
-        """Value and standard error (B,) from the integrals (B, columns); NaN where one draw tells no error."""
+        """Value and standard error (B,) from the integrals (B, columns); NaN where one column tells no error."""
+        value = integrals.mean(1)
+        return value, integrals.std(1) / self.columns**0.5 if self.columns > 1 else torch.full_like(value, math.nan)
+
+    def quantile(self, level: float = 0.95) -> float:
+        """Standard errors in half an interval: of Student's t with columns - 1 degrees of freedom."""
+        from scipy.special import stdtrit
+
+        return float(stdtrit(self.columns - 1, (1 + level) / 2)) if self.columns > 1 else math.nan
 
 
 @dataclass(frozen=True, repr=False)
@@ -70,7 +78,7 @@ class ExactTrace(Divergence):
 
     at_once: Count | None = None
 
-    def of(self, field: Field, x: Tensor, normal: Normal) -> tuple[Tensor, Tensor]:
+    def of(self, field: Field, x: Tensor, normal: Normal, evaluation: int) -> tuple[Tensor, Tensor]:
         batch, size = len(x), math.prod(x.shape[1:])
         count = self._count(batch, size, x.element_size())
         trace, value = torch.zeros(batch, dtype=torch.float64, device=x.device), x
@@ -96,36 +104,11 @@ class ExactTrace(Divergence):
             )
         return count
 
-    def products(self, size: int) -> int:
+    def products(self, size: int) -> float:
         return size
 
     def estimate(self, integrals: Tensor) -> tuple[Tensor, Tensor]:
         return integrals[:, 0], torch.zeros_like(integrals[:, 0])
 
-
-@dataclass(frozen=True, repr=False)
-class Hutchinson(Divergence):
-    """The mean of v^T J v over random signs v, Hutchinson 1989: unbiased.
-
-    Args:
-        probes: number of directions v.
-        fresh: draw them again at every evaluation.
-    """
-
-    probes: Count = 1
-    fresh: bool = False
-
-    @property
-    def columns(self) -> int:  # type: ignore[override]
-        return self.probes
-
-    def of(self, field: Field, x: Tensor, normal: Normal) -> tuple[Tensor, Tensor]:
-        v = torch.where(normal(self.probes) < 0, -1.0, 1.0).to(x)
-        value, found = products(field, x, v)
-        return value, (v * found).flatten(2).sum(2, dtype=torch.float64).T
-
-    def products(self, size: int) -> int:
-        return self.probes
-
-    def estimate(self, integrals: Tensor) -> tuple[Tensor, Tensor]:
-        return integrals.mean(1), integrals.std(1) / self.probes**0.5
+    def quantile(self, level: float = 0.95) -> float:
+        return 0.0

@@ -46,33 +46,31 @@ class InUnits(SDE):
 
 
 class Draws:
-    """The random directions of a batch: of one evaluation after the other, or one draw for all.
+    """The random directions of a batch.
 
     Args:
         seed: of the draws.
         rows: the samples.
         shape: of one sample.
-        fresh: draw again at every evaluation.
     """
 
-    def __init__(self, seed: int, rows: range, shape: tuple[int, ...], fresh: bool) -> None:
-        self._noise, self._shape, self._fresh = Noise(seed, rows), shape, fresh
-        self._evaluation = -1
-        self._kept: dict[int, Tensor] = {}
+    def __init__(self, seed: int, rows: range, shape: tuple[int, ...]) -> None:
+        self._noise, self._shape = Noise(seed, rows), shape
+        self.evaluation = -1
+        self._kept: dict[tuple[int, int], Tensor] = {}
 
-    def next(self) -> None:
-        """Begin an evaluation."""
-        self._evaluation += 1
-        if self._fresh:
-            self._kept.clear()
+    def places(self, rows: Tensor) -> Tensor:
+        """The places in the batch of samples by their number."""
+        own = self._noise.rows or range(0)
+        return (rows - own.start) // own.step
 
-    def normal(self, count: int, x: Tensor) -> Tensor:
+    def normal(self, x: Tensor, count: int, step: int) -> Tensor:
         """Standard normal tensors (count, B, *event) of all samples of the batch, for x of their dtype and device."""
-        if count not in self._kept:
-            step, rows = self._evaluation if self._fresh else 0, self._noise.rows
-            shape = len(rows or ()), count, *self._shape
-            self._kept[count] = self._noise.normal("divergence", step, shape, x.device, x.dtype).transpose(0, 1)
-        return self._kept[count]
+        if (count, step) not in self._kept:  # which one draw for the whole trajectory is
+            shape = len(self._noise.rows or ()), count, *self._shape
+            drawn = self._noise.normal("divergence", step, shape, x.device, x.dtype).transpose(0, 1)
+            self._kept = {(count, step): drawn}
+        return self._kept[count, step]
 
 
 class Augmented(Wrapper):
@@ -102,7 +100,7 @@ class Augmented(Wrapper):
 
     def of_samples(self, rows: Tensor) -> "Augmented":
         own = self.around(self.model.of_samples(rows))
-        own._places = rows if self._places is None else self._places[rows]
+        own._places = self.draws.places(rows) if self._places is None else self._places[rows]
         return own
 
     def start(self, x: Tensor) -> Tensor:
@@ -132,12 +130,12 @@ class Augmented(Wrapper):
                 return self.model(x, t, cond).combine(x=-linear, eps=1.0)
 
         x = (z[:, : self.size] * self.unit).reshape(-1, *self.shape)
-        self.draws.next()
-        value, columns = self.divergence.of(field, x, partial(self._normal, x))
+        self.draws.evaluation += 1
+        value, columns = self.divergence.of(field, x, partial(self._normal, x), self.draws.evaluation)
         columns = columns.to(z) * expand(rho * (self.scale * self.unit), z)
         out = torch.cat((value.reshape(len(z), -1).to(z), columns), dim=1)
         return Prediction(z, out, self.sde, t, alpha / rho**2, -sigma / alpha, level=level)
 
-    def _normal(self, x: Tensor, count: int) -> Tensor:
-        drawn = self.draws.normal(count, x)
+    def _normal(self, x: Tensor, count: int, step: int) -> Tensor:
+        drawn = self.draws.normal(x, count, step)
         return drawn if self._places is None else drawn[:, self._places.to(drawn.device)]

@@ -30,6 +30,7 @@ class LogDensity:
     Attributes:
         nats: (n,), float64.
         error: the standard error of each, from the random directions alone; 0 of an exact trace, NaN of a single one.
+        half: half the 95 % interval of each, by Student's t with that error.
         latent: the items carried to noise, (n, *event), float64.
         nfe: network evaluations per item; value and divergence are one.
         products: Jacobian-vector products per item.
@@ -38,6 +39,7 @@ class LogDensity:
 
     nats: Tensor
     error: Tensor
+    half: Tensor
     latent: Tensor
     nfe: float
     products: float
@@ -130,7 +132,8 @@ class Likelihood(Rebuildable):
         _require_finite("likelihood", "density", nats, rows)
         nfe = spent.samples / len(x)
         products = nfe / model.cost * self.divergence.products(math.prod(shape))
-        return LogDensity(nats, error, latent, nfe, products, time.perf_counter() - began)
+        half, seconds = self.divergence.quantile() * error, time.perf_counter() - began
+        return LogDensity(nats, error, half, latent, nfe, products, seconds)
 
     def _batch(
         self,
@@ -144,7 +147,7 @@ class Likelihood(Rebuildable):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Densities, their errors, and the latent."""
         shape = tuple(x.shape[1:])
-        draws = Draws(seed, rows, shape, self.divergence.fresh)
+        draws = Draws(seed, rows, shape)
         augmented = Augmented(model, self.divergence, draws, shape)
         start, sde = augmented.start(x), model.sde
         for t, z in self._sampler.trajectory(augmented, rows=rows, start=start, at=at, to=sde.T):  # noqa: B007
