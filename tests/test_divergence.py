@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from scoresde import ExactModel, ExactTrace, GaussianMixture, Hutchinson, InputError, Likelihood, XTrace, grid, sde, solver
+from scoresde import ExactModel, GaussianMixture, InputError, Likelihood, grid, sde, solver
+from scoresde.divergence import ExactTrace, Hutchinson, XTrace
 from scoresde.noise import Noise
 
 D = 6

@@ -1,5 +1,6 @@
 """Random directions v with E[v v^T] = I, for estimates of a trace by v^T J v."""
 
+import math
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
@@ -18,19 +19,19 @@ class Place(NamedTuple):
 
     Attributes:
         groups: independent of each other.
-        count: directions in each group.
+        each: directions in each group.
         step: of the random numbers.
         first: directions in each group at the evaluations before.
     """
 
     groups: int
-    count: int
+    each: int
     step: int
     first: int
 
 
 def _gaussian(x: Tensor, normal: Normal, at: Place) -> Tensor:
-    return normal(at.groups * at.count, at.step)
+    return normal(at.groups * at.each, at.step)
 
 
 def _signs(x: Tensor, normal: Normal, at: Place) -> Tensor:
@@ -41,10 +42,10 @@ def _orthogonal(x: Tensor, normal: Normal, at: Place) -> Tensor:
     """Orthogonal in each group and of squared length D, uniform on the sphere: Q of a Gaussian block."""
     size = x[0].numel()
     remedy = f"an event has {size} values, and no more are orthogonal; give fewer probes, or more groups"
-    require(at.count <= size, "divergence.probes", at.groups * at.count, remedy)
-    block = _gaussian(x, normal, at).double().reshape(at.groups, at.count, len(x), size)
-    axes = torch.linalg.qr(block.permute(0, 2, 3, 1)).Q * size**0.5
-    return axes.permute(0, 3, 1, 2)
+    require(at.each <= size, "divergence.probes", at.groups * at.each, remedy)
+    block = _gaussian(x, normal, at).double().reshape(at.groups, at.each, len(x), size)
+    axes: Tensor = torch.linalg.qr(block.permute(0, 2, 3, 1)).Q
+    return axes.permute(0, 3, 1, 2) * math.sqrt(size)
 
 
 def _hadamard(x: Tensor, normal: Normal, at: Place) -> Tensor:
@@ -54,7 +55,7 @@ def _hadamard(x: Tensor, normal: Normal, at: Place) -> Tensor:
     """
     size = x[0].numel()
     rows = 1 << (size - 1).bit_length()
-    turn = torch.arange(at.first, at.first + at.count, device=x.device) * (round(_GOLDEN * rows) | 1) % rows
+    turn = torch.arange(at.first, at.first + at.each, device=x.device) * (round(_GOLDEN * rows) | 1) % rows
     bits = turn[:, None] & torch.arange(size, device=x.device)
     for shift in (16, 8, 4, 2, 1):  # the parity of the bits that row and column share
         bits = bits ^ (bits >> shift)

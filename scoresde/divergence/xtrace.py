@@ -49,15 +49,15 @@ class XTrace(Divergence):
             value, trace = ExactTrace().of(field, x, normal, evaluation)
             return value, trace.expand(-1, self.columns)
         drawn = normal(self.groups * (2 * m + 1), evaluation if self.fresh else 0)
-        drawn, noise = drawn.unflatten(0, (self.groups, -1)).split([m + 1, m], dim=1)
+        drawn, noise = drawn.reshape(self.groups, 2 * m + 1, *x.shape).tensor_split((m + 1,), dim=1)
         value, found = products(field, x, drawn.flatten(0, 1))
-        w, jw = _columns(drawn), _columns(found.unflatten(0, (self.groups, -1)))
+        w, jw = _columns(drawn), _columns(found.reshape(drawn.shape))
         c = (w[..., m:] * jw[..., m:]).sum(1, keepdim=True) / w[..., m:].square().sum(1, keepdim=True)
         w, y = w[..., :m], (jw - c * w)[..., :m]
         # J = c I would leave no range
         q, r = torch.linalg.qr(y + _TINY * (y.norm(dim=1, keepdim=True) + _TINY * c.abs() + 1e-30) * _columns(noise))
-        back = q.mT.unflatten(0, (self.groups, -1)).transpose(1, 2).reshape(-1, *x.shape).to(x)
-        found, back = (v.unflatten(0, (self.groups, -1)) for v in (products(field, x, back)[1], back))
+        back = q.mT.reshape(self.groups, len(x), m, *x.shape[1:]).transpose(1, 2).to(x)
+        found = products(field, x, back.flatten(0, 1))[1].reshape(back.shape)
         traces = c[:, 0] * size + _leave_one_out(w, y, q, _columns(found) - c * _columns(back), r)
         return value, traces if self.groups == 1 else traces.mean(1).reshape(self.groups, -1).T
 
@@ -83,4 +83,5 @@ def _leave_one_out(w: Tensor, y: Tensor, q: Tensor, z: Tensor, r: Tensor) -> Ten
     left, image, h = w - q @ u, y - z @ u, q.mT @ z
     size, m = w.shape[1:]
     rest = (left * image).sum(1) * (size - m + 1) / left.square().sum(1)
-    return h.diagonal(dim1=1, dim2=2).sum(1, keepdim=True) - (s * (h @ s)).sum(1) + rest
+    within = h.diagonal(dim1=1, dim2=2).sum(1, keepdim=True) - (s * (h @ s)).sum(1)
+    return torch.add(within, rest)
