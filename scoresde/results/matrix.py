@@ -31,6 +31,15 @@ class Found(NamedTuple):
         """The number of the smallest dose that is found, from 0 on."""
         return next((i for i, rate in enumerate(self.rates) if rate >= POWER), None)
 
+    @property
+    def mark(self) -> str:
+        """The number of that dose, from 1 on; a point for none."""
+        return "." if self.first is None else str(self.first + 1)
+
+
+def _columns() -> int:
+    return shutil.get_terminal_size((100, 24)).columns
+
 
 def alarm_limits(values: Sequence[float], direction: Direction | None) -> tuple[float, float]:
     """Between which values there is no alarm: at most `LEVEL` of values like these lie outside, on average exactly.
@@ -113,24 +122,25 @@ class Matrix:
 
     def text(self, width: int | None = None) -> str:
         """A line for each quantity and a column for each disease with the number of the smallest dose that is found."""
-        wide = max(map(len, self.diseases)) + 2
-        left = max(len(q.heading) for q in self.quantities.values())
-        total = width or shutil.get_terminal_size((100, 24)).columns
-        room = total - left - 7
-        names = list(self.diseases)
-        full = room >= wide * len(names)
-        cell = wide if full else max(3, min(5, room // len(names)))
+        left, total = max(len(q.heading) for q in self.quantities.values()), width or _columns()
+        names, room = list(self.diseases), total - left - 7
+        cell = max(map(len, names)) + 2
+        full = room >= cell * len(names)
+        if not full:
+            cell = max(3, min(5, room // len(names)))
         heads = names if full else [str(i + 1) for i in range(len(names))]
         lines = [" " * left + "".join(f"{head:>{cell}}" for head in heads) + "  false"]
         for key, q in self.quantities.items():
-            cells = [self.found[name, key].first for name in names]
-            marks = "".join(f"{'.' if first is None else first + 1:>{cell}}" for first in cells)
+            marks = "".join(f"{self.found[name, key].mark:>{cell}}" for name in names)
             lines.append(f"{q.heading:<{left}}{marks}{self.false[key]:>7.0%}")
+        return "\n".join([*lines, "", *self._legend(total, numbered=not full)])
+
+    def _legend(self, width: int, numbered: bool) -> list[str]:
+        """What the marks of the text mean, and the doses."""
         words = ["1, 2, 3: the smallest dose that is found; a point: none. false: alarms in healthy items."]
-        doses = [f"{name}: {' / '.join(of)}" for name, of in self.diseases.items()]
-        words += [line if full else f"{i + 1:>2} {line}" for i, line in enumerate(doses)]
-        below = (part for line in words for part in textwrap.wrap(line, total, subsequent_indent="   "))
-        return "\n".join([*lines, "", *below])
+        for i, (name, doses) in enumerate(self.diseases.items(), 1):
+            words.append((f"{i:>2} " if numbered else "") + f"{name}: {' / '.join(doses)}")
+        return [part for line in words for part in textwrap.wrap(line, width, subsequent_indent="   ")]
 
     def html(self) -> str:
         """The same in colours, with the share of alarms at each dose as the title of a cell."""
