@@ -178,7 +178,7 @@ def test_between_the_times_of_training_any_two_are_fine():
     ("make", "text"),
     [
         (lambda sde: built("grid", "karras", rho=0.0), "rho"),
-        (lambda sde: Cosine("sigma"), "variable: 'sigma' is not allowed; give one of lambda, ratio, noise_share, time"),
+        (lambda sde: Cosine("sigma"), "variable: 'sigma' is not allowed; give one of lambda, ratio, noise_share"),
         (lambda sde: Discrete("middle"), "spacing: 'middle'"),
         (lambda sde: Discrete(levels=0), "levels: 0"),
         (lambda sde: Discrete(levels=20)(sde, 50), "levels: 20 are fewer than the 50 points"),

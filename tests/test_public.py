@@ -51,9 +51,11 @@ def test_a_repr_constructs_an_equal_object(obj):
     assert vars(again(obj)) == vars(obj)
 
 
-def test_the_repr_of_a_sampler_too():
+def test_the_reprs_of_samplers_and_likelihoods_too():
     sampler = Sampler(scoresde.DDIM(), scoresde.Karras(), 7, eta=0.5, corrector=scoresde.Langevin(), denoise=False)
-    assert repr(again(sampler)) == repr(sampler)
+    likelihood = scoresde.Likelihood(scoresde.Heun(), divergence=scoresde.Hutchinson(2), steps=7)
+    for obj in (sampler, likelihood):
+        assert repr(again(obj)) == repr(obj)
 
 
 def test_objects_by_name():

@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.func import jvp, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from scoresde.errors import InputError, one_line
+from scoresde._shapes import expand
+from scoresde.errors import InputError, one_line, refuse
 
 Field = Callable[[Tensor], Tensor]  # x (B, *event) to its rate of change, of each sample by itself
 
@@ -36,12 +37,30 @@ def products(field: Field, x: Tensor, directions: Tensor) -> tuple[Tensor, Tenso
         ) from None
     except (RuntimeError, NotImplementedError):
         value, found = _backward(field, x, directions)
-    if not found.any() and not torch.equal(field(x + directions[0]), value):
-        raise InputError(
-            "divergence: it is not defined for this model; its output changes with x and has no derivative, as after "
-            "detach() or round()"
-        )
     return value, found
+
+
+def require_derivative(field: Field, x: Tensor, direction: Tensor) -> None:
+    """Refuse a field whose network has no derivative, as after detach() or round(): torch says that it is zero.
+
+    What is left of J is then c I, from the part of the field that is known; and x moved in a direction moves the field
+    otherwise.
+
+    Args:
+        field: see `products`.
+        x: some samples (B, *event) of at least two values.
+        direction: like x.
+
+    Raises:
+        InputError: the field has no derivative.
+    """
+    value, (found,) = products(field, x, direction[None])
+    square = (direction * direction).flatten(1).sum(1)
+    linear = expand((direction * found).flatten(1).sum(1) / square, x) * direction
+    moved = field(x + direction) - value
+    lost = (found - linear).norm() <= 1e-9 * found.norm() and (moved - linear).norm() > 1e-2 * moved.norm()
+    what = "its output changes with x and has no derivative, as after detach() or round()"
+    refuse(bool(lost), f"divergence: it is not defined for this model; {what}")
 
 
 def _backward(field: Field, x: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:

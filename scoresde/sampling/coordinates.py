@@ -32,7 +32,7 @@ from scoresde._shapes import Coefficient
 from scoresde.sde import SDE
 
 Quantity = Literal["x0", "eps", "v", "velocity"]
-Variable = Literal["lambda", "ratio", "noise_share", "time"]
+Variable = Literal["lambda", "ratio", "noise_share", "angle", "time"]
 _NODES = 32
 _SMOOTH = 12.0  # an exponential over so many units is integrated to rounding by the nodes of one panel
 
@@ -73,6 +73,7 @@ _OF_LAM: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]
     "lambda": (lambda lam: lam, lambda value: value),
     "ratio": (lambda lam: torch.exp(-lam), lambda ratio: -torch.log(ratio)),
     "noise_share": (lambda lam: torch.sigmoid(-lam), lambda share: torch.log1p(-share) - torch.log(share)),
+    "angle": (lambda lam: torch.atan(torch.exp(-lam)), lambda angle: -torch.log(torch.tan(angle))),
 }
 
 

@@ -39,7 +39,7 @@ class ExponentialMultistep(GridSolver):
     Args:
         predict: P, one of x0, eps, v and velocity.
         variable: in which it is a polynomial: lambda, ratio (sigma / alpha), noise_share
-            (sigma / (alpha + sigma)), time.
+            (sigma / (alpha + sigma)), angle (atan(sigma / alpha)), time.
         predictor: number of values in a prediction, 1 to 4.
         corrector: number of values in a correction, the new one included, to 4; 0 for none.
         eta: noise level: 0 for the probability-flow ODE, 1 for the reverse SDE, or a function of lam. Such a function

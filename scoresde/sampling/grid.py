@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from scoresde.constraints import Count, Positive
+from scoresde.constraints import Count, Fraction, Positive
 from scoresde.described import Rebuildable
 from scoresde.errors import InputError, require
 from scoresde.model import Model
@@ -153,16 +153,18 @@ class Cosine(ContinuousGrid):
     The first and the last of N steps are about pi^2 / (4 N) times as long as equal ones.
 
     Args:
-        variable: what is spaced so: lambda, ratio, noise_share or time.
+        variable: what is spaced so: lambda, ratio, noise_share, angle (atan(sigma / alpha)) or time.
+        share: of w in the spacing; the rest are equal steps.
 
     Raises:
-        InputError: for another variable.
+        InputError: for another variable, or a share outside [0, 1].
     """
 
     variable: Variable = "lambda"
+    share: Fraction = 1.0
 
     def spread(self, u: Tensor) -> Tensor:
-        return torch.sin(0.5 * torch.pi * u) ** 2
+        return self.share * torch.sin(0.5 * torch.pi * u) ** 2 + (1 - self.share) * u
 
 
 class NoiseShareUniform(ContinuousGrid):
