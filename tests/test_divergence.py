@@ -129,7 +129,7 @@ def test_intervals_cover_the_truth_at_every_point(divergence):
         (lambda: Hutchinson(2, fresh=True, counts=(0,)), "counts.*0"), (lambda: XTrace(1), "probes: 1.*at least 2"),
         (lambda: traces(Hutchinson(7, "orthogonal", groups=1), matrix()), "probes: 7.*6 values"),
         (lambda: traces(Hutchinson(1, "orthogonal", True, counts=(7,)), matrix()), "probes: 7.*6 values"),
-        (lambda: Likelihood(divergence=Hutchinson(2, fresh=True)), "fresh"),
+        (lambda: Likelihood(solver("auto"), divergence=Hutchinson(2, fresh=True)), "fresh"),
         (lambda: Likelihood(solver("adaptive_dopri5"), divergence=XTrace(2, fresh=True)), "fresh"),
     ],
 )  # fmt: skip

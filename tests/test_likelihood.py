@@ -171,13 +171,13 @@ def test_the_density_of_an_item_depends_on_no_other(solver, divergence):
 def test_fresh_directions_are_drawn_at_every_evaluation():
     model, x = ExactModel(mixture(), sde_named("vp")), items(64, 2)
     true = Likelihood(QUICK, steps=8)(model, x).nats
-    kept, fresh = (Likelihood(QUICK, None, Hutchinson(2, new), 8)(model, x).nats - true for new in (False, True))
-    again = Likelihood(QUICK, None, Hutchinson(2, True), 8)(model, x[5:9], rows=range(5, 9)).nats - true[5:9]
+    kept, fresh = (Likelihood(QUICK, None, Hutchinson(2, fresh=new), 8)(model, x).nats - true for new in (False, True))
+    again = Likelihood(QUICK, None, Hutchinson(2, fresh=True), 8)(model, x[5:9], rows=range(5, 9)).nats - true[5:9]
     torch.testing.assert_close(again, fresh[5:9], rtol=0, atol=1e-9)
     assert fresh.std() < 0.6 * kept.std()
     for solver in (Auto(), AdaptiveRungeKutta()):
         with pytest.raises(InputError, match=r"^divergence: fresh directions .* use fresh=false"):
-            Likelihood(solver, None, Hutchinson(2, True))
+            Likelihood(solver, None, Hutchinson(2, fresh=True))
 
 
 @pytest.mark.parametrize("case", ["digits", "vector", "sound", "number", "ncsnpp pyramids", "adm", "edm2", "dit"])
@@ -189,7 +189,7 @@ def test_the_trace_of_every_network_is_that_of_its_jacobian(case):
     def of_one(x):
         return model(x[None], 0.4).eps[0]
 
-    _, found = ExactTrace(at_once=29).of(lambda x: model(x, 0.4).eps, x, None)
+    _, found = ExactTrace(at_once=29).of(lambda x: model(x, 0.4).eps, x, None, 0)
     size = x[0].numel()
     jacobians = [torch.autograd.functional.jacobian(of_one, one).reshape(size, size) for one in x]
     torch.testing.assert_close(found[:, 0], torch.stack([j.trace() for j in jacobians]))
