@@ -5,6 +5,8 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
+BAR = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt}{unit} [{elapsed}, {remaining} left]"  # with an estimate
+
 
 def bar(total: float, label: str, **arguments: Any) -> Any:
     """A bar of tqdm.

@@ -8,9 +8,8 @@ from support import sde_named
 from torch import Tensor
 
 from scoresde import GaussianMixture
-from scoresde.likelihood.dequantise import Bounds, Cells, Kind, bounds
+from scoresde.likelihood.dequantise import KINDS, Bounds, Cells, Kind, bounds
 
-KINDS: tuple[Kind, ...] = ("uniform", "truncated_normal")
 kinds = pytest.mark.parametrize("kind", KINDS)
 F64 = torch.float64
 

@@ -13,7 +13,7 @@ FLOORS = (
     {"errors", "plain", "progress", "vocabulary", "_lazy", "_version"},
     {"_secrets", "files", "room"},
     {"constraints"},
-    {"described"},
+    {"described", "kept"},
     {"build", "noise", "_shapes", "nets", "evaluations"},
     {"named"},
     {"mixture", "sde"},

@@ -39,7 +39,7 @@ def evaluate(settings: EvaluateSettings, cfg: dict[str, Any]) -> float | None:
     what = Evaluation(
         run, metrics, saved, sampler, settings.n, settings.seed, settings.batch_size, settings.label, settings.guidance
     )
-    what.sampler = sampler.suited(what.model, run.event_shape) if saved is None else sampler
+    what.sampler = sampler.suited(what.model, run.event_shape) if what.draws else sampler
     out = out_folder(settings.out, run.path / EVALUATIONS, f"{what.row.name}-{settings.seed}")
     try:
         with settings.accelerated(run):

@@ -12,12 +12,11 @@ import numpy as np
 import torch
 
 from scoresde.cli.jobs import overrides
-from scoresde.errors import refuse
-from scoresde.files import aside, strict_json, write_json, writing
+from scoresde.kept import Arrays
+from scoresde.kept import kept as kept_arrays
+from scoresde.noise import chunks
 from scoresde.runs import setting
 from scoresde.sampling import Choices, Samples
-
-_REQUEST = "request.json"
 
 
 @contextmanager
@@ -49,25 +48,21 @@ def kept(
     Raises:
         InputError: the folder holds parts of other samples, or cannot be written.
     """
-    note, first = place / _REQUEST, 0
-    with writing(place, "out"):
-        place.mkdir(exist_ok=True)
-    other = note.is_file() and note.read_text(encoding="utf-8") != strict_json(request)
-    refuse(other, f"out: {place} holds parts of other samples; continue those, or give another folder")
-    write_json(note, request)
-    while first < n and (file := place / f"{first:012}.npz").is_file():
-        with np.load(file) as part:
-            yield Samples(torch.from_numpy(part["x"]), float(part["nfe"]), float(part["seconds"]), _choices(part))
-        first += size
-    for drawn in fresh(first) if first < n else ():
-        with aside(place / f"{first:012}.npz") as temporary, temporary.open("wb") as stream:
-            own = drawn.choices._asdict() if drawn.choices else {}
-            np.savez(stream, x=drawn.x.cpu().numpy(), nfe=drawn.nfe, seconds=drawn.seconds, **own)
-        yield drawn
-        first += size
+    drawing: list[Iterator[Samples]] = []
+
+    def drawn(rows: range) -> Arrays:
+        if not drawing:
+            drawing.append(fresh(rows.start))
+        part = next(drawing[0])
+        own = part.choices._asdict() if part.choices else {}
+        return {"x": part.x.cpu().numpy(), "nfe": part.nfe, "seconds": part.seconds, **own}
+
+    for part in kept_arrays(place, request, chunks(range(n), size), drawn, "samples"):
+        yield Samples(torch.as_tensor(part["x"]), float(part["nfe"]), float(part["seconds"]), _choices(part))
 
 
-def _choices(part: Mapping[str, Any]) -> Choices | None:
+def _choices(part: Arrays) -> Choices | None:
     if "shares" not in part:  # of another solver
         return None
-    return Choices(part["names"].tolist(), part["levels"].tolist(), torch.from_numpy(part["shares"]))
+    names, levels = (list(np.asarray(part[key]).tolist()) for key in ("names", "levels"))
+    return Choices(names, levels, torch.as_tensor(part["shares"]))

@@ -31,7 +31,7 @@ of which the first term is that of the noise, and the rest, taken negative, is t
 
 import math
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
@@ -40,6 +40,7 @@ from torch.special import ndtri
 from scoresde._shapes import flat
 
 Kind = Literal["uniform", "truncated_normal"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 @dataclass(frozen=True)

@@ -54,11 +54,18 @@ def diffusion(model: Model, x0: Tensor, noise: Noise, draws: int, at: float) -> 
 
 
 def _squared_error(model: Model, x0: Tensor, noise: Noise, k: int, t: float | Tensor) -> Tensor:
-    """|eps_hat - eps|^2 of each item (B,) at a time, or one for each."""
+    """An unbiased estimate of E|eps_hat - eps|^2 of each item (B,) at a time, or one for each.
+
+        |eps_hat - eps|^2 - |eps_G - eps|^2 + E|eps_G - eps|^2,   eps_G - eps = alpha (sigma x0 - alpha s^2 eps) / rho^2
+
+    with rho^2 = alpha^2 s^2 + sigma^2: the error that Gaussian data N(0, s^2), s = sigma_data, would have is known.
+    """
     eps = noise.normal("bound", k, x0.shape, x0.device, x0.dtype)
-    alpha, sigma, _ = model.levels(t)
-    x = expand(alpha, x0) * x0 + expand(sigma, x0) * eps
-    return flat((model(x, t.to(x0.device) if isinstance(t, Tensor) else t).eps - eps) ** 2).sum(1)
+    alpha, sigma = (expand(c, x0) for c in model.levels(t)[:2])
+    gain = alpha / (alpha**2 * model.sigma_data**2 + sigma**2)
+    of_x0, of_eps = gain * sigma * x0, gain * alpha * model.sigma_data**2 * torch.ones_like(eps)
+    error = model(alpha * x0 + sigma * eps, t.to(x0.device) if isinstance(t, Tensor) else t).eps - eps
+    return flat(error**2 - (of_x0 - of_eps * eps) ** 2 + of_x0**2 + of_eps**2).sum(1)
 
 
 def decoded(model: Model, x0: Tensor, noise: Noise, draws: int, at: float) -> Tensor:

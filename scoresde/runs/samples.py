@@ -12,11 +12,10 @@ from torch import Tensor
 from scoresde._shapes import flat
 from scoresde.data import Transform
 from scoresde.model import Model
-from scoresde.progress import bar, note
+from scoresde.progress import BAR, bar, note
 from scoresde.sampling import Choices, Sampler, Samples
 from scoresde.sampling.foresight import say_once
 
-_FORMAT = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt}{unit} [{elapsed}, {remaining} left]"
 _SHOWN = 2000
 _FAR = 10  # standard deviations of the data
 
@@ -60,7 +59,7 @@ def draw(
     done, fraction, seen = first, 0.0, []
     sampler = sampler.suited(model, event_shape)
     say_once(sampler, model.sde, model.sigma_data)
-    with bar(n, label, unit=" samples", bar_format=_FORMAT) as shown:
+    with bar(n, label, unit=" samples", bar_format=BAR) as shown:
 
         def on_step(count: int) -> None:
             nonlocal fraction  # an adaptive solver reports few steps: its bar jumps from batch to batch

@@ -63,11 +63,11 @@ class Evaluation:
 
     def __post_init__(self) -> None:
         refuse(not self.metrics, "metrics: none is given; give one, such as metrics=[standard]")
-        self.model: Model = self.run.conditioned(self.run.model, self.label, self.guidance)
         self._of_model = {name: one for name, one in self.metrics.items() if isinstance(one, ModelMetric)}
         of_samples = {name: one for name, one in self.metrics.items() if name not in self._of_model}
-        self._draws = self.samples is None and bool(of_samples)
-        if self._draws:
+        self.draws = self.samples is None and bool(of_samples)
+        self.model = self._model()
+        if self.draws:
             require_samples(self.n, self.run.event_shape)
             require_batch("batch_size", min(self.n, self.batch_size), self.run.event_shape, str(self.model.device))
         self.dataset = self._data()
@@ -82,6 +82,11 @@ class Evaluation:
                 self.quantities[q.key] = q
         if self._scorer:
             self._scorer.prepare(self.n)
+
+    def _model(self) -> Model:
+        """What samples are drawn from; where there are none, metrics may give a network the classes of items."""
+        plain = not self.draws and self.label is None and self.guidance == 1
+        return self.run.model if plain else self.run.conditioned(self.run.model, self.label, self.guidance)
 
     def _data(self) -> Dataset:
         dataset = self.run.dataset()
@@ -104,9 +109,10 @@ class Evaluation:
             results.add(row, self._scorer(x, strict=True), self.quantities)
             results.cards = self._scorer.cards
             results.floors |= self._scorer.floors(self.n)
+        model = self.run.model if isinstance(self.label, list) else self.model  # samples take classes in turn
         for name, metric in self._of_model.items():
             place = None if folder is None else folder / name
-            results.add(row, metric(self.model, self.dataset, place), self.quantities)
+            results.add(row, metric(model, self.dataset, place), self.quantities)
         results.rows.append(row)
         results.notes = list(self._notes())
         return results
@@ -117,7 +123,7 @@ class Evaluation:
         if self.samples is not None:
             return self.samples.row
         solver = name_of("solver", self.sampler.solver)
-        if not self._draws:
+        if not self.draws:
             return Row("model")
         return Row(solver) if self.sampler.solver.adaptive else Row(f"{solver} {self.sampler.steps}")
 
@@ -136,7 +142,7 @@ class Evaluation:
         yield f"Real data are {held:,} held-out items, which the training never saw, and {train:,} training items."
         if self.samples is not None:
             yield f"The samples are those of {self.samples.path}."
-        elif self._draws:
+        elif self.draws:
             yield f"The samples are drawn with seed {self.seed} by {self.sampler!r}."
         if self.label is not None:
             yield f"Samples and real data are those of label {self.label}, drawn with guidance {self.guidance:g}."

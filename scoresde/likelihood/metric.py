@@ -1,0 +1,236 @@
+"""The likelihood of held-out items as a metric of a model, with its terms and the sources of its error."""
+
+import csv
+import math
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from scoresde.chains import BinomialChain
+from scoresde.constraints import Count, NonNegativeInt, Positive, at_least, fitting
+from scoresde.data.dataset import Dataset
+from scoresde.divergence import Divergence
+from scoresde.errors import refuse, require
+from scoresde.files import aside, writing
+from scoresde.kept import Arrays, kept
+from scoresde.likelihood.dequantise import Kind, bounds
+from scoresde.likelihood.items import Terms, digest, levels_of, with_conditions
+from scoresde.likelihood.likelihood import Likelihood
+from scoresde.loss import BinomialBound
+from scoresde.loss.bound import Levels
+from scoresde.model import Model
+from scoresde.named import named
+from scoresde.noise import chunks
+from scoresde.progress import BAR, bar
+from scoresde.results import Measurement, ModelMetric, Needs, Quantity, student
+from scoresde.sampling import Grid, Solver
+
+Name = Literal["auto", "truncated_normal", "uniform", "none"]
+_KINDS: dict[Name, tuple[Kind, ...]] = {
+    "auto": ("truncated_normal", "uniform"),
+    "truncated_normal": ("truncated_normal",),
+    "uniform": ("uniform",),
+    "none": (),
+}
+_ENDS = {"reconstruction": "reconstruction", "prior_mismatch": "prior"}
+_WITHIN = 3.0  # standard deviations of noise that half of a cell holds: 99.7 % of it
+_TWO_SIDED = 1.96  # standard errors in half of a 95 % interval
+_NATS = partial(Quantity, unit="nats per item")
+
+
+@dataclass(eq=False)
+class NegativeLogLikelihood(ModelMetric):
+    """-log p of held-out items under the probability-flow ODE, in nats per item, with its terms and its errors.
+
+    Of quantised data p is a probability, bounded by `scoresde.likelihood.dequantise`: the value is the bound with
+    importance weights, and bits per dimension are those of levels. Of other data p is a density in data units.
+    Intervals are over items, which contains all sources of error; each source is given as a standard error. Errors of
+    probes shift a weighted bound by half of the variance in which they differ between draws, so the draws of an item
+    have the same probes.
+
+    Args:
+        solver: see `Likelihood`; or a name of conf/solver.
+        grid: likewise; or a name of conf/grid.
+        divergence: likewise; or a name of conf/divergence.
+        steps: of the solver.
+        dequantisation: `auto` is truncated_normal, with the distance to uniform; and none of data without levels.
+        at: time of the cut-off. None is t_train of the SDE; of quantised data it is the time at which half of a cell is
+            3 standard deviations of the noise, if that is later: below it no network needs to know the density.
+        bits: whether bits per dimension are asked for; None gives them where data are quantised.
+        draws: of the dequantisation.
+        bound_draws: times of each item at which the variational bounds are evaluated; 0 leaves them out.
+        n: number of items, evenly spaced; all that there are if these are fewer.
+        split: which items.
+        seed: of the draws and the probes.
+        batch_size: items at a time; it does not change the values.
+
+    Raises:
+        InputError: see `Likelihood`. From a call: data without levels where levels or bits are asked for, an item whose
+            density is not finite, or a network that needs a condition which the data do not have.
+    """
+
+    solver: Solver | str | None = None
+    grid: Grid | str | None = None
+    divergence: Divergence | str | None = None
+    steps: Annotated[int, at_least(1), fitting(1000)] = 50
+    dequantisation: Name = "auto"
+    at: Positive | None = None
+    bits: bool | None = None
+    draws: Count = 1
+    bound_draws: NonNegativeInt = 16
+    n: Annotated[int, at_least(2), fitting(64)] = 300
+    split: Literal["heldout", "train"] = "heldout"
+    seed: NonNegativeInt = 0
+    batch_size: Count = 100
+
+    quantities = (
+        _NATS("nats", words="negative log-likelihood", direction="lower"),
+        Quantity("bits_per_dim", "bits/dim", "the same in bits per dimension", direction="lower"),
+        _NATS("nats_error_items", "error, items", "standard error from the choice of items"),
+        _NATS("nats_error_draws", "error, draws", "standard error from the draws of the dequantisation"),
+        _NATS("nats_error_probes", "error, probes", "standard error from the probes of the divergence"),
+        _NATS("draws_gain", "draws gain", "what weights of the draws gain over their mean"),
+        _NATS("uniform_gap", "uniform gap", "what uniform dequantisation gives more"),
+        _NATS("reconstruction", "", "-log p(x_0 | x) from the cut-off"),
+        _NATS("prior_mismatch", "prior mismatch", "KL of the noised items at T to the prior"),
+        _NATS("nats_bound", "bound", "variational bound by the reverse SDE", direction="lower"),
+        _NATS("nats_chain", "chain bound", "variational bound by the chain of its levels", direction="lower"),
+        Quantity("likelihood_nfe", "evaluations", "network evaluations per trajectory", brief=False),
+    )
+    _means = tuple(q.key for q in quantities if "_error_" not in q.key)
+
+    def __post_init__(self) -> None:
+        parts: dict[str, Any] = {"solver": self.solver, "grid": self.grid, "divergence": self.divergence}
+        built = {key: named(key, part) if isinstance(part, str) else part for key, part in parts.items()}
+        self._likelihood = Likelihood(**built, steps=self.steps)
+        refuse(bool(self.bits) and self.dequantisation == "none", "bits: true needs a dequantisation; give auto")
+
+    def needs(self) -> Needs:
+        return Needs(heldout=2, train=2)
+
+    def __call__(self, model: Model, dataset: Dataset, place: Path | None) -> Mapping[str, Measurement]:
+        heldout, transform = self.split == "heldout", dataset.transform
+        items = dataset.heldout if heldout else dataset.items
+        step = max(1, len(items) // self.n)
+        rows = range(0, min(len(items), step * self.n), step)
+        if isinstance(model, BinomialChain):
+            return self._of_bits(model, items[torch.tensor(rows)])
+        model.needs_gaussian("likelihood")
+        kinds = () if self.dequantisation == "auto" and transform.levels is None else _KINDS[self.dequantisation]
+        levels = levels_of(transform) if kinds or self.bits else None
+        own = with_conditions(model, dataset, heldout)
+        at = self._cut_off(own, levels)
+        terms = Terms(own, items, self._likelihood, levels, kinds, self.draws, self.bound_draws, self.seed, at)
+        parts = None if place is None else place / "parts"
+        found = self._computed(terms, rows, parts)
+        of_items = _of_items(found, kinds, 0.0 if kinds else transform.log_volume)
+        if place is not None:
+            _write(place, {"index": np.array(rows), **of_items})
+            shutil.rmtree(place / "parts", ignore_errors=True)
+        of_nfe = {"likelihood_nfe": Measurement(float(found["nfe"].mean()))}
+        measured = self._measured(of_items, math.prod(transform.event_shape), kinds) | of_nfe
+        return {q.key: measured[q.key] for q in self.quantities if q.key in measured}
+
+    def _cut_off(self, model: Model, levels: Levels | None) -> float:
+        """Where a trajectory begins."""
+        sde = model.sde
+        if self.at is not None:
+            inside = sde.t_train <= self.at < sde.t_start
+            require(inside, "at", self.at, f"give a time from t_train = {sde.t_train:g} to {sde.t_start:g}")
+            return self.at
+        within = math.inf if levels is None else _WITHIN / levels.half
+        return float(sde.t_of_lam(torch.tensor(math.log(within))).clamp(sde.t_train, sde.t_start))
+
+    def _of_bits(self, model: BinomialChain, items: Tensor) -> dict[str, Measurement]:
+        """The variational bound of a chain of bits, see `scoresde.loss.BinomialBound`."""
+        bound = BinomialBound().summary(model, items, {}, self.seed)["bound"]
+        value, half = bound["bits"], _TWO_SIDED * bound["standard_error"]
+        size = math.prod(items.shape[1:])
+        return {
+            "nats_bound": Measurement(value * math.log(2), half=half * math.log(2)),
+            "bits_per_dim": Measurement(value / size, half=half / size),
+        }
+
+    def _computed(self, terms: Terms, rows: range, place: Path | None) -> dict[str, np.ndarray]:
+        """The terms of all items, those of batches that an earlier call has kept included."""
+        request = {
+            **{f.name: repr(getattr(self, f.name)) for f in fields(self)},
+            "of": digest(terms.model, terms.items[torch.tensor(rows)]),
+        }
+        found: list[Arrays] = []
+        with bar(len(rows), "likelihood", unit=" items", bar_format=BAR) as shown:
+            reached = 0.0
+
+            def on_step(count: int) -> None:
+                nonlocal reached  # an adaptive solver reports few steps, or more than `steps`
+                reached = min(reached + count / (self.steps + 1) / terms.solves, len(found) * self.batch_size + count)
+                shown.update(int(reached) - shown.n)
+
+            for part in kept(
+                place, request, chunks(rows, self.batch_size), partial(terms.of, on_step=on_step), "items"
+            ):
+                found.append(part)
+                reached = sum(len(own["prior"]) for own in found)
+                shown.update(int(reached) - shown.n)
+        return {name: np.concatenate([np.atleast_1d(part[name]) for part in found]) for name in found[0]}
+
+    def _measured(self, of: Mapping[str, Tensor], size: int, kinds: Sequence[Kind]) -> dict[str, Measurement]:
+        """The quantities from the terms of the items."""
+        n, root = len(of["nats"]), math.sqrt(len(of["nats"]))
+        found = {key: _mean(of[key]) for key in self._means if key in of}
+        if kinds and self.bits is not False:
+            found["bits_per_dim"] = _mean(of["nats"] / (size * math.log(2)))
+        total = float(of["nats"].std()) / root
+        errors = {part: float(of[f"error_{part}"].square().sum().sqrt()) / n for part in ("draws", "probes")}
+        rest = total**2 - sum(e**2 for e in errors.values() if not math.isnan(e))
+        errors["items"] = math.sqrt(max(rest, 0.0))
+        return found | {f"nats_error_{part}": Measurement(e) for part, e in errors.items() if not math.isnan(e)}
+
+
+def _mean(values: Tensor) -> Measurement:
+    found = student(values.tolist())
+    return Measurement(found.mean, half=found.half)
+
+
+def _of_items(found: Mapping[str, np.ndarray], kinds: Sequence[Kind], volume: float) -> dict[str, Tensor]:
+    """What is known of each item, in nats (n,).
+
+    Args:
+        found: terms, see `Terms.of`.
+        kinds: of dequantisation.
+        volume: what a density in data units has more than in model units.
+    """
+    known = {name: torch.from_numpy(values) for name, values in found.items()}
+    first, *others = [bounds(known[f"{kind}_weight"]) for kind in kinds or ("density",)]
+    probes = (first.shares * known[f"{(*kinds, 'density')[0]}_error"]).sum(1)
+    of = {"nats": volume - first.weighted, "error_draws": first.weighted_error, "error_probes": probes}
+    if first.shares.shape[1] > 1:
+        of["draws_gain"] = first.weighted - first.mean
+    if others:
+        of["uniform_gap"] = first.weighted - others[0].weighted
+    of |= {name: known[key] for name, key in _ENDS.items() if key in known}
+    if "diffusion" in known:
+        of["nats_bound"] = volume + known["prior"] + known["diffusion"].mean(1) + known["decoded"]
+    if "chain" in known:
+        of["nats_chain"] = volume + known["chain"].mean(1)
+    return of
+
+
+def _write(place: Path, columns: Mapping[str, Any]) -> None:
+    """Write what is known of each item as items.npz and items.csv."""
+    arrays: dict[str, Any] = {name: np.asarray(values) for name, values in columns.items()}
+    with writing(place, "out"):
+        place.mkdir(parents=True, exist_ok=True)
+    with aside(place / "items.npz") as temporary, temporary.open("wb") as stream:
+        np.savez(stream, **arrays)
+    with aside(place / "items.csv") as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file, lineterminator="\n")
+        rows.writerow(arrays)
+        rows.writerows(zip(*(values.tolist() for values in arrays.values()), strict=True))

@@ -1,0 +1,158 @@
+"""The likelihood as a metric: against exact probabilities and densities, killed, in other batches, and refused."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from support import mixture, sde_named
+from torch import nn
+from torch.special import ndtr
+
+from scoresde import ExactModel, GaussianMixture, InputError, ScoreModel
+from scoresde.chains import BinomialChain, ExactBits
+from scoresde.control import Conditioned
+from scoresde.data import Dataset, Transform
+from scoresde.divergence import Hutchinson
+from scoresde.likelihood import Likelihood, NegativeLogLikelihood
+from scoresde.nets import ResidualMLP
+
+F64 = torch.float64
+SIX = Transform("table", (2,), 2.5, 4.0, low=0.0, high=5.0, levels=6, dtype="uint8")  # cells of 1/4 in model units
+WIDE = torch.tensor([0.35, 0.25], dtype=F64)
+ONE = GaussianMixture([1.0], [[0.1, -0.2]], WIDE.square().diag()[None])
+
+
+def quantised(n=12):
+    levels = torch.cartesian_prod(torch.arange(6), torch.arange(6))[:: 36 // n][:n]
+    return Dataset(SIX.encode(levels.float()), SIX.encode(levels.float()), SIX)
+
+
+def continuous(scale=1.0):
+    x = mixture().sample(9, seed=1).float()
+    return Dataset(x, x, Transform("table", (2,), 0.0, scale))
+
+
+def test_a_model_that_spreads_over_cells_has_the_probability_of_each(tmp_path):
+    """The Gaussian of x_eps / alpha over a cell, by the distribution function; K draws come near it."""
+    sde, data = sde_named("vp"), quantised()
+    model = ExactModel(ONE, sde)
+    found = NegativeLogLikelihood("dopri5", steps=8, draws=4, dequantisation="uniform", at=1e-5, bound_draws=0)(
+        model, data, tmp_path
+    )
+    x0 = data.heldout.double()
+    ends = [ndtr((x0 - ONE.means + side / 8) / WIDE) for side in (1, -1)]  # sigma of the cut-off is 0.001
+    exact = -(ends[0] - ends[1]).log().sum(1)
+    items = np.load(tmp_path / "items.npz")
+    mean, error = float(exact.mean()), found["nats_error_draws"].value
+    assert abs(found["nats"].value - mean) < 3 * error < 0.4
+    assert found["draws_gain"].value == pytest.approx(0.1, abs=0.06)  # half of the variance of a weight over 4 draws
+    assert found["bits_per_dim"].value == pytest.approx(found["nats"].value / (2 * math.log(2)))
+    # the sources of the error add up to it
+    parts = [found[f"nats_error_{name}"].value for name in ("items", "draws", "probes")]
+    assert math.hypot(*parts) == pytest.approx(items["nats"].std(ddof=1) / math.sqrt(12))
+    assert parts[1] > 0.001
+
+
+def test_a_model_of_levels_has_their_shares_with_truncated_noise_and_not_with_uniform():
+    data, sde = quantised(36), sde_named("vp")
+    shares = torch.arange(1.0, 37.0, dtype=F64) / torch.arange(1.0, 37.0).sum()
+    model = ExactModel(GaussianMixture(shares, data.heldout.double(), torch.zeros(36, 2, 2)), sde)
+    found = NegativeLogLikelihood("dopri5", steps=20)(model, data, None)
+    entropy = -float(shares.log().mean())
+    assert found["nats"].value == pytest.approx(entropy, abs=0.03)
+    assert found["nats_bound"].value == pytest.approx(entropy, abs=found["nats_bound"].half + 0.02)
+    assert found["uniform_gap"].value > 1
+    assert 0 < found["reconstruction"].value < 0.05  # 3 standard deviations of the noise lie within a cell
+    assert found["prior_mismatch"].value < 1e-3
+
+
+def test_data_units_of_another_size_shift_nats_by_the_logarithm_of_their_volume():
+    model, metric = ExactModel(mixture(), sde_named("vp")), NegativeLogLikelihood("dopri5", steps=8)
+    plain, scaled = (metric(model, continuous(scale), None) for scale in (1.0, (2.0, 5.0)))
+    assert plain["nats"].value == pytest.approx(-float(mixture().log_prob(continuous().heldout).mean()), abs=0.02)
+    for key in ("nats", "nats_bound"):
+        assert scaled[key].value - plain[key].value == pytest.approx(math.log(10))
+    assert "bits_per_dim" not in plain
+    bound, strict = plain["nats_bound"], plain["nats"].value + plain["reconstruction"].value
+    assert abs(bound.value - strict) < bound.half
+
+
+def random(divergence=None, **changes):
+    return NegativeLogLikelihood(solver="heun", steps=5, divergence=divergence or Hutchinson(2), draws=2, **changes)
+
+
+def test_batches_and_a_kill_change_nothing(tmp_path, monkeypatch):
+    data, model = quantised(), ExactModel(mixture(), sde_named("vp"))
+    whole, small = (random(batch_size=k)(model, data, tmp_path / str(k)) for k in (12, 5))
+    assert small == {key: pytest.approx(value, abs=1e-9, nan_ok=True) for key, value in whole.items()}
+    assert whole["nats_error_probes"].value > 0
+    computed, calls = Likelihood.__call__, []
+
+    def stopping(self, *arguments, **named):
+        calls.append(len(calls))
+        if len(calls) == 6:  # in the middle of the second batch
+            raise KeyboardInterrupt
+        return computed(self, *arguments, **named)
+
+    monkeypatch.setattr(Likelihood, "__call__", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        random(batch_size=5)(model, data, tmp_path / "killed")
+    with pytest.raises(InputError, match=r"out: .*parts of other items"):
+        random(batch_size=5, seed=1)(model, data, tmp_path / "killed")
+    assert random(batch_size=5)(model, data, tmp_path / "killed") == small
+    assert len(calls) == 6 + 8  # the first batch was not computed again
+    old, new = (np.load(tmp_path / name / "items.npz") for name in ("5", "killed"))
+    assert all(np.array_equal(old[key], new[key], equal_nan=True) for key in old.files)
+    assert [p.name for p in sorted((tmp_path / "killed").iterdir())] == ["items.csv", "items.npz"]
+
+
+def test_a_network_that_always_needs_a_class_gets_that_of_each_item():
+    torch.manual_seed(0)
+    net = ResidualMLP(event_shape=(2,), width=8, blocks=1, condition="class", condition_size=3, condition_dropout=0.0)
+    for parameter in net.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    model, data = ScoreModel(net.eval(), sde_named("vp")), continuous()
+    data.heldout_conditions = {"class": torch.tensor([2, 0, 1, 1, 0, 2, 2, 1, 0])}
+    metric = NegativeLogLikelihood(steps=5, batch_size=4, bound_draws=2)
+    given = metric(Conditioned(model, {"class": data.heldout_conditions["class"]}), data, None)
+    assert metric(model, data, None) == given
+    data.heldout_conditions = {"class": torch.zeros(9, dtype=torch.int64)}
+    assert abs(metric(model, data, None)["nats"].value - given["nats"].value) > 1e-3
+    data.heldout_conditions = {}
+    with pytest.raises(InputError, match=r"class, which these data do not have"):
+        metric(model, data, None)
+
+
+def test_what_cannot_be_measured_is_one_line():
+    model = ExactModel(mixture(), sde_named("vp"))
+    for changes in ({"bits": True}, {"dequantisation": "uniform"}):
+        with pytest.raises(InputError, match=r"dequantisation: .*not quantised.*nats.*give dequantisation=auto"):
+            NegativeLogLikelihood(**changes)(model, continuous(), None)
+    with pytest.raises(InputError, match=r"bits: .*give auto"):
+        NegativeLogLikelihood(bits=True, dequantisation="none")
+    each = Dataset(*[torch.zeros(3, 2)] * 2, Transform("table", (2,), 0.0, (1.0, 2.0), low=0.0, high=1.0, levels=2))
+    with pytest.raises(InputError, match=r"one scale for all features"):
+        NegativeLogLikelihood()(model, each, None)
+    broken = continuous()
+    broken.heldout[4, 0] = math.inf
+    with pytest.raises(InputError, match=r"1 of 9 items.*number 4"):
+        NegativeLogLikelihood(steps=5)(model, broken, None)
+
+
+def test_a_chain_of_bits_has_its_bound_alone():
+    bits = torch.tensor([[1.0, -1.0], [1.0, 1.0]])
+    transform = Transform.of_bits((2,))
+
+    class Exact(nn.Module):
+        def forward(self, x, c):
+            return torch.logit(((1 + exact(x, 0.5).x0) / 2).clamp(1e-6, 1 - 1e-6))
+
+    exact = ExactBits(bits, sde_named("rectified"))
+    chain = BinomialChain(Exact(), sde_named("rectified"), steps=20)
+    found = NegativeLogLikelihood()(chain, Dataset(bits, bits, transform), None)
+    assert set(found) == {"nats_bound", "bits_per_dim"}
+    assert found["nats_bound"].value > math.log(2) - found["nats_bound"].half
+    assert found["bits_per_dim"].value == pytest.approx(found["nats_bound"].value / (2 * math.log(2)))
+    with pytest.raises(InputError, match=r"Gaussian path only"):
+        NegativeLogLikelihood()(exact, Dataset(bits, bits, transform), None)
