@@ -9,7 +9,7 @@ import torch
 import yaml
 from support import exact_model, mixture, sde_named
 
-from scoresde import VPSDE, InputError, Sampler, ScoreModel, compare, runs
+from scoresde import VPSDE, InputError, Likelihood, Sampler, ScoreModel, compare, runs
 from scoresde._secrets import REMOVED
 from scoresde.data import ArrayFile, Moons
 from scoresde.loss import DenoisingScoreMatching
@@ -202,3 +202,14 @@ def test_samples_far_outside_the_data_are_said(capsys):
     found = compare(model, mixture(), solvers=["heun", "auto"], budgets=[5, 40], tolerances=[], n=50, seeds=2)
     assert [note for note in found.notes if "far outside" in note and note.startswith("heun within 5 evaluations: ")]
     assert not [note for note in found.notes if "far outside" in note and not note.startswith("heun within 5")]
+
+
+def test_log_densities_are_those_of_data_units(run):
+    loaded, x = load(run), Moons(n=5).load().train.double()
+    likelihood = Likelihood(steps=5)
+    found, inner = loaded.log_prob(loaded.transform.decode(x), likelihood), likelihood(loaded.model, x)
+    scales = torch.func.jacrev(loaded.transform.decode)(x[:1])[0, :, 0]
+    torch.testing.assert_close(found.nats, inner.nats - torch.linalg.slogdet(scales)[1])
+    torch.testing.assert_close(loaded.log_prob(loaded.transform.decode(x).numpy(), likelihood).nats, found.nats)
+    with pytest.raises(InputError, match=r"^x: \(5, 3\) is not allowed; this run has items of shape \(2,\)"):
+        loaded.log_prob(torch.zeros(5, 3))

@@ -1,18 +1,21 @@
 """A trained model from its run folder."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from html import escape
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from scoresde.build import build
 from scoresde.control.guidance import Label, condition_of, labelled
 from scoresde.data import Dataset, Transform
-from scoresde.errors import InputError, refuse
+from scoresde.errors import InputError, refuse, require
 from scoresde.files import of_the_disk, read_json
+from scoresde.likelihood import Likelihood, LogDensity
 from scoresde.model import Model, NetworkModel
 from scoresde.named import name_of, named
 from scoresde.results import Results
@@ -119,6 +122,34 @@ class Run:
         drawn = joined(draw(sampler, model, self.event_shape, n, seed, batch_size))
         title = f"{name_of('solver', sampler.solver)}, {drawn.nfe:.0f} evaluations"
         return RunSamples(drawn.x, self.transform, drawn.nfe, drawn.seconds, title, drawn.choices)
+
+    def log_prob(
+        self,
+        x: Tensor | np.ndarray,
+        likelihood: Likelihood | None = None,
+        *,
+        label: Label = None,
+        seed: int = 0,
+        batch_size: int = 500,
+    ) -> LogDensity:
+        """Log densities in nats of items (n, *event) in data units, at the cut-off; of their values, undequantised.
+
+        Args:
+            x: the items.
+            likelihood: solver, grid, divergence and steps; `Likelihood()` by default.
+            label: see `sample`.
+            seed: of random directions.
+            batch_size: items computed at once; it does not change the densities.
+
+        Raises:
+            InputError: items of another shape or not finite, or a model without densities.
+        """
+        shape = tuple(x.shape[1:])
+        require(shape == self.event_shape, "x", tuple(x.shape), f"this run has items of shape {self.event_shape}")
+        items = self.transform.encode(torch.as_tensor(x).to("cpu", torch.float64))
+        model = self.conditioned(self.model, label)
+        found = (likelihood or Likelihood())(model, items, seed=seed, batch_size=batch_size)
+        return replace(found, nats=found.nats - self.transform.log_volume)
 
     def dataset(self) -> Dataset:
         """Load the data on which the model was trained, from where the configuration says it is, in its units."""
