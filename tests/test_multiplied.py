@@ -10,7 +10,7 @@ from scipy.integrate import solve_ivp
 from support import gaussian, sde_named
 from torch import Tensor
 
-from scoresde import Ancestral, DiscreteVPSDE, ExactModel, GaussianMixture, InputError, Sampler
+from scoresde import Ancestral, DiscreteVPSDE, ExactModel, GaussianMixture, InputError, RectifiedSDE, Sampler
 from scoresde.chains import BitEvidence, Evidence, ExactBits, GaussianEvidence, SmoothEvidence
 from scoresde.control.guidance import Conditioned
 from scoresde.sampling import BitFlips, Discrete, EulerMaruyama, Heun, MultipliedSteps
@@ -57,6 +57,12 @@ def test_the_product_of_a_step_of_bits_is_that_of_the_probabilities():
     both = step.prod(1) * r
     found = torch.where(states == x, 1 - flip, flip).prod(1)
     torch.testing.assert_close(found, both / both.sum(), rtol=1e-9, atol=1e-12)
+
+
+def test_a_rising_power_is_that_of_the_level_after_the_step():
+    sde, times = RectifiedSDE(T=0.8), torch.tensor([0.8, 0.6, 0.4, 0.0], dtype=DOUBLE)
+    plan = MultipliedSteps(BitFlips(), "rising", power=0.5).plan(sde, times)
+    assert [power for _, power in plan] == pytest.approx([0.125, 0.25, 0.5])
 
 
 def limit(variance: float, power: float, rising: bool) -> list[float]:
