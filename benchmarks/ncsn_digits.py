@@ -2,8 +2,8 @@
 
 Each run is one of `scoresde train experiment=NAME`; several of a name are seeds. Prints the sliced Wasserstein
 distance to held-out digits over its floor from the final samples of each run, for annealed Langevin dynamics and for
-two samplers of the SDE with the same network, then its mean over the seeds with Student's interval, and draws samples
-of the first run of each name beside digits.
+two samplers of the SDE with the same network, or for `--samplers`, and its mean over the seeds with Student's interval;
+draws samples of the first run of each name beside digits.
 """
 
 import argparse
@@ -49,6 +49,7 @@ def picture(runs: dict[str, scoresde.Run], file: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("runs", nargs="+", metavar="NAME=FOLDER")
+    parser.add_argument("--samplers", nargs="*", default=SAMPLERS, help="by their names in the runs")
     parser.add_argument("--picture", type=Path)
     parser.add_argument("--out", type=Path, help="file of the result")
     arguments, first, rows = parser.parse_args(), dict[str, scoresde.Run](), list[dict[str, Any]]()
@@ -59,15 +60,16 @@ def main() -> None:
         content = run.summary["results"]
         floors = content["floors"]["sliced_wasserstein"]
         for row in content["rows"]:
-            if row["label"] in SAMPLERS and row["values"]:
+            if row["label"] in arguments.samplers and row["values"]:
                 ratio = row["values"]["sliced_wasserstein"][0] * len(floors) / sum(floors)
                 seconds = run.summary["training_seconds"]
                 rows.append({"name": name, "seed": run.config["seed"], "sampler": row["label"], "nfe": row["nfe"]})
                 rows[-1] |= {"x_floor": ratio, "training_seconds": seconds, "n": content["n"], "steps": run.step}
                 print(f"{name:8} {row['label']:20} {row['nfe']:6.0f} NFE   {ratio:5.2f} x floor   {seconds:.0f} s")
-    for name, sampler in product(first, SAMPLERS):
+    for name, sampler in product(first, arguments.samplers):
         ratios = [row["x_floor"] for row in rows if (row["name"], row["sampler"]) == (name, sampler)]
-        print(f"{name:8} {sampler:20} {student(ratios)} x floor over {len(ratios)} seeds")
+        if ratios:
+            print(f"{name:8} {sampler:20} {student(ratios)} x floor over {len(ratios)} seeds")
     if arguments.picture:
         picture(first, arguments.picture)
     print(f"written to {save('ncsn_digits', {'rows': rows}, arguments.out)}")
