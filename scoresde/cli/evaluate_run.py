@@ -1,6 +1,8 @@
 """One evaluation on the command line: what is measured, its folder, and what is printed and logged."""
 
+import shutil
 import sys
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,8 @@ from scoresde.runs.report import EVALUATIONS, REPORT, TABLE
 from scoresde.runs.saved import Saved
 from scoresde.sampling import Sampler
 from scoresde.workflows.evaluate import Evaluation
+
+_NARROWEST = 60  # columns of text
 
 
 def evaluate(settings: EvaluateSettings, cfg: dict[str, Any]) -> float | None:
@@ -65,7 +69,9 @@ def _finish(what: Evaluation, out: Path, results: Results, cfg: Mapping[str, Any
     """Print the table and the verdict, write every file of the results, and log them."""
     config = runs.without_secrets(cfg)
     images, said = what.report(out, results, config)
-    print("\n".join([results.title, "", text(results), "", *said, "", f"report   {out / REPORT}"]))
+    columns = max(shutil.get_terminal_size((120, 24)).columns, _NARROWEST)
+    lines = [textwrap.fill(line, columns) for line in said]
+    print("\n".join([results.title, "", text(results), "", *lines, "", f"report   {out / REPORT}"]))
     print(f"tables   {out / TABLE}, {out / RESULTS}", flush=True)
     logger.start(out, config, out.name)
     try:

@@ -10,7 +10,7 @@ from scoresde.results.metric import Quantity
 from scoresde.results.rows import Row, Rows
 from scoresde.results.table import STYLE, aligned
 
-_HEADINGS = ("metric", "value", "real data", "x floor", "")
+_HEADINGS = ("metric", "value", "real data", "x floor")
 _NARROWEST = 60  # columns of text below which wrapping would be worse than long lines
 _SAID = {
     "worse": "Worse than real data by {}.",
@@ -48,39 +48,34 @@ def _measured(results: Rows) -> Iterator[tuple[Row, Quantity]]:
 
 
 def _cells(results: Rows, row: Row, q: Quantity) -> list[str]:
-    """The value with its interval, what real data reach, the ratio, and which direction is better."""
-    floor = results.floor(q.key)
-    better = {"lower": "lower is better", "higher": "higher is better"}.get(q.direction or "", "")
-    return [str(row.interval(q.key)), str(floor or ""), str(results.ratio(row, q)), better]
+    """The value with its interval, what real data reach, and the ratio."""
+    return [str(row.interval(q.key)), str(results.floor(q.key) or ""), str(results.ratio(row, q))]
 
 
 def text(results: Rows) -> str:
     """The table, then what its headings mean, as wide as the terminal."""
     width = max(shutil.get_terminal_size((120, 24)).columns, _NARROWEST)
-    pairs = [(row, q) for row, q in _measured(results) if q.brief]
-    lines = [[q.heading, *_cells(results, row, q)[:3]] for row, q in pairs]
-    known = {q.heading: "; ".join(filter(None, (q.title, q.note))) for _, q in pairs}
+    pairs = list(_measured(results))
+    lines = [[q.heading, *_cells(results, row, q)] for row, q in pairs]
+    known = {q.heading: q.meaning for _, q in pairs}
     margin = " " * (max(map(len, known), default=0) + 2)
     words = [
         textwrap.fill(f"{heading:<{len(margin)}}{meaning}", width, subsequent_indent=margin)
         for heading, meaning in known.items()
         if meaning != heading
     ]
-    return "\n".join([*aligned([_HEADINGS[:4], *lines]), "", *words])
+    return "\n".join([*aligned([_HEADINGS, *lines]), "", *words])
 
 
 def html(results: Rows) -> str:
-    """The table as a fragment that carries its style; below each name stands what it is."""
+    """The table as a fragment that carries its style; below each line stands what it means."""
     head = "".join(f"<th>{name}</th>" for name in _HEADINGS)
     body = "".join(_line(results, row, q) for row, q in _measured(results))
-    table = f"<table class='results sheet'><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    table = f"<table class='results sheet'><thead><tr>{head}</tr></thead>{body}</table>"
     return f"<style>{STYLE}</style><div class=results><div>{table}</div></div>"
 
 
 def _line(results: Rows, row: Row, q: Quantity) -> str:
-    words = "; ".join(filter(None, (q.title, q.note)))
-    name = f"<td>{escape(q.heading)}<br><small>{escape(words)}</small></td>"
-    mean = row.interval(q.key).mean
-    value, *others = _cells(results, row, q)
-    cells = "".join(f"<td>{escape(cell)}</td>" for cell in others)
-    return f"<tr>{name}<td data-v='{mean}'>{escape(value)}</td>{cells}</tr>"
+    cells = "".join(f"<td>{escape(cell)}</td>" for cell in (q.heading, *_cells(results, row, q)))
+    words = f"<tr><td class=words colspan={len(_HEADINGS)}>{escape(q.meaning)}</td></tr>"
+    return f"<tbody><tr>{cells}</tr>{words * (q.meaning != q.heading)}</tbody>"

@@ -15,9 +15,10 @@ from scoresde.named import name_of
 from scoresde.results import Quantity, Results
 from scoresde.runs.config import CONVERTED, get, read_config, section
 from scoresde.runs.folder import CONFIG, METRICS, RESULTS, SUMMARY, check_inside, in_use
+from scoresde.runs.report import EVALUATIONS
 from scoresde.training import checkpoint as checkpoints
 
-Kind = Literal["run", "comparison", "samples", "grid"]
+Kind = Literal["run", "comparison", "evaluation", "samples", "grid"]
 _OF_A_RUN = {CONFIG, SUMMARY, METRICS, ".lock", "checkpoints"}
 _DEEPEST = 3  # of folders within folders; the runs of a sweep lie in the second
 _TAIL = 4096  # bytes of metrics.jsonl in which the newest step stands
@@ -86,6 +87,7 @@ def _inside(run: Path) -> Iterator[tuple[Path, Kind]]:
     with suppress(InputError):  # which the entry of the run will say
         check_inside(run)
         yield from ((path, "grid") for path in run.glob("tuned/steps-*.json"))
+        yield from ((file.parent, "evaluation") for file in run.glob(f"{EVALUATIONS}/*/{RESULTS}"))
         yield from ((path, "samples") for path in run.glob("samples/*") if path.is_dir())
 
 
@@ -174,4 +176,7 @@ def _read_grid(entry: Entry) -> None:
     entry.about = f"mean endpoint error {report['after']['mean']:.3g}, untuned {report['before']['mean']:.3g}"
 
 
-_READ = {"run": _read_run, "comparison": _read_comparison, "samples": _read_samples, "grid": _read_grid}
+_READ = {
+    "run": _read_run, "comparison": _read_comparison, "evaluation": _read_comparison, "samples": _read_samples,
+    "grid": _read_grid,
+}  # fmt: skip
