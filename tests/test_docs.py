@@ -36,8 +36,8 @@ def test_table_lists_no_option_that_does_not_exist(group):
 
 
 def test_every_command_is_listed():
-    names = [p.stem for p in (ROOT / "conf").glob("*.yaml")]
-    assert sorted(re.findall(r"^\| `scoresde (\w+)` \|", OPTIONS, re.MULTILINE)) == sorted(names)
+    names = [p.stem.replace("_", " ") for p in (ROOT / "conf").glob("*.yaml")]
+    assert sorted(re.findall(r"^\| `scoresde ([\w ]+)` \|", OPTIONS, re.MULTILINE)) == sorted(names)
 
 
 def blocks(page: Path, language: str = "") -> list[str]:
@@ -48,7 +48,7 @@ def blocks(page: Path, language: str = "") -> list[str]:
 
 def commands(page: Path) -> list[tuple[str, str]]:
     """(command, overrides) of each scoresde command in the code blocks of a page."""
-    names = "|".join(p.stem for p in (ROOT / "conf").glob("*.yaml"))
+    names = "|".join(sorted((p.stem.replace("_", " ") for p in (ROOT / "conf").glob("*.yaml")), reverse=True))
     return [
         found for block in blocks(page) for found in re.findall(rf"^scoresde ({names})\b([^#\n]*)", block, re.MULTILINE)
     ]
@@ -63,6 +63,7 @@ def test_every_command_composes(page):
 
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         for command, rest in commands(page):
+            command = command.replace(" ", "_")
             _, words = parted(command, shlex.split(rest))
             first = [re.sub(r"(=[^,\[({']+),.*", r"\1", word) for word in words]  # the first job of a sweep
             config = compose(command, overrides=[word for word in first if not word.startswith("hydra")])

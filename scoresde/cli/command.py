@@ -49,8 +49,13 @@ class Command:
 
     @property
     def name(self) -> str:
-        """The word after `scoresde`."""
+        """That of its module and its configuration."""
         return self.module.rpartition(".")[2]
+
+    @property
+    def words(self) -> str:
+        """What is typed after `scoresde`: `evaluate selftest` of the module evaluate_selftest."""
+        return self.name.replace("_", " ")
 
     @property
     def text(self) -> str:
@@ -71,16 +76,16 @@ class Command:
     @property
     def examples(self) -> list[str]:
         """The lines of the help that show a call."""
-        return re.findall(rf"^  (scoresde {self.name} .*|scoresde {self.name})$", self.text, re.MULTILINE)
+        return re.findall(rf"^  (scoresde {self.words} .*|scoresde {self.words})$", self.text, re.MULTILINE)
 
     def help(self, typed: Sequence[str] = ()) -> str:
-        """What `scoresde <name> --help` prints; with the keys of the options that are typed, such as `sde=ve`."""
+        """What `scoresde <words> --help` prints; with the keys of the options that are typed, such as `sde=ve`."""
         usage, _, examples = self.text.partition("\n")[2].strip().partition("examples")
         wrapped = textwrap.TextWrapper(120, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False)
         groups = [wrapped.fill(f"{group}: {', '.join(options(group))}") for group in self._groups()]
         listed = "groups, for group=option:\n{}\n\n".format("\n".join(groups)) if groups else ""
         settings = f"keys, for key=value, with their defaults:\n{listing(keys(self.name, typed))}"
-        parts = (f"scoresde {self.name}: {self.summary}", f"{usage}{listed}examples{examples}", settings, _FLAGS)
+        parts = (f"scoresde {self.words}: {self.summary}", f"{usage}{listed}examples{examples}", settings, _FLAGS)
         return "\n\n".join(parts)
 
     @property
@@ -104,6 +109,12 @@ def all_commands() -> dict[str, Command]:
     return {row.name: row for row in sorted(rows, key=attrgetter("rank"))}
 
 
+def named(arguments: Sequence[str]) -> list[str]:
+    """The arguments with the name of the command in one word, where it was typed in two: `evaluate selftest`."""
+    name = "_".join(arguments[:2])
+    return [name, *arguments[2:]] if len(arguments) > 1 and name in all_commands() else list(arguments)
+
+
 def command(name: str) -> Command:
     """The command of this name.
 
@@ -113,14 +124,15 @@ def command(name: str) -> Command:
     known = all_commands()
     if name not in known:
         near = did_you_mean(name, known, "scoresde ")
-        raise InputError(f"{name}: no such command{near} (commands: {', '.join(known)})")
+        raise InputError(f"{name}: no such command{near} (commands: {', '.join(row.words for row in known.values())})")
     return known[name]
 
 
 def overview() -> str:
     """What `scoresde --help` prints."""
     rows = all_commands().values()
-    lines = [f"  {c.name:<9}{c.summary}" for c in rows]
+    width = max(len(c.words) for c in rows) + 2
+    lines = [f"  {c.words:<{width}}{c.summary}" for c in rows]
     examples = [_aligned(line) for c in rows for line in c.examples[:2]]
     return _OVERVIEW.format(commands="\n".join(lines), examples="\n".join(examples))
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from scoresde.cli.arguments import PLACE
-from scoresde.cli.command import Command, all_commands
+from scoresde.cli.command import Command, all_commands, named
 from scoresde.cli.keys import Key, keys
 from scoresde.constraints import hints, members
 from scoresde.errors import refuse
@@ -66,15 +66,17 @@ def completion(arguments: Sequence[str]) -> str:
 def words(line: str) -> list[str]:
     """What the last word of a command line, which begins with `scoresde`, can become."""
     _, *typed, word = (part.replace("\\ ", " ") for part in re.split(r"(?<!\\)\s+", f" {line}".lstrip()))
-    commands, known = all_commands(), [*_FLAGS]
+    commands, known, typed = all_commands(), [*_FLAGS], named(typed)
     if not typed:
-        known = [*commands, "completion", "--help", "--version"]
+        known = [*(name for name in commands if "_" not in name), "completion", "--help", "--version"]
     elif typed[0] not in commands:
         known = [*_SCRIPTS] * (typed == ["completion"])
     elif "=" in word:
         known = [*_values(commands[typed[0]], word, keys(typed[0], typed[1:]))]
     else:
         names = [*commands[typed[0]].choices, *(row.name for row in keys(typed[0], typed[1:]))]
+        begin = f"{typed[0]}_"
+        known += (name.removeprefix(begin) for name in commands if name.startswith(begin) and not typed[1:])
         known += (f"{name}="[: name.find(".", len(word)) + 1] or f"{name}=" for name in names)
     return sorted({one for one in known if one.startswith(word)})
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import scoresde
 from scoresde.cli.arguments import parted
-from scoresde.cli.command import Command, command, overview
+from scoresde.cli.command import Command, command, named, overview
 from scoresde.cli.failures import VARIABLE, TaskFailed
 from scoresde.errors import InputError
 from scoresde.files import held, of_the_disk, remove_abandoned
@@ -70,6 +70,7 @@ def _terminate(number: int, frame: object) -> None:
 
 
 def _dispatch(arguments: list[str]) -> int:
+    arguments = named(arguments)
     name = arguments[0] if arguments else "--help"
     if name in ("--help", "-h", "help"):
         print(overview(), end="")

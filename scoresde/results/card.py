@@ -33,10 +33,10 @@ def _brief(value: Any) -> str:
 
 
 def html(cards: Mapping[str, Card], headings: Mapping[str, str]) -> str:
-    """The cards as tables, each under the quantities that have it."""
+    """The cards as tables, each under the headings of the quantities that have it."""
+    known = {heading: cards[key] for key, heading in headings.items() if key in cards}
     return "".join(
-        f"<p><b>{escape(', '.join(headings.get(key, key) for key in keys))}</b></p><dl>{_fields(card)}</dl>"
-        for keys, card in grouped(cards)
+        f"<p><b>{escape(', '.join(names))}</b></p><dl>{_fields(card)}</dl>" for names, card in grouped(known)
     )
 
 
