@@ -162,7 +162,7 @@ def test_results_keep_their_cards(here):
 
 
 def test_the_verdict_compares_with_the_spread_of_real_data():
-    results = Results("r", 10, 1, [Row("a", values={"x": [2.5], "y": [0.4], "z": [1.0]})])
+    results = Results("r", 10, 1, [Row("a", values={"x": [2.5], "y": [1.9], "z": [1.0]})])
     results.quantities = {k: Quantity(k, direction=d) for k, d in (("x", "lower"), ("y", "higher"), ("z", "lower"))}
     results.floors = {"x": [1.0, 1.1, 0.9], "y": [0.5, 0.6, 0.4], "z": [0.9]}
     worse, same, unknown = judged(results)
