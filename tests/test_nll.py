@@ -1,6 +1,8 @@
 """The likelihood as a metric: against exact probabilities and densities, killed, in other batches, and refused."""
 
 import math
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from support import mixture, sde_named
 from torch import nn
 from torch.special import ndtr
 
+import scoresde
 from scoresde import ExactModel, GaussianMixture, InputError, ScoreModel
 from scoresde.chains import BinomialChain, ExactBits
 from scoresde.control import Conditioned
@@ -37,9 +40,8 @@ def test_a_model_that_spreads_over_cells_has_the_probability_of_each(tmp_path):
     """The Gaussian of x_eps / alpha over a cell, by the distribution function; K draws come near it."""
     sde, data = sde_named("vp"), quantised()
     model = ExactModel(ONE, sde)
-    found = NegativeLogLikelihood("dopri5", steps=8, draws=4, dequantisation="uniform", at=1e-5, bound_draws=0)(
-        model, data, tmp_path
-    )
+    settings = {"dequantisation": "uniform", "draws": 4, "at": 1e-5, "bound_draws": 0}
+    found = NegativeLogLikelihood("dopri5", "lambda", steps=8, **settings)(model, data, tmp_path)
     x0 = data.heldout.double()
     ends = [ndtr((x0 - ONE.means + side / 8) / WIDE) for side in (1, -1)]  # sigma of the cut-off is 0.001
     exact = -(ends[0] - ends[1]).log().sum(1)
@@ -58,7 +60,7 @@ def test_a_model_of_levels_has_their_shares_with_truncated_noise_and_not_with_un
     data, sde = quantised(36), sde_named("vp")
     shares = torch.arange(1.0, 37.0, dtype=F64) / torch.arange(1.0, 37.0).sum()
     model = ExactModel(GaussianMixture(shares, data.heldout.double(), torch.zeros(36, 2, 2)), sde)
-    found = NegativeLogLikelihood("dopri5", steps=20)(model, data, None)
+    found = NegativeLogLikelihood("dopri5", "lambda", steps=24)(model, data, None)
     entropy = -float(shares.log().mean())
     assert found["nats"].value == pytest.approx(entropy, abs=0.03)
     assert found["nats_bound"].value == pytest.approx(entropy, abs=found["nats_bound"].half + 0.02)
@@ -68,7 +70,7 @@ def test_a_model_of_levels_has_their_shares_with_truncated_noise_and_not_with_un
 
 
 def test_data_units_of_another_size_shift_nats_by_the_logarithm_of_their_volume():
-    model, metric = ExactModel(mixture(), sde_named("vp")), NegativeLogLikelihood("dopri5", steps=8)
+    model, metric = ExactModel(mixture(), sde_named("vp")), NegativeLogLikelihood("dopri5", "lambda", steps=8)
     plain, scaled = (metric(model, continuous(scale), None) for scale in (1.0, (2.0, 5.0)))
     assert plain["nats"].value == pytest.approx(-float(mixture().log_prob(continuous().heldout).mean()), abs=0.02)
     for key in ("nats", "nats_bound"):
@@ -156,3 +158,30 @@ def test_a_chain_of_bits_has_its_bound_alone():
     assert found["bits_per_dim"].value == pytest.approx(found["nats_bound"].value / (2 * math.log(2)))
     with pytest.raises(InputError, match=r"Gaussian path only"):
         NegativeLogLikelihood()(exact, Dataset(bits, bits, transform), None)
+
+
+def test_a_run_is_evaluated_without_samples_and_its_items_are_kept(tmp_path):
+    folder = Path(__file__).parent / "fixtures/d14582e/run"
+    metric = NegativeLogLikelihood("dpmpp_2m", "lambda", Hutchinson(1), steps=3, n=4, bound_draws=2)
+    results = scoresde.evaluate(folder, {"mine": metric}, folder=tmp_path)
+    assert "nats" in {q.key for q in results.measured}
+    assert math.isfinite(results.rows[0].values["nats"][0])
+    assert len((tmp_path / "mine" / "items.csv").read_text().splitlines()) == 5
+    assert "negative log-likelihood" in (tmp_path / "report.html").read_text()
+
+
+def test_the_benchmark_of_dequantisation_runs(monkeypatch, capsys):
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "benchmarks"))
+    import dequantise
+
+    model, saved = ExactModel(ONE, sde_named("vp")), {}
+    run = SimpleNamespace(model=model, sde=model.sde, event_shape=(2,), dataset=quantised)
+    monkeypatch.setattr("scoresde.load", lambda path: run)
+    monkeypatch.setattr("record.save", lambda name, content: saved.update(content))
+    monkeypatch.setattr("sys.argv", ["dequantise", "RUN", "--n", "3", "--draws", "4", "--steps", "3", "--probes", "2"])
+    dequantise.main()
+    nats = {row["name"]: row["nats"].mean for row in saved["rows"]}
+    at = next(name.partition(", t")[2] for name in nats if name.endswith("tau = 3"))
+    assert nats[f"uniform, K = 4, t{at}"] < nats[f"uniform, K = 1, t{at}"] + 1
+    assert len(nats) == 3 * 6 + 2 + 1
+    assert capsys.readouterr().out.count("variational bound") == 6

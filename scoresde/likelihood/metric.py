@@ -103,6 +103,7 @@ class NegativeLogLikelihood(ModelMetric):
         _NATS("nats_bound", "bound", "variational bound by the reverse SDE", direction="lower"),
         _NATS("nats_chain", "chain bound", "variational bound by the chain of its levels", direction="lower"),
         Quantity("likelihood_nfe", "evaluations", "network evaluations per trajectory", brief=False),
+        Quantity("cut_off", "cut-off", "time of the cut-off", brief=False),
     )
     _means = tuple(q.key for q in quantities if "_error_" not in q.key)
 
@@ -134,8 +135,8 @@ class NegativeLogLikelihood(ModelMetric):
         if place is not None:
             _write(place, {"index": np.array(rows), **of_items})
             shutil.rmtree(place / "parts", ignore_errors=True)
-        of_nfe = {"likelihood_nfe": Measurement(float(found["nfe"].mean()))}
-        measured = self._measured(of_items, math.prod(transform.event_shape), kinds) | of_nfe
+        measured = self._measured(of_items, math.prod(transform.event_shape), kinds)
+        measured |= {"likelihood_nfe": Measurement(float(found["nfe"].mean())), "cut_off": Measurement(at)}
         return {q.key: measured[q.key] for q in self.quantities if q.key in measured}
 
     def _cut_off(self, model: Model, levels: Levels | None) -> float:
