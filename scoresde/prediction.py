@@ -161,6 +161,11 @@ class Prediction:
         return Prediction(self._x, out, self._sde, self._t, self._c_skip, self._c_out, variance, level, learned)
 
     @property
+    def cancelled(self) -> Coefficient:
+        """sigma c_skip: the noise in x0_hat that F has to cancel, sigma / alpha for networks that predict noise."""
+        return self._sigma * self._c_skip
+
+    @property
     def x0(self) -> Tensor:
         return self.combine(x0=1.0)
 

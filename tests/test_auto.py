@@ -13,11 +13,14 @@ from support import exact_model, mixture, sde_named
 from scoresde import VESDE, VPSDE, Auto, ExactModel, GaussianMixture, Langevin, Sampler, Terminal
 from scoresde.dynamics import EtaWindow
 from scoresde.metrics.sliced import sliced_wasserstein
+from scoresde.model import Model
 from scoresde.noise import Noise
+from scoresde.prediction import Prediction
 from scoresde.sampling import Ancestral, DPMSolverPP2M, Heun, Karras, LambdaUniform
-from scoresde.sampling.auto import _weights
+from scoresde.sampling.auto import _believed, _weights
 from scoresde.sampling.candidates import CANDIDATES, LEVELS, rows
 from scoresde.sampling.foresight import _Units
+from scoresde.sampling.grid import widest
 
 DOUBLE = torch.float64
 
@@ -60,6 +63,61 @@ def test_data_of_another_scale_are_the_same_problem(factor):
         return x / scale
 
     torch.testing.assert_close(drawn(factor), drawn(1.0), rtol=1e-8, atol=1e-8)
+
+
+class NoisePredictor(Model):
+    """An exact model that predicts the noise, with an error near pure noise, in standard deviations of it."""
+
+    def __init__(self, exact, error=0.0, along=0.0):
+        super().__init__(exact.sde)
+        self.exact, self.error, self.along = exact, error, along
+        self.sigma_data, self.event_shape = exact.sigma_data, exact.event_shape
+
+    device = "cpu"
+
+    def forward(self, x, t, cond=None):
+        found, level = self.exact(x, t).eps, self.sde.at(t)
+        wrong = level.sigma / level.alpha > widest(x[0].numel()) * self.sigma_data
+        return Prediction.of(x, self.sde, t, eps=found + wrong * (self.error + self.along * found))
+
+
+def many_values():
+    """N(0.4, 1) for each of 16 values."""
+    return GaussianMixture([1.0], torch.full((1, 16), 0.4, dtype=DOUBLE), torch.eye(16, dtype=DOUBLE)[None])
+
+
+@pytest.mark.parametrize("wrong", [{"error": 0.3}, {"along": -0.3}, {"error": -0.2, "along": 0.3}])
+@pytest.mark.parametrize(("name", "eta"), [("cosine", 0), ("cosine", 1), ("ve", 0), ("vp", 0)])
+def test_an_error_of_the_noise_near_pure_noise_stays_as_small_as_data(name, eta, wrong):
+    """While x0_hat is off by 2 R at most, so is x / alpha, of which the exact flow leaves s / sqrt(s^2 + r^2)."""
+    exact = ExactModel(many_values(), sde_named(name))
+    x = exact.sde.prior_std * Noise(2).normal("start", 0, (40, 16), dtype=DOUBLE)
+    right, off = (
+        list(Sampler(Auto(eta), steps=20).path(model, x, Noise(3)))[-1][1]
+        for model in (NoisePredictor(exact), NoisePredictor(exact, **wrong))
+    )
+    apart = (off - right).square().mean(1).sqrt()
+    assert float(apart.max()) < 2 * 1.5 / math.hypot(1, widest(16))
+
+
+def test_what_is_believed_is_x0_hat_or_nearer_to_the_truth():
+    exact = ExactModel(many_values(), sde_named("vp"))
+    x = Noise(2).normal("start", 0, (40, 16), dtype=DOUBLE)
+    truth, off = exact(x, 1.0).x0, NoisePredictor(exact, error=0.02, along=-0.03)
+    found = off(x, 1.0).x0
+    assert torch.all((_believed(off(x, 1.0), 1.0) - truth).norm(dim=1) < (found - truth).norm(dim=1))
+    for t, model in ((1.0, NoisePredictor(exact)), (0.5, off)):  # in the ball, and where noise is no larger than data
+        assert torch.equal(_believed(model(x, t), 1.0), model(x, t).x0)
+    large = Prediction.of(x, exact.sde, 1.0, x0=100 * x)
+    assert torch.equal(_believed(large, 1.0), large.x0)
+
+
+def test_between_two_levels_with_noise_the_ode_of_the_network_is_solved_as_it_is():
+    exact = ExactModel(many_values(), sde_named("vp"))
+    off, x = NoisePredictor(exact, error=0.3), Noise(2).normal("start", 0, (4, 16), dtype=DOUBLE)
+    *_, (_, found) = Sampler(Auto(), LambdaUniform(), steps=200).path(off, x, Noise(0), to=0.9)
+    *_, (_, fine) = Sampler(Heun(), LambdaUniform(), steps=400).path(off, x, Noise(0), to=0.9)
+    torch.testing.assert_close(found, fine, rtol=0, atol=1e-4)
 
 
 def ve(scale):

@@ -8,19 +8,22 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from scoresde._shapes import expand, flat
 from scoresde.dynamics import Eta
 from scoresde.model import Model
+from scoresde.prediction import Prediction
 from scoresde.sampling.bits import BitFlips
 from scoresde.sampling.candidates import FIRST, LEVELS, ONLY, candidates, rows, shifted
 from scoresde.sampling.choices import note
 from scoresde.sampling.corrector import Corrector
-from scoresde.sampling.grid import Grid, Terminal
+from scoresde.sampling.grid import Grid, Terminal, widest
 from scoresde.sampling.pilot import PilotGrid
 from scoresde.sampling.solver import Draw, GridSolver, NoiseSource, Path, Solver, Step, add
 from scoresde.sde import SDE
 
 _MEMORY = 0.8  # of an error, from one level to the next
 _RIDGE = 0.3  # share of an error that its candidate has to itself
+_LONGEST = 1.5  # root mean square of an x0_hat that is believed, in max(1, sigma_data)
 
 
 @dataclass(frozen=True, repr=False)
@@ -35,7 +38,9 @@ class Auto(Solver):
 
         minimise w^T S w   over   w >= 0, sum_c w_c = 1
 
-    The last step goes from the last level to noise zero. Without a grid it takes `Terminal`, with the levels that
+    The last step goes from the last level to noise zero. On the way there, x0_hat of networks that predict noise is
+    cut to the length of data near pure noise, where it is many times the error of the noise: see `_believed`. Between
+    two levels with noise nothing is cut. Without a grid it takes `Terminal`, with the levels that
     `PilotGrid` finds for a run and eta = 0.
 
     With noise, a step of length h in lam goes d = min(eta^2 h, 0.16) beyond the next level on the probability-flow
@@ -111,15 +116,17 @@ class Combination(GridSolver):
         found, stds = rows(sde, times, self.sigma_data, self.eta)
         if self.shifts is not None:
             found = shifted(found, torch.tensor(self.shifts, dtype=torch.float64))
-        return [(t, found, std) for t, std in zip(times.tolist(), stds.tolist(), strict=False)]
+        clean = bool(times[-1] <= 0)
+        return [(t, found, std, clean) for t, std in zip(times.tolist(), stds.tolist(), strict=False)]
 
     def step(self, model: Model, x: Tensor, plan: Any, state: Any, noise: Draw) -> Step:
-        t, found, std = plan
+        t, found, std, clean = plan
         number, coefficients, seen, mean = state or _start(found, x)
         expected, again, ahead = coefficients[number]
         place = number % LEVELS
         seen = _put(seen, place, x)
-        seen = _put(seen, place + LEVELS, model(x, t).x0)
+        prediction = model(x, t)
+        seen = _put(seen, place + LEVELS, _believed(prediction, self.sigma_data) if clean else prediction.x0)
         if number:
             mean = _mean(mean, _products(expected, seen))
             weights = _weights(mean)
@@ -132,6 +139,25 @@ class Combination(GridSolver):
         note(model.sde, t, candidates(self.eta), weights)
         x = _combined(ahead, weights, seen).view(x.shape)
         return Step(add(x, std, noise()) if std else x, _State(number + 1, coefficients, seen, mean))
+
+
+def _believed(prediction: Prediction, sigma_data: float) -> Tensor:
+    """x0_hat, cut to the length of data where it is a small difference of large numbers.
+
+        x0_hat min(1, R sqrt(D) / |x0_hat|),   R = 1.5 max(1, sigma_data),   if sigma c_skip > (2 + sqrt(D)) sigma_data
+
+    Near pure noise x0_hat = (x - sigma eps) / alpha has sigma / alpha times the error of eps, and solutions of the ODE
+    carry it down to the data. The posterior mean is in that ball where the noise is so large, even of data that vary in
+    one direction only, so a cut brings x0_hat nearer to it. What predicts x0, v or with precond=edm is left alone.
+    """
+    x0 = prediction.x0
+    size = x0[0].numel()
+    large = prediction.cancelled > widest(size) * sigma_data
+    if not isinstance(large, Tensor) and not large:
+        return x0
+    longest = _LONGEST * max(1.0, sigma_data) * size**0.5
+    part = longest / flat(x0).norm(dim=1).clamp(min=longest)
+    return x0 * expand(torch.where(large, part, 1.0) if isinstance(large, Tensor) else part, x0)
 
 
 def _start(coefficients: Tensor, x: Tensor) -> _State:

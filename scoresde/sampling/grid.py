@@ -193,6 +193,11 @@ class Karras(ContinuousGrid):
         return sde.t_of_lam(-self.rho * torch.log(w))
 
 
+def widest(dimension: int) -> float:
+    """2 + sqrt(D), in sigma_data: above the standard deviation of D correlated values in any direction."""
+    return 2 + math.sqrt(dimension)
+
+
 @dataclass(frozen=True, repr=False)
 class Terminal(Grid):
     """N points and then noise zero, for rules that take the last step there without an evaluation near it.
@@ -225,7 +230,7 @@ class Terminal(Grid):
     @property
     def highest(self) -> float:
         """`high`, or what stands for it."""
-        return self.high or 2 + (self.dimension or 1) ** 0.5
+        return self.high or widest(self.dimension or 1)
 
     def place(self, sde: SDE, points: int, start: float | None, end: float | None) -> Tensor:
         last = sde.t_train if end is None else end
