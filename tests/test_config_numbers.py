@@ -24,6 +24,7 @@ TYPED = {
     "sample": [["run=r", f"solver={s}"] for s in ("auto", "ancestral", "torchdiffeq", "scipy", "adaptive_sde")],
     "compare": [["problem=mixture_2d"]],
     "evaluate": [["run=r"]],
+    "evaluate_selftest": [[]],
     "tune": [["run=r"]],
     "ema": [["run=r", "length=0.1"]],
     "doctor": [[], ["sde=ve"]],
@@ -43,8 +44,10 @@ def check(command: str, values: dict[str, Any]) -> None:
     all_commands()[command].settings.of(values)
     if command in ("train", "doctor"):
         check_types({k: values[k] for k in values.keys() & {"sde", "data", "model", "optimizer", *PARTS}}, ())
+    if command == "evaluate_selftest":
+        build(values["data"], "data")
     for key in PARTS:
-        if command in ("train", "compare", "evaluate") and values.get(key):
+        if command in ("train", "compare", "evaluate", "evaluate_selftest") and values.get(key):
             build(values[key], key)
     if command in ("sample", "evaluate"):
         build(without_path(values["sampler"])[0], "sampler", run=None)

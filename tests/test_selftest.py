@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from scoresde.cli.main import main
 from scoresde.data import Dataset, Digits, Transform
 from scoresde.errors import InputError
 from scoresde.metrics import Copies, FeatureQuality, Profiles
@@ -83,6 +84,7 @@ def test_what_is_planted_is_what_is_said(digits: Dataset) -> None:
     assert torch.equal(shifted[100:], healthy[100:])
     assert torch.equal(shifted[:100, ..., 1:], healthy[:100, ..., :-1])
     assert len(ill("wrong n", 0.4)) == 80
+    assert torch.equal(ill("repeats", 0.2), torch.cat([healthy[:160], healthy[:40]]))
     for dose in BY_NAME["copies"].doses:
         nearest = torch.cdist(ill("copies", dose).flatten(1), train).min(1).values
         assert int((nearest < 1e-3).sum()) == round(200 * dose)
@@ -134,7 +136,7 @@ def test_networks_are_asked_once_for_each_item_and_the_same_is_found(digits: Dat
         {"class": digits.labels[:200]},
         {"class": digits.heldout_labels[:20]},
     )
-    settings = {"n": 40, "repeats": 1, "resamplings": 3}
+    settings = {"n": 40, "repeats": 1, "resamplings": 39}
     matrix = SelfTest({"quality": FeatureQuality(nn.Flatten()), "copies": Copies(cells=2)}, few, **settings)()
     assert {"kernel_distance", "copy_share"} <= set(matrix.quantities)
 
@@ -142,14 +144,35 @@ def test_networks_are_asked_once_for_each_item_and_the_same_is_found(digits: Dat
 def test_points_have_the_diseases_that_make_sense() -> None:
     x = torch.randn(400, 2, generator=torch.Generator().manual_seed(0))
     data = Dataset(x[:300], x[300:], Transform("points", (2,)))
-    matrix = SelfTest({"p": Profiles()}, data, repeats=1, resamplings=20)()
-    assert list(matrix.diseases) == ["noise", "contrast", "copies", "noisy copies", "wrong n"]
+    matrix = SelfTest({"p": Profiles()}, data, repeats=1, resamplings=39)()
+    assert list(matrix.diseases) == ["noise", "contrast", "copies", "noisy copies", "repeats", "wrong n"]
     assert matrix.n == 100
     assert matrix.diseases["noise"][0] == "10% of a deviation"
     with pytest.raises(InputError, match="20 items are too few; give 80"):
         SelfTest({"p": Profiles()}, Dataset(x[:15], x[15:20], Transform("points", (2,))))
     with pytest.raises(InputError, match="metrics: none is given"):
         SelfTest({}, data)
+
+
+def test_the_command_writes_a_page_and_its_mistakes_are_one_line(tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    few = ["evaluate", "selftest", "data=moons", "data.n=80", "metrics=[profiles]", "resamplings=39", "repeats=1"]
+    assert main([*few, "out=out"]) == 0
+    said = capsys.readouterr().out
+    assert "moons, n = 20" in said
+    assert json.loads(Path("out/selftest.json").read_text())["metrics"].keys() == {"moments"}
+    assert main(["evaluate", "selftest", "run=out"]) == 2
+    for arguments, line in (
+        (["data.n=79"], "data: 79 items are too few; give 80 or more"),
+        (["resamplings=38"], "resamplings: 38 is not allowed; give an integer >= 39"),
+        (["n=0"], "n: 0 is not allowed"),
+        (["run=out", "data=moons"], "data: the run has its own data"),
+        (["metrics=[classifier]"], "features: "),
+    ):
+        capsys.readouterr()
+        assert main([*few, *arguments, "out=other"]) == 2
+        assert line in capsys.readouterr().err
+        assert not Path("other").exists()
 
 
 def matrix() -> Matrix:

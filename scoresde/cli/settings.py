@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar
 
 from scoresde.build import TARGET, build
-from scoresde.constraints import Constraint, Count, NonNegative, NonNegativeInt, Positive
+from scoresde.constraints import Constraint, Count, NonNegative, NonNegativeInt, Positive, at_least, fitting
 from scoresde.errors import refuse
 
 if TYPE_CHECKING:
@@ -153,6 +153,18 @@ class EvaluateSettings(BatchSettings):
 
     run: Place | None
     samples: Place | None
+    out: Place | None
+
+
+@dataclass(frozen=True)
+class SelfTestSettings(Settings):
+    """Whose data, how much is measured, and where the result goes."""
+
+    run: Place | None
+    n: Count
+    repeats: Count
+    resamplings: Annotated[int, at_least(39), fitting(16)]
+    seed: NonNegativeInt
     out: Place | None
 
 

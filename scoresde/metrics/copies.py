@@ -50,6 +50,10 @@ def near_copies(samples: np.ndarray, heldout: np.ndarray, quantile: float = 0.05
     return float(share), float(hypergeom.cdf(k - 1, n + m, m, nearer + k - 1)) if nearer else 1.0
 
 
+_LEAST = 5  # items of a kind in a cell, for ranks to be about normal
+_MOST = 10_000  # samples among which repeats are looked for
+
+
 class _Known(NamedTuple):
     """What the held-out items of a data set decide."""
 
@@ -66,7 +70,8 @@ class Copies(Metric):
     `copy_test` is C_T: `copying` in each cell of k-means on training items, averaged with the shares of the held-out
     items; cells with few samples or held-out items are left out. `copy_share` and `copy_p` are `near_copies`, which
     sees a few copies among many samples. `nearer_train` is the share of samples that are nearer to a training item than
-    to a held-out one, with equal numbers of both.
+    to a held-out one, with equal numbers of both. `repeats` is the share of samples that are nearer to another sample
+    than chance allows, by `near_copies` of as many real items.
 
     Args:
         cells: of k-means.
@@ -93,6 +98,10 @@ class Copies(Metric):
         Quantity(
             "nearer_train", "triangle", "share of samples nearer to a training item than to a held-out one",
             "0.5 on average for a perfect sampler", brief=False,
+        ),
+        Quantity(
+            "repeats", "repeats", "share of samples that are nearer to another sample than chance allows",
+            "0 on average for a perfect sampler", direction="lower", floor="heldout", brief=False,
         ),
     )  # fmt: skip
     cells: Count = 5
@@ -125,8 +134,18 @@ class Copies(Metric):
         share, p = near_copies(closest.numpy(), known.heldout, self.quantile)
         nearer = (near < others).double() + 0.5 * (near == others).double()
         found = {"copy_share": share, "copy_p": p, "nearer_train": float(nearer.mean())}
+        found |= self._repeats(x, torch.cat([train[order], heldout]))
         test = self._in_cells(closest.numpy(), known.cells.predict(x.numpy()), known)  # type: ignore[attr-defined]
         return found if test is None else {"copy_test": test, **found}
+
+    def _repeats(self, x: Tensor, real: Tensor) -> dict[str, float]:
+        """The share of samples with a twin; none with too few samples."""
+        n = min(len(x), len(real), _MOST)
+        some = torch.randperm(len(x), generator=torch.Generator().manual_seed(self.seed))[:n]
+        if n < _LEAST:
+            return {}
+        ours, theirs = (nearest_neighbours(part, part, 2)[0][:, 1].numpy() for part in (x[some], real[:n]))
+        return {"repeats": near_copies(ours, theirs, self.quantile)[0]}
 
     def _in_cells(self, closest: np.ndarray, inside: np.ndarray, known: _Known) -> float | None:
         """C_T; None if no cell has enough samples and held-out items."""
@@ -137,6 +156,3 @@ class Copies(Metric):
                 found.append((len(theirs), copying(ours, theirs)))
         total = sum(weight for weight, _ in found)
         return sum(weight * z for weight, z in found) / total if found else None
-
-
-_LEAST = 5  # items of a kind in a cell, for ranks to be about normal

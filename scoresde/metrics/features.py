@@ -18,12 +18,24 @@ from scoresde.metrics.extractor_files import HuggingFace, Onnx, TorchScript
 from scoresde.metrics.randconv import RandConv
 from scoresde.results.metric import Metric
 
-_PLAIN: dict[str, Callable[[], Extractor]] = {"classifier": Classifier, "pixels": Pixels, "randconv": RandConv}
+
+class Auto(Extractor):
+    """A `Classifier` of images with classes, `RandConv` of other images and of series, and vectors as they are."""
+
+    def extract(self, dataset: Dataset) -> Extraction:
+        labels, axes = dataset.train_labels, len(dataset.event_shape)
+        classes = 0 if labels is None else len(torch.unique(labels))
+        return (Classifier() if classes > 1 and axes == 3 else RandConv() if axes > 1 else Pixels()).extract(dataset)
+
+
+_PLAIN: dict[str, Callable[[], Extractor]] = {
+    "auto": Auto, "classifier": Classifier, "pixels": Pixels, "randconv": RandConv,
+}  # fmt: skip
 _OF_FILES: dict[str, Callable[[str], Extractor]] = {"torchscript": TorchScript, "onnx": Onnx, "hf": HuggingFace}
 
 
 def extractor(text: str) -> Extractor:
-    """The extractor that a text names: classifier, pixels, randconv, torchscript:FILE, onnx:FILE or hf:FOLDER.
+    """The extractor that a text names: auto, classifier, pixels, randconv, torchscript:FILE, onnx:FILE or hf:FOLDER.
 
     Raises:
         InputError: there is none of this name.

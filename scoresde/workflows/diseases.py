@@ -33,7 +33,7 @@ class Disease:
     doses: tuple[float, float, float]
     of: Literal["any", "images", "levels", "classes"] = "any"
     change: Change | None = None
-    pick: Literal["all", "some", "copies", "fewer", "missing", "doubled"] = "all"
+    pick: Literal["all", "some", "copies", "repeats", "fewer", "missing", "doubled"] = "all"
 
     def fits(self, dataset: Dataset) -> bool:
         """Whether the data can have it."""
@@ -80,12 +80,13 @@ DISEASES = (
     Disease("noise", "{:.0%} of a deviation", (0.1, 0.2, 0.4), "any", _noisy_share),
     Disease("quantised", "to 1/{:g} of the levels", (2.0, 4.0, 8.0), "levels", _quantised),
     Disease("truncated", "by {:g} levels", (0.5, 1.0, 2.0), "levels", _truncated),
-    Disease("contrast", "-{:.0%}", (0.02, 0.05, 0.1), "any", _fainter),
+    Disease("contrast", "-{:.0%}", (0.04, 0.08, 0.16), "any", _fainter),
     Disease("shift", "by 1 px of {:.0%}", (0.25, 0.5, 1.0), "images", _shifted, "some"),
     Disease("class missing", "{:.0%} of it", (0.5, 0.75, 1.0), "classes", pick="missing"),
     Disease("class doubled", "{:g} times", (1.5, 1.75, 2.0), "classes", pick="doubled"),
     Disease("copies", "{:.0%}", _COPIED, pick="copies"),
     Disease("noisy copies", "{:.0%}", _COPIED, change=_noisy_share, pick="copies"),
+    Disease("repeats", "{:.0%}", _COPIED, pick="repeats"),
     Disease("wrong n", "{:.0%} of n", (0.8, 0.6, 0.4), pick="fewer"),
 )
 
@@ -147,13 +148,16 @@ class Real:
         """The items that play samples, with a dose of a disease.
 
         All are changed, or a share, which is the dose ("some"); a share is replaced by training items, which are
-        changed ("copies"); there are fewer; there are fewer or more of one class, in place of others ("missing",
-        "doubled").
+        changed ("copies"); a share repeats others ("repeats"); there are fewer ("fewer"); there are fewer or more of
+        one class, in place of others ("missing", "doubled").
         """
         rng = np.random.default_rng([self.seed, number, 1])
         fresh, kind, n = part.fresh, disease.pick, self.n
         if kind == "fewer":
             return self.items[fresh[: round(dose * n)]]
+        if kind == "repeats":
+            kept = n - round(dose * n)
+            return self.items[fresh[np.arange(n) % kept]]
         if kind in ("missing", "doubled"):
             return self.items[self._unbalanced(fresh, dose if kind == "doubled" else 1 - dose, rng)]
         if kind == "all":

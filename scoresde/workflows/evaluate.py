@@ -62,7 +62,7 @@ class Evaluation:
     guidance: float = 1.0
 
     def __post_init__(self) -> None:
-        refuse(not self.metrics, "metrics: none is given; give one, such as metrics=[standard]")
+        refuse(not self.metrics, "metrics: none is given; give one, such as metrics=[default]")
         self._of_model = {name: one for name, one in self.metrics.items() if isinstance(one, ModelMetric)}
         of_samples = {name: one for name, one in self.metrics.items() if name not in self._of_model}
         self.draws = self.samples is None and bool(of_samples)
@@ -175,7 +175,7 @@ class Evaluation:
 @of_the_disk()
 def evaluate(
     run: Run | str | Path,
-    metrics: str | Sequence[str | Metric | ModelMetric] | Mapping[str, Any] = "standard",
+    metrics: str | Sequence[str | Metric | ModelMetric] | Mapping[str, Any] = "default",
     *,
     samples: str | Path | None = None,
     sampler: Sampler | None = None,
@@ -188,7 +188,7 @@ def evaluate(
 ) -> Results:
     """Say how good a run is, by metrics of its samples and of its model.
 
-        scoresde.evaluate("runs/RUN", ["standard", "classifier"], n=5000)
+        scoresde.evaluate("runs/RUN", ["default", "distances"], n=5000)
 
     Args:
         run: from `scoresde.load`, or its folder.

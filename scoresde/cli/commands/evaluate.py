@@ -7,8 +7,8 @@ The result is a folder with report.html, results.csv and results.json, by defaul
 runs or seeds become one table by scoresde compare folder=FOLDER.
 
 examples, where RUN is a folder made by scoresde train:
-  scoresde evaluate run=runs/RUN                                   the standard metrics of 1,000 samples
-  scoresde evaluate run=runs/RUN metrics=[standard,classifier]     also distances in features of a classifier
+  scoresde evaluate run=runs/RUN                                   the default metrics of 1,000 samples
+  scoresde evaluate run=runs/RUN metrics=[default,distances]       also energy distance and MMD
   scoresde evaluate run=runs/RUN solver=heun sampler.steps=20 n=5000
   scoresde evaluate run=runs/RUN samples=runs/RUN/samples/heun-20-0-1a2b3c
   scoresde evaluate run=runs/RUN samples=mine.npz                  samples of another program, in data units
