@@ -188,8 +188,8 @@ def test_it_says_what_is_found_and_what_is_missed() -> None:
     said = "\n".join(matrix().said())
     assert "Not found at the lightest dose by any metric: noise." in said
     assert "blur of 1: keen" in said
-    assert "keen: misses noise below c" in said
-    assert "dull: never finds noise; misses blur below of <3>" in said
+    assert matrix().missed()["keen"] == "finds late noise (from: c)"
+    assert matrix().missed()["dull"] == "never finds noise; finds late blur (from: of <3>)"
     for width in (80, 120):
         lines = matrix().text(width).splitlines()
         assert all(len(line) <= width for line in lines)

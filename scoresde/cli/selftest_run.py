@@ -38,5 +38,6 @@ def selftest(settings: SelfTestSettings, cfg: dict[str, Any]) -> None:
         matrix = test(bar.update)
     folder = out_folder(settings.out, parent, name)
     paths = write(folder, matrix, title, runs.without_secrets(cfg))
-    print("\n".join([f"{title}, n = {matrix.n:,}", "", matrix.text(), "", *matrix.said(), ""]))
+    print("\n".join([f"{title}, n = {matrix.n:,}", "", matrix.text(), "", *matrix.said()]))
+    print("\n".join(["What each metric misses", *(f"  {name}: {said}" for name, said in matrix.missed().items()), ""]))
     print(f"report   {paths[0]}\ntables   {paths[2]}, {paths[1]}", flush=True)

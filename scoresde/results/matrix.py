@@ -85,7 +85,7 @@ class Matrix:
         return sorted((key for key, rate in rates.items() if rate >= POWER), key=lambda key: -rates[key])
 
     def said(self) -> list[str]:
-        """In words: which diseases are caught at their lightest dose and by what, and what each metric misses."""
+        """In words: which diseases are found at their lightest dose, and by what."""
         missed = [name for name in self.diseases if not self.caught(name)]
         lines = [
             f"Not found at the lightest dose by any metric: {', '.join(missed)}."
@@ -96,18 +96,21 @@ class Matrix:
         for name, doses in self.diseases.items():
             by = ", ".join(self.quantities[key].heading for key in self.caught(name)) or "nothing"
             lines.append(f"  {name} {doses[0]}: {by}")
-        lines.append("What each metric misses")
-        return lines + [f"  {q.heading}: {self._misses(key)}" for key, q in self.quantities.items()]
+        return lines
+
+    def missed(self) -> dict[str, str]:
+        """What each metric misses, in words, by its heading."""
+        return {q.heading: self._misses(key) for key, q in self.quantities.items()}
 
     def _misses(self, key: str) -> str:
         never = [name for name in self.diseases if self.found[name, key].first is None]
         late = [
-            f"{name} below {doses[first]}"
+            f"{name} (from: {doses[first]})"
             for name, doses in self.diseases.items()
             if (first := self.found[name, key].first)
         ]
         parts = [f"never finds {', '.join(never)}"] if never else []
-        return "; ".join([*parts, *([f"misses {', '.join(late)}"] if late else [])]) or "nothing"
+        return "; ".join([*parts, *([f"finds late {', '.join(late)}"] if late else [])]) or "nothing"
 
     @property
     def notes(self) -> list[str]:
@@ -158,7 +161,9 @@ class Matrix:
             "table.matrix td.keen{color:#fff}div.matrix{overflow-x:auto}</style>"
         )
         colours = "The smallest dose that is found. Dark: the lightest of three; red: none. Titles: all shares."
-        return f"{style}<p>{colours}</p><div class=matrix><table class=matrix>{''.join(rows)}</table></div>"
+        words = "".join(f"<dt>{escape(name)}</dt><dd>{escape(said)}</dd>" for name, said in self.missed().items())
+        table = f"<div class=matrix><table class=matrix>{''.join(rows)}</table></div>"
+        return f"{style}<p>{colours}</p>{table}<p>What each metric misses:</p><dl>{words}</dl>"
 
     def _cell(self, disease: str, key: str) -> str:
         found, doses = self.found[disease, key], self.diseases[disease]
@@ -191,6 +196,7 @@ class Matrix:
                 "diseases": {name: list(doses) for name, doses in self.diseases.items()},
                 "metrics": metrics,
                 "said": self.said(),
+                "missed": self.missed(),
                 "notes": self.notes,
             }
         )
