@@ -29,9 +29,13 @@ FILES = sorted(p.relative_to(CONF).with_suffix("").as_posix() for p in CONF.rglo
 GROUPS = [f for f in FILES if "/" in f]
 NAMED = [f for f in GROUPS if f == "model/custom" or not f.endswith("/custom")]  # others name no class by themselves
 PRESETS = ("experiment", "debug")
-ELSEWHERE = ("solver", "grid", "corrector", "problem")  # groups that are no part of a training by themselves
+ELSEWHERE = ("solver", "grid", "corrector", "problem", "divergence")  # groups that are no part of a training
 # where an option differs from the defaults of its class, and so has a name of its own
 OWN = {
+    "divergence/hutchinson": {"probes"},
+    "divergence/gaussian": {"probes", "directions"},
+    "divergence/orthogonal": {"probes", "directions"},
+    "divergence/hadamard": {"probes", "directions", "fresh"},
     "problem/mixture_64d": {"dimension"},
     "loss/edm": {"weight", "times"},
     "model/gaussian_chain": {"outputs"},

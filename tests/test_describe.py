@@ -16,7 +16,8 @@ from scoresde.described import describe, public_name
 from scoresde.nets import ResidualMLP, UNet
 from scoresde.training import Muon
 
-GROUPS = ("corrector", "data", "grid", "logger", "loss", "metrics", "model", "optimizer", "problem", "sde", "solver")
+GROUPS = ("corrector", "data", "divergence", "grid", "logger", "loss", "metrics", "model", "optimizer", "problem")
+GROUPS += ("sde", "solver")
 OPTIONS = [f"{group}/{name}" for group in (*GROUPS, "trainer") for name in options(group)]
 
 

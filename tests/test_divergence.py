@@ -5,6 +5,7 @@ import torch
 
 from scoresde import ExactModel, GaussianMixture, InputError, Likelihood, grid, sde, solver
 from scoresde.divergence import ExactTrace, Hutchinson, XTrace
+from scoresde.likelihood import allocated
 from scoresde.noise import Noise
 
 D = 6
@@ -119,6 +120,17 @@ def test_intervals_cover_the_truth_at_every_point(divergence):
     inside = (found.nats.reshape(n, -1) - exact.nats).abs() <= found.half.reshape(n, -1)
     assert float(inside.double().mean()) == pytest.approx(0.95, abs=0.03)  # in 6-D the estimates are not quite normal
     assert inside.double().mean(0).min() > 0.9
+
+
+def test_shared_directions_are_as_many_and_lie_where_the_field_is_not_linear():
+    model, x = ExactModel(mixture(), sde("vp")), mixture().sample(300)
+    kinds = Hutchinson(8, "hadamard", True, 2), ExactTrace()
+    even, exact = (Likelihood(solver("velocity_2"), grid("lambda"), kind, steps=20) for kind in kinds)
+    shared, truth = allocated(even, model, x[:20]), exact(model, x[20:]).nats
+    found = [rule(model, x[20:], seed=1) for rule in (even, shared)]
+    assert found[1].products == pytest.approx(found[0].products)
+    squares = [float((one.nats - truth).square().mean()) for one in found]
+    assert squares[1] < 0.5 * squares[0]
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from torch import Tensor
 from scoresde.divergence import Divergence, Hutchinson
 from scoresde.divergence.base import Normal
 from scoresde.divergence.products import Field
-from scoresde.errors import InputError
+from scoresde.errors import InputError, refuse
 from scoresde.likelihood.likelihood import Likelihood
 from scoresde.model import Model
 from scoresde.noise import derived_seed
@@ -51,11 +51,12 @@ def allocated(likelihood: Likelihood, model: Model, x: Tensor, *, seed: int = 0,
         at: the cut-off, see `Likelihood`.
 
     Raises:
-        InputError: another divergence.
+        InputError: another divergence, or one probe in each group.
     """
     kind = likelihood.divergence
     if not (isinstance(kind, Hutchinson) and kind.fresh):
         raise InputError("divergence: only fresh directions can be shared out; give Hutchinson(..., fresh=True)")
+    refuse(kind.probes == kind.columns, "divergence.groups: each group has one probe, with none to share; give fewer groups")
     evaluations = round(likelihood(model, x[:1], at=at).nfe / model.cost)
     pilot = _with(likelihood, _Differences(evaluations))
     found = pilot(model, x, seed=derived_seed(seed, "allocation", 0), at=at)
