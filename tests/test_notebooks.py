@@ -13,6 +13,7 @@ NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 SMALLER = {
     "01_first_score": {"range(1500)": "range(300)"},
     "02_compare_samplers": {"n = 1000\n": "n = 250\n", "n=3000": "n=500", "(3000": "(500", "n=250,": "n=50,"},
+    "04_likelihood": {"steps=1500": "steps=10", "n = 80": "n = 8", "steps=30": "steps=4", "steps=15": "steps=3"},
     "03_lineage": {"n = 3000, 1000": "n = 40, 100", "steps=1000)": "steps=20)", "steps=100": "steps=10", "500)": "20)"},
 }
 

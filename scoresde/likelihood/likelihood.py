@@ -160,7 +160,7 @@ class Likelihood(Rebuildable):
                 on_step(len(x))
         last, ell = augmented.parted(z, t)  # the last one
         value, error = self.divergence.estimate(ell)
-        log_p = _normal(last, sde.prior_std) if prior is None else prior(last).double()
+        log_p = normal(last, sde.prior_std) if prior is None else prior(last).double()
         return log_p + value + augmented.gaussian(t, at), error, last
 
 
@@ -175,7 +175,7 @@ def _require_derivative(model: Model, x: Tensor, rows: range) -> None:
             require_derivative(lambda x: own(x, t).eps, x, direction)
 
 
-def _normal(x: Tensor, std: float) -> Tensor:
+def normal(x: Tensor, std: float) -> Tensor:
     """The log density of N(0, std^2)."""
     squares = flat(x).double().square().sum(1) / std**2
     return -0.5 * (squares + x[0].numel() * math.log(2 * math.pi * std**2))

@@ -15,7 +15,7 @@ from scoresde.control.guidance import Label, condition_of, labelled
 from scoresde.data import Dataset, Transform
 from scoresde.errors import InputError, refuse, require
 from scoresde.files import of_the_disk, read_json
-from scoresde.likelihood import Likelihood, LogDensity
+from scoresde.likelihood import LatentSpace, Likelihood, LogDensity
 from scoresde.model import Model, NetworkModel
 from scoresde.named import name_of, named
 from scoresde.results import Results
@@ -150,6 +150,27 @@ class Run:
         model = self.conditioned(self.model, label)
         found = (likelihood or Likelihood())(model, items, seed=seed, batch_size=batch_size)
         return replace(found, nats=found.nats - self.transform.log_volume)
+
+    def encode(self, x: Tensor, *, label: Label = None, space: LatentSpace | None = None) -> Tensor:
+        """Items (n, *event) in data units as latents, float64: standard normal numbers if the model is exact.
+
+        Args:
+            x: the items.
+            label: see `sample`.
+            space: solver, grid and steps; None for the default ones, see `scoresde.likelihood.LatentSpace`.
+
+        Raises:
+            InputError: items of another shape.
+        """
+        require(tuple(x.shape[1:]) == self.event_shape, "x", tuple(x.shape), f"give items {self.event_shape}")
+        model = self.conditioned(self.model, label)
+        return (space or LatentSpace()).encode(model, self.transform.encode(x.double())).cpu()
+
+    def decode(self, z: Tensor, *, label: Label = None, space: LatentSpace | None = None) -> Tensor:
+        """The inverse of `encode`: latents (n, *event), such as standard normal numbers, as items in data units."""
+        require(tuple(z.shape[1:]) == self.event_shape, "z", tuple(z.shape), f"give latents {self.event_shape}")
+        model = self.conditioned(self.model, label)
+        return self.transform.decode((space or LatentSpace()).decode(model, z).cpu())
 
     def dataset(self) -> Dataset:
         """Load the data on which the model was trained, from where the configuration says it is, in its units."""

@@ -1,0 +1,188 @@
+"""The latent space of the probability-flow ODE: items as noise and back, and a metric of how well that works."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+from torch import Tensor
+
+from scoresde._shapes import flat
+from scoresde.constraints import Count, NonNegativeInt, at_least, fitting
+from scoresde.data.dataset import Dataset
+from scoresde.figures.latent import interpolation
+from scoresde.files import writing
+from scoresde.likelihood.items import with_conditions
+from scoresde.likelihood.ito import ito_density
+from scoresde.likelihood.likelihood import Likelihood
+from scoresde.model import Model
+from scoresde.named import named
+from scoresde.noise import Noise
+from scoresde.results import Measurement, ModelMetric, Needs, Quantity, student
+from scoresde.results.metric import evenly
+from scoresde.sampling import EulerMaruyama, Grid, LambdaUniform, Sampler, Solver
+
+StepCount = Annotated[int, at_least(1), fitting(1000)]
+_SHOWN = 6  # pairs of items in the picture
+_BETWEEN = 9  # states of each, the two items included
+
+
+class LatentSpace:
+    """Items as standard normal numbers, by the probability-flow ODE between the cut-off and noise, and back.
+
+        z = x_T / prior_std
+
+    The map is one to one, so that back and forth differs from the identity by the error of the solver alone. Song et
+    al. 2021 (arXiv 2011.13456), section 4.3 and appendix D.
+
+    Args:
+        solver: of the probability-flow ODE; None for that of `Likelihood`.
+        grid: of times; likewise.
+        steps: of the solver, in each direction.
+
+    Raises:
+        InputError: a solver with noise, under which an item has no latent.
+    """
+
+    def __init__(self, solver: Solver | None = None, grid: Grid | None = None, steps: StepCount = 50) -> None:
+        same = Likelihood(solver, grid, steps=steps)
+        self.sampler = Sampler(same.solver, same.grid, steps, denoise=False)
+
+    def encode(self, model: Model, x: Tensor, batch_size: int = 500) -> Tensor:
+        """Items (n, *event) in model units as latents, float64."""
+        return self._carried(model, x, model.sde.t_train, model.sde.T, batch_size) / model.sde.prior_std
+
+    def decode(self, model: Model, z: Tensor, batch_size: int = 500) -> Tensor:
+        """Latents (n, *event), such as standard normal numbers, as items in model units, float64."""
+        return self._carried(model, z * model.sde.prior_std, model.sde.T, model.sde.t_train, batch_size)
+
+    def _carried(self, model: Model, x: Tensor, at: float, to: float, batch_size: int) -> Tensor:
+        model.needs_gaussian("latent")
+        start = x.to(model.device, torch.float64)
+        return self.sampler.sample(model, start=start, at=at, to=to, batch_size=batch_size).x
+
+
+def slerp(a: Tensor, b: Tensor, share: Tensor) -> Tensor:
+    """Points on great circles from a to b (n, *event), at the shares (k,) of the way: (n, k, *event).
+
+        [sin((1 - s) w) a + sin(s w) b] / sin w,   w the angle between a and b
+
+    Mixtures a sqrt(1 - s) + b sqrt(s) of independent normal numbers are normal; so are these for vectors at right
+    angles, as latents in many dimensions are, where a straight line is too short. Shoemake 1985, eq. for Slerp.
+    """
+    cosine = (flat(a) * flat(b)).sum(1) / (flat(a).norm(dim=1) * flat(b).norm(dim=1))
+    angle = cosine.clamp(-1, 1).arccos().clamp(1e-6, math.pi - 1e-6)[:, None]
+    s, tail = share.to(angle)[None], (1,) * (a.ndim - 1)
+    first, last = ((torch.sin(w * angle) / torch.sin(angle)).reshape(len(a), -1, *tail) for w in (1 - s, s))
+    return first * a[:, None] + last * b[:, None]
+
+
+@dataclass(eq=False)
+class LatentQuality(ModelMetric):
+    """How well held-out items are carried to noise and back, and whether they arrive as normal numbers.
+
+    An item gets the noise of the cut-off first, without which it is not what the model knows at that level. If the
+    model is exact, the latents z of D numbers are standard normal: |z|^2 / D is 1 on average, with a variance of
+    2 / D. With `ito` samples it also says how far the Ito density is from that of the ODE, see `ito_density`. Intervals
+    are over items.
+
+    Args:
+        solver: see `LatentSpace`; or a name of conf/solver.
+        grid: likewise; or a name of conf/grid.
+        steps: of the solver.
+        dequantise: spread items over the cells of their levels, for a model that was trained so.
+        n: number of items, evenly spaced; all that there are if these are fewer.
+        batch_size: items computed at once; it does not change the values.
+        ito: samples of the reverse SDE whose two densities are compared; 0 leaves that out.
+        seed: of the noise of items, and of those samples.
+
+    Raises:
+        InputError: see `LatentSpace`.
+    """
+
+    solver: Solver | str | None = None
+    grid: Grid | str | None = None
+    steps: StepCount = 50
+    dequantise: bool = False
+    n: Annotated[int, at_least(2), fitting(64)] = 200
+    batch_size: Count = 100
+    ito: NonNegativeInt = 0
+    seed: NonNegativeInt = 0
+
+    quantities = (
+        Quantity("round_trip", "round trip", "RMS error of encoded and decoded values, data units", direction="lower"),
+        Quantity("round_trip_relative", "relative", "the same over the deviation of the data", direction="lower"),
+        Quantity("latent_square", "latent square", "mean square of a latent value", note="1 for normal numbers"),
+        Quantity(
+            "latent_spread", "latent spread", "variance of |z|^2 / D over that of normal numbers",
+            note="1 for normal numbers; above it some items lie too far out, and others too far in",
+        ),
+        Quantity("ito_gap", "Ito gap", "mean of the Ito density less that of the ODE", unit="nats"),
+        Quantity("ito_error", "Ito error", "root mean square of the same", unit="nats", direction="lower"),
+    )  # fmt: skip
+
+    def __post_init__(self) -> None:
+        built: dict[str, Any] = {"solver": self.solver, "grid": self.grid}
+        parts = {key: named(key, part) if isinstance(part, str) else part for key, part in built.items()}
+        self._likelihood = Likelihood(**parts, steps=self.steps)
+        self._space = LatentSpace(self._likelihood.solver, self._likelihood.grid, self.steps)
+
+    def needs(self) -> Needs:
+        return Needs(heldout=2)
+
+    def __call__(self, model: Model, dataset: Dataset, place: Path | None) -> Mapping[str, Measurement]:
+        index = evenly(torch.arange(len(dataset.heldout)), self.n)
+        own, x = with_conditions(model, dataset, heldout=True).of_samples(index), self._noised(model, dataset, index)
+        z = self._space.encode(own, x, self.batch_size).cpu()
+        back = self._space.decode(own, z, self.batch_size).cpu()
+        transform = dataset.transform
+        away = transform.decode(back) - transform.decode(x)
+        squares, size = flat(z).square().mean(1), flat(z).shape[1]
+        found = {
+            "round_trip": _root(flat(away).square().mean(1)),
+            "round_trip_relative": _root(flat(back - x).square().mean(1) / dataset.sigma_data**2),
+            "latent_square": _mean(squares),
+            "latent_spread": _mean((squares - squares.mean()) ** 2 * size / 2),
+        }
+        if place is not None:
+            with writing(place, "out"):
+                place.mkdir(parents=True, exist_ok=True)
+            self._picture(own, z, dataset, place / "interpolation.png")
+        return found | (self._ito(model) if self.ito else {})
+
+    def _noised(self, model: Model, dataset: Dataset, index: Tensor) -> Tensor:
+        """Held-out items at the cut-off, float64."""
+        x, noise = dataset.heldout[index].double(), Noise(self.seed)
+        if self.dequantise:
+            x = dataset.transform.dequantised(x, noise.uniform("dequantise", 0, x.shape))
+        alpha, sigma, _ = model.sde.at(model.sde.t_train)
+        return alpha * x + sigma * noise.normal("latent", 0, x.shape, dtype=x.dtype)
+
+    def _picture(self, model: Model, z: Tensor, dataset: Dataset, file: Path) -> None:
+        """Items, and what lies between each and the next one in the latent space."""
+        pairs = evenly(z, 2 * _SHOWN)
+        count = len(pairs) // 2
+        between = slerp(pairs[0 : 2 * count : 2], pairs[1 : 2 * count : 2], torch.linspace(0, 1, _BETWEEN))
+        x = self._space.decode(model, between.flatten(0, 1), self.batch_size).cpu()
+        interpolation(x.reshape(count, _BETWEEN, *x.shape[1:]), dataset.heldout, dataset.transform, file)
+
+    def _ito(self, model: Model) -> dict[str, Measurement]:
+        """The Ito density of samples against that of the ODE."""
+        sampler = Sampler(EulerMaruyama(), LambdaUniform(), self.steps, denoise=False)
+        x, nats = ito_density(model, sampler, self.ito, seed=self.seed)
+        gap = nats - self._likelihood(model, x, seed=self.seed, batch_size=self.batch_size).nats.cpu()
+        return {"ito_gap": _mean(gap), "ito_error": _root(gap**2)}
+
+
+def _mean(values: Tensor) -> Measurement:
+    found = student(values.tolist())
+    return Measurement(found.mean, half=found.half)
+
+
+def _root(squares: Tensor) -> Measurement:
+    """The root of the mean of squares, with its interval to first order."""
+    found = student(squares.tolist())
+    root = math.sqrt(found.mean)
+    return Measurement(root, half=found.half / (2 * root) if root else 0.0)
