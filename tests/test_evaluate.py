@@ -18,6 +18,7 @@ from scoresde.results import Measurement, Metric, ModelMetric, Needs, Quantity, 
 from scoresde.results.sheet import judged
 from scoresde.runs.listing import entries
 from scoresde.runs.saved import Saved
+from scoresde.sampling import Samples
 from scoresde.workflows.evaluate import Evaluation
 
 TRAIN = ["debug=tiny", "model=mlp", "model.net.width=8", "data=array", "logger=none", "n=6", "trainer.steps=2"]
@@ -161,7 +162,7 @@ def test_results_keep_their_cards(here):
 
 
 def test_the_verdict_compares_with_the_spread_of_real_data():
-    results = Results("r", 10, 1, [Row("a", values={"x": [2.5], "y": [0.4], "z": [1.0]})])
+    results = Results("r", 10, 1, [Row("a", values={"x": [2.5], "y": [1.9], "z": [1.0]})])
     results.quantities = {k: Quantity(k, direction=d) for k, d in (("x", "lower"), ("y", "higher"), ("z", "lower"))}
     results.floors = {"x": [1.0, 1.1, 0.9], "y": [0.5, 0.6, 0.4], "z": [0.9]}
     worse, same, unknown = judged(results)
@@ -229,6 +230,18 @@ def test_what_a_model_metric_needs_is_checked_before_anything_is_drawn(here):
         scoresde.evaluate("run", [SlicedWasserstein(), Greedy()])
     with pytest.raises(scoresde.InputError, match="metrics: depth is measured by two metrics"):
         scoresde.evaluate("run", {"a": Depth(), "b": Depth()})
+
+
+def test_drawn_samples_that_are_not_finite_are_counted(here, capsys, monkeypatch):
+    def draw(sampler, model, shape, n, *rest):
+        x = torch.zeros(n, *shape)
+        x[2:5, 0] = torch.inf
+        yield Samples(x, 3.0, 0.1)
+
+    monkeypatch.setattr("scoresde.workflows.evaluate.draw", draw)
+    assert main(["evaluate", "run=run", W, *QUICK]) == 2
+    assert capsys.readouterr().err.startswith("error: samples: 3 of 20 are not finite; try more sampler.steps")
+    assert not (here / "run" / "evaluations").exists()
 
 
 class Wild(Metric):

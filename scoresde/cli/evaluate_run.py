@@ -60,7 +60,8 @@ def evaluate(settings: EvaluateSettings, cfg: dict[str, Any]) -> float | None:
 
 def _remove_empty(out: Path) -> None:
     """Remove the folder if nothing was written into it."""
-    for path in sorted([*out.rglob("*"), out], reverse=True):
+    above = [out.parent] if out.parent.name == EVALUATIONS else []
+    for path in sorted([*out.rglob("*"), out, *above], reverse=True):
         if path.is_dir() and not any(path.iterdir()):
             path.rmdir()
 

@@ -134,6 +134,8 @@ class Evaluation:
         drawn = joined(draw(self.sampler, self.model, shape, self.n, self.seed, size, row.name, reach))
         row.steps = None if self.sampler.solver.adaptive else self.sampler.steps
         row.nfe, row.seconds = drawn.nfe, [drawn.seconds]
+        lost = int((~drawn.x.flatten(1).isfinite().all(1)).sum())
+        refuse(lost > 0, f"samples: {lost} of {self.n} are not finite; try more sampler.steps or another solver")
         return drawn.x
 
     def _notes(self) -> Iterator[str]:
