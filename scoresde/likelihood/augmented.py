@@ -100,7 +100,7 @@ class Augmented(Wrapper):
 
     def of_samples(self, rows: Tensor) -> "Augmented":
         own = self.around(self.model.of_samples(rows))
-        own._places = self.draws.places(rows) if self._places is None else self._places[rows]
+        own._places = self.draws.places(rows) if self._places is None else self._places[rows.cpu()]
         return own
 
     def start(self, x: Tensor) -> Tensor:
