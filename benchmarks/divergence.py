@@ -1,11 +1,11 @@
 """Errors of divergence estimates at equal cost, on mixtures in 64-D and a network: `python benchmarks/divergence.py`.
 
-The log density of items along one path of 30 evaluations (VP, third-order Adams-Bashforth on the velocity, equal steps in
-lambda), less the one with the exact trace on the same path. An estimate that takes m products at each evaluation on average
-is compared with the mean of m fixed Rademacher directions, whose error is that of one over sqrt(m). The ratios are of root
-mean squares over items and draws, with 95 % intervals from resampled items. `shared` measures where directions are needed
-on 32 other items first. Coverage is the share of 95 % intervals that hold the exact value: over all, and the lowest and
-highest of `--points` items over `--draws` draws.
+The log density of items along one path of 30 evaluations (VP, third-order Adams-Bashforth on the velocity, equal
+steps in lambda), less the one with the exact trace on the same path. An estimate that takes m products at each
+evaluation on average is compared with the mean of m fixed Rademacher directions, whose error is that of one over
+sqrt(m). The ratios are of root mean squares over items and draws, with 95 % intervals from resampled items. `shared`
+measures where directions are needed on 32 other items first. Coverage is the share of 95 % intervals that hold the
+exact value: over all, and the lowest and highest of `--points` items over `--draws` draws.
 """
 
 import argparse

@@ -56,7 +56,7 @@ def allocated(likelihood: Likelihood, model: Model, x: Tensor, *, seed: int = 0,
     kind = likelihood.divergence
     if not (isinstance(kind, Hutchinson) and kind.fresh):
         raise InputError("divergence: only fresh directions can be shared out; give Hutchinson(..., fresh=True)")
-    refuse(kind.probes == kind.columns, "divergence.groups: each group has one probe, with none to share; give fewer groups")
+    refuse(kind.probes == kind.columns, "divergence.groups: each has one probe, with none to share; give fewer groups")
     evaluations = round(likelihood(model, x[:1], at=at).nfe / model.cost)
     pilot = _with(likelihood, _Differences(evaluations))
     found = pilot(model, x, seed=derived_seed(seed, "allocation", 0), at=at)
