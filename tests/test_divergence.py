@@ -34,7 +34,7 @@ def traces(divergence, j, n=1, evaluations=range(1)):
 
 @pytest.mark.parametrize("divergence", ESTIMATES, ids=repr)
 def test_estimates_are_unbiased_and_their_errors_true(divergence):
-    j, n = matrix(), 20_000
+    j, n = matrix() @ matrix().T, 20_000
     value, error = divergence.estimate(traces(divergence, j, n))
     off = value - j.trace()
     assert abs(float(off.mean())) < 4 * float(off.std()) / n**0.5
