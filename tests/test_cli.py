@@ -497,10 +497,10 @@ def test_unknown_keys_are_found_before_torch_is_imported():
         (f"name={'x' * 65}", f"name: '{'x' * 65}' is not allowed; give at most 64 characters"),
         ("sampler=heun", "sampler: no such key; did you mean solver@samplers.dpmpp_2m.solver?"),
         ("num_workers=1", "num_workers: no such key; data are read by the program itself; there is nothing to set"),
-        ("guidance=2", "guidance: no such key here; it belongs to scoresde sample, compare, tune"),
+        ("guidance=2", "guidance: no such key here; it belongs to scoresde sample, compare, evaluate, tune"),
         ("foo=2", "foo: no such key; scoresde train --help lists all there are"),
         ("data=cifar10", "data=cifar10: data has no option cifar10; did you mean data=huggingface data.path="),
-        ("metrics=3", "metrics=3: metrics has no option 3 (options: classifier, custom, distances, frechet, "),
+        ("metrics=3", "metrics=3: metrics has no option 3 (options: c2st, classifier, copies, custom, default, "),
         ("optimizer.betas=[0.9]", "optimizer.betas: [0.9] is not a list of 2 numbers"),
         ("sde=vpp", "sde=vpp: sde has no option vpp; did you mean vp? (options: cosine, custom, discrete, drift, "),
         ("experiment=moon", "experiment=moon: experiment has no option moon; did you mean moons? (options: "),
@@ -648,8 +648,8 @@ def test_the_overview_and_the_version(capsys):
     assert capsys.readouterr().out.startswith("scoresde ")
     assert (
         failed(capsys, "trian")
-        == "trian: no such command; did you mean scoresde train? (commands: train, sample, compare, tune, ema, doctor, "
-        "convert, list)"
+        == "trian: no such command; did you mean scoresde train? (commands: train, sample, compare, evaluate, "
+        "evaluate selftest, tune, ema, doctor, convert, list)"
     )
 
 

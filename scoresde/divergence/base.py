@@ -8,14 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from scoresde.constraints import Count
 from scoresde.described import Rebuildable
-from scoresde.divergence.products import Field, products
+from scoresde.divergence.products import Field, directions_at_once, with_products
 from scoresde.errors import InputError
 from scoresde.room import in_words, memory
 
 Normal = Callable[[int, int], Tensor]  # (k, step) to k standard normal tensors of the shape of x, (k, B, *event)
-_AT_ONCE = 2**24  # values of all directions at once, by default
 _COPIES = 4  # of the directions: themselves, their products, and at least two within the network
 
 
@@ -67,42 +65,25 @@ class Divergence(Rebuildable, ABC):
 
 @dataclass(frozen=True, repr=False)
 class ExactTrace(Divergence):
-    """The trace itself, by one Jacobian-vector product for each value of an event, many at once.
-
-    Args:
-        at_once: directions in one pass, which take memory; None for as many as are reasonable.
+    """The trace itself, by one product with the Jacobian for each value of an event, several in one pass.
 
     Raises:
-        InputError: from `of`, where so many directions do not fit into memory.
+        InputError: from `of`, where the products do not fit into memory.
     """
-
-    at_once: Count | None = None
 
     def of(self, field: Field, x: Tensor, normal: Normal, evaluation: int) -> tuple[Tensor, Tensor]:
         batch, size = len(x), math.prod(x.shape[1:])
-        count = self._count(batch, size, x.element_size())
-        trace, value = torch.zeros(batch, dtype=torch.float64, device=x.device), x
+        count = _at_once(x)
+        trace = torch.zeros(batch, dtype=torch.float64, device=x.device)
+        value, product = with_products(field, x)
         for first in range(0, size, count):
             places = torch.arange(first, min(first + count, size), device=x.device)
             directions = x.new_zeros(len(places), size)
             directions[torch.arange(len(places)), places] = 1
             directions = directions[:, None].expand(-1, batch, -1).reshape(-1, *x.shape)
-            value, found = products(field, x, directions)
-            columns = found.reshape(len(places), batch, size)
+            columns = product(directions).reshape(len(places), batch, size)
             trace += columns.gather(2, places[:, None, None].expand(-1, batch, 1)).double().sum(0)[:, 0]
         return value, trace[:, None]
-
-    def _count(self, batch: int, size: int, width: int) -> int:
-        """Directions in one pass."""
-        count = min(size, self.at_once or max(1, _AT_ONCE // max(batch * size, 1)))
-        needed = _COPIES * count * batch * size * width
-        if needed > memory():
-            what = f"an exact trace of {batch} samples of {size:,} values, {count:,} directions at once"
-            raise InputError(
-                f"divergence: {what}, needs at least {in_words(needed)}, and there are {in_words(memory())}; give a "
-                "smaller batch_size, or use an estimate, such as Hutchinson"
-            )
-        return count
 
     def products(self, size: int) -> float:
         return size
@@ -112,3 +93,15 @@ class ExactTrace(Divergence):
 
     def quantile(self, level: float = 0.95) -> float:
         return 0.0
+
+
+def _at_once(x: Tensor) -> int:
+    """Directions of an exact trace in one pass."""
+    size, count = x[0].numel(), directions_at_once(x)
+    needed = _COPIES * count * x.numel() * x.element_size()
+    if needed > memory():
+        raise InputError(
+            f"divergence: an exact trace of {len(x)} samples of {size:,} values needs at least {in_words(needed)}, and "
+            f"there are {in_words(memory())}; give a smaller batch_size, or use an estimate, such as Hutchinson"
+        )
+    return min(size, count)

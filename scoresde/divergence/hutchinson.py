@@ -8,7 +8,7 @@ from torch import Tensor
 from scoresde.constraints import Count
 from scoresde.divergence.base import Divergence, Normal
 from scoresde.divergence.directions import Kind, Place, directions
-from scoresde.divergence.products import Field, products
+from scoresde.divergence.products import Field, with_products
 from scoresde.errors import refuse, require
 
 
@@ -57,8 +57,8 @@ class Hutchinson(Divergence):
         first = sum(counts[:evaluation]) + usual * max(0, evaluation - len(counts)) if self.fresh else 0
         step = evaluation if self.fresh and self.directions != "hadamard" else 0
         v = directions(self.directions, x, normal, Place(self.columns, count, step, first))
-        value, found = products(field, x, v)
-        return value, _forms(v, found).reshape(self.columns, count, len(x)).mean(1).T
+        value, product = with_products(field, x)
+        return value, _forms(v, product(v)).reshape(self.columns, count, len(x)).mean(1).T
 
     def products(self, size: int) -> float:
         counts: Sequence[int] = self.counts or (self.probes // self.columns,)
@@ -66,7 +66,7 @@ class Hutchinson(Divergence):
 
 
 def _forms(v: Tensor, products: Tensor) -> Tensor:
-    """v^T J v - c (v^T v - D), float64 (k, B), for v and J v (k, B, *event).
+    """v^T J v - c (v^T v - D), float64 (k, B), for v and v J (k, B, *event).
 
     c is the best multiple of the identity by the other directions, so that it does not depend on v. The second term is
     zero for directions of squared length D.

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from scoresde.constraints import Count
 from scoresde.divergence.base import Divergence, ExactTrace, Normal
-from scoresde.divergence.products import Field, products
+from scoresde.divergence.products import Field, with_products
 from scoresde.errors import require
 
 _TINY = 1e-9  # relative size of the noise that keeps a range at full rank
@@ -50,14 +50,14 @@ class XTrace(Divergence):
             return value, trace.expand(-1, self.columns)
         drawn = normal(self.groups * (2 * m + 1), evaluation if self.fresh else 0)
         drawn, noise = drawn.reshape(self.groups, 2 * m + 1, *x.shape).tensor_split((m + 1,), dim=1)
-        value, found = products(field, x, drawn.flatten(0, 1))
-        w, jw = _columns(drawn), _columns(found.reshape(drawn.shape))
+        value, product = with_products(field, x)
+        w, jw = _columns(drawn), _columns(product(drawn.flatten(0, 1)).reshape(drawn.shape))
         c = (w[..., m:] * jw[..., m:]).sum(1, keepdim=True) / w[..., m:].square().sum(1, keepdim=True)
         w, y = w[..., :m], (jw - c * w)[..., :m]
         # J = c I would leave no range
         q, r = torch.linalg.qr(y + _TINY * (y.norm(dim=1, keepdim=True) + _TINY * c.abs() + 1e-30) * _columns(noise))
         back = q.mT.reshape(self.groups, len(x), m, *x.shape[1:]).transpose(1, 2).to(x)
-        found = products(field, x, back.flatten(0, 1))[1].reshape(back.shape)
+        found = product(back.flatten(0, 1)).reshape(back.shape)
         traces = c[:, 0] * size + _leave_one_out(w, y, q, _columns(found) - c * _columns(back), r)
         return value, traces if self.groups == 1 else traces.mean(1).reshape(self.groups, -1).T
 

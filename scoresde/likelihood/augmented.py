@@ -1,9 +1,7 @@
 """The probability-flow ODE of a model together with the logarithm of the volume, as one model."""
 
 import math
-from contextlib import nullcontext
 from functools import partial
-from itertools import count
 
 import torch
 from torch import Tensor
@@ -11,7 +9,6 @@ from torch import Tensor
 from scoresde._shapes import expand
 from scoresde.control import Wrapper
 from scoresde.divergence import Divergence
-from scoresde.evaluations import uncounted
 from scoresde.model import Model
 from scoresde.nets.condition import Cond
 from scoresde.noise import Noise
@@ -123,11 +120,9 @@ class Augmented(Wrapper):
         alpha, sigma, _ = level = levels(self.sde, t)
         rho = (alpha**2 + sigma**2) ** 0.5
         linear = sigma / (rho**2 * self.unit)  # eps_G = linear x
-        passes = count()
 
         def field(x: Tensor) -> Tensor:
-            with uncounted() if next(passes) else nullcontext():  # the first pass is the evaluation
-                return self.model(x, t, cond).combine(x=-linear, eps=1.0)
+            return self.model(x, t, cond).combine(x=-linear, eps=1.0)
 
         x = (z[:, : self.size] * self.unit).reshape(-1, *self.shape)
         self.draws.evaluation += 1

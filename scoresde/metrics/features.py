@@ -91,7 +91,7 @@ class FeatureMetric(Metric):
         InputError: batch_size < 1, or an extractor of this name is not known.
     """
 
-    features: nn.Module | Extractor | str
+    features: nn.Module | Extractor | str = "auto"
     batch_size: Count = 500
     _known: dict[int, tuple[Dataset, Extraction, Tensor]] = field(default_factory=dict, init=False, repr=False)
 
