@@ -523,7 +523,7 @@ def test_unknown_keys_are_found_before_torch_is_imported():
         ("sde=custom", "sde._target_: not given; name your class: sde._target_=mypackage.MyClass allow=[mypackage]"),
         ("+foo=1", "foo: no such key (keys: "),
         ("++sed=1", "sed: no such key; did you mean seed? (keys: "),
-        ("~sde", "sde: it was deleted, and this command needs it"),
+        ("~sde", "sde: it is empty or was deleted, and this command needs it"),
         ("--foo", "--foo: no such flag"),
         ("--multrun", "--multrun: no such flag; did you mean --multirun?"),
         ("--experimental-rerun=x", "--experimental-rerun: no such flag"),

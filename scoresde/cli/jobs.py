@@ -88,7 +88,7 @@ def plain(cfg: DictConfig, keys: Sequence[str]) -> dict[str, Any]:
     for key in sorted(values.keys() - set(keys)):
         raise InputError(f"{key}: no such key{did_you_mean(key, keys)} (keys: {', '.join(keys)})")
     for key in sorted(set(keys) - values.keys()):
-        raise InputError(f"{key}: it was deleted, and this command needs it")
+        raise InputError(f"{key}: it is empty or was deleted, and this command needs it")
     return values
 
 

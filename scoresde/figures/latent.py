@@ -72,7 +72,7 @@ def densities(
         ax.set_title(titles[name], fontsize=9, color=INK)
         ax.set_xlabel(unit, fontsize=8, color=INK)
         ax.set_yticks([])
-        ax.legend(frameon=False, fontsize=8, loc="upper left")
+        ax.legend(frameon=False, fontsize=8, loc="best")
         style.plain(ax)
     return style.finished(figure, path, None)
 

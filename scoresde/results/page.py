@@ -43,8 +43,8 @@ def page(
     """
     versions = "Made with " + ", ".join(f"{k} {v}" for k, v in made.versions.items()) + "."
     seeds = f" of each of {results.seeds} seeds" if results.seeds > 1 else ""
-    numbers = f"{results.n:,} samples{seeds}" if results.n else "results of a folder"
-    about = f"{results.title}; {numbers}; {made.date}, scoresde {made.versions['scoresde']}"
+    numbers = f"{results.n:,} samples{seeds}; " if results.n else ""  # none of a model, or of a folder
+    about = f"{results.title}; {numbers}{made.date}, scoresde {made.versions['scoresde']}"
     parts = [
         f"<h1>{escape(title)}</h1><p class=sub>{escape(about)}</p><p class=answer>{escape(verdict[0])}</p>",
         *(f"<p class=warning>{escape(line)}</p>" for line in verdict[1:] if line.startswith(WARNING)),

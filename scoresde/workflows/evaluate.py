@@ -101,7 +101,7 @@ class Evaluation:
             folder: in which each `ModelMetric` has a place under its name; None writes nothing.
         """
         where = f"run {self.run.path}, step {self.run.step}"
-        results = Results(where, self.n, 1, transform=self.dataset.transform)
+        results = Results(where, self.n if self._scorer else 0, 1, transform=self.dataset.transform)
         row = self.row
         if self._scorer:
             x = self._drawn(row) if self._saved is None else self._saved
