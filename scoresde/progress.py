@@ -1,5 +1,6 @@
-"""What is said meanwhile: progress bars in a terminal and in a notebook, none in a file; and notes."""
+"""What a terminal shows meanwhile: progress bars, also in a notebook, but none in a file; notes; and its width."""
 
+import shutil
 import sys
 from importlib import import_module
 from importlib.util import find_spec
@@ -24,3 +25,8 @@ def bar(total: float, label: str, **arguments: Any) -> Any:
 def note(text: str) -> None:
     """Say on stderr how an input was taken where it could mean something else."""
     print(text, file=sys.stderr)
+
+
+def columns(least: int) -> int:
+    """The width of the terminal in characters, and no less than some: wrapping would be worse than long lines."""
+    return max(shutil.get_terminal_size((120, 24)).columns, least)

@@ -242,6 +242,19 @@ def test_a_model_without_a_divergence_is_refused(end):
         Likelihood(steps=5)(ScoreModel(Plain(end), sde_named("edm"), "x0"), 3 * items(3, 4))
 
 
+def test_large_items_take_directions_with_an_error_and_small_ones_the_exact_trace():
+    for size, products in ((100, 100), (128, 8)):
+        variances = torch.linspace(0.1, 2.0, size, dtype=torch.float64)
+        axes = torch.linalg.qr(items(size, size)).Q  # signs are exact on a diagonal Jacobian
+        data = GaussianMixture([1.0], torch.zeros(1, size), ((axes * variances) @ axes.T)[None])
+        model, x, true, prior = exact(data, sde_named("edm"))
+        for solver in (None, Auto()):
+            found = Likelihood(solver, steps=30)(model, x, prior=prior)
+            assert found.products == products * found.nfe
+            assert bool((found.error > 0).all()) == (size > 100)
+            assert ((found.nats - true).abs() < 2 * found.half + 0.2).all()  # of 30 steps
+
+
 def test_value_and_divergence_are_one_evaluation():
     model, x = ExactModel(mixture(), sde_named("vp")), items(3, 2)
     found = Likelihood(Heun(), steps=4)(model, x, batch_size=2)

@@ -17,7 +17,7 @@ from scoresde.chains import BinomialChain, ExactBits
 from scoresde.control import Conditioned
 from scoresde.data import Dataset, Transform
 from scoresde.divergence import Hutchinson
-from scoresde.likelihood import Likelihood, NegativeLogLikelihood
+from scoresde.likelihood import Likelihood, NegativeLogLikelihood, Outliers
 from scoresde.nets import ResidualMLP
 
 F64 = torch.float64
@@ -54,6 +54,17 @@ def test_a_model_that_spreads_over_cells_has_the_probability_of_each(tmp_path):
     parts = [found[f"nats_error_{name}"].value for name in ("items", "draws", "probes")]
     assert math.hypot(*parts) == pytest.approx(items["nats"].std(ddof=1) / math.sqrt(12))
     assert parts[1] > 0.001
+
+
+def test_outliers_are_ranked_by_the_same_probabilities(tmp_path):
+    model, data = ExactModel(ONE, sde_named("vp")), quantised()
+    for dequantisation, at in (("truncated_normal", None), ("uniform", model.sde.t_train)):
+        place = tmp_path / dequantisation
+        about = {"dequantisation": dequantisation, "at": at, "bound_draws": 0}
+        NegativeLogLikelihood("rk4", "lambda", steps=8, **about)(model, data, place)
+        Outliers("rk4", "lambda", steps=8, n=12, dequantise=at is not None)(model, data, place)
+        ranked = np.load(place / "densities.npz")["held-out"]
+        np.testing.assert_allclose(ranked, -np.load(place / "items.npz")["nats"], rtol=0, atol=1e-9)
 
 
 def test_a_model_of_levels_has_their_shares_with_truncated_noise_and_not_with_uniform():

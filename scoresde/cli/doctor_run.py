@@ -1,7 +1,6 @@
 """Checks of an SDE and data from a configuration or a run: a table in the terminal, and optionally a file."""
 
 import dataclasses
-import shutil
 import textwrap
 from collections import Counter
 from collections.abc import Sequence
@@ -10,7 +9,7 @@ from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 
-from scoresde import runs
+from scoresde import progress, runs
 from scoresde.build import TARGET, build, resolve
 from scoresde.cli.jobs import note_failure, sweeping, typed_keys
 from scoresde.cli.settings import DoctorSettings
@@ -21,7 +20,7 @@ from scoresde.errors import InputError, refuse
 from scoresde.sde import SDE
 from scoresde.workflows.job import check_types
 
-_NARROWEST = 60  # columns of text below which wrapping would be worse than long lines
+_NARROWEST = 60  # columns of text
 
 
 def doctor(settings: DoctorSettings, cfg: dict[str, Any]) -> None:
@@ -85,7 +84,7 @@ def table(findings: Sequence[Finding]) -> str:
     """A line for each finding: verdict, check, words; and the remedy below those that need one."""
     width = max(len(finding.check) for finding in findings)
     margin = " " * (width + 11)
-    columns = max(shutil.get_terminal_size((120, 24)).columns, _NARROWEST + len(margin))
+    columns = progress.columns(_NARROWEST + len(margin))
     lines = []
     for finding in findings:
         line = f"{finding.verdict:<7}  {finding.check:<{width}}  {finding.message}"

@@ -1,28 +1,25 @@
 """One evaluation on the command line: what is measured, its folder, and what is printed and logged."""
 
-import shutil
 import sys
 import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from scoresde import runs
+from scoresde import progress, runs
 from scoresde.build import build
 from scoresde.cli.jobs import out_folder
 from scoresde.cli.settings import EvaluateSettings
 from scoresde.errors import InputError
 from scoresde.loggers import Logger, NoLogger
 from scoresde.results import Metric, ModelMetric, Results
-from scoresde.results.sheet import text
+from scoresde.results.sheet import NARROWEST, text
 from scoresde.runs import setting
 from scoresde.runs.folder import RESULTS
 from scoresde.runs.report import EVALUATIONS, REPORT, TABLE
 from scoresde.runs.saved import Saved
 from scoresde.sampling import Sampler
 from scoresde.workflows.evaluate import Evaluation
-
-_NARROWEST = 60  # columns of text
 
 
 def evaluate(settings: EvaluateSettings, cfg: dict[str, Any]) -> float | None:
@@ -70,7 +67,7 @@ def _finish(what: Evaluation, out: Path, results: Results, cfg: Mapping[str, Any
     """Print the table and the verdict, write every file of the results, and log them."""
     config = runs.without_secrets(cfg)
     images, said = what.report(out, results, config)
-    columns = max(shutil.get_terminal_size((120, 24)).columns, _NARROWEST)
+    columns = progress.columns(NARROWEST)
     lines = [textwrap.fill(line, columns) for line in said]
     print("\n".join([results.title, "", text(results), "", *lines, "", f"report   {out / REPORT}"]))
     print(f"tables   {out / TABLE}, {out / RESULTS}", flush=True)

@@ -1,7 +1,6 @@
 """What a folder holds, as a table, as CSV or as JSON."""
 
 import csv
-import shutil
 import sys
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -10,6 +9,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from scoresde import progress
 from scoresde.files import strict_json
 from scoresde.results import Quantity
 from scoresde.results.table import aligned
@@ -37,7 +37,7 @@ def show(folder: str, form: str) -> None:
         rows.writeheader()
         rows.writerows({key: _plain(value) for key, value in one.items()} for one in records)
     else:
-        print(_text(found, Path(folder), max(shutil.get_terminal_size((120, 24)).columns, _NARROWEST)))
+        print(_text(found, Path(folder), progress.columns(_NARROWEST)))
 
 
 def _record(entry: Entry) -> dict[str, Any]:

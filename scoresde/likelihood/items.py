@@ -23,8 +23,10 @@ from scoresde.loss.bound import Levels
 from scoresde.model import Model
 from scoresde.nets.condition import AUGMENT
 from scoresde.noise import Noise
+from scoresde.sde import SDE
 
 _AnyKind = Kind | Literal["density"]
+_WITHIN = 3.0  # standard deviations of noise that half of a cell holds: 99.7 % of it
 _DENSITY: tuple[_AnyKind, ...] = ("density",)
 
 
@@ -41,6 +43,15 @@ def levels_of(transform: Transform) -> Levels:
     if not (isinstance(mean, float | int) and isinstance(scale, float | int)):
         raise InputError("dequantisation: levels need one scale for all features; give dequantisation=none")
     return Levels(0.5 / scale, (low - mean) / scale, (high - mean) / scale)
+
+
+def cut_off(sde: SDE, levels: Levels | None) -> float:
+    """The time at which half of a cell is 3 standard deviations of the noise, and t_train of data without levels.
+
+    Of a model that was trained on levels: below that time no network needs to know the density.
+    """
+    within = math.inf if levels is None else _WITHIN / levels.half
+    return float(sde.t_of_lam(torch.tensor(math.log(within))).clamp(sde.t_train, sde.t_start))
 
 
 def with_conditions(model: Model, dataset: Dataset, heldout: bool) -> Model:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 from torch import Tensor
@@ -18,9 +18,8 @@ from scoresde.likelihood.items import with_conditions
 from scoresde.likelihood.ito import ito_density
 from scoresde.likelihood.likelihood import Likelihood
 from scoresde.model import Model
-from scoresde.named import named
 from scoresde.noise import Noise
-from scoresde.results import Measurement, ModelMetric, Needs, Quantity, student
+from scoresde.results import Measurement, ModelMetric, Needs, Quantity
 from scoresde.results.metric import evenly
 from scoresde.sampling import EulerMaruyama, Grid, LambdaUniform, Sampler, Solver
 
@@ -124,9 +123,7 @@ class LatentQuality(ModelMetric):
     )  # fmt: skip
 
     def __post_init__(self) -> None:
-        built: dict[str, Any] = {"solver": self.solver, "grid": self.grid}
-        parts = {key: named(key, part) if isinstance(part, str) else part for key, part in built.items()}
-        self._likelihood = Likelihood(**parts, steps=self.steps)
+        self._likelihood = Likelihood.of(self.solver, self.grid, None, self.steps)
         self._space = LatentSpace(self._likelihood.solver, self._likelihood.grid, self.steps)
 
     def needs(self) -> Needs:
@@ -143,8 +140,8 @@ class LatentQuality(ModelMetric):
         found = {
             "round_trip": _root(flat(away).square().mean(1)),
             "round_trip_relative": _root(flat(back - x).square().mean(1) / dataset.sigma_data**2),
-            "latent_square": _mean(squares),
-            "latent_spread": _mean((squares - squares.mean()) ** 2 * size / 2),
+            "latent_square": Measurement.mean(squares.tolist()),
+            "latent_spread": Measurement.mean(((squares - squares.mean()) ** 2 * size / 2).tolist()),
         }
         if place is not None:
             with writing(place, "out"):
@@ -173,16 +170,11 @@ class LatentQuality(ModelMetric):
         sampler = Sampler(EulerMaruyama(), LambdaUniform(), self.steps, denoise=False)
         x, nats = ito_density(model, sampler, self.ito, seed=self.seed)
         gap = nats - self._likelihood(model, x, seed=self.seed, batch_size=self.batch_size).nats.cpu()
-        return {"ito_gap": _mean(gap), "ito_error": _root(gap**2)}
-
-
-def _mean(values: Tensor) -> Measurement:
-    found = student(values.tolist())
-    return Measurement(found.mean, half=found.half)
+        return {"ito_gap": Measurement.mean(gap.tolist()), "ito_error": _root(gap**2)}
 
 
 def _root(squares: Tensor) -> Measurement:
     """The root of the mean of squares, with its interval to first order."""
-    found = student(squares.tolist())
-    root = math.sqrt(found.mean)
+    found = Measurement.mean(squares.tolist())
+    root = math.sqrt(found.value)
     return Measurement(root, half=found.half / (2 * root) if root else 0.0)

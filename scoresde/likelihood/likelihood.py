@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
@@ -12,16 +12,18 @@ from torch import Tensor
 from scoresde._shapes import flat
 from scoresde.constraints import at_least, fitting
 from scoresde.described import Rebuildable
-from scoresde.divergence import Divergence, ExactTrace
+from scoresde.divergence import Divergence, ExactTrace, Hutchinson
 from scoresde.divergence.products import require_derivative
 from scoresde.errors import InputError, refuse, require
 from scoresde.evaluations import count_evaluations, evaluating, uncounted
 from scoresde.likelihood.augmented import Augmented, Draws
 from scoresde.model import Model
+from scoresde.named import named
 from scoresde.noise import Noise, chunks
 from scoresde.sampling import Auto, Cosine, ExponentialMultistep, Grid, Sampler, Solver
 
 _RULE, _GRID = ExponentialMultistep("v", "noise_share", predictor=3, corrector=4), Cosine("angle", 0.7)
+_EXACT, _PROBES = 100, 8  # values of an item up to which a trace is exact, and directions of larger ones
 _NAMED, _FEW = 5, 2  # items that a message names, and that are looked at before all others
 
 
@@ -60,7 +62,8 @@ class Likelihood(Rebuildable):
         solver: of the probability-flow ODE; None for the multistep rule of order 4 on v (three values, and a
             corrector of four) in the noise share.
         grid: of times, from data to noise; None for `Cosine("angle", 0.7)`. Both were chosen by measurement.
-        divergence: the exact trace by default, which costs as many products as an item has values.
+        divergence: None for the exact trace of items of at most 100 values, which costs as many products, and for 8
+            Hadamard directions of larger ones.
         steps: number of steps; a solver that chooses its own ignores it.
 
     Raises:
@@ -78,18 +81,32 @@ class Likelihood(Rebuildable):
         solver = _RULE if solver is None else solver
         self._sampler = Sampler(solver, _GRID if grid is None else grid, steps, denoise=False)
         self.solver, self.grid, self.steps = self._sampler.solver, self._sampler.grid, steps
-        self.divergence = ExactTrace() if divergence is None else divergence
+        self.divergence = divergence
         name = type(self.solver).__name__
         refuse(
             not self.solver.bidirectional,
             f"solver: {name} adds noise, and a likelihood needs the probability-flow ODE; use solver=heun, or eta=0",
         )
-        depends = self.solver.adaptive or isinstance(self.solver, Auto)
+        self._depends = self.solver.adaptive or isinstance(self.solver, Auto)
         refuse(
-            depends and self.divergence.fresh,
+            self._depends and divergence is not None and divergence.fresh,
             f"divergence: fresh directions are not possible with {name}, whose steps or weights would depend on them; "
             "use fresh=false, or a solver of fixed steps such as heun",
         )
+
+    @classmethod
+    def of(
+        cls, solver: Solver | str | None, grid: Grid | str | None, divergence: Divergence | str | None, steps: int
+    ) -> "Likelihood":
+        """From objects, or from their names in conf."""
+        parts: dict[str, Any] = {"solver": solver, "grid": grid, "divergence": divergence}
+        return cls(**{key: named(key, one) if isinstance(one, str) else one for key, one in parts.items()}, steps=steps)
+
+    def _divergence(self, size: int) -> Divergence:
+        """That for items of so many values."""
+        if self.divergence is not None:
+            return self.divergence
+        return ExactTrace() if size <= _EXACT else Hutchinson(_PROBES, "hadamard", fresh=not self._depends)
 
     def __call__(
         self,
@@ -125,19 +142,19 @@ class Likelihood(Rebuildable):
         require(tuple(x.shape[1:]) == shape, "x", tuple(x.shape), f"this model takes items of shape {shape}")
         require(batch_size >= 1, "batch_size", batch_size, "give an integer >= 1")
         _require_finite("x", "item", x, rows)
-        began, found = time.perf_counter(), []
+        began, found, divergence = time.perf_counter(), [], self._divergence(math.prod(shape))
         at = model.sde.t_train if at is None else at
         _require_derivative(model, x[:_FEW].to(model.device, torch.float64), rows[:_FEW])
         with count_evaluations() as spent:
             for mine in chunks(range(len(x)), batch_size):
                 part = x[mine.start : mine.stop].to(model.device)
                 own = rows[mine.start : mine.stop]
-                found.append(self._batch(model, part, own, seed, at, prior, on_step))
+                found.append(self._batch(model, part, own, divergence, seed, at, prior, on_step))
         nats, error, latent = (torch.cat(parts) for parts in zip(*found, strict=True))
         _require_finite("likelihood", "density", nats, rows)
         nfe = spent.samples / len(x)
-        products = nfe / model.cost * self.divergence.products(math.prod(shape))
-        half, seconds = self.divergence.quantile() * error, time.perf_counter() - began
+        products = nfe / model.cost * divergence.products(math.prod(shape))
+        half, seconds = divergence.quantile() * error, time.perf_counter() - began
         return LogDensity(nats, error, half, latent, nfe, products, seconds)
 
     def _batch(
@@ -145,6 +162,7 @@ class Likelihood(Rebuildable):
         model: Model,
         x: Tensor,
         rows: range,
+        divergence: Divergence,
         seed: int,
         at: float,
         prior: Callable[[Tensor], Tensor] | None,
@@ -153,13 +171,13 @@ class Likelihood(Rebuildable):
         """Densities, their errors, and the latent."""
         shape = tuple(x.shape[1:])
         draws = Draws(seed, rows, shape)
-        augmented = Augmented(model, self.divergence, draws, shape)
+        augmented = Augmented(model, divergence, draws, shape)
         start, sde = augmented.start(x), model.sde
         for t, z in self._sampler.trajectory(augmented, rows=rows, start=start, at=at, to=sde.T):  # noqa: B007
             if on_step is not None:
                 on_step(len(x))
         last, ell = augmented.parted(z, t)  # the last one
-        value, error = self.divergence.estimate(ell)
+        value, error = divergence.estimate(ell)
         log_p = normal(last, sde.prior_std) if prior is None else prior(last).double()
         return log_p + value + augmented.gaussian(t, at), error, last
 

@@ -21,16 +21,17 @@ from scoresde.errors import refuse, require
 from scoresde.files import aside, writing
 from scoresde.kept import Arrays, kept
 from scoresde.likelihood.dequantise import Kind, bounds
-from scoresde.likelihood.items import Terms, digest, levels_of, with_conditions
+from scoresde.likelihood.items import Terms, cut_off, digest, levels_of, with_conditions
 from scoresde.likelihood.likelihood import Likelihood
 from scoresde.loss import BinomialBound
 from scoresde.loss.bound import Levels
 from scoresde.model import Model
-from scoresde.named import named
 from scoresde.noise import chunks
 from scoresde.progress import BAR, bar
-from scoresde.results import Measurement, ModelMetric, Needs, Quantity, student
+from scoresde.results import Measurement, ModelMetric, Needs, Quantity
+from scoresde.results.interval import TWO_SIDED
 from scoresde.sampling import Grid, Solver
+from scoresde.sde import SDE
 
 Name = Literal["auto", "truncated_normal", "uniform", "none"]
 _KINDS: dict[Name, tuple[Kind, ...]] = {
@@ -40,8 +41,6 @@ _KINDS: dict[Name, tuple[Kind, ...]] = {
     "none": (),
 }
 _ENDS = {"reconstruction": "reconstruction", "prior_mismatch": "prior"}
-_WITHIN = 3.0  # standard deviations of noise that half of a cell holds: 99.7 % of it
-_TWO_SIDED = 1.96  # standard errors in half of a 95 % interval
 _NATS = partial(Quantity, unit="nats per item")
 
 
@@ -108,9 +107,7 @@ class NegativeLogLikelihood(ModelMetric):
     _means = tuple(q.key for q in quantities if "_error_" not in q.key)
 
     def __post_init__(self) -> None:
-        parts: dict[str, Any] = {"solver": self.solver, "grid": self.grid, "divergence": self.divergence}
-        built = {key: named(key, part) if isinstance(part, str) else part for key, part in parts.items()}
-        self._likelihood = Likelihood(**built, steps=self.steps)
+        self._likelihood = Likelihood.of(self.solver, self.grid, self.divergence, self.steps)
         refuse(bool(self.bits) and self.dequantisation == "none", "bits: true needs a dequantisation; give auto")
 
     def needs(self) -> Needs:
@@ -127,7 +124,7 @@ class NegativeLogLikelihood(ModelMetric):
         kinds = () if self.dequantisation == "auto" and transform.levels is None else _KINDS[self.dequantisation]
         levels = levels_of(transform) if kinds or self.bits else None
         own = with_conditions(model, dataset, heldout)
-        at = self._cut_off(own, levels)
+        at = self._cut_off(own.sde, levels)
         terms = Terms(own, items, self._likelihood, levels, kinds, self.draws, self.bound_draws, self.seed, at)
         parts = None if place is None else place / "parts"
         found = self._computed(terms, rows, parts)
@@ -139,20 +136,18 @@ class NegativeLogLikelihood(ModelMetric):
         measured |= {"likelihood_nfe": Measurement(float(found["nfe"].mean())), "cut_off": Measurement(at)}
         return {q.key: measured[q.key] for q in self.quantities if q.key in measured}
 
-    def _cut_off(self, model: Model, levels: Levels | None) -> float:
+    def _cut_off(self, sde: SDE, levels: Levels | None) -> float:
         """Where a trajectory begins."""
-        sde = model.sde
-        if self.at is not None:
-            inside = sde.t_train <= self.at < sde.t_start
-            require(inside, "at", self.at, f"give a time from t_train = {sde.t_train:g} to {sde.t_start:g}")
-            return self.at
-        within = math.inf if levels is None else _WITHIN / levels.half
-        return float(sde.t_of_lam(torch.tensor(math.log(within))).clamp(sde.t_train, sde.t_start))
+        if self.at is None:
+            return cut_off(sde, levels)
+        inside = sde.t_train <= self.at < sde.t_start
+        require(inside, "at", self.at, f"give a time from t_train = {sde.t_train:g} to {sde.t_start:g}")
+        return self.at
 
     def _of_bits(self, model: BinomialChain, items: Tensor) -> dict[str, Measurement]:
         """The variational bound of a chain of bits, see `scoresde.loss.BinomialBound`."""
         bound = BinomialBound().summary(model, items, {}, self.seed)["bound"]
-        value, half = bound["bits"], _TWO_SIDED * bound["standard_error"]
+        value, half = bound["bits"], TWO_SIDED * bound["standard_error"]
         size = math.prod(items.shape[1:])
         return {
             "nats_bound": Measurement(value * math.log(2), half=half * math.log(2)),
@@ -185,19 +180,14 @@ class NegativeLogLikelihood(ModelMetric):
     def _measured(self, of: Mapping[str, Tensor], size: int, kinds: Sequence[Kind]) -> dict[str, Measurement]:
         """The quantities from the terms of the items."""
         n, root = len(of["nats"]), math.sqrt(len(of["nats"]))
-        found = {key: _mean(of[key]) for key in self._means if key in of}
+        found = {key: Measurement.mean(of[key].tolist()) for key in self._means if key in of}
         if kinds and self.bits is not False:
-            found["bits_per_dim"] = _mean(of["nats"] / (size * math.log(2)))
+            found["bits_per_dim"] = Measurement.mean((of["nats"] / (size * math.log(2))).tolist())
         total = float(of["nats"].std()) / root
         errors = {part: float(of[f"error_{part}"].square().sum().sqrt()) / n for part in ("draws", "probes")}
         rest = total**2 - sum(e**2 for e in errors.values() if not math.isnan(e))
         errors["items"] = math.sqrt(max(rest, 0.0))
         return found | {f"nats_error_{part}": Measurement(e) for part, e in errors.items() if not math.isnan(e)}
-
-
-def _mean(values: Tensor) -> Measurement:
-    found = student(values.tolist())
-    return Measurement(found.mean, half=found.half)
 
 
 def _of_items(found: Mapping[str, np.ndarray], kinds: Sequence[Kind], volume: float) -> dict[str, Tensor]:

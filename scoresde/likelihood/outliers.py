@@ -19,18 +19,17 @@ from scoresde.errors import refuse, require
 from scoresde.figures.latent import densities, ranking
 from scoresde.files import aside, writing
 from scoresde.likelihood.dequantise import Kind
-from scoresde.likelihood.items import Terms, levels_of, with_conditions
+from scoresde.likelihood.items import Terms, cut_off, levels_of, with_conditions
 from scoresde.likelihood.latent import StepCount
 from scoresde.likelihood.likelihood import Likelihood
 from scoresde.model import Model
-from scoresde.named import named
 from scoresde.noise import Noise, chunks
 from scoresde.progress import bar
 from scoresde.results import Measurement, ModelMetric, Needs, Quantity
+from scoresde.results.interval import TWO_SIDED
 from scoresde.results.metric import evenly
 from scoresde.sampling import Grid, Solver
 
-_TWO_SIDED = 1.959963984540054  # standard deviations to the ends of a 95 % interval
 _ROUNDING = 1e-6
 _SMALL, _PROBES = 16, 4  # values of an item up to which a trace is exact, and random directions of larger ones
 _SETS = {
@@ -84,7 +83,7 @@ def auroc(items: Tensor, others: Tensor) -> Measurement:
 
     def within(a: float) -> bool:
         variance = a * (1 - a) * (1 + k * (1 - a) / (2 - a) + k * a / (1 + a)) / (n * m)
-        return abs(area - a) <= _TWO_SIDED * math.sqrt(variance)
+        return abs(area - a) <= TWO_SIDED * math.sqrt(variance)
 
     return Measurement(area, half=max(_reach(area, end, within) for end in (0.0, 1.0)))
 
@@ -124,8 +123,9 @@ class Outliers(ModelMetric):
         divergence: likewise; or a name of conf/divergence. None for the exact trace of items of at most 16 values, and
             four random directions of others, whose errors are small beside what items differ by.
         steps: of the solver.
-        dequantise: spread items uniformly over the cells of their levels, for a model that was trained so; otherwise
-            their noise is that of the cut-off, kept within the cells.
+        dequantise: spread items uniformly over the cells of their levels, for a model that was trained so, which is
+            followed down to t_train; otherwise their noise is that of the cut-off of quantised data, kept within the
+            cells, see `NegativeLogLikelihood`.
         against: further items: a data set, or a file of an array in data units, see `scoresde.data.ArrayFile`.
         n: items of each set; all that there are if these are fewer.
         seed: of the other items, the dequantisation and the probes.
@@ -153,11 +153,9 @@ class Outliers(ModelMetric):
     )
 
     def __post_init__(self) -> None:
-        parts: dict[str, Any] = {"solver": self.solver, "grid": self.grid, "divergence": self.divergence}
-        built = {key: named(key, part) if isinstance(part, str) else part for key, part in parts.items()}
-        self._exact = Likelihood(**built, steps=self.steps)
-        few = {**built, "divergence": Hutchinson(_PROBES)} if self.divergence is None else built
-        self._estimate = Likelihood(**few, steps=self.steps)
+        self._exact = Likelihood.of(self.solver, self.grid, self.divergence, self.steps)
+        few = Hutchinson(_PROBES) if self.divergence is None else self.divergence
+        self._estimate = Likelihood.of(self.solver, self.grid, few, self.steps)
 
     def needs(self) -> Needs:
         return Needs(heldout=2)
@@ -203,7 +201,8 @@ class Outliers(ModelMetric):
         levels = None if transform.levels is None else levels_of(transform)
         kinds: tuple[Kind, ...] = ("uniform" if self.dequantise else "truncated_normal",) if levels else ()
         likelihood = self._exact if x[0].numel() <= _SMALL else self._estimate
-        terms = Terms(model, x, likelihood, levels, kinds, 1, 0, self.seed, model.sde.t_train)
+        at = cut_off(model.sde, None if self.dequantise else levels)
+        terms = Terms(model, x, likelihood, levels, kinds, 1, 0, self.seed, at)
         name, found = f"{(*kinds, 'density')[0]}_weight", []
         for rows in chunks(range(len(x)), self.batch_size):
             found.append(torch.from_numpy(terms.of(rows, lambda count: None)[name][:, 0]))

@@ -7,10 +7,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from scoresde.results.interval import Interval
+from scoresde.results.interval import TWO_SIDED, Interval
 
 Kernel = Callable[[Tensor, Tensor], Tensor]  # points (n, D) and (m, D) to k(x_i, y_j) (n, m)
-OVER = 1.959963984540054  # standard deviations to the ends of a 95 % interval
 # Values of the kernel held at a time: 64 MB in float64.
 _CHUNK = 2**23
 _LEAST = 4  # points from which on the standard error can be estimated without bias
@@ -36,7 +35,7 @@ class Discrepancy(NamedTuple):
     @property
     def interval(self) -> Interval:
         """The value with its 95 % interval."""
-        return Interval(self.value, OVER * self.variance**0.5)
+        return Interval(self.value, TWO_SIDED * self.variance**0.5)
 
 
 def discrepancy(x: Tensor, y: Tensor, kernel: Kernel) -> Discrepancy:

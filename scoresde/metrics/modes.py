@@ -17,9 +17,9 @@ from scoresde.metrics._events import Compared
 from scoresde.metrics.classifier import Classifier
 from scoresde.metrics.features import features_of
 from scoresde.metrics.nearest import nearest_neighbours
+from scoresde.results.interval import TWO_SIDED
 from scoresde.results.metric import Measurement, Metric, Quantity
 
-_OVER = 1.959963984540054  # standard deviations to the ends of a 95 % interval
 _MOST = 10**6  # modes that channels write
 
 
@@ -177,4 +177,4 @@ class Modes(Metric):
         # drawing again loses modes with few samples, and a mode with few may be found by luck
         spreads = (float(np.square(hit[1:] - hit[0]).mean()), *(float(v[1:].var(ddof=1)) for v in values[1:]))
         measured = zip(self.quantities, values, spreads, strict=True)
-        return {q.key: Measurement(float(v[0]), half=_OVER * spread**0.5) for q, v, spread in measured}
+        return {q.key: Measurement(float(v[0]), half=TWO_SIDED * spread**0.5) for q, v, spread in measured}

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+TWO_SIDED = 1.959963984540054  # standard errors in half of a 95 % interval, of normal errors
 _LEAST = 1e-5  # half over mean, below which the half is rounding
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import math
-import shutil
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from typing import Any, NamedTuple
 
+from scoresde import progress
 from scoresde.plain import finite
 from scoresde.results.metric import Direction, Quantity
 
@@ -35,10 +35,6 @@ class Found(NamedTuple):
     def mark(self) -> str:
         """The number of that dose, from 1 on; a point for none."""
         return "." if self.first is None else str(self.first + 1)
-
-
-def _columns() -> int:
-    return shutil.get_terminal_size((100, 24)).columns
 
 
 def alarm_limits(values: Sequence[float], direction: Direction | None) -> tuple[float, float]:
@@ -125,7 +121,7 @@ class Matrix:
 
     def text(self, width: int | None = None) -> str:
         """A line for each quantity and a column for each disease with the number of the smallest dose that is found."""
-        left, total = max(len(q.heading) for q in self.quantities.values()), width or _columns()
+        left, total = max(len(q.heading) for q in self.quantities.values()), width or progress.columns(60)
         names, room = list(self.diseases), total - left - 7
         cell = max(map(len, names)) + 2
         full = room >= cell * len(names)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from scoresde.constraints import Checked
 from scoresde.errors import InputError, refuse
+from scoresde.results.interval import student
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -86,6 +87,12 @@ class Measurement(NamedTuple):
     value: float
     floor: float | None = None
     half: float = nan
+
+    @classmethod
+    def mean(cls, values: Sequence[float]) -> Measurement:
+        """The mean of independent values, with its interval by `student`."""
+        found = student(values)
+        return cls(found.mean, half=found.half)
 
     @property
     def ratio(self) -> float:

@@ -1,17 +1,17 @@
 """The table of an evaluation: a line for each quantity, with what real data reach, as text and as HTML."""
 
 import math
-import shutil
 import textwrap
 from collections.abc import Iterator
 from html import escape
 
+from scoresde import progress
 from scoresde.results.metric import Quantity
 from scoresde.results.rows import Row, Rows
 from scoresde.results.table import STYLE, aligned
 
 _HEADINGS = ("metric", "value", "real data", "x floor")
-_NARROWEST = 60  # columns of text below which wrapping would be worse than long lines
+NARROWEST = 60  # columns of text
 _SAID = {
     "worse": "Worse than real data by {}.",
     "same": "Not distinguishable from real data by {}.",
@@ -54,7 +54,7 @@ def _cells(results: Rows, row: Row, q: Quantity) -> list[str]:
 
 def text(results: Rows) -> str:
     """The table, then what its headings mean, as wide as the terminal."""
-    width = max(shutil.get_terminal_size((120, 24)).columns, _NARROWEST)
+    width = progress.columns(NARROWEST)
     pairs = list(_measured(results))
     lines = [[q.heading, *_cells(results, row, q)] for row, q in pairs]
     known = {q.heading: q.meaning for _, q in pairs}

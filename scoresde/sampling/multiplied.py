@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from typing import Any, Literal
 
 import torch
@@ -10,10 +11,9 @@ from torch import Tensor
 from scoresde.chains.evidence import Evidence
 from scoresde.constraints import Positive
 from scoresde.errors import InputError, require
-from scoresde.model import Model, States
+from scoresde.model import Model
 from scoresde.sampling.bits import BitFlips
 from scoresde.sampling.exponential import Ancestral
-from scoresde.sampling.grid import Grid
 from scoresde.sampling.solver import Draw, GridSolver, Step
 from scoresde.sde import SDE
 
@@ -57,25 +57,11 @@ class MultipliedSteps(GridSolver):
         """The reverse steps."""
         return Ancestral() if self.solver is None else self.solver
 
-    @property
-    def states(self) -> States:  # type: ignore[override]
-        return self.inner.states
-
-    @property
-    def default_grid(self) -> Grid:
-        return self.inner.default_grid
-
-    @property
-    def least_steps(self) -> int:
-        return self.inner.least_steps
-
-    @property
-    def extrapolates(self) -> bool:
-        return self.inner.extrapolates
-
-    @property
-    def reaches_zero(self) -> bool:
-        return self.inner.reaches_zero
+    states = property(attrgetter("inner.states"))
+    default_grid = property(attrgetter("inner.default_grid"))
+    least_steps = property(attrgetter("inner.least_steps"))
+    extrapolates = property(attrgetter("inner.extrapolates"))
+    reaches_zero = property(attrgetter("inner.reaches_zero"))
 
     def suited(self, model: Model) -> "MultipliedSteps":
         if not isinstance(model, Evidence):
