@@ -5,6 +5,7 @@ import torch
 
 from scoresde import ExactModel, GaussianMixture, InputError, Likelihood, grid, sde, solver
 from scoresde.divergence import ExactTrace, Hutchinson, XTrace
+from scoresde.divergence.xtrace import _leave_one_out
 from scoresde.likelihood import allocated
 from scoresde.noise import Noise
 
@@ -71,6 +72,13 @@ def test_hadamard_rows_go_on_from_one_evaluation_to_the_next(counts):
     found = sum(w * traces(one, matrix(), 3, [k]) for k, w in enumerate(weights)) / 8
     torch.testing.assert_close(found, matrix().trace().expand_as(found))
     assert (traces(one, matrix(), 3, range(3)) - matrix().trace()).abs().max() > 0.1
+
+
+def test_what_xtrace_leaves_over_counts_for_all_dimensions_left():
+    size, m = 9, 4
+    w = Noise(0).normal("w", 0, (3, size, m), dtype=torch.float64)
+    q, r = torch.linalg.qr(w)  # of A = I
+    torch.testing.assert_close(_leave_one_out(w, w, q, q, r), torch.full((3, m), float(size), dtype=torch.float64))
 
 
 def test_xtrace_is_exact_where_few_eigenvalues_differ_from_zero():

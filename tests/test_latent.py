@@ -46,6 +46,9 @@ def test_items_come_back_and_arrive_as_normal_numbers(tmp_path: Path) -> None:
         assert abs(found[key].value - 1) < 2 * found[key].half
         assert found[key].half < 0.5
     assert (tmp_path / "latent" / "interpolation.png").is_file()
+    metric, data, model = LatentQuality(steps=40, n=200), plane(TWO), ExactModel(TWO, VPSDE())
+    lengths = LatentSpace(steps=40).encode(model, metric._noised(model, data, torch.arange(200))).square().sum(1)
+    assert found["latent_spread"].value == pytest.approx(float(lengths.var(correction=0)) / stats.chi2(2).var())
     wrong = LatentQuality(steps=10, n=200)(ExactModel(gaussian(), VPSDE()), plane(TWO), None)
     assert abs(wrong["latent_square"].value - 1) > 2 * wrong["latent_square"].half
     coarse = LatentQuality(solver="heun", steps=5, n=20)(ExactModel(TWO, VPSDE()), plane(TWO), None)
@@ -100,6 +103,18 @@ def test_the_ito_density_converges_with_order_one_half() -> None:
         spreads.append(error.std().item())
     assert abs(error.mean().item()) < 0.1 + 4 * spreads[-1] / math.sqrt(400)
     assert math.log(spreads[0] / spreads[1]) / math.log(16) == pytest.approx(0.5, abs=0.12)
+
+
+def test_the_ito_density_of_many_steps_has_no_bias() -> None:
+    data = GaussianMixture([1.0], [[0.0]], [[[0.25]]])
+    model = ExactModel(data, VPSDE())
+    model.event_shape = (1,)
+    alpha, sigma, _ = model.sde.at(model.sde.t_train)
+    sampler = Sampler(EulerMaruyama(), LambdaUniform(), 1000, denoise=False)
+    x, nats = ito_density(model, sampler, 10_000)
+    error = nats - data.log_prob(x, alpha, sigma)
+    assert error.std() < 0.6
+    assert abs(error.mean()) < 0.025
 
 
 # ---- outliers ----

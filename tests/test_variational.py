@@ -49,6 +49,19 @@ def test_the_bound_of_an_exact_model_is_its_density_and_that_of_another_is_worse
     assert float(total(TooLittleNoise(model), x0)[0].mean() - exact.mean()) > 0.1
 
 
+def test_of_gaussian_data_only_the_times_are_random():
+    data = GaussianMixture([1.0], torch.zeros(1, 3), 0.16 * torch.eye(3)[None])
+    x0, model = data.sample(4, seed=1), ExactModel(data, sde_named("vp"))
+    model.sigma_data = 0.4  # so that the control variate is the error itself
+    at, noise = model.sde.t_train, Noise(0)
+    bound = (
+        prior_mismatch(model, x0)
+        + diffusion(model, x0, noise, 500, at).mean(1)
+        + decoded(model, x0, noise, 1, at)[:, 0]
+    )
+    torch.testing.assert_close(bound, -data.log_prob(x0), rtol=0, atol=5e-3)
+
+
 def test_the_mismatch_of_the_prior_is_that_of_two_gaussians():
     model, x0 = ExactModel(mixture(), sde_named("ve")), torch.tensor([[0.0, 0.0], [30.0, -40.0]]).double()
     normal = torch.distributions.Normal
