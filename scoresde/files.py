@@ -5,8 +5,9 @@ import glob
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ _REFUSED = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, 
 
 LARGEST, DEEPEST = 2**20, 50  # of a configuration: bytes, and mappings within mappings
 _LARGEST_JSON = 32 * LARGEST
+_WAIT = 0.5  # seconds for a lock, which `is_held` holds for an instant
 
 
 def read_json(path: Path, key: str = "file", hook: Callable[[dict[str, Any]], Any] | None = None) -> dict[str, Any]:
@@ -156,21 +158,68 @@ def flush(path: Path) -> None:
 
 
 @contextmanager
-def held(path: Path, flags: int = os.O_RDONLY) -> Iterator[int]:
+def held(path: Path, flags: int = os.O_RDONLY, wait: float = 0) -> Iterator[int]:
     """Open and lock a file or folder within the block, so that other programs see that it is in use.
+
+    Args:
+        path: of the file or folder.
+        flags: of `os.open`.
+        wait: seconds for another program to release it.
 
     Raises:
         BlockingIOError: another program holds it.
     """
     descriptor = os.open(path, flags, 0o666)
     try:
-        with suppress(ImportError):  # Windows
-            import fcntl
-
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        end = time.monotonic() + wait
+        while not _taken(descriptor):
+            if time.monotonic() >= end:
+                raise BlockingIOError(errno.EWOULDBLOCK, "in use by another program", str(path))
+            time.sleep(wait / 10)
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def reserved(lock: Path, key: str, what: str) -> Iterator[None]:
+    """Hold the file `lock`, which is made if needed, within the block.
+
+    Args:
+        lock: path of the file.
+        key: with which messages begin.
+        what: is in use as long as it is held.
+
+    Raises:
+        InputError: another program holds it.
+    """
+    with ExitStack() as stack:
+        taken = None
+        with writing(lock, key), suppress(BlockingIOError):
+            taken = stack.enter_context(held(lock, os.O_RDWR | os.O_CREAT, _WAIT))
+        refuse(taken is None, f"{key}: {what} is in use by another program; wait for it, or give another folder")
+        yield
+
+
+def is_held(lock: Path) -> bool:
+    """Whether a program holds this file."""
+    if lock.is_symlink() or not lock.is_file():
+        return False
+    with lock.open("rb") as file:
+        return not _taken(file.fileno(), shared=True)
+
+
+def _taken(descriptor: int, shared: bool = False) -> bool:
+    """Take the lock of an open file, if nobody holds it, until the file is closed."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_NB | (fcntl.LOCK_SH if shared else fcntl.LOCK_EX))
+    except OSError:
+        return False
+    return True
 
 
 def remove_abandoned(parent: Path, pattern: str) -> None:

@@ -29,7 +29,7 @@ FLOORS = (
     {"likelihood"},
     {"training"},
     {"runs", "tuning"},
-    {"workflows", "comparison", "convert"},
+    {"workflows", "comparison", "convert", "sweeps"},
     {"interop"},
     {"cli"},
 )

@@ -4,20 +4,17 @@ import os
 import re
 import secrets
 import shlex
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
-from typing import IO, Any
 
 from scoresde._version import __version__
 from scoresde.errors import refuse
-from scoresde.files import writing
+from scoresde.files import is_held, reserved
 
 CONFIG, SUMMARY, HISTORY = "config.yaml", "summary.json", "history.json"
 METRICS, RESULTS = "metrics.jsonl", "results.json"
-_WAIT = 0.5  # seconds for the lock of a run folder, which `in_use` holds for an instant
 _FOR_HYDRA = re.compile(r",|^['\"]|^null$")  # what the command line does not take for a path as it stands
 
 
@@ -98,34 +95,14 @@ def locked(run: Path) -> Iterator[None]:
         InputError: another program holds it, or it is refused by `check_inside`.
     """
     check_inside(run)
-    with writing(run / ".lock", "run"):
-        file = (run / ".lock").open("a")
-    with file:
-        end, wanted = time.monotonic() + _WAIT, "in use by another program; wait for it, or give another folder"
-        while not _taken(file):
-            refuse(time.monotonic() > end, f"run: {run} is {wanted}")
-            time.sleep(_WAIT / 10)
+    with reserved(run / ".lock", "run", str(run)):
         _clear(run)
         yield
 
 
 def in_use(run: Path) -> bool:
     """Whether a program holds the lock of a run folder."""
-    lock = run / ".lock"
-    if lock.is_symlink() or not lock.is_file():
-        return False
-    with lock.open("rb") as file:
-        return not _taken(file, shared=True)
-
-
-def _taken(file: IO[Any], shared: bool = False) -> bool:
-    """Take the lock of an open file, if nobody holds it, until the file is closed."""
-    import fcntl  # where there is none (Windows), reading a run still works
-
-    with suppress(OSError):
-        fcntl.flock(file, fcntl.LOCK_NB | (fcntl.LOCK_SH if shared else fcntl.LOCK_EX))
-        return True
-    return False
+    return is_held(run / ".lock")
 
 
 def _clear(run: Path) -> None:
