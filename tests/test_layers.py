@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parents[1] / "scoresde"
 # from the bottom up; a module may import what is on lower floors, and its own folder
 FLOORS = (
     {"errors", "plain", "progress", "vocabulary", "_lazy", "_version"},
-    {"_secrets", "files", "room"},
+    {"_secrets", "files", "parallel", "room"},
     {"constraints"},
     {"described", "kept"},
     {"build", "noise", "_shapes", "nets", "evaluations"},

@@ -1,0 +1,98 @@
+"""Where a process is among others, by the environment of torchrun or srun, and how they find each other."""
+
+import atexit
+import os
+import re
+import sys
+import time
+from collections.abc import Mapping
+from datetime import timedelta
+from functools import cache
+from typing import Any, NamedTuple
+
+from scoresde.errors import InputError, one_line, refuse
+from scoresde.parallel.alone import World
+
+_JOIN = 60.0  # seconds within which all processes must have begun
+_STUCK = 3600.0  # of one exchange: a process may compile, or write to a slow disk
+_NAP = 0.1
+
+
+class _Place(NamedTuple):
+    """Where a process is: its rank, their number, its rank on its machine, and their number there."""
+
+    rank: int
+    size: int
+    local: int
+    local_size: int
+
+
+def _place(env: Mapping[str, str]) -> _Place:
+    """What torchrun or srun says of this process."""
+    if {"RANK", "WORLD_SIZE", "MASTER_ADDR"} <= env.keys():
+        rank, size = int(env["RANK"]), int(env["WORLD_SIZE"])
+        return _Place(rank, size, int(env.get("LOCAL_RANK", rank)), int(env.get("LOCAL_WORLD_SIZE", size)))
+    if int(env.get("SLURM_STEP_NUM_TASKS", 1)) > 1:  # set by srun, not by sbatch, whose script is one process
+        here = int(re.match(r"\d+", env.get("SLURM_STEP_TASKS_PER_NODE", "1"))[0])  # type: ignore[index]
+        return _Place(int(env["SLURM_PROCID"]), int(env["SLURM_STEP_NUM_TASKS"]), int(env["SLURM_LOCALID"]), here)
+    return _Place(0, 1, 0, 1)
+
+
+def _meeting_point(env: Mapping[str, str]) -> tuple[str, int]:
+    """Address and port of process 0; under Slurm the first machine of the step, and a port of its own for each job."""
+    name, first = re.match(r"([^,\[]*)\[?([^],-]*)", env.get("SLURM_STEP_NODELIST", "")).groups()  # type: ignore[union-attr]
+    port = 20_000 + int(env.get("SLURM_JOB_ID", 0)) % 20_000
+    return env.get("MASTER_ADDR", name + first), int(env.get("MASTER_PORT", port))
+
+
+@cache
+def world() -> World:
+    """The processes to which this one belongs, by the environment of torchrun or srun; itself alone without either.
+
+    Raises:
+        InputError: their number is not a power of two, or they do not find each other.
+    """
+    place = _place(os.environ)
+    return World() if place.size == 1 else _joined(place, *_meeting_point(os.environ))
+
+
+def _joined(place: _Place, address: str, port: int) -> World:
+    """The group of a process, when all are there."""
+    rank, size = place.rank, place.size
+    if size & (size - 1):
+        if rank:
+            raise SystemExit(2)  # process 0 says why
+        raise InputError(f"parallel: {size} processes are not a power of two; start {2 ** (size.bit_length() - 1)}")
+    import torch
+    from torch import distributed as dist
+
+    from scoresde.parallel.group import Group
+
+    own_device = place.local_size <= torch.cuda.device_count()
+    if dist.is_initialized():  # by the program of the user
+        store = dist.distributed_c10d._get_default_store()
+    else:
+        store = _connected(dist, rank, size, address, port)
+        if own_device:
+            torch.cuda.set_device(place.local)
+        backend, limit = "cpu:gloo,cuda:nccl" if own_device else "gloo", timedelta(seconds=_STUCK)
+        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=limit)
+    group = Group(rank, size, place.local, own_device, store=store)
+    atexit.register(lambda: group.leave(failed=getattr(sys, "last_value", None) is not None))
+    return group
+
+
+def _connected(dist: Any, rank: int, size: int, address: str, port: int) -> Any:
+    """A store to which all processes are connected."""
+    host = rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"  # else torchrun is the host
+    limit, wanted = timedelta(seconds=_JOIN), "give MASTER_ADDR and MASTER_PORT of process 0"
+    try:
+        store = dist.TCPStore(address, port, size, host, limit, wait_for_workers=False, multi_tenant=True)
+        here, end = store.add("joined", 1), time.monotonic() + _JOIN
+        while here < size and time.monotonic() < end:
+            time.sleep(_NAP)
+            here = store.add("joined", 0)
+    except (RuntimeError, ValueError, OSError) as error:
+        raise InputError(f"parallel: {address}:{port} cannot be reached ({one_line(error):.100}); {wanted}") from None
+    refuse(here < size, f"parallel: {here} of {size} processes came to {address}:{port} in {_JOIN:.0f} s; {wanted}")
+    return store
