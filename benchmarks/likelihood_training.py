@@ -32,6 +32,7 @@ from scoresde.training import Trainer
 
 LOSSES = {
     "noise": DenoisingScoreMatching("noise"),
+    "edm": DenoisingScoreMatching("edm", "log_normal"),
     "likelihood": DenoisingScoreMatching("likelihood", "lambda"),
     "likelihood, uniform times": DenoisingScoreMatching("likelihood"),
 }

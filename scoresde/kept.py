@@ -9,7 +9,7 @@ import numpy as np
 from scoresde.errors import refuse
 from scoresde.files import aside, strict_json, write_json, writing
 
-_REQUEST = "request.json"
+PARTS, _REQUEST = "parts", "request.json"
 Arrays = Mapping[str, Any]  # a part: arrays, or what numpy makes arrays of, by name
 
 

@@ -1,6 +1,5 @@
 """One evaluation on the command line: what is measured, its folder, and what is printed and logged."""
 
-import sys
 import textwrap
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,12 +8,13 @@ from typing import Any
 from scoresde import progress, runs
 from scoresde.build import build
 from scoresde.cli.jobs import out_folder
+from scoresde.cli.parts import continue_with
 from scoresde.cli.settings import EvaluateSettings
 from scoresde.errors import InputError
+from scoresde.kept import PARTS
 from scoresde.loggers import Logger, NoLogger
 from scoresde.results import Metric, ModelMetric, Results
 from scoresde.results.sheet import NARROWEST, text
-from scoresde.runs import setting
 from scoresde.runs.folder import RESULTS
 from scoresde.runs.report import EVALUATIONS, REPORT, TABLE
 from scoresde.runs.saved import Saved
@@ -46,8 +46,8 @@ def evaluate(settings: EvaluateSettings, cfg: dict[str, Any]) -> float | None:
         with settings.accelerated(run):
             results = what.results(out)
     except KeyboardInterrupt:
-        if any(out.rglob("*")):
-            print(f"continue with the same command and {setting(out).replace('run=', 'out=', 1)}", file=sys.stderr)
+        if any(out.rglob(f"{PARTS}/**/*.npz")):
+            continue_with("evaluate", out, Path(settings.run) if settings.run else None)
         raise
     finally:
         _remove_empty(out)

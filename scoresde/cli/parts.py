@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from scoresde.cli.jobs import overrides
-from scoresde.kept import Arrays
+from scoresde.kept import PARTS, Arrays
 from scoresde.kept import kept as kept_arrays
 from scoresde.noise import chunks
 from scoresde.runs import setting
@@ -22,14 +22,12 @@ from scoresde.sampling import Choices, Samples
 @contextmanager
 def continuable(out: Path, run: Path) -> Iterator[Path]:
     """Yield the folder of parts in `out`; it is removed at the end, and kept with a hint if Ctrl-C or a kill comes."""
-    place = out / "parts"
+    place = out / PARTS
     try:
         yield place
     except KeyboardInterrupt:
         if any(place.glob("*.npz")):
-            typed = [shlex.quote(o) for o in overrides() if not o.startswith("out=")]
-            rest = setting(out).replace("run=", "out=", 1)
-            print("continue with: scoresde sample", setting(run), *typed, rest, file=sys.stderr)
+            continue_with("sample", out, run)
             raise
         shutil.rmtree(place, ignore_errors=True)
         raise
@@ -38,6 +36,13 @@ def continuable(out: Path, run: Path) -> Iterator[Path]:
             shutil.rmtree(place, ignore_errors=True)
         raise
     shutil.rmtree(place, ignore_errors=True)
+
+
+def continue_with(command: str, out: Path, run: Path | None) -> None:
+    """Say how a command that was stopped goes on in its folder, with the run that was given, if any."""
+    typed = [shlex.quote(o) for o in overrides() if not o.startswith("out=")]
+    given, rest = [] if run is None else [setting(run)], setting(out).replace("run=", "out=", 1)
+    print(f"continue with: scoresde {command}", *given, *typed, rest, file=sys.stderr)
 
 
 def kept(

@@ -170,9 +170,9 @@ class Terms:
         return found
 
 
-def digest(model: Model, items: Tensor) -> str:
+def digest(model: Model, *items: Tensor) -> str:
     """A hash of what a model predicts from, and of items."""
     found = hashlib.blake2b(f"{model.sde!r} {getattr(model, 'scale', 1.0)}".encode(), digest_size=16)
-    for tensor in (*model.state_dict().values(), items):
+    for tensor in (*model.state_dict().values(), *items):
         found.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     return found.hexdigest()

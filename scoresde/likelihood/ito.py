@@ -12,7 +12,7 @@ from scoresde.sampling import Sampler
 
 
 @torch.no_grad()
-def ito_density(model: Model, sampler: Sampler, n: int, *, seed: int = 0) -> tuple[Tensor, Tensor]:
+def ito_density(model: Model, sampler: Sampler, n: int, *, seed: int = 0, first: int = 0) -> tuple[Tensor, Tensor]:
     """Samples of the reverse SDE at the cut-off (n, *event), and their Ito densities in nats (n,), float64.
 
     With y = x / alpha, r = sigma / alpha, s the score of y, Ito's formula and the Fokker-Planck equation give, along a
@@ -29,9 +29,10 @@ def ito_density(model: Model, sampler: Sampler, n: int, *, seed: int = 0) -> tup
         sampler: of the reverse SDE, such as `Sampler(EulerMaruyama(), LambdaUniform(), 100, denoise=False)`.
         n: number of samples.
         seed: of the samples.
+        first: number of the first one.
     """
     at = model.sde.t_train
-    path = sampler.trajectory(model, rows=range(n), seed=seed, to=at, dtype=torch.float64)
+    path = sampler.trajectory(model, rows=range(first, first + n), seed=seed, to=at, dtype=torch.float64)
     t, x = next(path)
     level = model.sde.at(t)
     y, size = x / level.alpha, flat(x).shape[1]

@@ -3,8 +3,9 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
@@ -12,13 +13,16 @@ from torch import Tensor
 from scoresde._shapes import flat
 from scoresde.constraints import Count, NonNegativeInt, at_least, fitting
 from scoresde.data.dataset import Dataset
+from scoresde.data.transform import Transform
 from scoresde.figures.latent import interpolation
 from scoresde.files import writing
-from scoresde.likelihood.items import with_conditions
+from scoresde.kept import Arrays
+from scoresde.likelihood.batches import OnStep, in_batches
+from scoresde.likelihood.items import digest, with_conditions
 from scoresde.likelihood.ito import ito_density
 from scoresde.likelihood.likelihood import Likelihood
 from scoresde.model import Model
-from scoresde.noise import Noise
+from scoresde.noise import Noise, take
 from scoresde.results import Measurement, ModelMetric, Needs, Quantity
 from scoresde.results.metric import evenly
 from scoresde.sampling import EulerMaruyama, Grid, LambdaUniform, Sampler, Solver
@@ -49,18 +53,19 @@ class LatentSpace:
         same = Likelihood(solver, grid, steps=steps)
         self.sampler = Sampler(same.solver, same.grid, steps, denoise=False)
 
-    def encode(self, model: Model, x: Tensor, batch_size: int = 500) -> Tensor:
-        """Items (n, *event) in model units as latents, float64."""
-        return self._carried(model, x, model.sde.t_train, model.sde.T, batch_size) / model.sde.prior_std
+    def encode(self, model: Model, x: Tensor, batch_size: int = 500, **request: Any) -> Tensor:
+        """Items (n, *event) in model units as latents, float64; `request` are rows and on_step of `Sampler.sample`."""
+        sde, request = model.sde, {"batch_size": batch_size, **request}
+        return self._carried(model, x, at=sde.t_train, to=sde.T, **request) / sde.prior_std
 
-    def decode(self, model: Model, z: Tensor, batch_size: int = 500) -> Tensor:
-        """Latents (n, *event), such as standard normal numbers, as items in model units, float64."""
-        return self._carried(model, z * model.sde.prior_std, model.sde.T, model.sde.t_train, batch_size)
+    def decode(self, model: Model, z: Tensor, batch_size: int = 500, **request: Any) -> Tensor:
+        """Latents (n, *event), such as standard normal numbers, as items in model units, float64; see `encode`."""
+        sde, request = model.sde, {"batch_size": batch_size, **request}
+        return self._carried(model, z * sde.prior_std, at=sde.T, to=sde.t_train, **request)
 
-    def _carried(self, model: Model, x: Tensor, at: float, to: float, batch_size: int) -> Tensor:
+    def _carried(self, model: Model, x: Tensor, **request: Any) -> Tensor:
         model.needs_gaussian("latent")
-        start = x.to(model.device, torch.float64)
-        return self.sampler.sample(model, start=start, at=at, to=to, batch_size=batch_size).x
+        return self.sampler.sample(model, start=x.to(model.device, torch.float64), **request).x
 
 
 def slerp(a: Tensor, b: Tensor, share: Tensor) -> Tensor:
@@ -131,29 +136,44 @@ class LatentQuality(ModelMetric):
 
     def __call__(self, model: Model, dataset: Dataset, place: Path | None) -> Mapping[str, Measurement]:
         index = evenly(torch.arange(len(dataset.heldout)), self.n)
-        own, x = with_conditions(model, dataset, heldout=True).of_samples(index), self._noised(model, dataset, index)
-        z = self._space.encode(own, x, self.batch_size).cpu()
-        back = self._space.decode(own, z, self.batch_size).cpu()
-        transform = dataset.transform
-        away = transform.decode(back) - transform.decode(x)
+        own, x0 = with_conditions(model, dataset, heldout=True).of_samples(index), dataset.heldout[index]
+
+        def carried(rows: range, on_step: OnStep) -> Arrays:
+            request: dict[str, Any] = {"rows": rows, "on_step": on_step}
+            x = self._noised(own, dataset.transform, x0, rows)
+            z = self._space.encode(own, x, **request).cpu()
+            back, decode = self._space.decode(own, z, **request).cpu(), dataset.transform.decode
+            return {
+                "z": z.numpy(),
+                "away": flat(decode(back) - decode(x)).square().mean(1).numpy(),
+                "relative": flat(back - x).square().mean(1).numpy() / dataset.sigma_data**2,
+            }
+
+        of = digest(own, x0)
+        with in_batches(self, "latents", len(x0) + self.ito, of, place) as compute:
+            items = compute("items", range(len(x0)), carried, 2 * self.steps + 2)
+            gaps = compute("ito", range(self.ito), partial(self._ito, model), self.steps + 1) if self.ito else {}
+        z = torch.from_numpy(items["z"])
         squares, size = flat(z).square().mean(1), flat(z).shape[1]
         found = {
-            "round_trip": _root(flat(away).square().mean(1)),
-            "round_trip_relative": _root(flat(back - x).square().mean(1) / dataset.sigma_data**2),
+            "round_trip": _root(torch.from_numpy(items["away"])),
+            "round_trip_relative": _root(torch.from_numpy(items["relative"])),
             "latent_square": Measurement.mean(squares.tolist()),
             "latent_spread": Measurement.mean(((squares - squares.mean()) ** 2 * size / 2).tolist()),
         }
+        for gap in map(torch.from_numpy, gaps.values()):
+            found |= {"ito_gap": Measurement.mean(gap.tolist()), "ito_error": _root(gap**2)}
         if place is not None:
             with writing(place, "out"):
                 place.mkdir(parents=True, exist_ok=True)
             self._picture(own, z, dataset, place / "interpolation.png")
-        return found | (self._ito(model) if self.ito else {})
+        return found
 
-    def _noised(self, model: Model, dataset: Dataset, index: Tensor) -> Tensor:
-        """Held-out items at the cut-off, float64."""
-        x, noise = dataset.heldout[index].double(), Noise(self.seed)
+    def _noised(self, model: Model, transform: Transform, x0: Tensor, rows: range) -> Tensor:
+        """Some of the items x0 at the cut-off, float64."""
+        x, noise = take(x0, rows).double(), Noise(self.seed, rows)
         if self.dequantise:
-            x = dataset.transform.dequantised(x, noise.uniform("dequantise", 0, x.shape))
+            x = transform.dequantised(x, noise.uniform("dequantise", 0, x.shape))
         alpha, sigma, _ = model.sde.at(model.sde.t_train)
         return alpha * x + sigma * noise.normal("latent", 0, x.shape, dtype=x.dtype)
 
@@ -165,12 +185,12 @@ class LatentQuality(ModelMetric):
         x = self._space.decode(model, between.flatten(0, 1), self.batch_size).cpu()
         interpolation(x.reshape(count, _BETWEEN, *x.shape[1:]), dataset.heldout, dataset.transform, file)
 
-    def _ito(self, model: Model) -> dict[str, Measurement]:
-        """The Ito density of samples against that of the ODE."""
+    def _ito(self, model: Model, rows: range, on_step: OnStep) -> Arrays:
+        """The Ito density of some samples less that of the ODE."""
         sampler = Sampler(EulerMaruyama(), LambdaUniform(), self.steps, denoise=False)
-        x, nats = ito_density(model, sampler, self.ito, seed=self.seed)
-        gap = nats - self._likelihood(model, x, seed=self.seed, batch_size=self.batch_size).nats.cpu()
-        return {"ito_gap": Measurement.mean(gap.tolist()), "ito_error": _root(gap**2)}
+        x, nats = ito_density(model, sampler, len(rows), seed=self.seed, first=rows.start)
+        exact = self._likelihood(model, x, seed=self.seed, rows=rows, batch_size=len(rows), on_step=on_step)
+        return {"gap": (nats - exact.nats.cpu()).numpy()}
 
 
 def _root(squares: Tensor) -> Measurement:

@@ -2,9 +2,8 @@
 
 import csv
 import math
-import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -19,15 +18,13 @@ from scoresde.data.dataset import Dataset
 from scoresde.divergence import Divergence
 from scoresde.errors import refuse, require
 from scoresde.files import aside, writing
-from scoresde.kept import Arrays, kept
+from scoresde.likelihood.batches import in_batches
 from scoresde.likelihood.dequantise import Kind, bounds
 from scoresde.likelihood.items import Terms, cut_off, digest, levels_of, with_conditions
 from scoresde.likelihood.likelihood import Likelihood
 from scoresde.loss import BinomialBound
 from scoresde.loss.bound import Levels
 from scoresde.model import Model
-from scoresde.noise import chunks
-from scoresde.progress import BAR, bar
 from scoresde.results import Measurement, ModelMetric, Needs, Quantity
 from scoresde.results.interval import TWO_SIDED
 from scoresde.sampling import Grid, Solver
@@ -126,12 +123,12 @@ class NegativeLogLikelihood(ModelMetric):
         own = with_conditions(model, dataset, heldout)
         at = self._cut_off(own.sde, levels)
         terms = Terms(own, items, self._likelihood, levels, kinds, self.draws, self.bound_draws, self.seed, at)
-        parts = None if place is None else place / "parts"
-        found = self._computed(terms, rows, parts)
+        of = digest(own, items[torch.tensor(rows)])
+        with in_batches(self, "likelihood", len(rows), of, place) as compute:
+            found = compute("items", rows, terms.of, (self.steps + 1) * terms.solves)
         of_items = _of_items(found, kinds, 0.0 if kinds else transform.log_volume)
         if place is not None:
             _write(place, {"index": np.array(rows), **of_items})
-            shutil.rmtree(place / "parts", ignore_errors=True)
         measured = self._measured(of_items, math.prod(transform.event_shape), kinds)
         measured |= {"likelihood_nfe": Measurement(float(found["nfe"].mean())), "cut_off": Measurement(at)}
         return {q.key: measured[q.key] for q in self.quantities if q.key in measured}
@@ -153,29 +150,6 @@ class NegativeLogLikelihood(ModelMetric):
             "nats_bound": Measurement(value * math.log(2), half=half * math.log(2)),
             "bits_per_dim": Measurement(value / size, half=half / size),
         }
-
-    def _computed(self, terms: Terms, rows: range, place: Path | None) -> dict[str, np.ndarray]:
-        """The terms of all items, those of batches that an earlier call has kept included."""
-        request = {
-            **{f.name: repr(getattr(self, f.name)) for f in fields(self)},
-            "of": digest(terms.model, terms.items[torch.tensor(rows)]),
-        }
-        found: list[Arrays] = []
-        with bar(len(rows), "likelihood", unit=" items", bar_format=BAR) as shown:
-            reached = 0.0
-
-            def on_step(count: int) -> None:
-                nonlocal reached  # an adaptive solver reports few steps, or more than `steps`
-                reached = min(reached + count / (self.steps + 1) / terms.solves, len(found) * self.batch_size + count)
-                shown.update(int(reached) - shown.n)
-
-            for part in kept(
-                place, request, chunks(rows, self.batch_size), partial(terms.of, on_step=on_step), "items"
-            ):
-                found.append(part)
-                reached = sum(len(own["prior"]) for own in found)
-                shown.update(int(reached) - shown.n)
-        return {name: np.concatenate([np.atleast_1d(part[name]) for part in found]) for name in found[0]}
 
     def _measured(self, of: Mapping[str, Tensor], size: int, kinds: Sequence[Kind]) -> dict[str, Measurement]:
         """The quantities from the terms of the items."""

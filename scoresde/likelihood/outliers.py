@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,13 +19,13 @@ from scoresde.divergence import Divergence, Hutchinson
 from scoresde.errors import refuse, require
 from scoresde.figures.latent import densities, ranking
 from scoresde.files import aside, writing
+from scoresde.likelihood.batches import in_batches
 from scoresde.likelihood.dequantise import Kind
-from scoresde.likelihood.items import Terms, cut_off, levels_of, with_conditions
+from scoresde.likelihood.items import Terms, cut_off, digest, levels_of, with_conditions
 from scoresde.likelihood.latent import StepCount
 from scoresde.likelihood.likelihood import Likelihood
 from scoresde.model import Model
-from scoresde.noise import Noise, chunks
-from scoresde.progress import bar
+from scoresde.noise import Noise
 from scoresde.results import Measurement, ModelMetric, Needs, Quantity
 from scoresde.results.interval import TWO_SIDED
 from scoresde.results.metric import evenly
@@ -166,9 +167,10 @@ class Outliers(ModelMetric):
         x = dataset.heldout[index]
         sets = others(x, transform, Noise(self.seed)) | self._against(transform, len(x))
         own = with_conditions(model, dataset, heldout=True).of_samples(index)
-        with bar(len(x) + sum(map(len, sets.values())), "outliers", unit=" items") as shown:
-            real = self._log_p(own, x, transform, shown)
-            found = {name: self._log_p(own, items, transform, shown) for name, items in sets.items()}
+        of, total = digest(own, x, *sets.values()), len(x) + sum(map(len, sets.values()))
+        with in_batches(self, "outliers", total, of, place) as compute:
+            real = self._log_p(own, x, transform, partial(compute, "held-out"))
+            found = {name: self._log_p(own, items, transform, partial(compute, name)) for name, items in sets.items()}
         values: dict[str, Measurement] = {}
         for name, nats in found.items():
             values[f"auroc_density_{name}"] = auroc(real, nats)
@@ -196,18 +198,15 @@ class Outliers(ModelMetric):
         refuse(least < low - _ROUNDING or largest > high + _ROUNDING, f"{outside}; rescale them")
         return {"against": _settled(transform.encode(x).float(), transform)}
 
-    def _log_p(self, model: Model, x: Tensor, transform: Transform, shown: Any) -> Tensor:
+    def _log_p(self, model: Model, x: Tensor, transform: Transform, compute: Callable[..., Any]) -> Tensor:
         """Log probabilities of quantised items (n, *event), log densities in data units of others, in nats."""
         levels = None if transform.levels is None else levels_of(transform)
         kinds: tuple[Kind, ...] = ("uniform" if self.dequantise else "truncated_normal",) if levels else ()
         likelihood = self._exact if x[0].numel() <= _SMALL else self._estimate
         at = cut_off(model.sde, None if self.dequantise else levels)
         terms = Terms(model, x, likelihood, levels, kinds, 1, 0, self.seed, at)
-        name, found = f"{(*kinds, 'density')[0]}_weight", []
-        for rows in chunks(range(len(x)), self.batch_size):
-            found.append(torch.from_numpy(terms.of(rows, lambda count: None)[name][:, 0]))
-            shown.update(len(rows))
-        return torch.cat(found) - (0.0 if levels else transform.log_volume)
+        found = compute(range(len(x)), terms.of, self.steps + 1)[f"{(*kinds, 'density')[0]}_weight"]
+        return torch.from_numpy(found[:, 0]) - (0.0 if levels else transform.log_volume)
 
     def _write(
         self,

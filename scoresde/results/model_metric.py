@@ -28,7 +28,8 @@ class ModelMetric(Checked, ABC):
         Args:
             model: a `scoresde.Model`, on its device.
             dataset: the real items in model units.
-            place: folder for pictures (PNG), and for what is needed to go on after a kill; None writes nothing.
+            place: folder for pictures (PNG), and in `parts` for what is needed to go on after a kill, which is removed
+                when the whole evaluation is done; None writes nothing.
 
         Raises:
             InputError: the quantity is not defined for this model or these data.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,8 +15,9 @@ from scoresde import figures, runs
 from scoresde.build import build
 from scoresde.control.guidance import Label
 from scoresde.data import Dataset
-from scoresde.errors import refuse
+from scoresde.errors import InputError, refuse
 from scoresde.files import of_the_disk
+from scoresde.kept import PARTS
 from scoresde.model import Model
 from scoresde.named import name_of, option
 from scoresde.results import Metric, ModelMetric, Quantity, Results, Row, Scorer
@@ -98,7 +101,8 @@ class Evaluation:
         """Draw what is to be drawn and measure everything.
 
         Args:
-            folder: in which each `ModelMetric` has a place under its name; None writes nothing.
+            folder: in which each `ModelMetric` has a place under its name, whose parts stay there until `report`, for a
+                call that goes on after a kill; None writes nothing.
         """
         where = f"run {self.run.path}, step {self.run.step}"
         results = Results(where, self.n if self._scorer else 0, 1, transform=self.dataset.transform)
@@ -110,9 +114,10 @@ class Evaluation:
             results.cards = self._scorer.cards
             results.floors |= self._scorer.floors(self.n)
         model = self.run.model if isinstance(self.label, list) else self.model  # samples take classes in turn
-        for name, metric in self._of_model.items():
-            place = None if folder is None else folder / name
-            results.add(row, metric(model, self.dataset, place), self.quantities)
+        with _whole(folder):
+            for name, metric in self._of_model.items():
+                place = None if folder is None else folder / name
+                results.add(row, metric(model, self.dataset, place), self.quantities)
         results.rows.append(row)
         results.notes = list(self._notes())
         return results
@@ -162,6 +167,8 @@ class Evaluation:
         images += [file for name in self._of_model for file in sorted((folder / name).glob("*.png"))]
         text = page(results, said, {"Pictures": images}, config, made, f"Evaluation of {self.run.path}", html(results))
         runs.write_text(folder / REPORT, text)
+        for name in self._of_model:
+            shutil.rmtree(folder / name / PARTS, ignore_errors=True)
         return images, said
 
     def _picture(self, row: Row, folder: Path) -> Iterator[Path]:
@@ -170,6 +177,18 @@ class Evaluation:
                 row.shown, self.dataset.transform, folder / _PICTURE, self.dataset.heldout[:_SHOWN], row.name
             )
             yield folder / _PICTURE
+
+
+@contextmanager
+def _whole(folder: Path | None) -> Iterator[None]:
+    """Leave nothing in a new folder if something cannot be measured; what a full disk has interrupted can go on."""
+    new = folder is not None and not any(folder.glob("*"))
+    try:
+        yield
+    except InputError as error:
+        if folder is not None and new and not isinstance(error.__cause__, OSError):
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 @of_the_disk()
