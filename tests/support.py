@@ -2,6 +2,7 @@
 
 import functools
 import gzip
+from collections.abc import Container, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,16 @@ PATHS = [name for name in SDES if name not in TWINS]
 # those of Gaussian paths, and not tuned, which needs a run
 SOLVERS = [name for name in options("solver") if name not in ("tuned", "bit_flips")]
 CORRECTORS = [name for name in options("corrector") if name != "none"]
+
+
+def with_paths(cases: Iterable[Any], every: Container[Any] = ()) -> list[tuple[Any, str]]:
+    """Pairs of a case and the paths that it meets: one each, in turn, since rules whose coefficients depend on lam alone
+    are the same flow map on all of them (see test_order); those of `every` meet them all."""
+    return [
+        (case, path)
+        for i, case in enumerate(cases)
+        for path in (PATHS if case in every else [PATHS[i % len(PATHS)]])
+    ]
 
 
 @functools.cache

@@ -5,7 +5,7 @@ from typing import get_args
 import numpy as np
 import pytest
 import torch
-from support import PATHS, SOLVERS, exact_flow, exact_model, sde_named, solver_named
+from support import PATHS, SOLVERS, exact_flow, exact_model, sde_named, solver_named, with_paths
 
 from scoresde import InputError, Sampler
 from scoresde.dynamics import EtaFunction
@@ -35,6 +35,7 @@ def on_ode(name):
 # what the solvers on a fixed grid state of themselves
 ORDER = {name: on_ode(name).order for name in SOLVERS if isinstance(solver_named(name), GridSolver)}
 assert ORDER.pop("heun_churn") is None  # it never runs without noise
+OF_TIME = ("euler_maruyama", "reverse_diffusion", "deis")  # all others are rules in lam
 
 
 def start(n=8):
@@ -66,11 +67,6 @@ def slope(solver, model, steps, history=True):
     return float(np.polyfit(np.log(steps), np.log(errors), 1)[0])
 
 
-def steps_for(name):
-    """Fine enough for the leading error to lead, coarse enough for it to stand above that of the reference."""
-    return (40, 80) if ORDER[name] == 5 else (160, 320)
-
-
 def test_every_solver_on_a_fixed_grid_states_an_order():
     assert len(ORDER) >= 32
     assert None not in ORDER.values()
@@ -79,30 +75,23 @@ def test_every_solver_on_a_fixed_grid_states_an_order():
     assert {name: ORDER[name] for name in published} == published
 
 
-@pytest.mark.parametrize("sde", PATHS)
-@pytest.mark.parametrize("name", ORDER)
-def test_order(name, sde):
-    measured = -slope(on_ode(name), exact_model(sde_named(sde)), steps_for(name))
-    assert measured == pytest.approx(ORDER[name], abs=0.2)
-
-
-@pytest.mark.parametrize("sde", PATHS)
-@pytest.mark.parametrize("name", ORDER)
+@pytest.mark.parametrize(("name", "sde"), with_paths(ORDER, OF_TIME))
 def test_order_from_a_fresh_start(name, sde):
     # a first step of order p costs O(h^(p+1)) once; a corrector makes that p = 2
     first = 2 if getattr(on_ode(name), "corrector", 0) else 1
-    measured = -slope(on_ode(name), exact_model(sde_named(sde)), steps_for(name), history=False)
+    # fine enough for the leading error to lead, coarse enough for it to stand above that of the reference
+    steps = (40, 80) if ORDER[name] == 5 else (160, 320)
+    measured = -slope(on_ode(name), exact_model(sde_named(sde)), steps, history=False)
     assert min(ORDER[name], first + 1) - 0.2 < measured < ORDER[name] + 0.2
 
 
-@pytest.mark.parametrize("sde", PATHS)
-@pytest.mark.parametrize("name", ORDER)
-def test_limit_is_the_exact_flow(name, sde):
+@pytest.mark.parametrize(("name", "sde"), with_paths(ORDER, OF_TIME))
+def test_limit_is_the_exact_flow_and_the_order_what_it_states(name, sde):
     """Richardson's extrapolation removes the leading error, so a wrong coefficient has nowhere to hide."""
     model, solver, order = exact_model(sde_named(sde)), on_ode(name), ORDER[name]
     steps = (40, 80) if order == 5 else (320, 640)
     coarse, fine = (error(solver, model, n, history=True) for n in steps)
-    assert abs(2**order * fine - coarse) < (0.05 if order < 4 else 0.15) * coarse
+    assert abs(2**order * fine - coarse) < (0.05 if order < 4 else 0.13) * coarse  # the order to 0.08, or 0.2
     assert fine < 0.02
 
 
@@ -205,7 +194,7 @@ def test_heun_on_edm_is_the_published_algorithm():
     torch.testing.assert_close(actual, expected, rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("name", [n for n in ORDER if n not in ("euler_maruyama", "reverse_diffusion", "deis")])
+@pytest.mark.parametrize("name", [n for n in ORDER if n not in OF_TIME])
 def test_rules_in_lam_are_the_same_flow_map_in_every_coordinate(name):
     """On VP and on VE, matched by log-SNR, they draw the same samples up to the scale alpha."""
     z, results = start(), {}

@@ -5,7 +5,19 @@ import time
 import numpy as np
 import pytest
 import torch
-from support import CORRECTORS, PATHS, SDES, SOLVERS, built, exact_model, mixture, options, sde_named, solver_named
+from support import (
+    CORRECTORS,
+    PATHS,
+    SDES,
+    SOLVERS,
+    built,
+    exact_model,
+    mixture,
+    options,
+    sde_named,
+    solver_named,
+    with_paths,
+)
 from torch import nn
 
 from scoresde import InputError, Sampler, ScoreModel
@@ -44,15 +56,17 @@ def test_evaluations_reported_are_evaluations_spent(solver, corrector):
         assert result.nfe == 6 * (solver_named(solver).evaluations + (2 if corrector else 0)) + 1
 
 
-@pytest.mark.parametrize("sde", PATHS)
 @pytest.mark.parametrize(
-    ("solver", "corrector"),
-    [(s, "langevin") for s in [*GRID_SOLVERS, "restart"]]
-    + [("ancestral", c) for c in CORRECTORS]
-    + [(s, "none") for s in OWN_STEPS],
+    ("pair", "sde"),
+    with_paths(
+        [(s, "langevin") for s in [*GRID_SOLVERS, "restart"]]
+        + [("ancestral", c) for c in CORRECTORS]
+        + [(s, "none") for s in OWN_STEPS]
+    ),
+    ids=str,
 )
-def test_a_sample_depends_on_seed_and_index_alone(solver, corrector, sde):
-    model = exact_model(sde_named(sde))
+def test_a_sample_depends_on_seed_and_index_alone(pair, sde):
+    model, (solver, corrector) = exact_model(sde_named(sde)), pair
     sampler = Sampler(
         solver_named(solver), steps=8, corrector=None if corrector == "none" else built("corrector", corrector)
     )
@@ -81,8 +95,7 @@ def test_any_event_shape(solver, event):
     torch.testing.assert_close(shaped.flatten(1), flat)
 
 
-@pytest.mark.parametrize("sde", PATHS)
-@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize(("solver", "sde"), with_paths(SOLVERS, ("auto", "ancestral", "euler_maruyama")))
 def test_samples_have_the_law_of_a_mixture(solver, sde):
     """Moments of 4,000 samples of a mixture, end to end, within five standard errors and the bias of 150 steps."""
     model, n = exact_model(sde_named(sde)), 4000
