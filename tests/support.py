@@ -43,12 +43,12 @@ CORRECTORS = [name for name in options("corrector") if name != "none"]
 
 
 def with_paths(cases: Iterable[Any], every: Container[Any] = ()) -> list[tuple[Any, str]]:
-    """Pairs of a case and the paths that it meets: one each, in turn, since rules whose coefficients depend on lam alone
-    are the same flow map on all of them (see test_order); those of `every` meet them all."""
+    """Pairs of a case and the paths that it meets: one each, in turn, and those of `every` all.
+
+    Rules whose coefficients depend on lam alone are the same map on every path, as test_order asserts.
+    """
     return [
-        (case, path)
-        for i, case in enumerate(cases)
-        for path in (PATHS if case in every else [PATHS[i % len(PATHS)]])
+        (case, path) for i, case in enumerate(cases) for path in (PATHS if case in every else [PATHS[i % len(PATHS)]])
     ]
 
 

@@ -1,5 +1,6 @@
 """Order of convergence of every deterministic solver on every SDE, against scipy's solution of the exact flow."""
 
+from itertools import product
 from typing import get_args
 
 import numpy as np
@@ -194,16 +195,20 @@ def test_heun_on_edm_is_the_published_algorithm():
     torch.testing.assert_close(actual, expected, rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("name", [n for n in ORDER if n not in OF_TIME])
-def test_rules_in_lam_are_the_same_flow_map_in_every_coordinate(name):
-    """On VP and on VE, matched by log-SNR, they draw the same samples up to the scale alpha."""
+IN_LAM = [name for name in ORDER if name not in OF_TIME]
+WITH_NOISE = [name for name in IN_LAM if "eta" in vars(solver_named(name))]
+
+
+@pytest.mark.parametrize(("name", "eta"), [*product(IN_LAM, [0.0]), *product(WITH_NOISE, [1.0])])
+def test_rules_in_lam_are_the_same_map_in_every_coordinate(name, eta):
+    """On VP and on VE, matched by log-SNR, they draw the same samples up to the scale alpha, with the same noise."""
     z, results = start(), {}
     for path in PATHS:
         sde = sde_named(path)
         level = sde.at(float(sde.t_of_lam(FIRST)))
         times = sde.t_of_lam(torch.linspace(FIRST, LAST, 11, dtype=torch.float64))
         # the same x / alpha at the start: noise alone would be another state in each
-        *_, (t, x) = on_ode(name).integrate(exact_model(sde), times, level.sigma * z, Noise(0))
+        *_, (t, x) = solver_named(name).with_eta(eta).integrate(exact_model(sde), times, level.sigma * z, Noise(0))
         results[path] = x / sde.at(t).alpha
     for x in results.values():
         torch.testing.assert_close(x, results["vp"], rtol=1e-8, atol=1e-8)
