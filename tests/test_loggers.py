@@ -17,7 +17,7 @@ from PIL import Image
 
 from scoresde import InputError
 from scoresde._secrets import without_secrets
-from scoresde.loggers import Logger, Loggers, MetricsFile, NoLogger, WandbLogger
+from scoresde.loggers import METRICS, Logger, Loggers, MetricsFile, NoLogger, WandbLogger
 
 # ---- metrics.jsonl ----
 
@@ -235,7 +235,10 @@ def test_what_is_logged_offline_is_in_the_file(tmp_path: Path, home: Path, capfd
     logger.table("final", ["solver", "nfe"], [["heun", 35], ["ddim", 10]], 50)
     logger.finish()
     logger.log({"loss": 9.0}, 60)  # after the end: nothing
-    assert capfd.readouterr() == ("", "")
+    out, said = capfd.readouterr()
+    assert out == ""
+    assert said.endswith(f"wandb sync {run}/wandb/offline-run-*-{logger.run_id}\n")
+    assert said.count("\n") == 1
     environment |= {k: v for k, v in os.environ.items() if k == "WANDB_SERVICE"}  # where W&B's own process listens
     assert dict(os.environ) == environment
     assert list(home.iterdir()) == []
@@ -267,22 +270,67 @@ def test_what_is_logged_offline_is_in_the_file(tmp_path: Path, home: Path, capfd
 def test_a_resumed_run_keeps_its_id_and_runs_follow_each_other(tmp_path: Path, home: Path, capfd: Any) -> None:
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
-    first = WandbLogger()
+    first, again, other = WandbLogger(), WandbLogger(), WandbLogger()
     first.start(tmp_path / "a", {}, "a")
-    again, other = WandbLogger(), WandbLogger()
-    again.start(tmp_path / "a", {}, "a")  # the first was not finished, nor was a checkpoint saved
-    assert again.run_id == first.run_id
-    other.start(tmp_path / "b", {}, "b")
-    assert other.run_id != first.run_id
-    other.log({"x": 1.0}, 1)
+    other.start(tmp_path / "b", {}, "b")  # while the first one goes on
+    first.log({"x": 1.0}, 1)
+    other.log({"x": 2.0}, 1)
     other.finish(failed=True)
+    first.log({"x": 3.0}, 2)
+    first.finish()
+    again.start(tmp_path / "a", {}, "a")  # and no checkpoint has stored its id
+    again.finish()
+    assert again.run_id == first.run_id != other.run_id
     (file,) = (tmp_path / "b").glob("wandb/offline-run-*/*.wandb")
     found = finished(file)
-    assert [row["x"] for row in history(found)] == [1.0]
+    assert [row["x"] for row in history(found)] == [2.0]
     assert [r.exit.exit_code for r in found if kind(r) == "exit"] == [1]
-    assert capfd.readouterr() == ("", "")
-    first.finish()
-    again.finish()
+    begun = min((tmp_path / "a").glob("wandb/offline-run-*/*.wandb"))
+    assert [row["x"] for row in history(finished(begun))] == [1.0, 3.0]
+    capfd.readouterr()
+
+
+KILLED = """
+import os, signal, sys, time
+from pathlib import Path
+from scoresde.loggers import METRICS, Loggers, MetricsFile, WandbLogger
+run = Path(sys.argv[1])
+logger = Loggers([MetricsFile(run / METRICS), WandbLogger()])
+logger.start(run, {}, "n")
+for step in range(1, 6):
+    logger.log({"loss": 1 / step, "gradient": float("nan"), "steps_per_second": time.time()}, step)
+time.sleep(0.5)
+for step in range(6, 9):
+    logger.log({"loss": 1 / step, "gradient": float("nan"), "steps_per_second": time.time()}, step)
+os.killpg(0, signal.SIGKILL)
+"""
+
+
+def test_a_killed_run_loses_nothing_before_the_last_flush_and_sends_the_rest_when_it_goes_on(
+    tmp_path: Path, home: Path, capfd: Any
+) -> None:
+    run = tmp_path / "a run"
+    run.mkdir()
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(run)], start_new_session=True, timeout=60)
+    assert killed.returncode == -9
+    (first,) = run.glob("wandb/offline-run-*/*.wandb")
+    steps = [row["step"] for row in history(list(records(first)))]
+    assert steps[:5] == [1, 2, 3, 4, 5]
+    mine = WandbLogger()
+    logger = Loggers([MetricsFile(run / METRICS), mine])
+    logger.start(run, {}, "n")
+    logger.rewind(7)  # the last checkpoint; step 8 is done again
+    for step in (8, 9):
+        logger.log({"loss": 1 / step, "gradient": math.nan, "steps_per_second": 3.0}, step)
+    logger.finish()
+    (second,) = set(run.glob("wandb/offline-run-*/*.wandb")) - {first}
+    sent = history([*records(first), *finished(second)])
+    assert sorted((row["step"], row["loss"]) for row in sent) == [(step, 1 / step) for step in range(1, 10)]
+    assert first.name == second.name == f"run-{mine.run_id}.wandb"
+    command = capfd.readouterr().err.partition(" send it: ")[2]
+    dry = f"{Path(sys.executable).parent}/{command.strip()} --dry-run"
+    shown = subprocess.run(dry, shell=True, capture_output=True, text=True)
+    assert (shown.returncode, shown.stderr.count(".wandb")) == (0, 2), shown.stderr
 
 
 def test_settings_of_the_environment_and_what_a_run_is_found_by(

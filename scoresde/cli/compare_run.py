@@ -10,7 +10,7 @@ from hydra.core.hydra_config import HydraConfig
 
 from scoresde import runs
 from scoresde.build import build
-from scoresde.cli.jobs import chosen, out_folder, usual_place
+from scoresde.cli.jobs import chosen, logged_as, out_folder, usual_place
 from scoresde.cli.settings import CompareSettings, listed
 from scoresde.comparison import Comparison, Plan, Problem, Reference, Trained
 from scoresde.comparison.collect import collected
@@ -104,7 +104,7 @@ def _finish(out: Path, results: Results, cfg: Mapping[str, Any], logger: Logger)
     verdict = "\n".join(found.verdict)
     print(f"\n{explained(results)}\n\n{verdict}\n\nreport   {found.path}")
     print(f"tables   {out / TABLE}, {out / RESULTS}", flush=True)
-    logger.start(out, config, out.name)
+    logger.start(out, config, *logged_as(out), command="compare")
     try:
         logger.table("comparison", results.header(), results.flat(), 0)
         for file in found.images:

@@ -7,7 +7,7 @@ from typing import Any
 
 from scoresde import progress, runs
 from scoresde.build import build
-from scoresde.cli.jobs import out_folder
+from scoresde.cli.jobs import logged_as, out_folder
 from scoresde.cli.parts import continue_with
 from scoresde.cli.settings import EvaluateSettings
 from scoresde.errors import InputError
@@ -71,7 +71,7 @@ def _finish(what: Evaluation, out: Path, results: Results, cfg: Mapping[str, Any
     lines = [textwrap.fill(line, columns) for line in said]
     print("\n".join([results.title, "", text(results), "", *lines, "", f"report   {out / REPORT}"]))
     print(f"tables   {out / TABLE}, {out / RESULTS}", flush=True)
-    logger.start(out, config, out.name)
+    logger.start(out, config, *logged_as(out), command="evaluate")
     try:
         logger.table("evaluation", results.header(), results.flat(), 0)
         row = results.rows[0]

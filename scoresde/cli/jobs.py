@@ -147,3 +147,10 @@ def usual_place(name: str, label: str | None = None) -> tuple[Path, str]:
     hydra, own = HydraConfig.get(), varied()
     labels = [label] if label and f"name={label}" not in own else []
     return Path(hydra.sweep.dir), "-".join([str(hydra.job.num), *labels, *own])
+
+
+def logged_as(folder: Path) -> tuple[str, str | None]:
+    """Name and group for a logger: of a job what varies, and the sweep; otherwise the folder's name, and none."""
+    if not sweeping():
+        return folder.name, None
+    return " ".join(varied()) or folder.name, Path(HydraConfig.get().sweep.dir).name

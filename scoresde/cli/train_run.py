@@ -11,7 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 
 from scoresde import runs
 from scoresde.build import build
-from scoresde.cli.jobs import chosen, overrides, result_folder, sweeping, typed_keys, usual_place
+from scoresde.cli.jobs import chosen, logged_as, overrides, result_folder, sweeping, typed_keys, usual_place
 from scoresde.cli.resume import LOGGER, merge
 from scoresde.cli.settings import TrainSettings
 from scoresde.errors import InputError, refuse
@@ -60,9 +60,9 @@ def train(settings: TrainSettings, cfg: dict[str, Any]) -> float | None:
         job = prepare(start.cfg, settings.packages, start.checkpoint, start.run)
         run = start.run or _new_run(settings, start.cfg, stack)
         _opening(run, job, start.checkpoint)
-        group = Path(HydraConfig.get().sweep.dir).name if sweeping() else None
+        name, group = logged_as(run)
         with _how_to_resume(run):
-            result, results = job.run(run, checkpoint=start.checkpoint, group=group)
+            result, results = job.run(run, checkpoint=start.checkpoint, name=name, group=group)
         _closing(run, result, results)
         best = results.best()
         return best if best is not None or result.best is None else result.best.value

@@ -14,7 +14,7 @@ from scoresde.errors import refuse
 from scoresde.files import is_held, reserved
 
 CONFIG, SUMMARY, HISTORY = "config.yaml", "summary.json", "history.json"
-METRICS, RESULTS = "metrics.jsonl", "results.json"
+RESULTS = "results.json"
 _FOR_HYDRA = re.compile(r",|^['\"]|^null$")  # what the command line does not take for a path as it stands
 
 

@@ -10,11 +10,11 @@ from typing import Any, Literal
 from scoresde.constraints import NonNegativeInt, checked
 from scoresde.errors import InputError, one_line, refuse
 from scoresde.files import read_json
-from scoresde.loggers import step_of
+from scoresde.loggers import METRICS, step_of
 from scoresde.named import name_of
 from scoresde.results import Quantity, Results
 from scoresde.runs.config import CONVERTED, get, read_config, section
-from scoresde.runs.folder import CONFIG, METRICS, RESULTS, SUMMARY, check_inside, in_use
+from scoresde.runs.folder import CONFIG, RESULTS, SUMMARY, check_inside, in_use
 from scoresde.runs.report import EVALUATIONS
 from scoresde.training import checkpoint as checkpoints
 

@@ -22,12 +22,11 @@ from scoresde.described import describe, public_name
 from scoresde.errors import InputError, refuse
 from scoresde.evaluations import evaluating
 from scoresde.files import writing
-from scoresde.loggers import Logger, Loggers, MetricsFile
+from scoresde.loggers import METRICS, Logger, Loggers, MetricsFile
 from scoresde.loss import Loss
 from scoresde.model import Model, NetworkModel
 from scoresde.plain import each, join
 from scoresde.results import Metric, Results, Scorer
-from scoresde.runs.folder import METRICS
 from scoresde.runs.sizes import training_fits
 from scoresde.sampling import Sampler
 from scoresde.sde import SDE
@@ -85,14 +84,16 @@ class Job:
         self._evaluate = self._evaluation()
 
     def run(
-        self, folder: Path, *, checkpoint: Checkpoint | None = None, group: str | None = None, callbacks: Any = ()
-    ) -> tuple[FitResult[NetworkModel], Results]:
+        self, folder: Path, *, checkpoint: Checkpoint | None = None, group: str | None = None, name: str | None = None,
+        callbacks: Any = (),
+    ) -> tuple[FitResult[NetworkModel], Results]:  # fmt: skip
         """Train, draw the final samples, and write everything into the folder of a run, which exists and is locked.
 
         Args:
             folder: of the run.
             checkpoint: where to resume.
             group: what the runs of one sweep have in common.
+            name: for people; that of the folder by default.
             callbacks: see `Trainer.fit`.
         """
         logger, monitor = Loggers([MetricsFile(folder / METRICS), self.logger]), self.trainer.monitor
@@ -101,7 +102,7 @@ class Job:
         def begin() -> None:
             self._write(folder, checkpoint)
             run_id = None if checkpoint is None else checkpoint.state.get("run_id")
-            logger.start(folder, runs.without_secrets(self.config), folder.name, group, run_id)
+            logger.start(folder, runs.without_secrets(self.config), name or folder.name, group, run_id, "train")
             logger.declare(monitor, direction)
             if checkpoint is None:
                 logger.rewind(-1)  # of what was killed before its first checkpoint
