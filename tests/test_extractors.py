@@ -3,6 +3,7 @@
 import json
 import sys
 import warnings
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,12 +13,15 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
-from scoresde import InputError
+from scoresde import InputError, load
 from scoresde.data import Array, Moons
 from scoresde.metrics import FrechetDistance, HuggingFace, Images, Onnx, Pixels, RandConv, TorchScript, frechet_distance
 from scoresde.metrics.extractor import sha256
 from scoresde.metrics.features import extractor, features_of
 from scoresde.results.card import require_same, shared
+from scoresde.runs.saved import Saved
+from scoresde.workflows.evaluate import Evaluation
+from scoresde.workflows.selftest import Remembered
 
 
 @pytest.fixture(scope="module")
@@ -133,6 +137,27 @@ def test_a_folder_of_transformers_is_read_as_it_says(images, tmp_path, monkeypat
     wanted = Images(4, "bilinear", 0.0, 1.0, 3, [0.5], [0.25]).prepared(images.heldout, images.transform)
     assert torch.allclose(found.features(images.heldout), wanted.flatten(1))
     assert found.card["resize"].startswith("bilinear, antialiased")
+
+
+class Placed(nn.Module):
+    """Has features only on another device, of which the machine needs to have none."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1))
+
+    def forward(self, x):
+        assert self.weight.device == x.device == torch.device("meta")
+        return torch.ones(len(x), 2) + torch.arange(len(x))[:, None] % 3
+
+
+def test_networks_compute_where_the_run_does(images, tmp_path):
+    run = load(Path(__file__).parent / "fixtures/d14582e/run")
+    run.model.to("meta")
+    np.save(tmp_path / "x.npy", run.transform.finish(run.dataset().heldout[:30]))
+    samples = Saved.read(tmp_path / "x.npy")
+    assert Evaluation(run, {"own": FrechetDistance(Placed())}, samples).results().rows[0].values
+    assert len(Remembered(Placed(), "meta")(images.heldout)) == len(images.heldout)
 
 
 class Odd(nn.Module):

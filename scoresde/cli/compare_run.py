@@ -43,7 +43,7 @@ def compare(settings: CompareSettings, cfg: dict[str, Any]) -> float | None:
     metrics = build(cfg["metrics"], "metrics", allow, Mapping[str, Metric] | None) or {}
     place = usual_place(f"compare-{runs.timestamp()}")
     if settings.folder is not None:
-        found = collected(Path(settings.folder), metrics, allow)
+        found = collected(Path(settings.folder), metrics, allow, runs.pick_device(settings.device))
         _finish(out_folder(settings.out, *place), found, cfg, logger)
         return found.best()
     comparison = Comparison(_plan(cfg, settings, metrics))

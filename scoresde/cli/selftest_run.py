@@ -22,6 +22,7 @@ def selftest(settings: SelfTestSettings, cfg: dict[str, Any]) -> None:
         InputError: something in the configuration is not possible; nothing is written then.
     """
     allow, run = settings.packages, None if settings.run is None else Path(settings.run)
+    device = runs.pick_device(settings.device)
     metrics = build(cfg["metrics"], "metrics", allow, Mapping[str, Metric] | None) or {}
     if run is None:
         source, title = build(cfg["data"], "data", allow, DataSource), chosen("data", cfg["data"])
@@ -33,7 +34,7 @@ def selftest(settings: SelfTestSettings, cfg: dict[str, Any]) -> None:
         cfg["data"] = runs.section(stored, "data", run)
         source, title = runs.stored_data(stored, run, allow), str(run)
         parent, name = run / EVALUATIONS, "selftest"
-    test = SelfTest(metrics, source.load(), settings.n, settings.repeats, settings.resamplings, settings.seed)
+    test = SelfTest(metrics, source.load(), settings.n, settings.repeats, settings.resamplings, settings.seed, device)
     with progress.bar(test.work, "self-test", unit="set") as bar:
         matrix = test(bar.update)
     folder = out_folder(settings.out, parent, name)

@@ -158,9 +158,10 @@ class EvaluateSettings(BatchSettings):
 
 @dataclass(frozen=True)
 class SelfTestSettings(Settings):
-    """Whose data, how much is measured, and where the result goes."""
+    """Whose data, how much is measured, and where the result goes; `device` is that of networks of metrics."""
 
     run: Place | None
+    device: str
     n: Count
     repeats: Count
     resamplings: Annotated[int, at_least(39), fitting(16)]

@@ -41,19 +41,20 @@ class _Part(NamedTuple):
     seeds: list[Any]
 
 
-def collected(folder: Path, metrics: Mapping[str, Any], allow: Sequence[str]) -> Results:
+def collected(folder: Path, metrics: Mapping[str, Any], allow: Sequence[str], device: str = "cpu") -> Results:
     """The results in a folder and below it as one table.
 
     Args:
         folder: of a sweep, of runs, or of samples.
         metrics: for samples, which were not measured when they were drawn.
         allow: packages whose classes the runs may name.
+        device: where networks of metrics compute.
 
     Raises:
         InputError: there is no folder, or no result in it.
     """
     refuse(not folder.is_dir(), f"folder: there is no folder {folder} (seen from {Path.cwd()})")
-    kinds = (_comparisons(folder), _trainings(folder), _samples(folder, metrics, allow))
+    kinds = (_comparisons(folder), _trainings(folder), _samples(folder, metrics, allow, device))
     parts = next(filter(None, map(list, kinds)), [])
     found = _joined(parts, folder) if parts else None
     wanted = "results.json of scoresde compare, or summary.json of scoresde train or sample"
@@ -155,20 +156,22 @@ def _older(summary: Mapping[str, Any], path: Path, known: Mapping[str, Quantity]
     return results
 
 
-def _samples(folder: Path, metrics: Mapping[str, Any], allow: Sequence[str]) -> Iterator[_Part]:
+def _samples(folder: Path, metrics: Mapping[str, Any], allow: Sequence[str], device: str) -> Iterator[_Part]:
     """Samples, which are measured here against the data of their run."""
     for path, summary in _summaries(folder):
         file = path.with_name(FILE)
         if "sampler" in summary and file.is_file():
-            yield _of_samples(file, summary, metrics, allow)
+            yield _of_samples(file, summary, metrics, allow, device)
 
 
-def _of_samples(file: Path, summary: Mapping[str, Any], metrics: Mapping[str, Any], allow: Sequence[str]) -> _Part:
+def _of_samples(
+    file: Path, summary: Mapping[str, Any], metrics: Mapping[str, Any], allow: Sequence[str], device: str
+) -> _Part:
     saved = Saved.read(file.parent, "folder")
     run = Path(saved.summary["run"])
     cfg = runs.read_config(run)
     dataset = runs.stored_data(cfg, run, allow).load()
-    scorer, results, row = Scorer(metrics, dataset), Results("", len(saved.data), 1), saved.row
+    scorer, results, row = Scorer(metrics, dataset, device), Results("", len(saved.data), 1), saved.row
     try:
         results.cards = scorer.cards
         results.add(row, scorer(saved.encoded(dataset.transform)), scorer.quantities)

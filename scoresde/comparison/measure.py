@@ -71,7 +71,7 @@ class Comparison:
         self._seeds = range(plan.seed, plan.seed + plan.seeds)
         self.results = Results(plan.problem.name, plan.n, plan.seeds, transform=plan.problem.transform)
         real = plan.problem.real(plan.n, self._seeds)
-        self._scorers = [Scorer(plan.metrics, one).prepare(plan.n) for one in real]
+        self._scorers = [Scorer(plan.metrics, one, plan.device).prepare(plan.n) for one in real]
         of_seeds = [scorer.cards for scorer in self._scorers]
         self.results.cards = {key: shared([cards[key] for cards in of_seeds]) for key in of_seeds[0]}
         self._endpoints: dict[str, list[Tensor]] = {}

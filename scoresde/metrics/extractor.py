@@ -21,7 +21,8 @@ class Extraction(NamedTuple):
     """An extractor for one data set.
 
     Attributes:
-        features: called with items (B, *event) in model units, returns (B, ...).
+        features: called with items (B, *event) in model units, returns (B, ...); computes on the device of the items,
+            or is a network, which `features_of` puts there.
         card: what decides the features: extractor, sha256, size, resize, range, dtype.
     """
 

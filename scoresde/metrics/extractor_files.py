@@ -9,6 +9,7 @@ Still a program is a program: load files of people whom you trust.
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -26,10 +27,6 @@ _RESAMPLING = {2: "bilinear", 3: "bicubic"}  # numbers of Pillow in preprocessor
 
 def _hash(path: Path) -> str:
     return sha256([path.read_bytes()])[:16]
-
-
-def _device() -> str:
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 @dataclass(eq=False)
@@ -86,15 +83,19 @@ class TorchScript(_OfFile):
     """
 
     def extract(self, dataset: Dataset) -> Extraction:
-        path, device = self._there("torchscript"), _device()
-        try:
+        path, images = self._there("torchscript"), self.images or Images()
+
+        @cache
+        def program(device: torch.device) -> Any:  # its constants would not move with `to`
             with warnings.catch_warnings(action="ignore"):  # that torch would rather have others
-                program = torch.jit.load(str(path), map_location=device).eval()  # type: ignore[no-untyped-call]
+                return torch.jit.load(str(path), map_location=device).eval()  # type: ignore[no-untyped-call]
+
+        try:
+            program(torch.device("cpu"))
         except (RuntimeError, ValueError) as error:
             said = one_line(error)[:200]
             raise InputError(f"features: {path} is no TorchScript ({said}); write it with torch.jit.save") from None
-        images = self.images or Images()
-        return self._extraction("torchscript", _hash(path), images, dataset, lambda x: program(x.to(device)))
+        return self._extraction("torchscript", _hash(path), images, dataset, lambda x: program(x.device)(x))
 
 
 @dataclass(eq=False)
@@ -111,15 +112,20 @@ class Onnx(_OfFile):
 
     def extract(self, dataset: Dataset) -> Extraction:
         path, runtime = self._there("onnx"), _needed("onnxruntime", "onnx")
+
+        @cache
+        def session(place: str) -> Any:
+            there = ["CPUExecutionProvider"] if place == "cpu" else runtime.get_available_providers()
+            return runtime.InferenceSession(str(path), providers=there)
+
         try:
-            session = runtime.InferenceSession(str(path), providers=runtime.get_available_providers())
-            (entry,) = session.get_inputs()
+            (entry,) = session("cpu").get_inputs()
         except Exception as error:
             said = one_line(error)[:200]
             raise InputError(f"features: {path} cannot be used as ONNX ({said}); give a model with one input") from None
 
         def call(x: Tensor) -> Tensor:
-            return torch.from_numpy(session.run(None, {entry.name: x.numpy()})[0])
+            return torch.from_numpy(session(x.device.type).run(None, {entry.name: x.cpu().numpy()})[0])
 
         return self._extraction("onnx", _hash(path), self.images or Images(), dataset, call)
 
@@ -142,17 +148,17 @@ class HuggingFace(_OfFile):
         path, library = self._there("hf", folder=True), _needed("transformers", "hf")
         weights = sorted(path.glob("*.safetensors"))
         refuse(not weights, f"features: {path} has no *.safetensors, and no other weights are read; save them with it")
-        images, device = self.images or _preprocessor(path), _device()
+        images = self.images or _preprocessor(path)
         try:
             network = library.AutoModel.from_pretrained(
                 str(path), local_files_only=True, use_safetensors=True, trust_remote_code=False
             )
         except Exception as error:
             raise InputError(f"features: {path} cannot be loaded ({one_line(error)[:200]})") from None
-        vision = getattr(network, "vision_model", network).eval().to(device).float()
+        vision = getattr(network, "vision_model", network).eval().float()
 
         def call(x: Tensor) -> Any:
-            found = vision(pixel_values=x.to(device))
+            found = vision.to(x.device)(pixel_values=x)
             pooled = getattr(found, "pooler_output", None)
             return found.last_hidden_state.mean(1) if pooled is None else pooled
 

@@ -16,7 +16,7 @@ from scoresde.metrics.classifier import Classifier
 from scoresde.metrics.extractor import Extraction, Extractor, Pixels, of_module, sha256
 from scoresde.metrics.extractor_files import HuggingFace, Onnx, TorchScript
 from scoresde.metrics.randconv import RandConv
-from scoresde.results.metric import Metric
+from scoresde.results.metric import Device, Metric
 
 
 class Auto(Extractor):
@@ -50,22 +50,26 @@ def extractor(text: str) -> Extractor:
     raise InputError(f"features: {text!r} is not known{near}; give one of {', '.join(known)}")
 
 
-def features_of(network: Callable[[Tensor], Tensor], items: Tensor, batch_size: int = 500) -> Tensor:
+def features_of(
+    network: Callable[[Tensor], Tensor], items: Tensor, batch_size: int = 500, device: Device = "cpu"
+) -> Tensor:
     """Features (n, k) on the CPU of items (n, *event) in model units.
 
     Args:
         network: called as network(x) on items (B, *event), returns (B, ...).
         items: the items.
         batch_size: items at a time.
+        device: where the network computes, which is moved there if it is a module.
 
     Raises:
         InputError: the network does not return one tensor with a row for each item, as many features for each batch, or
             finite numbers for finite items.
     """
     name, parts = type(network).__name__, []
+    network = network.to(device) if isinstance(network, nn.Module) else network
     with torch.no_grad():
         for part in torch.split(items.float(), batch_size):
-            found = network(part)
+            found = network(part.to(device))
             rows = isinstance(found, Tensor) and found.shape[:1] == part.shape[:1]
             refuse(not rows, f"features: {name} must return one tensor (B, ...)")
             parts.append(found.flatten(1).cpu())
@@ -103,7 +107,7 @@ class FeatureMetric(Metric):
         """Train or load the network if need be, and compute the features of the held-out items."""
         if id(dataset) not in self._known:
             found = self.extraction(dataset)
-            real = features_of(found.features, dataset.heldout, self.batch_size)
+            real = features_of(found.features, dataset.heldout, self.batch_size, self.device)
             self._known[id(dataset)] = dataset, found, real
 
     def extraction(self, dataset: Dataset) -> Extraction:
@@ -115,7 +119,7 @@ class FeatureMetric(Metric):
         """The features (n, k) of samples and (m, k) of held-out items."""
         self.prepare(dataset)
         _, found, real = self._known[id(dataset)]
-        own = features_of(found.features, samples, self.batch_size)
+        own = features_of(found.features, samples, self.batch_size, self.device)
         same = own.shape[1] == real.shape[1]
         refuse(not same, f"features: {own.shape[1]} of samples and {real.shape[1]} of held-out items; give as many")
         return own, real

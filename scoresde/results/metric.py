@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _SETS, _FEWEST = 5, 3  # of training items, whose values show what is chance
 _LEAST = 20  # items in a set
 Direction = Literal["lower", "higher"]
+Device = Any  # a torch.device or its name
 
 
 @dataclass(frozen=True)
@@ -126,6 +127,7 @@ class Metric(Checked, ABC):
     """Measures the quantities that it declares. A subclass writes `quantities` and `__call__`, perhaps `needs`."""
 
     quantities: Sequence[Quantity] = ()
+    device: Device = "cpu"  # where networks of the metric compute; `Scorer` sets it
 
     @classmethod
     def __subclasshook__(cls, other: type) -> bool:
@@ -160,6 +162,7 @@ class Scorer:
     Args:
         metrics: by name, or a sequence; any callable `metric(samples, dataset)` that returns numbers by key will do.
         dataset: the real items.
+        device: where networks of metrics compute.
 
     Attributes:
         quantities: what is measured, by key.
@@ -168,9 +171,13 @@ class Scorer:
         InputError: two metrics declare the same quantity.
     """
 
-    def __init__(self, metrics: Mapping[str, Any] | Sequence[Any], dataset: Dataset) -> None:
+    def __init__(
+        self, metrics: Mapping[str, Any] | Sequence[Any], dataset: Dataset, device: Device = "cpu"
+    ) -> None:
         self._metrics: list[Any] = list(metrics.values() if isinstance(metrics, Mapping) else metrics)
         self._names = list(metrics) if isinstance(metrics, Mapping) else [type(one).__name__ for one in metrics]
+        for metric in filter(lambda one: hasattr(one, "device"), self._metrics):
+            metric.device = device
         self.dataset = dataset
         self._real: dict[tuple[int, int], dict[str, float]] = {}
         self.quantities: dict[str, Quantity] = {}

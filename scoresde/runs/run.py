@@ -32,7 +32,7 @@ from scoresde.training.state import load_module
 
 @dataclass(repr=False)
 class Run:
-    """A trained model and what is needed to use it, from `load`.
+    """A trained model and what is needed to use it, from `load`; how good it is says `scoresde.evaluate`.
 
     Attributes:
         path: the folder.

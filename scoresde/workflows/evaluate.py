@@ -76,7 +76,7 @@ class Evaluation:
         self.dataset = self._data()
         self._saved = None if self.samples is None else self.samples.encoded(self.dataset.transform)
         self.n = self.n if self._saved is None else len(self._saved)
-        self._scorer = Scorer(of_samples, self.dataset) if of_samples else None
+        self._scorer = Scorer(of_samples, self.dataset, self.model.device) if of_samples else None
         self.quantities: dict[str, Quantity] = dict(self._scorer.quantities) if self._scorer else {}
         for name, metric in self._of_model.items():
             metric.needs().check(f"metrics.{name}", self.dataset)

@@ -227,7 +227,7 @@ def prepare(
     dataset = dataset if origin is None else origin.in_its_units(dataset)
     cfg = resolved(cfg, dataset)
     training_fits(cfg, own["trainer"], dataset.event_shape, device, allow)
-    scorer = Scorer(own.pop("metrics"), dataset).prepare(cfg["n"])
+    scorer = Scorer(own.pop("metrics"), dataset, device).prepare(cfg["n"])
     with fresh_weights(cfg["seed"]):
         model = part("model", sde=part("sde"), event_shape=dataset.event_shape)
     model = tried(model, dataset, own)

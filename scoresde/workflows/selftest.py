@@ -18,7 +18,7 @@ from scoresde.constraints import Checked, Count, NonNegativeInt, at_least, fitti
 from scoresde.data import Dataset
 from scoresde.errors import refuse
 from scoresde.files import write_json, write_text
-from scoresde.metrics.features import FeatureMetric
+from scoresde.metrics.features import FeatureMetric, features_of
 from scoresde.results import Quantity
 from scoresde.results.matrix import Found, Matrix, alarm_limits
 from scoresde.results.page import Made, page
@@ -36,10 +36,12 @@ class Remembered(nn.Module):
 
     Args:
         network: maps items (B, *event) to features, each by itself.
+        device: where it computes.
     """
 
-    def __init__(self, network: Callable[[Tensor], Tensor]) -> None:
+    def __init__(self, network: Callable[[Tensor], Tensor], device: str = "cpu") -> None:
         super().__init__()
+        self._device = device
         self._network = [network]  # a list, so that it is no part of this module
         self._rows: dict[bytes, Tensor] = {}
 
@@ -48,7 +50,8 @@ class Remembered(nn.Module):
         keys = [hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in x.cpu().contiguous().numpy()]
         new = {key: i for i, key in enumerate(keys) if key not in self._rows}
         if new:
-            self._rows |= zip(new, self._network[0](x[list(new.values())]).flatten(1).cpu(), strict=True)
+            found = features_of(self._network[0], x[list(new.values())], device=self._device)
+            self._rows |= zip(new, found, strict=True)
         return torch.stack([self._rows[key] for key in keys])
 
 
@@ -68,6 +71,7 @@ class SelfTest(Checked):
         repeats: divisions in which the diseases are planted.
         resamplings: of healthy items, for the thresholds, and as many to check them; 39 have 2.5 % of them.
         seed: of all that is random.
+        device: where networks of metrics compute.
 
     Raises:
         InputError: there are too few items.
@@ -79,6 +83,7 @@ class SelfTest(Checked):
     repeats: Count = 10
     resamplings: Annotated[int, at_least(39), fitting(16)] = 100
     seed: NonNegativeInt = 0
+    device: str = "cpu"
     _quantities: dict[str, Quantity] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -125,7 +130,7 @@ class SelfTest(Checked):
         """The metric with its network made of all items, and with features that are computed once."""
         found = _fresh(metric)
         if isinstance(found, FeatureMetric):
-            found.features = Remembered(found.extraction(whole).features)
+            found.features = Remembered(found.extraction(whole).features, self.device)
         return found
 
     def _measured(self, metrics: list[Any], samples: Tensor, dataset: Dataset) -> dict[str, float]:
