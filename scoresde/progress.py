@@ -9,17 +9,18 @@ from typing import Any
 BAR = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt}{unit} [{elapsed}, {remaining} left]"  # with an estimate
 
 
-def bar(total: float, label: str, **arguments: Any) -> Any:
+def bar(total: float, label: str, hidden: bool = False, **arguments: Any) -> Any:
     """A bar of tqdm.
 
     Args:
         total: amount of work.
         label: what is being done.
+        hidden: show nothing.
         arguments: of tqdm.
     """
     notebook = "ipykernel" in sys.modules
     module = import_module("tqdm.notebook" if notebook and find_spec("ipywidgets") else "tqdm")
-    return module.tqdm(total=total, desc=label, disable=False if notebook else None, **arguments)
+    return module.tqdm(total=total, desc=label, disable=hidden or (False if notebook else None), **arguments)
 
 
 def note(text: str) -> None:

@@ -284,7 +284,7 @@ def test_the_gradient_of_a_step_is_that_of_the_weighted_loss(micro_batch: int | 
     step.history.load(filled(SHAPES["falling"]).state())
     before = step.history.sums.clone()
     model, _ = model_and_optimizer()  # the same weights once more
-    batch, seeds = step.draw(0, 0)
+    batch, _, seeds = step.draw(0, 0)
     u, weight = step.history.draw(batch.u)
     batch = dataclasses.replace(batch, u=u)
     with torch.random.fork_rng([]):

@@ -302,7 +302,7 @@ def test_weights_of_noise_levels_multiply_the_loss() -> None:
     """The gradient is linear in them, and that of no weights at ones; a share of a batch counts as such."""
     model, optimizer = model_and_optimizer()
     step = _step(model, optimizer)
-    batch, (seed,) = step.draw(0, 0)
+    batch, _, (seed,) = step.draw(0, 0)
 
     def gradient(weight: Tensor | None, share: float = 1.0) -> Tensor:
         model.zero_grad()

@@ -1,4 +1,4 @@
-from scoresde.parallel.join import world as world
 from scoresde.parallel.alone import World as World
+from scoresde.parallel.join import world as world
 
 __all__: list[str]

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from scoresde.data.dataset import Stored
 from scoresde.data.transform import Transform
-from scoresde.noise import Noise, permutation
+from scoresde.noise import Noise, permutation, take
+from scoresde.parallel import World
 
 _IMAGES = 4  # dimensions of a batch of images
 _SHARE_OF_DEVICE = 0.25  # of the free device memory, for the data; the rest is for weights and activations
@@ -34,6 +35,7 @@ class Batches:
         conditions: of the items, by name.
         dequantise: the transform of items of levels, which are spread over their cells, see `Transform.dequantised`;
             the numbers depend on seed and p.
+        world: of several processes, each of which is given those items of a batch that are its `rows`.
     """
 
     def __init__(
@@ -44,7 +46,9 @@ class Batches:
         flip: bool = False,
         conditions: Mapping[str, Tensor] | None = None,
         dequantise: Transform | None = None,
+        world: World | None = None,
     ) -> None:
+        self._world = world or World()
         self._device, self._seed, self._flip, self._size = device, seed, flip, len(data)
         self._dequantise = dequantise
         place = torch.device("cpu")  # of the indices
@@ -58,31 +62,31 @@ class Batches:
         self._conditions = {name: values.to(place) for name, values in (conditions or {}).items()}
 
     def at(self, position: int, size: int) -> Tensor:
-        """Items position, ..., position + size - 1 of the sequence, (size, *event)."""
+        """Items position, ..., position + size - 1 of the sequence, (size, *event); of several processes, its own."""
         if isinstance(self._data, Tensor):
             batch = self._data.index_select(0, self._index(position, size))
         else:
             following = [position + i * size for i in range(1 + _BATCHES_AHEAD)]
             batch = self._data.read({(first, size): self._index(first, size) for first in following})
-        batch = self._placed(batch, position)
+        batch = self._placed(batch, position, size)
         if self._dequantise is None:
             return batch
-        u = Noise(self._seed, range(position, position + size)).uniform("dequantise", 0, batch.shape)
+        u = Noise(self._seed, self._world.rows(size, position)).uniform("dequantise", 0, batch.shape)
         return self._dequantise.dequantised(batch, u)
 
     def conditions(self, position: int, size: int) -> dict[str, Tensor]:
         """The conditions of what `at` returns, by name."""
         return {
-            name: self._placed(values.index_select(0, self._index(position, size)), position)
+            name: self._placed(values.index_select(0, self._index(position, size)), position, size)
             for name, values in self._conditions.items()
         }
 
-    def _placed(self, batch: Tensor, position: int) -> Tensor:
+    def _placed(self, batch: Tensor, position: int, size: int) -> Tensor:
         """A batch on the device, where every other image is mirrored."""
         batch = batch.to(self._device, non_blocking=True)
         if not self._flip or batch.ndim != _IMAGES:
             return batch
-        chosen = Noise(self._seed, range(position, position + len(batch))).uniform("flip", 0, len(batch)) < 0.5
+        chosen = Noise(self._seed, self._world.rows(size, position)).uniform("flip", 0, len(batch)) < 0.5
         return torch.where(chosen.to(self._device)[:, None, None, None], batch.flip(-1), batch)
 
     def _index(self, position: int, size: int) -> Tensor:
@@ -91,7 +95,7 @@ class Batches:
         order = self._order(first)
         for epoch in range(first + 1, 1 + (position + size - 1) // self._size):
             order = torch.cat([order, self._order(epoch)])
-        return order[offset : offset + size]
+        return take(order, self._world.rows(size, offset))
 
 
 def _order(seed: int, count: int, place: torch.device, epoch: int) -> Tensor:

@@ -9,13 +9,19 @@ from torch import Tensor, nn
 from scoresde.loss import Batch, Loss
 from scoresde.model import device_of
 from scoresde.noise import Noise, permutation
+from scoresde.parallel import World
 
 _BATCHES = 32  # forward passes: about the cost of eleven training steps, whatever the data
 _SEED = 0  # the same noise for every run, so that runs are compared on the same task
 
 
 def heldout_loss(
-    loss: Loss[Any], model: nn.Module, data: Tensor, batch_size: int, conditions: Mapping[str, Tensor] | None = None
+    loss: Loss[Any],
+    model: nn.Module,
+    data: Tensor,
+    batch_size: int,
+    conditions: Mapping[str, Tensor] | None = None,
+    world: World | None = None,
 ) -> float:
     """Mean loss over 32 batches of held-out items (M, *event), with noise and noise levels that never change.
 
@@ -29,12 +35,14 @@ def heldout_loss(
         data: held-out items.
         batch_size: items in a batch.
         conditions: of the items, by name.
+        world: of several processes, which share the batches.
     """
+    world = world or World()
     pairs, device = _BATCHES * batch_size, device_of(model)
     # more items than pairs: evenly spaced ones; fewer: repeated
     index = torch.arange(pairs) * len(data) // pairs if len(data) > pairs else torch.arange(pairs) % len(data)
-    total = torch.zeros((), dtype=torch.float64, device=device)
-    for batch in range(_BATCHES):
+    sums = torch.zeros(-(-_BATCHES // world.size), dtype=torch.float64, device=device)
+    for place, batch in enumerate(world.rows(_BATCHES)):
         first = batch * batch_size
         rows = index[first : first + batch_size]
         x0 = data[rows].to(device)
@@ -44,5 +52,9 @@ def heldout_loss(
         u = (strata + noise.uniform("heldout time", 0, batch_size)) / batch_size
         eps = noise.normal("heldout", 0, x0.shape, device)
         with torch.set_grad_enabled(loss.differentiates):
-            total += loss(model, Batch(x0, u, eps, cond or None, noise)).loss.detach().sum(dtype=torch.float64)
-    return total.item() / pairs
+            one = loss(model, Batch(x0, u, eps, cond or None, noise))
+        sums[place] = one.loss.detach().sum(dtype=torch.float64)
+    total = 0.0
+    for one_sum in world.gather(sums)[:_BATCHES].tolist():  # in order, and not by `sum`, which rounds less
+        total += one_sum
+    return total / pairs

@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from scoresde.loggers import Logger
 from scoresde.loss import Loss
 from scoresde.model import device_of
 from scoresde.noise import Noise
+from scoresde.parallel import World
 from scoresde.training import checkpoint as checkpoints
 from scoresde.training.acceleration import Acceleration, gradient_scaler, half_type
 from scoresde.training.batches import Batches
@@ -55,6 +56,7 @@ class Loop:
     extra: dict[str, Any]
     begin: Callable[[], object] | None = None
     picture: Callable[[Any, int], object] | None = None
+    world: World = field(default_factory=World)
 
     def __post_init__(self) -> None:
         self.done, self.last_loss, self._began = 0, math.nan, time.perf_counter()
@@ -85,16 +87,16 @@ class Loop:
         if spread is not None:
             u = Noise(0).uniform("dequantise", 0, data.heldout.shape)
             self._heldout = spread.dequantised(data.heldout, u)
-        batches = Batches(data.items, self.seed, device, data.flip, self.conditions.train, spread)
+        batches = Batches(data.items, self.seed, device, data.flip, self.conditions.train, spread, self.world)
         self.step = Step(
             model, averages, self.optimizer, loss, batches, s, self.seed, 0, gradient_scaler(dtype, device),
-            profile, self.conditions.augmentation,
+            profile, self.conditions.augmentation, self.world,
         )  # fmt: skip
         self._restore()
 
     def __call__(self, signals: Sequence[int]) -> FitResult[Any]:
         """Train to the last step, or until a signal arrives."""
-        net, steps = network_of(self.model), self.settings.steps
+        net, steps, self.step.signals = network_of(self.model), self.settings.steps, signals
         if self.settings.monitor != HELDOUT_LOSS and self.start is None:
             self._measure({})  # finds a misspelt metric now, not after hours
         self.model.train()
@@ -104,13 +106,13 @@ class Loop:
         self._since = time.perf_counter()
         # the bar moves at logs only, since a loss to show costs a wait
         shown = {"unit": "step", "miniters": 1, "mininterval": 0, "dynamic_ncols": True}
-        bar = progress.bar(steps, "training", initial=self.done, **shown)
+        bar = progress.bar(steps, "training", not self.world.first, initial=self.done, **shown)
         with self.acceleration.applied(net), bar:
             while self.done < steps:
                 self.step.profile.before_step(self.step)
                 self.step(self.done)
                 self.done += 1
-                self._between_steps(signals, bar)
+                self._between_steps(self.step.stopping, bar)
         if self.path is None:  # no step was left, with a checkpoint of another run
             self._save()
         self.step.profile.finish(self.step)
@@ -130,7 +132,7 @@ class Loop:
             self._log(bar)
             if "evaluation" in due:
                 due |= self._evaluate()
-            if "picture" in due and self.picture is not None:
+            if "picture" in due and self.picture is not None and self.world.first:
                 self.picture(self.average, self.done)
             for callback in called:
                 values = dict(self.values)
@@ -190,7 +192,7 @@ class Loop:
     def _evaluate(self) -> set[str]:
         """Log the values on held-out data; a checkpoint is due if the monitored one is the best so far."""
         size, data = self.settings.batch_size, self._heldout
-        loss = heldout_loss(self.loss, self.average, data, size, self.conditions.heldout)
+        loss = heldout_loss(self.loss, self.average, data, size, self.conditions.heldout, self.world)
         value = self._measure({HELDOUT_LOSS: loss})
         self.step.profile.mark("evaluation")
         sign = -1 if self.direction == "higher" else 1
@@ -203,7 +205,7 @@ class Loop:
         """Log these values and those of the user's function; returns the monitored one."""
         metric = self.settings.monitor
         if self.evaluate is not None:
-            values |= self.evaluate(self.average, self.done)
+            values |= self.world.share(self.evaluate(self.average, self.done) if self.world.first else None)
         if metric not in values:
             names = ", ".join(dict.fromkeys([HELDOUT_LOSS, *values]))
             raise InputError(f"monitor: {metric!r} is not a metric of this training; give one of {names}")
@@ -244,6 +246,8 @@ class Loop:
             self._check_resumed(start, path)
             self.step.load(start, path)
             self._take_on(start)
+        self.world.same("the step from which this training goes on", self.done)
+        self.world.meet()  # all have read what is there before anything is changed
         if self.begin is not None:
             self.begin()
         if run is None or (start is not None and not path.is_dir()):  # it is the checkpoint of another run

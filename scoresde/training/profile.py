@@ -82,7 +82,7 @@ def flops(step: Step, k: int) -> float:
 
     Counted on one sample and multiplied by the batch size. The state of the training does not change.
     """
-    batch, seeds = step.draw(k, step.position)
+    batch, _, seeds = step.draw(k, step.position)
     model, device = step.model, device_of(step.model)
     buffers = [(b, b.clone()) for b in model.buffers()]
     reseed(device, seeds[0])

@@ -1,5 +1,6 @@
 """One training step, which waits for no device, and everything that it changes, as a checkpoint holds it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,13 @@ from scoresde.loss.levels import LossHistory, stratified
 from scoresde.model import device_of
 from scoresde.nets.condition import AUGMENT
 from scoresde.noise import Noise, derived_seed, parts, take
+from scoresde.parallel import World
 from scoresde.training.batches import Batches
 from scoresde.training.checkpoint import Checkpoint
 from scoresde.training.ema import Averages
 from scoresde.training.power_ema import POWER
 from scoresde.training.settings import Settings
+from scoresde.training.shares import Shares, parts_of
 from scoresde.training.state import (
     first_not_finite,
     load_module,
@@ -76,9 +79,11 @@ class Step:
         scaler: scales the gradients of float16; it skips steps in which one overflows.
         profile: measures the time of each part.
         augmentation: changes the data by random numbers of (seed, k); the condition `augment` says how.
+        world: of several processes, each of which works on its items of each batch, see `Shares`.
+        signals: those that this process has received.
 
     Raises:
-        InputError: the state of the model or of the optimizer cannot be saved.
+        InputError: the state of the model or of the optimizer cannot be saved, or the processes cannot share a batch.
     """
 
     model: nn.Module
@@ -92,32 +97,40 @@ class Step:
     scaler: torch.amp.GradScaler = field(default_factory=lambda: torch.amp.GradScaler(enabled=False))
     profile: Unprofiled = field(default_factory=Unprofiled)
     augmentation: Augmentation | None = None
+    world: World = field(default_factory=World)
+    signals: Sequence[int] = ()
 
     def __post_init__(self) -> None:
         self.clip, size = self.settings.clip, self.settings.batch_size
-        self.batch_size, self._parts = size, size // (self.settings.micro_batch or size)
+        self.batch_size, self._rows = size, self.world.rows(size)
         self._device = device_of(self.model)
         self._on_host = self._device.type == "cpu"
         self.window = Window(self.loss.range_of_lam(self.model), skipping=self.scaler.is_enabled())
         self.history = LossHistory(self._device) if self.loss.importance else None
-        self._noise = Noise(self.seed, range(size))
+        self._noise = Noise(self.seed, self._rows)
         self._ahead = max(1, min(_STEPS_AHEAD, _VALUES_AHEAD // self.batches.at(0, size).numel()))
-        self._drawn: list[tuple[Batch, list[int]]] = []  # inputs of the next steps, the last one first
+        self._drawn: list[tuple[Batch, Tensor, list[int]]] = []  # inputs of the next steps, the last one first
         self._limit = torch.tensor(self.clip, device=self._device)
         self._base = [group["lr"] for group in self.optimizer.param_groups]
         self._params = [p for group in self.optimizer.param_groups for p in group["params"]]
+        self._shares = Shares(self.model, self._params, parts_of(self.settings, self.world), self.world)
         module_state(self.model), optimizer_state(self.optimizer, self.model)
+
+    @property
+    def stopping(self) -> Sequence[int]:
+        """The signals at which all processes stop after this step."""
+        return self.signals if self.world.size == 1 else list(filter(None, [self._shares.signal]))
 
     def __call__(self, k: int) -> None:
         self.set_rate(self.settings.rate(k))
         if not self._drawn:
             self._drawn = [self.draw(k + i, self.position + i * self.batch_size) for i in range(self._ahead)][::-1]
         self.profile.mark("data")
-        batch, seeds = self._drawn.pop()
+        batch, u, seeds = self._drawn.pop()
         weight = None
         if self.history is not None:
-            u, weight = self.history.draw(batch.u)
-            batch = replace(batch, u=u)
+            u, weight = self.history.draw(u)
+            batch = replace(batch, u=take(u, self._rows))
         terms = self._gradient(batch, weight, seeds)
         self.scaler.unscale_(self.optimizer)
         norm = self._clip()
@@ -127,31 +140,31 @@ class Step:
         self.profile.mark("optimizer")
         self.averages.update(self.model)
         if self.history is not None:
-            self.history.update(batch.u, terms.loss)
+            self.history.update(u, terms.loss)
         self.window.add(terms, norm, weight)
         self.loss.after_step(self.model, k)
         self.position += self.batch_size
         self.profile.mark("average")
 
-    def draw(self, k: int, position: int) -> tuple[Batch, list[int]]:
-        """The batch of step k, whose data begin at `position`, and the seed of each micro-batch for the network."""
+    def draw(self, k: int, position: int) -> tuple[Batch, Tensor, list[int]]:
+        """The items of step k, whose data begin at `position`, the u of all processes, and the seed of each part."""
         x0 = self.batches.at(position, self.batch_size)
-        u = self._noise.uniform("time", k, self.batch_size)
+        u = Noise(self.seed).uniform("time", k, self.batch_size)
         u = stratified(u) if self.loss.stratified else u
         eps = self._noise.normal("train", k, x0.shape, self._device)
         cond = self.batches.conditions(position, self.batch_size)
         if self.augmentation is not None:
             x0, cond = self._augmented(self.augmentation, x0, cond, k)
-        purposes = ("dropout" if part == 0 else f"dropout {part}" for part in range(self._parts))
+        purposes = ("dropout" if part == 0 else f"dropout {part}" for part in self._shares.numbers)
         seeds = [derived_seed(self.seed, purpose, k) for purpose in purposes]
-        return Batch(x0, u, eps, cond or None, self._noise, k), seeds
+        return Batch(x0, take(u, self._rows), eps, cond or None, self._noise, k), u, seeds
 
     def _augmented(
         self, augmentation: Augmentation, x0: Tensor, cond: dict[str, Tensor], k: int
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The images x0, and those of their conditions, changed in the same way, and how, as a further condition."""
-        chances = self._noise.uniform("augment", k, (self.batch_size, augmentation.uniforms))
-        amounts = self._noise.normal("augment", k, (self.batch_size, augmentation.normals))
+        chances = self._noise.uniform("augment", k, (len(x0), augmentation.uniforms))
+        amounts = self._noise.normal("augment", k, (len(x0), augmentation.normals))
         images = {"": x0, **{name: c for name, c in cond.items() if c.ndim == x0.ndim}}
         changed, how = augmentation(torch.cat(list(images.values()), 1), chances, amounts)
         x0, *others = torch.split(changed, [image.shape[1] for image in images.values()], 1)
@@ -159,15 +172,21 @@ class Step:
 
     def _gradient(self, batch: Batch, weight: Tensor | None, seeds: list[int]) -> LossTerms:
         """Add the gradient of the mean loss to that of the parameters; returns the loss terms, detached."""
-        if len(seeds) == 1:
+        if self._shares.parts == 1:
             return self._pass(batch, weight, seeds[0], 1.0)
-        terms = [
-            self._pass(batch.part(rows), None if weight is None else take(weight, rows), seed, 1 / len(seeds))
-            for rows, seed in zip(parts(range(self.batch_size), len(seeds)), seeds, strict=True)
-        ]
-        lams = [one.lam for one in terms if one.lam is not None]
-        losses = torch.stack([one.loss for one in terms], 1).flatten()
-        return LossTerms(losses, torch.stack(lams, 1).flatten() if lams else None)
+        weight = None if weight is None else take(weight, self._rows)
+        own, found = parts(range(len(batch.x0)), len(seeds)), dict[int, LossTerms]()
+
+        def backward(j: int) -> None:
+            weights = None if weight is None else take(weight, own[j])
+            found[j] = self._pass(batch.part(own[j]), weights, seeds[j], 1 / self._shares.parts)
+
+        self._shares.add(backward)
+        terms = [found[j] for j in range(len(own))]
+        columns = [[one.loss for one in terms], [one.lam for one in terms if one.lam is not None]]
+        values = [torch.stack(column, 1).flatten() for column in columns if column]
+        losses, *lams = self._shares.unite(values, self.signals[0] if self.signals else 0)
+        return LossTerms(losses, *lams)
 
     def _pass(self, batch: Batch, weight: Tensor | None, seed: int, share: float) -> LossTerms:
         """Forward and backward through the network, for a share of the whole batch."""

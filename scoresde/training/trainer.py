@@ -7,6 +7,7 @@ from typing import Any, TypeVar, cast
 import torch
 from torch import nn
 
+from scoresde import parallel
 from scoresde.data.dataset import Dataset
 from scoresde.errors import refuse
 from scoresde.loggers import Logger, NoLogger
@@ -121,13 +122,15 @@ class Trainer(Settings):
         refuse(used, f"run: {folder} already holds checkpoints; resume from one of them or give another folder")
         loss = cast(Loss[M], DenoisingScoreMatching("edm", "log_normal")) if loss is None else loss
         optimizer = optimizer or torch.optim.Adam(model.parameters(), lr=2e-3, fused=True)
-        logger, training = logger or NoLogger(), model.training
+        logger, training, world = logger or NoLogger(), model.training, parallel.world()
+        if not world.first:  # it works with the first one, which writes
+            folder, logger, callbacks, begin = None, NoLogger(), (), None
         # the global generators of torch belong to the caller
         generators = torch.random.fork_rng([device] if device.type == "cuda" else [])
         with generators, stop_signals() as signals, repeatable(self.deterministic):
             loop = Loop(
                 self, model, dataset, loss, optimizer, folder, seed, logger, checkpoint, evaluate, direction, callbacks,
-                state or {}, begin, picture,
+                state or {}, begin, picture, world,
             )  # fmt: skip
             try:
                 return loop(signals)
