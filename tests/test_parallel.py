@@ -1,0 +1,228 @@
+"""A training is a function of seed, batch and micro-batch: the same bits on one, two and four processes."""
+
+import multiprocessing
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from test_training_conditions import EDM, conditional, images
+from torch import Tensor, nn
+from training_job import assert_same, fit, last, model_and_optimizer, read, resume, rows
+
+from scoresde import VPSDE, InputError, ScoreModel
+from scoresde.loss import DenoisingScoreMatching
+from scoresde.parallel import World, join, world
+from scoresde.training import Interrupted, Muon, Trainer
+from scoresde.training.checkpoint import at_step, saved_steps
+from scoresde.training.shares import parts_of
+
+STEPS = 12
+SHORT: dict[str, Any] = {
+    "steps": STEPS, "batch_size": 24, "micro_batch": 2, "checkpoint_every": 4, "keep_last": 9, "evaluate_every": 6,
+    "log_every": 3,
+}  # fmt: skip
+
+
+class Changing(nn.Module):
+    """A network whose forward pass changes its weights, its averages and its counter."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.norm, self.out = nn.Linear(3, 16), nn.BatchNorm1d(16), nn.Linear(16, 2)
+        self.unused = nn.Parameter(torch.ones(3))
+
+    def forward(self, x: Tensor, c: Tensor) -> Tensor:
+        if self.training:
+            self.inner.weight.data.copy_(nn.functional.normalize(self.inner.weight.detach()))
+        return self.out(self.norm(torch.tanh(self.inner(torch.cat([x, c[:, None]], 1)))))
+
+
+def changing() -> tuple[ScoreModel, torch.optim.Optimizer]:
+    with torch.random.fork_rng([]):
+        torch.manual_seed(3)
+        model = ScoreModel(Changing(), VPSDE(), sigma_data=1.0)
+    return model, torch.optim.AdamW(model.parameters(), lr=1e-2)
+
+
+def muon() -> tuple[ScoreModel, torch.optim.Optimizer]:
+    model, _ = model_and_optimizer()
+    return model, Muon(model.parameters(), lr=1e-2)
+
+
+ALL: dict[str, Any] = {"ema": (0.9, 0.99), "ema_power": (0.1,), "clip": 0.3, "micro_batch": 3}
+CASES: dict[str, tuple[Callable[[], Any], dict[str, Any]]] = {
+    "dropout": (model_and_optimizer, {}),
+    "importance, averages, clipping": (
+        model_and_optimizer,
+        ALL | {"loss": lambda: DenoisingScoreMatching("edm", importance=True)},
+    ),
+    "scaled gradients": (model_and_optimizer, {"precision": "fp16", "micro_batch": 6}),
+    "muon": (muon, {}),
+    "buffers": (changing, {"micro_batch": 3}),
+    "classes, augmentation": (
+        lambda: conditional((1, 8, 8), **EDM),
+        {"augment": 0.3, "dataset": lambda: images(flip=True), "dequantise": True, "micro_batch": 6},
+    ),
+}
+
+
+def train(run: Path, name: str, start: Any = None, **changes: Any) -> None:
+    make, settings = CASES[name]
+    model, optimizer = make()
+    settings = {k: v() if callable(v) else v for k, v in settings.items()}
+    fit(run, start, model, optimizer, **{**SHORT, **settings, **changes})
+
+
+class Sends(DenoisingScoreMatching):
+    """Sends a signal to its own process after step 5, if that is the one."""
+
+    def __init__(self, rank: int, number: int) -> None:
+        super().__init__()
+        self.rank, self.number = rank, number
+
+    def after_step(self, model: Any, step: int) -> None:
+        if step == 5 and world().rank == self.rank:
+            os.kill(os.getpid(), self.number)
+
+
+def all_cases(folder: Path) -> None:
+    for name in CASES:
+        train(folder / name, name)
+    former = folder.parent / "4" / "dropout"
+    if world().size == 2:  # goes on from four processes
+        train(folder / "resumed", "dropout", read(at_step(former, 4)))
+    try:
+        fit(folder / "stopped", loss=Sends(world().size - 1, signal.SIGTERM), **SHORT | {"evaluate_every": 0})
+    except Interrupted as stop:
+        (folder / f"stopped-{world().rank}").write_text(f"{stop.signal} {stop.step}")
+
+
+def killed(folder: Path, rank: int) -> None:
+    try:
+        fit(folder, loss=Sends(rank, signal.SIGKILL), **SHORT)
+    except InputError as error:
+        (folder / f"said-{world().speaks()}").write_text(str(error))
+        os._exit(2)
+
+
+def process(rank: int, size: int, port: int, work: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+    os.environ.update(RANK=str(rank), WORLD_SIZE=str(size), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    world.cache_clear()
+    work(*arguments)
+    world().leave()
+    os._exit(0)
+
+
+def launch(size: int, work: Callable[..., None], *arguments: Any) -> list[int | None]:
+    """Call a function in several processes, and return their exit codes."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    fork = multiprocessing.get_context("fork")
+    started = [fork.Process(target=process, args=(rank, size, port, work, arguments)) for rank in range(size)]
+    for one in started:
+        one.start()
+    for one in started:
+        one.join(60)
+    return [one.exitcode for one in started]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The trainings of all cases on one, two and four processes."""
+    top = tmp_path_factory.mktemp("parallel")
+    for size in (4, 2, 1):
+        (top / str(size)).mkdir()
+    for name in CASES:  # first, so that what they import is there
+        train(top / "1" / name, name)
+    for size in (4, 2):
+        assert launch(size, all_cases, top / str(size)) == [0] * size
+    return top
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_bits_do_not_depend_on_the_number_of_processes(folder: Path, name: str) -> None:
+    one = folder / "1" / name
+    for size in ("2", "4"):
+        other = folder / size / name
+        assert saved_steps(one) == saved_steps(other)
+        assert_same(last(one, STEPS), last(other, STEPS))
+        assert rows(one) == rows(other)
+
+
+def test_a_training_resumes_on_fewer_processes_and_ends_in_the_same_bits(folder: Path, tmp_path: Path) -> None:
+    train(tmp_path, "dropout", read(at_step(folder / "2" / "resumed", 8)))  # steps 4 to 8 on two, and now on one
+    assert_same(last(folder / "1" / "dropout", STEPS), last(tmp_path, STEPS))
+
+
+@pytest.mark.parametrize("size", [2, 4])
+def test_a_signal_to_one_process_stops_all_after_the_same_step(folder: Path, size: int) -> None:
+    ends = {(folder / str(size) / f"stopped-{rank}").read_text() for rank in range(size)}
+    (end,) = ends
+    number, step = map(int, end.split())
+    assert number == signal.SIGTERM
+    assert step in (6, 7)
+    assert saved_steps(folder / str(size) / "stopped") == [4, step]
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_all_end_when_one_is_killed_and_the_run_goes_on(folder: Path, tmp_path: Path, rank: int) -> None:
+    began = time.monotonic()
+    codes = launch(2, killed, tmp_path, rank)
+    assert time.monotonic() - began < 30
+    assert codes[rank] == -signal.SIGKILL
+    assert codes[1 - rank] == 2
+    assert "parallel: another process is lost" in (tmp_path / "said-True").read_text()
+    resume(tmp_path, **SHORT)
+    assert_same(last(folder / "1" / "dropout", STEPS), last(tmp_path, STEPS))
+
+
+# ---- what cannot be ----
+
+
+def test_processes_that_cannot_share_a_batch_are_refused() -> None:
+    two, eight = World(size=2), World(size=8)
+    assert parts_of(Trainer(batch_size=24, micro_batch=3), eight) == 8
+    with pytest.raises(InputError, match=r"trainer.micro_batch: null .* 2 processes.* give 12"):
+        parts_of(Trainer(batch_size=24), two)
+    with pytest.raises(InputError, match=r"trainer.micro_batch: 8 .* 2 processes"):
+        parts_of(Trainer(batch_size=24, micro_batch=8), two)
+    with pytest.raises(InputError, match=r"trainer.batch_size .* multiple of 2"):
+        parts_of(Trainer(batch_size=25, micro_batch=5), two)
+
+
+def test_processes_that_do_not_find_each_other_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(join, "_JOIN", 0.3)
+    for number, (size, address, wanted) in enumerate(
+        [
+            (3, "127.0.0.1", "not a power of two; start 2"),
+            (2, "127.0.0.1", "1 of 2 processes came"),
+            (2, "no.invalid", "cannot be reached"),
+        ]
+    ):
+        env = {"RANK": "0", "WORLD_SIZE": str(size), "MASTER_ADDR": address, "MASTER_PORT": "0"}
+        monkeypatch.setattr(os, "environ", {**os.environ, **env, "TORCHELASTIC_USE_AGENT_STORE": str(number == 2)})
+        world.cache_clear()
+        with pytest.raises(InputError, match=f"parallel: .*{wanted}"):
+            world()
+    world.cache_clear()
+
+
+def test_slurm_says_where_a_process_is() -> None:
+    step = {
+        "SLURM_STEP_NUM_TASKS": "8", "SLURM_PROCID": "5", "SLURM_LOCALID": "1", "SLURM_STEP_TASKS_PER_NODE": "4(x2)",
+        "SLURM_STEP_NODELIST": "gpu[007-009,12]", "SLURM_JOB_ID": "40001", "SLURM_NTASKS": "8",
+    }  # fmt: skip
+    assert join._place(step) == (5, 8, 1, 4)
+    assert join._meeting_point(step) == ("gpu007", 20_001)
+    assert join._meeting_point({**step, "SLURM_STEP_NODELIST": "node-3,node-4"})[0] == "node-3"
+    batch_script = {"SLURM_NTASKS": "8", "SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_JOB_ID": "1"}
+    assert join._place(batch_script).size == 1
+    torchrun = {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "a"}
+    assert join._place({**step, **torchrun}) == (3, 4, 1, 2)
