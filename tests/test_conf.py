@@ -28,7 +28,7 @@ CONF = Path(__file__).parents[1] / "conf"
 FILES = sorted(p.relative_to(CONF).with_suffix("").as_posix() for p in CONF.rglob("*.yaml"))
 GROUPS = [f for f in FILES if "/" in f]
 NAMED = [f for f in GROUPS if f == "model/custom" or not f.endswith("/custom")]  # others name no class by themselves
-PRESETS = ("experiment", "debug")
+PRESETS = ("experiment", "debug", "hparams_search", "launcher", "sweeper")
 ELSEWHERE = ("solver", "grid", "corrector", "problem", "divergence")  # groups that are no part of a training
 # where an option differs from the defaults of its class, and so has a name of its own
 OWN = {
@@ -182,7 +182,7 @@ def test_help_lists_groups_and_ten_examples_that_compose(row, capsys):
     assert row.summary in text
     defaults = [str(entry) for entry in yaml.safe_load((CONF / f"{row.name}.yaml").read_text())["defaults"]]
     for group in {f.split("/")[0] for f in GROUPS}:
-        chosen = any(f"'{group}'" in entry or f"'{group}@" in entry for entry in defaults)
+        chosen = any(f"'{group}':" in entry or f"'{group}@" in entry for entry in defaults)
         assert not chosen or re.search(rf"^  {group}: \w", text, re.MULTILINE)
     assert len(row.examples) == 10
     for example in row.examples:

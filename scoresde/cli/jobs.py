@@ -31,8 +31,8 @@ def sweeping() -> bool:
 
 
 def overrides() -> list[str]:
-    """What was typed for this job, apart from its folder."""
-    return [o for o in HydraConfig.get().overrides.task if not o.startswith("run=")]
+    """What was typed for this job, apart from its folder, and from where and in which order jobs run."""
+    return [o for o in HydraConfig.get().overrides.task if not o.startswith(("run=", "launcher=", "sweeper="))]
 
 
 def typed_keys() -> list[str]:

@@ -11,7 +11,7 @@ from scoresde.named import config_folder, options
 
 _LINE = re.compile(r"( *)([\w.]+):(?: +([^#\s].*?))?(?: +# (.*))?")
 _DEFAULT = re.compile(r"  - (\w+)(?:@([\w.]+))?: (\[.*?\]|\w+)")
-_PRESETS = ("experiment", "debug")
+_PRESETS = ("experiment", "debug", "hparams_search")
 _WIDTH = 120
 
 
@@ -52,7 +52,7 @@ def _read(file: Path, place: str = "") -> Iterator[Key]:
     """The keys of a YAML file, below the place that its header names; parents of other keys are left out."""
     text = file.read_text(encoding="utf-8")
     header = re.search(r"^# @package ([\w.]+)$", text, re.MULTILINE)
-    parents: list[tuple[int, str]] = [(-1, place or (header[1] if header else ""))]
+    parents: list[tuple[int, str]] = [(-1, place or (header[1].removeprefix("_global_") if header else ""))]
     for line in text.splitlines():
         found = _LINE.fullmatch(line)
         if found is None or found[2] == "defaults":

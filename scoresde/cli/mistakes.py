@@ -21,6 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 from scoresde.build import did_you_mean
 from scoresde.cli.arguments import PLACE
 from scoresde.cli.command import all_commands
+from scoresde.named import options as presets
 from scoresde.runs.folder import quoted
 from scoresde.vocabulary import meant_key, meant_option
 
@@ -40,6 +41,8 @@ def explain(error: Exception, command: str, folder: Path, typed: Sequence[str]) 
         return f"{error.override}: not a setting; write key=value, such as seed=1, and quote texts with ,{{}}[] in them"
     if isinstance(error, MissingConfigException) and error.options is not None:
         group, _, option = str(error.missing_cfg_file).rpartition("/")
+        if (extra := option.partition("_")[0]) in presets(group.removeprefix("hydra/")):  # of a launcher or a sweeper
+            return f'{group.removeprefix("hydra/")}={extra}: its plugin of Hydra is not installed; pip install "scoresde[{extra}]"'
         options = sorted(error.options)
         near = meant_option(group.rpartition("/")[2], option, options) or did_you_mean(option, options)
         return f"{group}={option}: {group} has no option {option}{near} (options: {', '.join(options)})"

@@ -18,7 +18,7 @@ from scoresde.runs.config import get, leaves, put
 LOGGER, _NOWHERE = "logger", "scoresde.loggers.NoLogger"
 FIXED = ("sde", "model", "data", "seed", "init")  # what the weights mean, and what they have seen
 _CACHE = "data.cache"  # where the same data are kept
-_PRESETS = ("experiment", "debug")  # groups that set keys all over the configuration
+_PRESETS = ("experiment", "debug", "hparams_search")  # groups that set keys all over the configuration
 
 
 def merge(stored: Mapping[str, Any], typed: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
