@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import json
+import os
 import shlex
 import shutil
 import signal
@@ -437,12 +438,16 @@ def test_samples_that_cannot_be_drawn_leave_nothing(trained, here, capsys):
 # ---- sweeps ----
 
 
-@pytest.mark.parametrize("launcher", ["basic", "joblib"])
-def test_a_sweep_has_a_folder_for_each_job(here, launcher):
-    jobs = ["hydra.launcher.n_jobs=1"] if launcher == "joblib" else ["name=mine"]
-    assert main(["train", "-m", "sde=vp,ve", "seed=0,1", *FAST, f"hydra/launcher={launcher}", *jobs]) == 0
+@pytest.mark.parametrize("launcher", ["basic", "joblib", "submitit_local", "ray"])
+def test_a_sweep_has_a_folder_for_each_job(here, launcher, monkeypatch):
+    if launcher != "basic":
+        pytest.importorskip(f"hydra_plugins.hydra_{launcher.partition('_')[0]}_launcher")
+    root = str(Path(__file__).parents[1])
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])]))
+    jobs = ["hydra.launcher.n_jobs=1"] if launcher == "joblib" else ["name=mine"] if launcher == "basic" else []
+    assert main(["train", "-m", "sde=vp,ve", "seed=0,1", *FAST, f"launcher={launcher}", *jobs]) == 0
     (sweep,) = (here / "runs").iterdir()
-    names = {p: p.name.rsplit("-", 1)[0].split("-", 1) for p in sweep.iterdir() if p.is_dir()}
+    names = {p: p.name.rsplit("-", 1)[0].split("-", 1) for p in sweep.glob("[0-9]*")}
     assert {label.startswith("mine-") for _, label in names.values()} == {launcher == "basic"}
     made = {f"{number}-{label.removeprefix('mine-')}": p for p, (number, label) in names.items()}
     assert set(made) == {"0-sde_vp-seed_0", "1-sde_vp-seed_1", "2-sde_ve-seed_0", "3-sde_ve-seed_1"}

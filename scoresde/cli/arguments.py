@@ -37,7 +37,7 @@ def parted(command: str, arguments: Sequence[str]) -> tuple[list[str], list[str]
     rest = iter(arguments)
     for word in rest:
         if not word.startswith("-"):
-            settings.append(word)
+            settings.append(_with_key(command, word, settings))
             continue
         name, equals, _ = word.partition("=")
         if name not in _FLAGS:
@@ -48,6 +48,15 @@ def parted(command: str, arguments: Sequence[str]) -> tuple[list[str], list[str]
     sweep = not _SWEEP.isdisjoint(flags)
     meant = (_meant(command, setting, sweep) for setting in settings)
     return flags, [setting for setting in meant if setting is not None]
+
+
+def _with_key(command: str, word: str, before: Sequence[str]) -> str:
+    """A setting; a word without a key is the folder that a command is about, as in `scoresde collect runs/SWEEP`."""
+    if "=" in word or word.startswith("~"):
+        return word
+    about = re.search(r"^folder:", (config_folder() / f"{command}.yaml").read_text(encoding="utf-8"), re.MULTILINE)
+    refuse(about is not None and any(s.startswith("folder=") for s in before), f"{word}: one folder is given already")
+    return f"folder={word}" if about else word
 
 
 def _meant(command: str, setting: str, sweep: bool) -> str | None:

@@ -29,7 +29,7 @@ _GIVE = "give run=FOLDER of a trained run, problem=mixture_2d (or another exact 
 
 
 def compare(settings: CompareSettings, cfg: dict[str, Any]) -> float | None:
-    """Compare as configured; returns `Results.best`, for sweepers.
+    """Compare as configured; returns `Results.objective`, for sweepers.
 
     Raises:
         InputError: something in the configuration cannot be had; a folder is made only after all is checked.
@@ -45,7 +45,7 @@ def compare(settings: CompareSettings, cfg: dict[str, Any]) -> float | None:
     if settings.folder is not None:
         found = collected(Path(settings.folder), metrics, allow, runs.pick_device(settings.device))
         _finish(out_folder(settings.out, *place), found, cfg, logger)
-        return found.best()
+        return found.objective()
     comparison = Comparison(_plan(cfg, settings, metrics))
     out, plan, results = out_folder(settings.out, *place), comparison.plan, comparison.results
     rows = f"{len(comparison.entries)} rows of {plan.seeds} x {plan.n:,} samples"
@@ -58,7 +58,7 @@ def compare(settings: CompareSettings, cfg: dict[str, Any]) -> float | None:
         if results.rows:
             _finish(out, results, cfg, logger)
     refuse(not results.succeeded, f"solvers: none of them has a result, see {out / 'report.html'}")
-    return results.best()
+    return results.objective()
 
 
 def _plan(cfg: Mapping[str, Any], settings: CompareSettings, metrics: Any) -> Plan:

@@ -23,7 +23,7 @@ from scoresde.workflows.evaluate import Evaluation
 
 
 def evaluate(settings: EvaluateSettings, cfg: dict[str, Any]) -> float | None:
-    """Evaluate as configured; returns `Results.best`, for sweepers.
+    """Evaluate as configured; returns `Results.objective`, for sweepers.
 
     Raises:
         InputError: something in the configuration cannot be had; a folder is made only after all is checked.
@@ -52,7 +52,7 @@ def evaluate(settings: EvaluateSettings, cfg: dict[str, Any]) -> float | None:
     finally:
         _remove_empty(out)
     _finish(what, out, results, cfg, logger)
-    return results.best()
+    return results.objective()
 
 
 def _remove_empty(out: Path) -> None:

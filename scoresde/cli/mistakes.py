@@ -41,8 +41,9 @@ def explain(error: Exception, command: str, folder: Path, typed: Sequence[str]) 
         return f"{error.override}: not a setting; write key=value, such as seed=1, and quote texts with ,{{}}[] in them"
     if isinstance(error, MissingConfigException) and error.options is not None:
         group, _, option = str(error.missing_cfg_file).rpartition("/")
-        if (extra := option.partition("_")[0]) in presets(group.removeprefix("hydra/")):  # of a launcher or a sweeper
-            return f'{group.removeprefix("hydra/")}={extra}: its plugin of Hydra is not installed; pip install "scoresde[{extra}]"'
+        own, extra = group.removeprefix("hydra/"), option.partition("_")[0]
+        if own != group and extra in presets(own):  # a launcher or a sweeper whose plugin is missing
+            return f'{own}={extra}: its plugin is not installed; pip install "scoresde[{extra}]"'
         options = sorted(error.options)
         near = meant_option(group.rpartition("/")[2], option, options) or did_you_mean(option, options)
         return f"{group}={option}: {group} has no option {option}{near} (options: {', '.join(options)})"

@@ -183,6 +183,16 @@ class CompareSettings(BatchSettings):
 
 
 @dataclass(frozen=True)
+class CollectSettings(Settings):
+    """What is collected, what is drawn, and where it goes."""
+
+    folder: Place
+    metric: str | None
+    keys: str | list[str] | None
+    out: Place | None
+
+
+@dataclass(frozen=True)
 class DoctorSettings(Settings):
     """A run whose SDE and data are meant, if any, and a file for the findings."""
 

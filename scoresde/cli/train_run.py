@@ -64,7 +64,7 @@ def train(settings: TrainSettings, cfg: dict[str, Any]) -> float | None:
         with _how_to_resume(run):
             result, results = job.run(run, checkpoint=start.checkpoint, name=name, group=group)
         _closing(run, result, results)
-        best = results.best()
+        best = results.objective()
         return best if best is not None or result.best is None else result.best.value
 
 
@@ -171,7 +171,9 @@ def _already_complete(start: Start) -> float | None:
     print(f"{run} is complete, with all of its {steps} steps")
     print(f"further   scoresde train {runs.setting(run)} trainer.steps={2 * steps}\n{_next(run)}")
     summary = read_json(run / runs.SUMMARY, "run")
-    best = summary.get("best", summary.get("best_ratio"))  # as older versions called it
+    if "results" in summary:
+        return Results.of_content(summary["results"], run / runs.SUMMARY).objective()
+    best = summary.get("best_ratio")  # as older versions called it
     return best if isinstance(best, float) else None
 
 

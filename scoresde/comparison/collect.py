@@ -8,7 +8,6 @@ import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,10 +18,9 @@ from scoresde.comparison.measure import ENDPOINT
 from scoresde.constraints import checked
 from scoresde.errors import InputError, refuse
 from scoresde.files import read_json
-from scoresde.named import name_of, options
-from scoresde.plain import join
 from scoresde.results import Measurement, Quantity, Results, Row, Scorer
 from scoresde.runs.config import of_run
+from scoresde.runs.differences import differing
 from scoresde.runs.folder import RESULTS
 from scoresde.runs.report import EVALUATIONS
 from scoresde.runs.saved import FILE, Saved
@@ -82,32 +80,10 @@ def _summaries(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
             yield path, content
 
 
-def _flat(cfg: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """(dotted key, value) of a configuration, without what does not distinguish results."""
-    if not isinstance(cfg, Mapping):
-        yield path, cfg
-        return
-    for key, value in cfg.items():
-        if path or key not in _ASIDE:
-            yield from _flat(value, join(path, key))
-
-
 def _labels(configs: Sequence[Mapping[str, Any]]) -> list[str]:
     """For each configuration in what it differs from others, short."""
-    flat = [dict(_flat(cfg)) for cfg in configs]
-    varied = [k for k in dict.fromkeys(chain(*flat)) if len({repr(f.get(k)) for f in flat}) > 1]
-    # the class of a group says enough: its arguments differ with it
-    groups = tuple(k.removesuffix(TARGET) for k in varied if k.endswith(TARGET))
-    shown = [k for k in varied if k.endswith(TARGET) or not k.startswith(groups)]
-    return [", ".join(_setting(k, f) for k in shown if k in f) for f in flat]
-
-
-def _setting(key: str, flat: Mapping[str, Any]) -> str:
-    group = key.removesuffix(TARGET)
-    if group == key:
-        return f"{key}={flat[key]}"
-    own = {k.removeprefix(group): v for k, v in flat.items() if k.startswith(group)}
-    return name_of(next(filter(options, group.split(".")[-2::-1]), ""), own)
+    found = differing(configs, _ASIDE)
+    return [", ".join(str(v) if k.endswith(TARGET) else f"{k}={v}" for k, v in own.items()) for own in found]
 
 
 def _comparisons(folder: Path) -> Iterator[_Part]:

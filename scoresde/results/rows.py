@@ -253,3 +253,8 @@ class Rows:
         best = min(rows, key=lambda row: quantity.sign * row.interval(quantity.key).mean)
         ratio = self.ratio(best, quantity).mean
         return best.interval(quantity.key).mean if math.isnan(ratio) else ratio
+
+    def objective(self) -> float | None:
+        """`best`, with the other sign where higher values are better: what a sweeper minimises."""
+        best = self.best()
+        return best and next(iter(self.ranking), Quantity("")).sign * best
