@@ -187,8 +187,10 @@ def test_help_lists_groups_and_ten_examples_that_compose(row, capsys):
     assert len(row.examples) == 10
     for example in row.examples:
         settings = [word.strip("'").partition("=") for word in example.split()[2:] if "=" in word]
-        for end in (0, -1):  # of the values of a sweep
-            typed = [f"{k}={v}" if v[0] == "[" else f"{k}={v.split(',')[end]}" for k, _, v in settings]
+        ends = (  # of the values of a sweep
+            tuple(f"{k}={v}" if v[0] == "[" else f"{k}={v.split(',')[end]}" for k, _, v in settings) for end in (0, -1)
+        )
+        for typed in {*ends}:
             composed(row.name, *parted(row.name, typed)[1])
 
 

@@ -1,15 +1,15 @@
 """The pages of the site: their Python runs as it stands, their commands compose, their tables are those of conf/."""
 
-import os
 import re
 import runpy
 import shlex
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+
+from scoresde.cli.main import main
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -102,15 +102,18 @@ def runnable(page: Path) -> list[tuple[str, str]]:
     return [(line, extra) for extra, block in found for line in block.splitlines() if line.startswith("scoresde ")]
 
 
+@pytest.mark.filterwarnings("default")
 @pytest.mark.parametrize("page", [p for p in PAGES if runnable(p)], ids=lambda p: p.stem)
-def test_commands_of_a_page_run(page, tmp_path):
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])}
+def test_commands_of_a_page_run(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
     for block in blocks(page, "python"):
-        if file := re.match(r"# (\w+\.py)\n", block):
-            (tmp_path / file[1]).write_text(block, encoding="utf-8")
+        if module := re.match(r"# (\w+)\.py\n", block):
+            (tmp_path / f"{module[1]}.py").write_text(block, encoding="utf-8")
+            monkeypatch.setitem(sys.modules, module[1], None)  # taken back afterwards
+            del sys.modules[module[1]]
     for line, extra in runnable(page):
         made = {path.name.startswith("sweep"): str(path.relative_to(tmp_path)) for path in tmp_path.glob("runs/*")}
         line = line.replace("runs/RUN", made.get(False, "")).replace("runs/SWEEP", made.get(True, ""))
         words = [*shlex.split(line, comments=True)[1:], *extra.split()]
-        done = subprocess.run([sys.executable, "-m", "scoresde", *words], cwd=tmp_path, env=env, capture_output=True)
-        assert done.returncode == 0, done.stderr.decode()
+        assert main(words) == 0

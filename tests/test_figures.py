@@ -19,6 +19,8 @@ from scoresde.data import Digits, Moons, Transform
 from scoresde.figures import fields, film, picture, plots, score_field, strip, style, trajectories
 from scoresde.results import Quantity, Results, Row
 
+pytestmark = pytest.mark.usefixtures("whole_figures")
+
 
 def points_of(figure: Figure, panel: int, scatter: int = 0) -> np.ndarray:
     """The points of a scatter plot."""

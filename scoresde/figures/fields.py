@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _MOST_ENDS = 400
 _MOST_STEPS = 400
+_DENSITY = 1.1  # of stream lines
 
 
 def score_field(
@@ -55,7 +56,7 @@ def score_field(
     norm = LogNorm(max(low, 1e-12), max(high, 2e-12), clip=True)
     colors = ListedColormap(colormaps["viridis"](np.linspace(0, 0.8, 256)))  # its yellow is lost on white
     scale = torch.tensor(transform.scale, dtype=torch.float64)
-    style = {"cmap": colors, "norm": norm, "density": 1.1, "linewidth": 0.9, "arrowsize": 0.8}
+    style = {"cmap": colors, "norm": norm, "density": _DENSITY, "linewidth": 0.9, "arrowsize": 0.8}
     for ax, (label, _), field, length in zip(axes[0], levels, fields, lengths, strict=True):
         if real is not None:
             dots(ax, real, DATA, alpha=0.3)

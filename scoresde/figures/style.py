@@ -28,6 +28,7 @@ INK = "#333333"
 GAP = 0.42  # between images: grey, so that neither black nor white ones run into each other
 SPACE = 5  # pixels between images
 MOST_POINTS = 4000
+_LAYOUT = "constrained"  # of panels
 
 
 @functools.cache
@@ -50,7 +51,7 @@ def panels(
 ) -> tuple[Figure, np.ndarray]:
     """A figure of equal panels (rows, columns), each of width x height inches, with margins beside and above them."""
     size = (columns * width + margins[0], rows * height + margins[1])
-    figure = _figure_class()(figsize=size, dpi=dpi, layout="constrained", facecolor="white")
+    figure = _figure_class()(figsize=size, dpi=dpi, layout=_LAYOUT, facecolor="white")
     return figure, figure.subplots(rows, columns, squeeze=False)
 
 
