@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _WIDE = 10  # times the smallest value, from which on an axis is logarithmic
 _MOST_CELLS = 150  # with the value written in
 _SHARE = 0.5  # of the cells of a map that must be filled
+_DARK = 0.55
 _MOST_TICKS, _MOST_LETTERS = 12, 14
 _COLOURS = "viridis"
 _PAPER = {"facecolor": "white", "edgecolor": "none", "pad": 0.8, "alpha": 0.8}
@@ -124,15 +125,15 @@ def _colours(quantity: Quantity) -> str:
 
 
 def _map(ax: Axes, points: Sequence[Point], keys: Sequence[str], quantity: Quantity) -> None:
-    columns, rows = ([_Scale.of(_values(points, key)), _ordered(_values(points, key))] for key in keys)
+    x, y = (_Scale.of(_values(points, key)) for key in keys)
     means = [interval.mean for _, interval in points]
     look: dict[str, Any] = {"cmap": _colours(quantity), "norm": _norm(means)}
-    if len(points) >= _SHARE * len(columns[1]) * len(rows[1]):
+    if len(points) >= _SHARE * math.prod(len(_ordered(_values(points, key))) for key in keys):
         shown = _cells(ax, points, keys, quantity, look)
     else:
-        for (scale, _), axis in zip((columns, rows), "xy", strict=True):
-            scale.show(ax, axis)
-        shown = ax.scatter(columns[0].places, rows[0].places, c=means, s=60, edgecolors=INK, linewidths=0.5, **look)
+        x.show(ax, "x")
+        y.show(ax, "y")
+        shown = ax.scatter(x.places, y.places, c=means, s=60, edgecolors=INK, linewidths=0.5, **look)
     ax.set_xlabel(keys[0], color=INK, fontsize=9)
     ax.set_ylabel(keys[1], color=INK, fontsize=9)
     plain(ax)
@@ -153,7 +154,7 @@ def _cells(ax: Axes, points: Sequence[Point], keys: Sequence[str], quantity: Qua
     cells = np.full((len(names[1]), len(names[0])), np.nan)
     for x, y, (_, interval) in zip(*numbers, points, strict=True):
         cells[names[1].index(y), names[0].index(x)] = interval.mean
-    shown = ax.imshow(cells, origin="lower", aspect="auto", **look)
+    shown: Any = ax.imshow(cells, origin="lower", aspect="auto", **look)
     for axis, own in zip("xy", names, strict=True):
         labels = [f"{v:g}" if isinstance(v, int | float) else _brief(str(v)) for v in own]
         step = math.ceil(len(own) / _MOST_TICKS)
@@ -161,10 +162,10 @@ def _cells(ax: Axes, points: Sequence[Point], keys: Sequence[str], quantity: Qua
     best = np.nanargmin(quantity.sign * cells)
     for (row, column), value in np.ndenumerate(cells):
         if cells.size <= _MOST_CELLS and np.isfinite(value):
-            light = shown.norm(value) < 0.55 if quantity.sign > 0 else shown.norm(value) >= 0.45
+            dark = shown.cmap(shown.norm(value))[1] < _DARK  # of its green, which the eye sees best
             weight = "bold" if row * cells.shape[1] + column == best else "normal"
             words: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 8, "weight": weight}
-            ax.text(column, row, f"{value:.3g}", color="white" if light else "black", **words)
+            ax.text(column, row, f"{value:.3g}", color="white" if dark else "black", **words)
     return shown
 
 
@@ -179,7 +180,7 @@ def _parallel(ax: Axes, points: Sequence[Point], keys: Sequence[str], quantity: 
     mapped = ScalarMappable(_norm(means), _colours(quantity))
     lines = [np.column_stack([np.arange(len(scales)), row]) for row in heights[order]]
     widths = [*[1.0] * (len(lines) - 1), 2.6]
-    colors = mapped.to_rgba([means[i] for i in order])
+    colors = mapped.to_rgba(np.array(means)[order])
     ax.add_collection(LineCollection(lines, colors=colors, linewidths=widths, alpha=0.85))
     for x, scale in enumerate(scales):
         ax.axvline(x, color=FAINT, lw=0.9, zorder=0)

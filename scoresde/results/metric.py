@@ -171,9 +171,7 @@ class Scorer:
         InputError: two metrics declare the same quantity.
     """
 
-    def __init__(
-        self, metrics: Mapping[str, Any] | Sequence[Any], dataset: Dataset, device: Device = "cpu"
-    ) -> None:
+    def __init__(self, metrics: Mapping[str, Any] | Sequence[Any], dataset: Dataset, device: Device = "cpu") -> None:
         self._metrics: list[Any] = list(metrics.values() if isinstance(metrics, Mapping) else metrics)
         self._names = list(metrics) if isinstance(metrics, Mapping) else [type(one).__name__ for one in metrics]
         for metric in filter(lambda one: hasattr(one, "device"), self._metrics):

@@ -122,7 +122,7 @@ def _measure(own: Collected, root: Path) -> None:
         if file.name == SUMMARY:
             numbers = leaves({k: v for k, v in content.items() if k not in _NO_METRICS})
             own.values |= {key: float(v) for key, v in numbers if _is_number(v)}
-            value = content.get(_FORMER)
+            value: Any = content.get(_FORMER)
             own.values |= {VALUE: float(value)} if VALUE not in own.values and _is_number(value) else {}
         if measured is not None:
             _add_results(own, Results.of_content(measured, file))

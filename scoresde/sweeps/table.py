@@ -125,9 +125,9 @@ class SweepTable:
 
     def flat(self) -> list[list[Any]]:
         """The rows under `header`: the settings, the best first, then the jobs that are not finished."""
-        done = [(row.settings, row.seeds, _DONE, "", row.values) for row in self.settings]
-        rest = [(job.settings, _seed(job), job.state, job.reason, {}) for job in self.others]
-        rows: list[list[Any]] = finite([list(self._flat(*row)) for row in (*done, *rest)])
+        done = [self._flat(row.settings, row.seeds, _DONE, "", row.values) for row in self.settings]
+        rest = [self._flat(job.settings, _seed(job), job.state, job.reason, {}) for job in self.others]
+        rows: list[list[Any]] = finite(list(map(list, (*done, *rest))))
         return rows
 
     def _flat(self, own: Mapping[str, Any], *about: Any) -> Iterator[Any]:
