@@ -22,6 +22,7 @@ from scoresde import runs
 from scoresde.build import build
 from scoresde.cli.main import main
 from scoresde.sampling import Sampler
+from scoresde.sweeps import record
 from scoresde.training import Trainer, acceleration
 
 SMALL = ["experiment=moons", "data.n=60", "model.net.width=8", "model.net.blocks=1", "logger=none"]
@@ -425,7 +426,8 @@ def test_a_sweep_of_samplers(trained, here, capsys):
     made = {p.name.rsplit("-", 1)[0] for p in set((trained / "samples").iterdir()) - known}
     assert made == {"heun-2-0", "heun-3-0", "ddim-2-0", "ddim-3-0"}
     assert capsys.readouterr().out.count("network evaluations each") == 4
-    assert [p.name for p in here.iterdir()] == ["t.npy"]
+    (sweep,) = (here / "runs").iterdir()
+    assert {(sweep / job.folder).resolve().parent for job in record.jobs(sweep)} == {trained / "samples"}
 
 
 def test_samples_that_cannot_be_drawn_leave_nothing(trained, here, capsys):
@@ -459,11 +461,11 @@ def test_the_other_jobs_of_a_sweep_finish(here, capsys):
     assert main(["train", "-m", "sde.beta_min=-1,0.1,x", *FAST]) == 2
     lines = capsys.readouterr().err.splitlines()
     assert lines == [
-        "error: job 0 (sde.beta_min=-1): sde.beta_min: -1.0 is not allowed; give a number > 0",
-        "error: job 2 (sde.beta_min=x): sde.beta_min: 'x' is not a number > 0",
+        "error: job 1 of 3 (sde.beta_min=-1): sde.beta_min: -1.0 is not allowed; give a number > 0",
+        "error: job 3 of 3 (sde.beta_min=x): sde.beta_min: 'x' is not a number > 0",
     ]
     (sweep,) = (here / "runs").iterdir()
-    assert len([p for p in sweep.iterdir() if p.is_dir()]) == 1
+    assert len([*sweep.glob("*-sde*")]) == 1
 
 
 def test_a_fault_of_the_program_keeps_its_traceback(here, capsys, monkeypatch):
@@ -473,7 +475,7 @@ def test_a_fault_of_the_program_keeps_its_traceback(here, capsys, monkeypatch):
     assert main(["train", "-m", "seed=0,1", *FAST]) == 1
     err = capsys.readouterr().err
     assert err.count("Traceback") == 2
-    assert err.splitlines()[-1] == "error: job 1 (seed=1): ZeroDivisionError: division by zero"
+    assert err.splitlines()[-1] == "error: job 2 of 2 (seed=1): ZeroDivisionError: division by zero"
 
 
 # ---- mistakes ----

@@ -323,7 +323,7 @@ def test_a_sweep_goes_on_after_something_wrong(here, capsys):
     assert main(["doctor", "sde.beta_max=2,20", "out=f.json", "-m"]) == 1
     out, err = capsys.readouterr()
     assert out.count("sde    VPSDE(") == 2
-    assert err == "error: job 0 (sde.beta_max=2): 1 wrong, see the table\n"
+    assert err == "error: job 1 of 2 (sde.beta_max=2): 1 wrong, see the table\n"
     assert {p.name for p in here.iterdir()} == {"f-0.json", "f-1.json"}
 
 

@@ -18,7 +18,8 @@ from scoresde.named import config_folder, options
 
 _FLAGS = """\
 flags:
-  -m, --multirun   run all combinations of values separated by commas, such as seed=0,1
+  -m, --multirun   run all combinations of values separated by commas, such as seed=0,1; the same again goes on with
+                   what is not finished, sweep=FOLDER names the sweep, and sweep=new begins another
   --cfg job        print the configuration and stop
 """
 
@@ -36,7 +37,7 @@ class Command:
         work: called as `work(settings, cfg)` with the configuration as plain values; returns the number that a sweeper
             should minimise, or None.
         rank: place in the overview.
-        makes_folders: whether each call makes a folder in runs/, which a sweep collects in one.
+        keeps: whether there are results on disk, so that a sweep has a folder in runs/ and can be gone on with.
     """
 
     module: str
@@ -45,7 +46,7 @@ class Command:
     groups: Sequence[str]
     work: Callable[[Any, dict[str, Any]], float | None]
     rank: int
-    makes_folders: bool = False
+    keeps: bool = False
 
     @property
     def name(self) -> str:

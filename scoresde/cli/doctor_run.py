@@ -11,8 +11,10 @@ from hydra.core.hydra_config import HydraConfig
 
 from scoresde import progress, runs
 from scoresde.build import TARGET, build, resolve
-from scoresde.cli.jobs import note_failure, sweeping, typed_keys
+from scoresde.cli.jobs import typed_keys
 from scoresde.cli.settings import DoctorSettings
+from scoresde.cli.stops import JobFailed
+from scoresde.cli.sweep_job import sweeping
 from scoresde.data import Dataset
 from scoresde.data.dataset import DataSource
 from scoresde.doctor import Finding, examine
@@ -28,7 +30,7 @@ def doctor(settings: DoctorSettings, cfg: dict[str, Any]) -> None:
 
     Raises:
         InputError: something in the configuration is not possible; no file is written then.
-        SystemExit: something is wrong with the SDE; in a sweep this is noted instead.
+        SystemExit: something is wrong with the SDE; in a sweep JobFailed.
     """
     out = None if settings.out is None else _free(Path(settings.out))
     if settings.run is not None:
@@ -44,8 +46,8 @@ def doctor(settings: DoctorSettings, cfg: dict[str, Any]) -> None:
         rows = [dataclasses.asdict(finding) for finding in findings]
         runs.write_json(out, {**what, "findings": rows, "versions": runs.versions()})
     if counts["wrong"] and sweeping():
-        note_failure(f"{counts['wrong']} wrong, see the table", fixable=False)
-    elif counts["wrong"]:
+        raise JobFailed(f"{counts['wrong']} wrong, see the table")
+    if counts["wrong"]:
         raise SystemExit(1)
 
 

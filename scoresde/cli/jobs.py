@@ -1,33 +1,26 @@
-"""What every command does around its work: plain configuration in, failures of single jobs of a sweep out."""
+"""What every command does around its work: plain configuration in, a folder for its result."""
 
 from __future__ import annotations
 
-import json
-import os
-import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from scoresde.build import TARGET, did_you_mean
 from scoresde.cli.allocator import keep_freed_memory
-from scoresde.cli.failures import VARIABLE, TaskFailed
+from scoresde.cli.stops import TaskFailed
+from scoresde.cli.sweep_job import current, run_in_sweep, sweeping, varied
 from scoresde.errors import InputError
 from scoresde.files import of_the_disk
 from scoresde.runs.folder import new_folder
+from scoresde.training import checkpoint as checkpoints
 
 if TYPE_CHECKING:
     from scoresde.cli.command import Command
-
-
-def sweeping() -> bool:
-    """Whether this is one job of several."""
-    return HydraConfig.get().mode == RunMode.MULTIRUN
 
 
 def overrides() -> list[str]:
@@ -40,36 +33,33 @@ def typed_keys() -> list[str]:
     return [override.lstrip("+~").split("=")[0] for override in overrides()]
 
 
-def varied() -> list[str]:
-    """Of what was typed, that in which this job differs from others of its sweep; all, where that is not known."""
-    note = Path(HydraConfig.get().sweep.dir) / "multirun.yaml"  # which Hydra's sweepers write
-    if not note.is_file():
-        return overrides()
-    common = OmegaConf.load(note).hydra.overrides.task
-    return [o for o in overrides() if o not in common and not o.startswith("~")]
-
-
 def run_job(command: Command, cfg: DictConfig) -> float | None:
-    """Call the work of a command with its settings and the configuration as plain values.
-
-    In a sweep a failure is recorded and the other jobs run: Hydra's own sweeper is not informed, others (Optuna) get
-    the exception, as a failed trial.
-    """
+    """Call the work of a command with its settings and the configuration as plain values."""
     keep_freed_memory()
-    try:
+
+    def work() -> float | None:
         with of_the_disk():
             values = plain(cfg, command.keys)
             return command.work(command.settings.of(values), values)
+
+    if sweeping():
+        return run_in_sweep(command.name, _identity(command, cfg), work)
+    try:
+        return work()
     except Exception as error:
-        if not sweeping():
-            raise TaskFailed from error
-        fixable = isinstance(error, InputError)
-        if not fixable:
-            traceback.print_exc()
-        note_failure(str(error) if fixable else f"{type(error).__name__}: {error}", fixable)
-        if "BasicSweeper" not in HydraConfig.get().sweeper["_target_"]:
-            raise
-    return None
+        raise TaskFailed from error
+
+
+def _identity(command: Command, cfg: DictConfig) -> dict[str, Any]:
+    """What decides the result of a job: its configuration, as far as it can be resolved, and the state of its run."""
+    try:
+        values = plain(cfg, command.keys)
+    except InputError:  # which its work will raise again
+        values = cast(dict[str, Any], OmegaConf.to_container(cfg))
+    run = values.get("run")
+    if command.name != "train" and isinstance(run, str) and (steps := checkpoints.saved_steps(Path(run))):
+        values["run"] = [run, steps[-1]]  # it may have been trained further
+    return values
 
 
 def plain(cfg: DictConfig, keys: Sequence[str]) -> dict[str, Any]:
@@ -105,13 +95,6 @@ def chosen(group: str, cfg: Mapping[str, Any]) -> str:
     return str(cfg[TARGET]).rpartition(".")[2] if option in (None, "custom") and TARGET in cfg else str(option)
 
 
-def note_failure(message: str, fixable: bool) -> None:
-    """Record how this job of a sweep failed, and whether the user can fix it."""
-    row = {"job": HydraConfig.get().job.num, "overrides": " ".join(varied()), "input": fixable, "message": message}
-    with Path(os.environ[VARIABLE]).open("a", encoding="utf-8") as file:  # one write: jobs may run at the same time
-        file.write(json.dumps(row) + "\n")
-
-
 def result_folder(key: str, given: str | None, parent: Path, name: str) -> Path:
     """The folder `given` by the user, or a new one.
 
@@ -126,7 +109,8 @@ def result_folder(key: str, given: str | None, parent: Path, name: str) -> Path:
     """
     try:
         if given is None:
-            return new_folder(parent, name)
+            job = current()
+            return job.place(parent, name) if job else new_folder(parent, name)
         Path(given).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"{key}: no folder can be made here ({error}); give another place with {key}=") from None

@@ -3,25 +3,23 @@
 What takes time is imported when it is needed: `--help` and mistakes in the configuration are answered without torch.
 """
 
-import json
 import os
-import secrets
-import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Sequence
-from operator import itemgetter
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import scoresde
 from scoresde.cli.arguments import parted
 from scoresde.cli.command import Command, command, named, overview
-from scoresde.cli.failures import VARIABLE, TaskFailed
+from scoresde.cli.stops import TaskFailed, code_and_reason, terminate
+from scoresde.cli.sweep import Sweep, opened, parted_sweep
 from scoresde.errors import InputError
 from scoresde.files import held, of_the_disk, remove_abandoned
 from scoresde.named import config_folder
-from scoresde.runs.folder import quoted, timestamp
+from scoresde.runs.folder import quoted
 from scoresde.training.stop import STOPPING, handling
 
 # Hydra writes nothing of its own and stays in the working directory
@@ -29,10 +27,7 @@ _QUIET = (
     *("hydra/job_logging=none", "hydra/hydra_logging=none", "hydra.output_subdir=null"),
     *("hydra.job.chdir=false", "hydra.run.dir=.", "hydra.sweep.subdir=."),
 )
-
-
-class Terminated(KeyboardInterrupt):
-    """SIGTERM, SIGHUP or SIGUSR1 arrived, as its argument says."""
+_MULTIRUN = {"-m", "--multirun"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -43,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        with handling(set(STOPPING) - {signal.SIGINT}, _terminate), of_the_disk():
+        with handling(set(STOPPING) - {signal.SIGINT}, terminate), of_the_disk():
             code = _dispatch(arguments)
             sys.stdout.flush()
             return code
@@ -52,21 +47,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 128 + signal.SIGPIPE
     except InputError as error:
         return _fail(str(error))
-    except Terminated as stop:
-        number = signal.Signals(stop.args[0])
-        return _fail(f"stopped by {number.name}", 128 + number)
-    except KeyboardInterrupt:
-        return _fail("stopped by Ctrl-C", 128 + signal.SIGINT)
+    except KeyboardInterrupt as stop:
+        code, reason = code_and_reason(stop)
+        return _fail(reason, code)
 
 
 def _fail(message: str, code: int = 2) -> int:
     print("error: " + " ".join(message.split()), file=sys.stderr)
     return code
-
-
-def _terminate(number: int, frame: object) -> None:
-    """Let a signal unwind the stack as Ctrl-C does, so that half-written files are removed."""
-    raise Terminated(number)
 
 
 def _dispatch(arguments: list[str]) -> int:
@@ -89,40 +77,53 @@ def _dispatch(arguments: list[str]) -> int:
 
 def _run(row: Command, arguments: list[str]) -> int:
     """Let Hydra compose the configuration and call the task of the command, once or once for each job of a sweep."""
-    flags, typed = parted(row.name, arguments)
+    flags, settings = parted(row.name, arguments)
+    given, typed = parted_sweep(settings)
     remove_abandoned(Path(tempfile.gettempdir()), "scoresde-*")
-    with tempfile.TemporaryDirectory(f".{os.getpid()}", "scoresde-") as scratch, held(Path(scratch)):
-        failures, sweep = Path(scratch) / "failures", _sweep_folder(row, Path(scratch))
-        supplied = [f"hydra.sweep.dir={quoted(str(sweep))}", f"+hydra.job.env_set.{VARIABLE}={quoted(str(failures))}"]
-        try:
-            _call_hydra(row, [*flags, *_QUIET, *supplied, *typed])  # what is typed comes last, and so wins
-        except SystemExit as stop:  # of --cfg, and of a training that was asked to stop
-            return int(stop.code or 0)
-        except TaskFailed as failed:
-            raise failed.__cause__ or failed from None
-        except Exception as error:
-            from scoresde.cli.mistakes import explain
-
-            if message := explain(error, row.name, config_folder(), typed):
-                raise InputError(message) from error
-            if not failures.is_file():
-                raise
-        finally:
-            _remove_if_unused(sweep)
-        return _report_jobs(failures) if failures.is_file() else 0
+    if given is None and _MULTIRUN.isdisjoint(flags):
+        return _called(row, [*flags, *_QUIET], typed)
+    flags += ["-m"] if _MULTIRUN.isdisjoint(flags) else []
+    with ExitStack() as stack:
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(f".{os.getpid()}", "scoresde-")))
+        stack.enter_context(held(scratch))
+        sweep = stack.enter_context(opened(row, given, flags, typed, scratch))
+        where = f"hydra.sweep.dir={quoted(str(sweep.folder))}"
+        return _swept(sweep, lambda: _called(row, [*flags, *_QUIET, where], typed))
 
 
-def _sweep_folder(row: Command, scratch: Path) -> Path:
-    """One for the whole sweep, chosen here since each job may run in a process of its own."""
-    if not row.makes_folders:  # its results lie in the run that it uses, or are printed
-        return scratch / "sweep"
-    return Path("runs") / f"sweep-{timestamp()}-{secrets.token_hex(3)}"
+def _swept(sweep: Sweep, call: Callable[[], int]) -> int:
+    """Run the jobs of a sweep, and say which have failed and how to go on with those that were stopped."""
+    try:
+        code = call()
+    except KeyboardInterrupt as stop:
+        code, reason = code_and_reason(stop)
+        _fail(reason)
+    except Exception as error:  # a job failed in a way that ends a sweep: its sweeper or its process did
+        failed = sweep.report()
+        if isinstance(error, InputError) or not failed:
+            raise
+        return failed
+    failed = sweep.report()
+    if code:
+        sweep.say_how_to_go_on()
+    return code or failed
 
 
-def _remove_if_unused(sweep: Path) -> None:
-    """A sweep that never got to a run leaves nothing behind."""
-    if [p.name for p in sweep.glob("*")] == ["multirun.yaml"]:
-        shutil.rmtree(sweep)
+def _called(row: Command, arguments: list[str], typed: list[str]) -> int:
+    """Call Hydra; what is typed comes last, and so wins."""
+    try:
+        _call_hydra(row, [*arguments, *typed])
+    except SystemExit as stop:  # of --cfg, and of a training that was asked to stop
+        return int(stop.code or 0)
+    except TaskFailed as failed:
+        raise failed.__cause__ or failed from None
+    except Exception as error:
+        from scoresde.cli.mistakes import explain
+
+        if message := explain(error, row.name, config_folder(), typed):
+            raise InputError(message) from error
+        raise
+    return 0
 
 
 def _call_hydra(row: Command, arguments: list[str]) -> None:
@@ -140,11 +141,3 @@ def _call_hydra(row: Command, arguments: list[str]) -> None:
     finally:
         sys.argv = argv
         os.environ["HYDRA_FULL_ERROR"] = full_error
-
-
-def _report_jobs(failures: Path) -> int:
-    """One line for each failed job of a sweep; the others have finished."""
-    rows = [json.loads(line) for line in failures.read_text(encoding="utf-8").splitlines()]
-    for row in sorted(rows, key=itemgetter("job")):
-        _fail(f"job {row['job']} ({row['overrides']}): {row['message']}")
-    return 2 if all(row["input"] for row in rows) else 1

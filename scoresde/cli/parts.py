@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from scoresde.cli.jobs import overrides
+from scoresde.cli.sweep_job import sweeping
 from scoresde.kept import PARTS, Arrays
 from scoresde.kept import kept as kept_arrays
 from scoresde.noise import chunks
@@ -39,7 +40,9 @@ def continuable(out: Path, run: Path) -> Iterator[Path]:
 
 
 def continue_with(command: str, out: Path, run: Path | None) -> None:
-    """Say how a command that was stopped goes on in its folder, with the run that was given, if any."""
+    """Say how a command that was stopped goes on in its folder, with the run that was given, if any; not in a sweep."""
+    if sweeping():
+        return
     typed = [shlex.quote(o) for o in overrides() if not o.startswith("out=")]
     given, rest = [] if run is None else [setting(run)], setting(out).replace("run=", "out=", 1)
     print(f"continue with: scoresde {command}", *given, *typed, rest, file=sys.stderr)

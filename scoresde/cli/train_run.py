@@ -1,5 +1,6 @@
 """The work of `scoresde train`: where the training begins, its folder, and what is printed."""
 
+import dataclasses
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -11,9 +12,10 @@ from hydra.core.hydra_config import HydraConfig
 
 from scoresde import runs
 from scoresde.build import build
-from scoresde.cli.jobs import chosen, logged_as, overrides, result_folder, sweeping, typed_keys, usual_place
+from scoresde.cli.jobs import chosen, logged_as, overrides, result_folder, typed_keys, usual_place
 from scoresde.cli.resume import LOGGER, merge
 from scoresde.cli.settings import TrainSettings
+from scoresde.cli.sweep_job import current, sweeping
 from scoresde.errors import InputError, refuse
 from scoresde.files import read_json
 from scoresde.model import NetworkModel
@@ -53,10 +55,12 @@ def train(settings: TrainSettings, cfg: dict[str, Any]) -> float | None:
     Raises:
         InputError: something in the configuration is not possible; a new run folder is made only after all is checked.
     """
+    if (own := current()) and (begun := own.begun) and settings.run is None:
+        settings = dataclasses.replace(settings, run=str(begun), name=None)
     with ExitStack() as stack:
         start = _start(settings, cfg, stack)
-        if start.complete:
-            return _already_complete(start)
+        if start.run and start.complete:
+            return _already_complete(start.run, start.cfg["trainer"]["steps"])
         job = prepare(start.cfg, settings.packages, start.checkpoint, start.run)
         run = start.run or _new_run(settings, start.cfg, stack)
         _opening(run, job, start.checkpoint)
@@ -77,7 +81,7 @@ def _start(settings: TrainSettings, cfg: dict[str, Any], stack: ExitStack) -> St
     for key in sorted(cfg.keys() - {"run"}):
         runs.section(stored, key, run)
     merged = merge(stored, cfg, overrides())
-    merged |= {"run": settings.run, "allow": cfg["allow"]}  # what a folder allows itself does not count
+    merged |= {"run": cfg["run"], "allow": cfg["allow"]}  # what a folder allows itself does not count
     check_types(merged, packages := TrainSettings.of({**merged, "name": None}).packages)
     runs.stored_data(merged, run, [*packages, *["datasets"][: "data" in _typed()]])
     trainer: Trainer = build(merged["trainer"], "trainer", packages, Trainer)
@@ -124,7 +128,8 @@ def _how_to_resume(run: Path) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        hint = f"resume with: scoresde train {runs.setting(run)}" if checkpoints.saved_steps(run) else ""
+        saved = checkpoints.saved_steps(run) and not sweeping()  # of which `main` says how to go on with the whole
+        hint = f"resume with: scoresde train {runs.setting(run)}" if saved else ""
         if isinstance(error, InputError) and hint and error.__cause__:  # the disk has failed; in one line
             raise InputError(f"{error}; then {hint}") from error
         if not isinstance(error, InputError):
@@ -165,11 +170,11 @@ def _closing(run: Path, result: FitResult[NetworkModel], results: Results) -> No
     print(f"pictures  {where}\nmetrics   {run / runs.SUMMARY}\n{_next(run)}", flush=True)
 
 
-def _already_complete(start: Start) -> float | None:
+def _already_complete(run: Path, steps: int) -> float | None:
     """Print that there is nothing to do."""
-    run, steps = Path(start.cfg["run"]), start.cfg["trainer"]["steps"]
     print(f"{run} is complete, with all of its {steps} steps")
-    print(f"further   scoresde train {runs.setting(run)} trainer.steps={2 * steps}\n{_next(run)}")
+    if not sweeping():
+        print(f"further   scoresde train {runs.setting(run)} trainer.steps={2 * steps}\n{_next(run)}")
     summary = read_json(run / runs.SUMMARY, "run")
     if "results" in summary:
         return Results.of_content(summary["results"], run / runs.SUMMARY).objective()

@@ -18,12 +18,18 @@ RESULTS = "results.json"
 _FOR_HYDRA = re.compile(r",|^['\"]|^null$")  # what the command line does not take for a path as it stands
 
 
-def new_folder(parent: Path, name: str) -> Path:
-    """Make `parent/<name>-<random>`, a folder that no other program has."""
+def free_folder(parent: Path, name: str) -> Path:
+    """A path `parent/<name>-<random>`, at which there is nothing yet."""
     # no character with a meaning to a shell or to Hydra
     short = re.sub(r"[^\w.-]+", "_", name, flags=re.ASCII)[:80].strip("_")
+    path = parent / f"{short}-{secrets.token_hex(3)}"
+    return free_folder(parent, name) if path.exists() else path
+
+
+def new_folder(parent: Path, name: str) -> Path:
+    """Make `free_folder(parent, name)`, a folder that no other program has."""
     while True:
-        path = parent / f"{short}-{secrets.token_hex(3)}"
+        path = free_folder(parent, name)
         try:
             path.mkdir(parents=True)
         except FileExistsError:

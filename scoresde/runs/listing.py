@@ -19,7 +19,7 @@ from scoresde.runs.report import EVALUATIONS
 from scoresde.training import checkpoint as checkpoints
 
 Kind = Literal["run", "comparison", "evaluation", "samples", "grid"]
-_OF_A_RUN = {CONFIG, SUMMARY, METRICS, ".lock", "checkpoints"}
+_OF_A_RUN = {CONFIG, SUMMARY, METRICS, "checkpoints"}
 _DEEPEST = 3  # of folders within folders; the runs of a sweep lie in the second
 _TAIL = 4096  # bytes of metrics.jsonl in which the newest step stands
 _ODD = (OSError, ValueError, TypeError, KeyError, IndexError, AttributeError, ArithmeticError, RecursionError)
@@ -74,7 +74,7 @@ def _places(folder: Path, depth: int = 0) -> Iterator[tuple[Path, Kind]]:
         yield folder, "comparison"
     elif names & {"samples.npz", "parts"}:
         yield folder, "samples"
-    elif names & _OF_A_RUN or (depth == 1 and not names):
+    elif names & _OF_A_RUN or (names <= {".lock"} and depth == 1) or names == {".lock"}:
         yield folder, "run"
         yield from _inside(folder)
     elif depth < _DEEPEST:

@@ -14,7 +14,7 @@ import hashlib
 import json
 import os
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -27,6 +27,7 @@ from scoresde.errors import InputError, refuse
 from scoresde.files import is_held, read_json, reserved, write_json
 
 SWEEP, JOBS, LOCK, STOP = "sweep.json", "jobs", ".lock", ".stop"
+KILLED = "killed"  # the reason of a job that could not say why it ended
 State = Literal["running", "finished", "stopped", "failed"]
 ASIDE = ("allow", "logger", "name", "out")  # keys of a configuration that change no result
 T = TypeVar("T", bound="SweepRecord | JobRecord")
@@ -42,6 +43,7 @@ class SweepRecord:
         swept: keys that differ, sorted.
         values: the settings of these keys, as they were typed last.
         made: when the sweep was begun.
+        call: how often it was called, from 1.
     """
 
     command: str
@@ -49,6 +51,7 @@ class SweepRecord:
     swept: list[str]
     values: list[str]
     made: str
+    call: Count = 1
 
     @classmethod
     def read(cls, sweep: Path) -> Self:
@@ -82,6 +85,7 @@ class JobRecord:
         value: what a sweeper minimises.
         started, ended: local times.
         process, machine: where it ran last.
+        call: of the sweep in which it had its turn last.
     """
 
     fingerprint: str
@@ -97,12 +101,17 @@ class JobRecord:
     ended: str | None = None
     process: NonNegativeInt = field(default_factory=os.getpid)
     machine: str = field(default_factory=platform.node)
+    call: Count = 1
+
+    @property
+    def number(self) -> str:
+        """Which of the jobs it is: `job 3 of 6`."""
+        return f"job {self.job} of {self.of}" if self.of else f"job {self.job}"
 
     @property
     def words(self) -> str:
-        """Which of the jobs it is: `job 3 of 6 (seed=2)`."""
-        of = f" of {self.of}" if self.of else ""
-        return f"job {self.job}{of} ({' '.join(self.overrides)})" if self.overrides else f"job {self.job}{of}"
+        """Which of the jobs it is, and in what it differs: `job 3 of 6 (seed=2)`."""
+        return f"{self.number} ({' '.join(self.overrides)})" if self.overrides else self.number
 
     def write(self, sweep: Path) -> None:
         """Write it, whole or not at all."""
@@ -114,9 +123,12 @@ class JobRecord:
         return dataclasses.replace(self, state=state, reason=reason, ended=_now(), **changes)
 
 
-def fingerprint(command: str, cfg: Mapping[str, Any]) -> str:
-    """What tells the jobs of sweeps apart: 16 hexadecimal digits of the resolved configuration without `ASIDE`."""
-    kept = {key: value for key, value in cfg.items() if key not in ASIDE}
+def fingerprint(command: str, cfg: Mapping[str, Any], swept: Collection[str] = ()) -> str:
+    """What tells the jobs of a sweep apart: 16 hexadecimal digits of the resolved configuration.
+
+    It is without `ASIDE`, unless these are `swept`.
+    """
+    kept = {key: value for key, value in cfg.items() if key not in ASIDE or key in swept}
     text = json.dumps([command, kept], sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -148,7 +160,7 @@ def job_of(sweep: Path, name: str) -> JobRecord | None:
     job = _read(JobRecord, file)
     refuse(job.fingerprint != name, f"{file}: is the record of another job ({job.fingerprint:.40}); remove it")
     if job.state == "running" and not is_held(file.with_suffix(LOCK)):
-        return dataclasses.replace(job, state="stopped", reason="killed")
+        return dataclasses.replace(job, state="stopped", reason=KILLED)
     return job
 
 

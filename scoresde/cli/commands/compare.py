@@ -34,4 +34,4 @@ def _work(settings: CompareSettings, cfg: dict[str, Any]) -> float | None:
 
 
 GROUPS = ("problem", "solvers", "sde", "sdes", "reference", "sampler", "metrics", "logger")
-COMMAND = Command(__name__, __doc__, CompareSettings, GROUPS, _work, rank=3, makes_folders=True)
+COMMAND = Command(__name__, __doc__, CompareSettings, GROUPS, _work, rank=3, keeps=True)

@@ -31,4 +31,4 @@ def _work(settings: EvaluateSettings, cfg: dict[str, Any]) -> float | None:
     return evaluate(settings, cfg)
 
 
-COMMAND = Command(__name__, __doc__, EvaluateSettings, ("sampler", "metrics", "logger"), _work, rank=4)
+COMMAND = Command(__name__, __doc__, EvaluateSettings, ("sampler", "metrics", "logger"), _work, rank=4, keeps=True)

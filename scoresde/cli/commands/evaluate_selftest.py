@@ -31,4 +31,4 @@ def _work(settings: SelfTestSettings, cfg: dict[str, Any]) -> None:
     selftest(settings, cfg)
 
 
-COMMAND = Command(__name__, __doc__, SelfTestSettings, ("data", "metrics"), _work, rank=4, makes_folders=True)
+COMMAND = Command(__name__, __doc__, SelfTestSettings, ("data", "metrics"), _work, rank=4, keeps=True)

@@ -43,4 +43,4 @@ def _work(settings: SampleSettings, cfg: dict[str, Any]) -> None:
     sample(settings, arguments, path)
 
 
-COMMAND = Command(__name__, __doc__, SampleSettings, ("sampler",), _work, rank=2)
+COMMAND = Command(__name__, __doc__, SampleSettings, ("sampler",), _work, rank=2, keeps=True)

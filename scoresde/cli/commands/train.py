@@ -31,4 +31,4 @@ def _work(settings: TrainSettings, cfg: dict[str, Any]) -> float | None:
 
 
 GROUPS = ("sde", "model", "data", "loss", "optimizer", "trainer", "metrics", "logger", "samplers")
-COMMAND = Command(__name__, __doc__, TrainSettings, GROUPS, _work, rank=1, makes_folders=True)
+COMMAND = Command(__name__, __doc__, TrainSettings, GROUPS, _work, rank=1, keeps=True)

@@ -96,4 +96,4 @@ def _work(settings: TuneSettings, cfg: dict[str, Any]) -> float:
     return found.after.mean
 
 
-COMMAND = Command(__name__, __doc__, TuneSettings, ("sampler", "tune"), _work, rank=4)
+COMMAND = Command(__name__, __doc__, TuneSettings, ("sampler", "tune"), _work, rank=4, keeps=True)
