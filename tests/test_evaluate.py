@@ -13,6 +13,7 @@ from scoresde import Sampler, runs
 from scoresde.cli.main import main
 from scoresde.comparison.collect import collected
 from scoresde.data import Transform
+from scoresde.likelihood import NegativeLogLikelihood, Outliers
 from scoresde.metrics import FrechetDistance, RandConv, SlicedWasserstein
 from scoresde.results import Measurement, Metric, ModelMetric, Needs, Quantity, Results, Row
 from scoresde.results.sheet import judged
@@ -230,6 +231,36 @@ def test_what_a_model_metric_needs_is_checked_before_anything_is_drawn(here):
         scoresde.evaluate("run", [SlicedWasserstein(), Greedy()])
     with pytest.raises(scoresde.InputError, match="metrics: depth is measured by two metrics"):
         scoresde.evaluate("run", {"a": Depth(), "b": Depth()})
+
+
+def test_what_a_model_metric_cannot_measure_is_refused_before_another_takes_its_time(here, monkeypatch):
+    monkeypatch.setattr(Depth, "__call__", lambda *_: pytest.fail("measured"))
+    for metric, line in (
+        (NegativeLogLikelihood(bits=True), "dequantisation: these data are not quantised"),
+        (NegativeLogLikelihood(at=2.0), "at: 2.0 is not allowed"),
+        (Outliers(against="nowhere.npy"), "against: nowhere.npy does not exist"),
+    ):
+        with pytest.raises(scoresde.InputError, match=line):
+            scoresde.evaluate("run", [Depth(), metric], folder="a")
+    assert not (here / "a").exists()
+
+
+@pytest.mark.parametrize(("cause", "stays"), [(None, False), (OSError("full"), True)])
+def test_only_a_full_disk_leaves_what_was_measured(here, monkeypatch, cause, stays):
+    def fails(metric, model, dataset, place):
+        place.mkdir(parents=True)
+        (place / "part").touch()
+        raise scoresde.InputError("x: bad") from cause
+
+    monkeypatch.setattr(Depth, "__call__", fails)
+    with pytest.raises(scoresde.InputError, match="x: bad"):
+        scoresde.evaluate("run", [Depth()], folder="new")
+    assert (here / "new").exists() == stays
+    (here / "old").mkdir()
+    (here / "old" / "mine").touch()
+    with pytest.raises(scoresde.InputError, match="x: bad"):
+        scoresde.evaluate("run", [Depth()], folder="old")
+    assert (here / "old" / "mine").exists()
 
 
 def test_drawn_samples_that_are_not_finite_are_counted(here, capsys, monkeypatch):

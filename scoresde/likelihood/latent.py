@@ -112,7 +112,7 @@ class LatentQuality(ModelMetric):
     dequantise: bool = False
     n: Annotated[int, at_least(2), fitting(64)] = 200
     batch_size: Count = 100
-    ito: NonNegativeInt = 0
+    ito: Annotated[int, at_least(0), fitting(64)] = 0
     seed: NonNegativeInt = 0
 
     quantities = (
@@ -134,7 +134,11 @@ class LatentQuality(ModelMetric):
     def needs(self) -> Needs:
         return Needs(heldout=2)
 
+    def check(self, model: Model, dataset: Dataset) -> None:
+        model.needs_gaussian("latent")
+
     def __call__(self, model: Model, dataset: Dataset, place: Path | None) -> Mapping[str, Measurement]:
+        self.check(model, dataset)
         index = evenly(torch.arange(len(dataset.heldout)), self.n)
         own, x0 = with_conditions(model, dataset, heldout=True).of_samples(index), dataset.heldout[index]
 

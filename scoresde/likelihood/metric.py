@@ -80,7 +80,7 @@ class NegativeLogLikelihood(ModelMetric):
     at: Positive | None = None
     bits: bool | None = None
     draws: Count = 1
-    bound_draws: NonNegativeInt = 16
+    bound_draws: Annotated[int, at_least(0), fitting(64)] = 16
     n: Annotated[int, at_least(2), fitting(64)] = 300
     split: Literal["heldout", "train"] = "heldout"
     seed: NonNegativeInt = 0
@@ -110,6 +110,19 @@ class NegativeLogLikelihood(ModelMetric):
     def needs(self) -> Needs:
         return Needs(heldout=2, train=2)
 
+    def check(self, model: Model, dataset: Dataset) -> None:
+        if not isinstance(model, BinomialChain):
+            self._plan(model, dataset)
+
+    def _plan(self, model: Model, dataset: Dataset) -> tuple[Model, tuple[Kind, ...], Levels | None, float]:
+        """The model with its conditions, the dequantisations, the levels, and the time where a trajectory begins."""
+        model.needs_gaussian("likelihood")
+        auto = self.dequantisation == "auto" and dataset.transform.levels is None
+        kinds = () if auto else _KINDS[self.dequantisation]
+        levels = levels_of(dataset.transform) if kinds or self.bits else None
+        own = with_conditions(model, dataset, self.split == "heldout")
+        return own, kinds, levels, self._cut_off(own.sde, levels)
+
     def __call__(self, model: Model, dataset: Dataset, place: Path | None) -> Mapping[str, Measurement]:
         heldout, transform = self.split == "heldout", dataset.transform
         items = dataset.heldout if heldout else dataset.items
@@ -117,11 +130,7 @@ class NegativeLogLikelihood(ModelMetric):
         rows = range(0, min(len(items), step * self.n), step)
         if isinstance(model, BinomialChain):
             return self._of_bits(model, items[torch.tensor(rows)])
-        model.needs_gaussian("likelihood")
-        kinds = () if self.dequantisation == "auto" and transform.levels is None else _KINDS[self.dequantisation]
-        levels = levels_of(transform) if kinds or self.bits else None
-        own = with_conditions(model, dataset, heldout)
-        at = self._cut_off(own.sde, levels)
+        own, kinds, levels, at = self._plan(model, dataset)
         terms = Terms(own, items, self._likelihood, levels, kinds, self.draws, self.bound_draws, self.seed, at)
         of = digest(own, items[torch.tensor(rows)])
         with in_batches(self, "likelihood", len(rows), of, place) as compute:

@@ -16,7 +16,7 @@ from scoresde.data.array import ArrayFile
 from scoresde.data.dataset import Dataset, DataSource
 from scoresde.data.transform import Transform
 from scoresde.divergence import Divergence, Hutchinson
-from scoresde.errors import refuse, require
+from scoresde.errors import InputError, refuse, require
 from scoresde.figures.latent import densities, ranking
 from scoresde.files import aside, writing
 from scoresde.likelihood.batches import in_batches
@@ -161,8 +161,14 @@ class Outliers(ModelMetric):
     def needs(self) -> Needs:
         return Needs(heldout=2)
 
-    def __call__(self, model: Model, dataset: Dataset, place: Path | None) -> Mapping[str, Measurement]:
+    def check(self, model: Model, dataset: Dataset) -> None:
         model.needs_gaussian("outliers")
+        self._against(dataset.transform, self.n)
+        if dataset.transform.levels is not None:
+            levels_of(dataset.transform)
+
+    def __call__(self, model: Model, dataset: Dataset, place: Path | None) -> Mapping[str, Measurement]:
+        self.check(model, dataset)
         transform, index = dataset.transform, evenly(torch.arange(len(dataset.heldout)), self.n)
         x = dataset.heldout[index]
         sets = others(x, transform, Noise(self.seed)) | self._against(transform, len(x))
@@ -184,7 +190,10 @@ class Outliers(ModelMetric):
         if self.against is None:
             return {}
         source = ArrayFile(path=self.against) if isinstance(self.against, str) else self.against
-        other = source.load()
+        try:
+            other = source.load()
+        except InputError as error:  # of data in general
+            raise InputError(str(error).replace("data.path", "against")) from None
         shape, wanted = other.event_shape, tuple(transform.event_shape)
         require(shape == wanted, "against", shape, f"give items of shape {wanted}, as those of the run")
         x = other.transform.decode(evenly(other.train, most).double())

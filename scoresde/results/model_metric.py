@@ -13,13 +13,16 @@ if TYPE_CHECKING:
 
 
 class ModelMetric(Checked, ABC):
-    """Measures quantities of a model. A subclass writes `quantities` and `__call__`, perhaps `needs`."""
+    """Measures quantities of a model. A subclass writes `quantities` and `__call__`, perhaps `needs` and `check`."""
 
     quantities: Sequence[Quantity] = ()
 
     def needs(self) -> Needs:
         """How many held-out items and training items there must be; the number of samples plays no part."""
         return Needs()
+
+    def check(self, model: Any, dataset: "Dataset") -> None:
+        """Raise InputError for a model or data that it cannot measure, before any metric takes its time."""
 
     @abstractmethod
     def __call__(self, model: Any, dataset: "Dataset", place: Path | None) -> Mapping[str, Measurement]:

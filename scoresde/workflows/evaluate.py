@@ -80,6 +80,7 @@ class Evaluation:
         self.quantities: dict[str, Quantity] = dict(self._scorer.quantities) if self._scorer else {}
         for name, metric in self._of_model.items():
             metric.needs().check(f"metrics.{name}", self.dataset)
+            metric.check(self._whole_model, self.dataset)
             for q in metric.quantities:
                 refuse(q.key in self.quantities, f"metrics: {q.key} is measured by two metrics; leave one of them out")
                 self.quantities[q.key] = q
@@ -90,6 +91,11 @@ class Evaluation:
         """What samples are drawn from; where there are none, metrics may give a network the classes of items."""
         plain = not self.draws and self.label is None and self.guidance == 1
         return self.run.model if plain else self.run.conditioned(self.run.model, self.label, self.guidance)
+
+    @property
+    def _whole_model(self) -> Model:
+        """What metrics of the model measure; samples take several classes in turn, and real items do not."""
+        return self.run.model if isinstance(self.label, list) else self.model
 
     def _data(self) -> Dataset:
         dataset = self.run.dataset()
@@ -113,11 +119,10 @@ class Evaluation:
             results.add(row, self._scorer(x, strict=True), self.quantities)
             results.cards = self._scorer.cards
             results.floors |= self._scorer.floors(self.n)
-        model = self.run.model if isinstance(self.label, list) else self.model  # samples take classes in turn
         with _whole(folder):
             for name, metric in self._of_model.items():
                 place = None if folder is None else folder / name
-                results.add(row, metric(model, self.dataset, place), self.quantities)
+                results.add(row, metric(self._whole_model, self.dataset, place), self.quantities)
         results.rows.append(row)
         results.notes = list(self._notes())
         return results
