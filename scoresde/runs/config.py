@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from scoresde.data import Dataset
 
 CONVERTED = "convert.json"
-_CACHE = "cache"  # folders that the user gives, on this machine
+CACHE = "cache"  # folders that the user gives, on this machine
 _MEASURED = ("sigma_max", "sigma_data")  # attributes of a data set of the same names
 
 
@@ -47,7 +47,7 @@ def read_config(run: Path) -> dict[str, Any]:
 
 
 def _without_caches(cfg: Any, key: str = "") -> Any:
-    return None if key == _CACHE and isinstance(cfg, str) else each(cfg, _without_caches)
+    return None if key == CACHE and isinstance(cfg, str) else each(cfg, _without_caches)
 
 
 def stored_data(cfg: Mapping[str, Any], run: Path, allow: Sequence[str] = ()) -> Any:

@@ -9,7 +9,7 @@ from scoresde.build import within
 from scoresde.errors import refuse
 from scoresde.files import read_json, write_json
 from scoresde.plain import from_yaml, to_yaml
-from scoresde.runs.config import leaves, read_config
+from scoresde.runs.config import CACHE, leaves, read_config
 from scoresde.runs.folder import HISTORY
 
 _ASIDE = ("allow", "logger")  # which are no settings of the training
@@ -21,7 +21,7 @@ def record_changes(run: Path, step: int, cfg: Mapping[str, Any]) -> None:
     What is recorded twice at one step, since the first attempt was killed, is one entry.
     """
     stored, given = dict(leaves(read_config(run))), dict(leaves(from_yaml(to_yaml(without_secrets(cfg)))))
-    keys = (key for key in {**stored, **given} if not within(key, _ASIDE))
+    keys = (key for key in {**stored, **given} if not within(key, _ASIDE) and key.rpartition(".")[2] != CACHE)
     changed = {key: [stored.get(key), given.get(key)] for key in keys if stored.get(key) != given.get(key)}
     if not changed:
         return
