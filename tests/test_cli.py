@@ -455,6 +455,8 @@ def test_a_sweep_has_a_folder_for_each_job(here, launcher, monkeypatch):
     assert set(made) == {"0-sde_vp-seed_0", "1-sde_vp-seed_1", "2-sde_ve-seed_0", "3-sde_ve-seed_1"}
     assert runs.read_config(made["2-sde_ve-seed_0"])["sde"]["_target_"] == "scoresde.VESDE"
     assert all((p / "summary.json").exists() for p in made.values())
+    rows = list(csv.DictReader((sweep / "table.csv").read_text().splitlines()))
+    assert sorted((row["sde"], row["seeds"]) for row in rows) == [("ve", "2"), ("vp", "2")]
 
 
 def test_the_other_jobs_of_a_sweep_finish(here, capsys):

@@ -28,6 +28,7 @@ _QUIET = (
     *("hydra.job.chdir=false", "hydra.run.dir=.", "hydra.sweep.subdir=."),
 )
 _MULTIRUN = {"-m", "--multirun"}
+_SEARCH = ("sweeper=", "hparams_search=")  # mean nothing for a single job
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -80,7 +81,8 @@ def _run(row: Command, arguments: list[str]) -> int:
     flags, settings = parted(row.name, arguments)
     given, typed = parted_sweep(settings)
     remove_abandoned(Path(tempfile.gettempdir()), "scoresde-*")
-    if given is None and _MULTIRUN.isdisjoint(flags):
+    searching = any(setting.startswith(_SEARCH) for setting in typed)
+    if given is None and not searching and _MULTIRUN.isdisjoint(flags):
         return _called(row, [*flags, *_QUIET], typed)
     flags += ["-m"] if _MULTIRUN.isdisjoint(flags) else []
     with ExitStack() as stack:
@@ -103,6 +105,8 @@ def _swept(sweep: Sweep, call: Callable[[], int]) -> int:
         if isinstance(error, InputError) or not failed:
             raise
         return failed
+    if not code:
+        sweep.show()
     failed = sweep.report()
     if code:
         sweep.say_how_to_go_on()

@@ -55,6 +55,14 @@ class Sweep:
             print(f"error: {job.words}: {job.reason}", file=sys.stderr)
         return 1 if killed or not all(job.fixable for job in failed) else 2 * bool(failed)
 
+    def show(self) -> None:
+        """Print the table of all jobs that were ever begun, and write its files, if results are kept."""
+        if self.line and any(job.folder for job in record.jobs(self.folder)):
+            from scoresde.cli.collect_run import show
+            from scoresde.sweeps.table import SweepTable
+
+            show(SweepTable.of(self.folder), self.folder)
+
     def say_how_to_go_on(self) -> None:
         """The last line of a sweep that was stopped."""
         if self.line and self.jobs():
@@ -88,10 +96,12 @@ def opened(
             own = replace(own, made=before.made, call=before.call + 1)
             print(_state(folder), flush=True)
         own.write(folder)
-        with handling(STOPPING, _stopper(folder)):
-            yield Sweep(folder, own.call, _line(own, folder, flags) if row.keeps else None)
-        if not begun and all(job.folder is None for job in record.jobs(folder)):
-            shutil.rmtree(folder)
+        try:
+            with handling(STOPPING, _stopper(folder)):
+                yield Sweep(folder, own.call, _line(own, folder, flags) if row.keeps else None)
+        finally:
+            if not begun and all(job.folder is None for job in record.jobs(folder)):
+                shutil.rmtree(folder)
 
 
 def parted_sweep(settings: Sequence[str]) -> tuple[str | None, list[str]]:
