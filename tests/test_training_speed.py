@@ -16,7 +16,7 @@ from training_job import assert_same, fit, last, model_and_optimizer, moons, res
 from scoresde import VPSDE, InputError, ScoreModel, nets
 from scoresde.data import Dataset, Transform
 from scoresde.loss import Batch, DenoisingScoreMatching, LossTerms
-from scoresde.training import Muon, Trainer, TrainingDiverged, acceleration, heldout
+from scoresde.training import Muon, Trainer, TrainingDiverged, acceleration, heldout, profile
 from scoresde.training import checkpoint as checkpoints
 from scoresde.training.acceleration import gradient_scaler, half_type
 from scoresde.training.batches import Batches
@@ -69,7 +69,11 @@ def job(run: Path, dropout: float = 0.3, resumed: bool = False, **changes: Any) 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Compiling ends with a graph, since code for the processor takes a minute, and evaluations are short."""
+    """Compiling ends with a graph, since code for the processor takes a minute, and evaluations are short.
+
+    Large products of float16 take half a minute on a processor, so those of float32 stand in.
+    """
+    monkeypatch.setattr(profile, "matmul_peak", lambda device, dtype: matmul_peak(device, torch.float32))
     monkeypatch.setattr(acceleration, "_BACKEND", "eager")
     monkeypatch.setattr(heldout, "_BATCHES", 2)
 
