@@ -74,9 +74,10 @@ ESTIMATES: dict[str, tuple[Divergence, bool]] = {
     **{f"hadamard {m} shared": (Hutchinson(m, "hadamard", fresh=True, groups=1), True) for m in (2, 4, 8, 16)},
     "hadamard 16 shared, 2 groups": (Hutchinson(16, "hadamard", fresh=True, groups=2), True),
     "hadamard 16 shared, 4 groups": (Hutchinson(16, "hadamard", fresh=True, groups=4), True),
+    "hadamard 24 shared, 3 groups": (Hutchinson(24, "hadamard", fresh=True, groups=3), True),
     "hadamard 32 shared, 4 groups": (Hutchinson(32, "hadamard", fresh=True, groups=4), True),
 }
-COVERED = ("fixed signs 4", "signs 4", "hadamard 16 shared, 2 groups", "hadamard 16 shared, 4 groups")
+COVERED = ("fixed signs 4", "signs 4", *(f"hadamard {m} shared, {k} groups" for m, k in ((16, 2), (24, 3), (16, 4))))
 
 
 def _rule(divergence: Divergence) -> Likelihood:

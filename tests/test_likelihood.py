@@ -26,11 +26,12 @@ from scoresde import (
     Terminal,
 )
 from scoresde.divergence.products import _AT_ONCE
-from scoresde.likelihood.augmented import InUnits
+from scoresde.likelihood.augmented import InUnits, Moves
 from scoresde.noise import Noise
 
 PATHS = ["vp", "subvp", "ve", "edm", "rectified"]
 QUICK = RungeKutta("rk4", "noise_share")
+CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 MULTISTEP = ExponentialMultistep("v", "noise_share", predictor=3, corrector=4)
 
 
@@ -167,6 +168,58 @@ def test_the_density_of_an_item_depends_on_no_other(solver, divergence):
     for name in ("nats", "error", "latent"):
         torch.testing.assert_close(getattr(parts, name), getattr(whole, name), rtol=0, atol=1e-9)
         torch.testing.assert_close(getattr(some, name), getattr(whole, name)[1:7:2], rtol=0, atol=1e-9)
+
+
+def test_items_between_two_modes_are_solved_again_and_no_others():
+    """To rounding as with four times the steps, in their own directions, whatever else is in the batch."""
+    data = GaussianMixture([0.5, 0.5], [[1.0] * 4, [-1.0] * 4], torch.eye(4, dtype=torch.float64).repeat(2, 1, 1) / 9)
+    model = ExactModel(data, sde_named("ve"))
+    x = torch.cat((items(5, 4) / 3 + 1, items(3, 4, seed=1) / 30))[[0, 5, 1, 2, 6, 3, 7, 4]]  # three between the modes
+    for divergence in (ExactTrace(), Hutchinson(2, "hadamard", fresh=True)):
+        found, coarse, fine = (
+            Likelihood(divergence=divergence, steps=steps, again=again)(model, x, seed=2)
+            for steps, again in ((15, 0.04), (15, None), (60, None))
+        )
+        assert found.again.tolist() == [False, True, False, False, True, False, True, False]
+        assert not coarse.again.any()
+        assert found.nfe == 15 + 3 / 8 * 60
+        for name in ("nats", "error", "latent"):
+            ours, one, other = (getattr(result, name) for result in (found, coarse, fine))
+            assert torch.equal(ours[~found.again], one[~found.again])
+            torch.testing.assert_close(ours[found.again], other[found.again], rtol=0, atol=1e-9)
+        parts = Likelihood(divergence=divergence, steps=15, again=0.04)(
+            model, x[1:8:2], seed=2, rows=range(1, 8, 2), batch_size=2
+        )
+        torch.testing.assert_close(parts.nats, found.nats[1:8:2], rtol=0, atol=1e-9)
+
+
+def test_the_moves_of_a_corrector():
+    """None of the integral of a cubic; of Gaussian data, whose states stay, the log density that one gains or loses."""
+    moves, c = Moves(torch.zeros(1, dtype=torch.float64)), items(4, 2)
+    for k, phi in enumerate([0.1, 0.3, 0.4, 0.9, 1.3]):
+        powers, before = phi ** torch.arange(5.0, dtype=torch.float64), moves.nats
+        moves.add(phi, (powers[1:] @ (c / torch.arange(1, 5)[:, None]))[None], (powers[:4] @ c)[None])
+        assert k < 2 or bool((moves.nats - before < 1e-12).all()) == (k >= 3)  # the first steps have fewer values
+    gaussian = Moves(torch.zeros(3, dtype=torch.float64))
+    for phi, x in ((0.2, items(3, 2)), (0.7, items(3, 2)), (0.8, items(3, 2, seed=1))):
+        gaussian.add(phi, x, torch.zeros_like(x))
+    gained = _normal(items(3, 2), 1.0) - _normal(items(3, 2, seed=1), 1.0)
+    torch.testing.assert_close(gaussian.nats, gained.abs())
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=CUDA)])
+def test_threads_batches_and_devices_do_not_change_a_density(device):
+    model = ScoreModel(made("digits", torch.float32)[0], sde_named("vp"), "edm", 0.5).eval()
+    x, likelihood = items(5, 1, 8, 8) / 2, Likelihood(divergence=Hutchinson(2), steps=3)
+    reference = likelihood(model, x).nats
+    model.to(device)
+    try:
+        for threads, size in ((1, 2), (2, 2), (2, 5)):
+            torch.set_num_threads(threads)
+            found = likelihood(model, x, batch_size=size).nats.cpu()
+            torch.testing.assert_close(found, reference, rtol=1e-6 if device == "cpu" else 1e-5, atol=0)
+    finally:
+        torch.set_num_threads(1)
 
 
 def test_fresh_directions_are_drawn_at_every_evaluation():

@@ -3,6 +3,7 @@
 import math
 from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -70,6 +71,34 @@ class Draws:
         return self._kept[count, step]
 
 
+class Moves:
+    """How far a corrector of four values would move the predicted x, in nats, summed over the steps of a fixed grid.
+
+        sum_k |s_k^T (x_k - x_(k-1) - int v)|
+
+    with the states scaled to unit variance, for which dx/dphi = v in phi = atan(sigma / alpha), v as the polynomial
+    through its last values, and the score s. It is large where a trajectory passes from one mode to another.
+
+    Args:
+        nats: zeros (B,), to which they are added.
+    """
+
+    def __init__(self, nats: Tensor) -> None:
+        self.nats = nats
+        self._last: list[tuple[float, Tensor, Tensor, Tensor]] = []  # phi, x, v, s
+
+    def add(self, phi: float, x: Tensor, v: Tensor) -> None:
+        """The next evaluation, of x and v (B, D)."""
+        self._last = [*self._last[-3:], (phi, x, v, x + v / math.tan(phi))]
+        if len(self._last) > 1:
+            at, states, values, scores = zip(*self._last, strict=True)
+            nodes = np.array(at) - phi
+            powers = np.arange(len(nodes))[:, None]
+            weights = np.linalg.solve(nodes**powers, -(nodes[-2] ** (powers + 1)) / (powers + 1))[:, 0]
+            defect = states[-1] - states[-2] - sum(float(w) * v for w, v in zip(weights, values, strict=True))
+            self.nats = self.nats + ((scores[-1] + scores[-2]) * defect).sum(1).abs() / 2
+
+
 class Augmented(Wrapper):
     """A model of z = (x / s, k rho ell_1, ..., k rho ell_m): the flow of x, and the integrals of its divergence.
 
@@ -84,10 +113,19 @@ class Augmented(Wrapper):
         divergence: m columns of it are integrated.
         draws: the random directions.
         event_shape: of the inner model.
+        moves: takes each evaluation of a solver that has one time for all samples.
     """
 
-    def __init__(self, model: Model, divergence: Divergence, draws: Draws, event_shape: tuple[int, ...]) -> None:
+    def __init__(
+        self,
+        model: Model,
+        divergence: Divergence,
+        draws: Draws,
+        event_shape: tuple[int, ...],
+        moves: Moves | None = None,
+    ) -> None:
         super().__init__(model)
+        self.moves = moves
         self.divergence, self.draws, self.shape = divergence, draws, tuple(event_shape)
         self.size, self.columns = math.prod(event_shape), divergence.columns
         self.sde, self.unit, self.sigma_data = InUnits(model.sde, model.sigma_data), model.sigma_data, 1.0
@@ -127,6 +165,9 @@ class Augmented(Wrapper):
         x = (z[:, : self.size] * self.unit).reshape(-1, *self.shape)
         self.draws.evaluation += 1
         value, columns = self.divergence.of(field, x, partial(self._normal, x), self.draws.evaluation)
+        if self.moves is not None:
+            a, s, r = (float(c) for c in (alpha, sigma, rho))
+            self.moves.add(math.atan2(s, a), z[:, : self.size] / r, value.reshape(len(z), -1).to(z) * (r / a))
         columns = columns.to(z) * expand(rho * (self.scale * self.unit), z)
         out = torch.cat((value.reshape(len(z), -1).to(z), columns), dim=1)
         return Prediction(z, out, self.sde, t, alpha / rho**2, -sigma / alpha, level=level)

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from scoresde._shapes import flat
-from scoresde.constraints import at_least, fitting
+from scoresde.constraints import Positive, at_least, fitting
 from scoresde.described import Rebuildable
 from scoresde.divergence import Divergence, ExactTrace, Hutchinson
 from scoresde.divergence.products import require_derivative
 from scoresde.errors import InputError, refuse, require
 from scoresde.evaluations import count_evaluations, evaluating, uncounted
-from scoresde.likelihood.augmented import Augmented, Draws
+from scoresde.likelihood.augmented import Augmented, Draws, Moves
 from scoresde.model import Model
 from scoresde.named import named
 from scoresde.noise import Noise, chunks
@@ -24,6 +24,7 @@ from scoresde.sampling import Auto, Cosine, ExponentialMultistep, Grid, Sampler,
 
 _RULE, _GRID = ExponentialMultistep("v", "noise_share", predictor=3, corrector=4), Cosine("angle", 0.7)
 _EXACT, _PROBES = 100, 8  # values of an item up to which a trace is exact, and directions of larger ones
+_FINER = 4  # times the steps of a second solve
 _NAMED, _FEW = 5, 2  # items that a message names, and that are looked at before all others
 
 
@@ -36,7 +37,8 @@ class LogDensity:
         error: the standard error of each, from the random directions alone; 0 of an exact trace, NaN of a single one.
         half: half the 95 % interval of each, by Student's t with that error.
         latent: the items carried to noise, (n, *event), float64.
-        nfe: network evaluations per item; value and divergence are one.
+        again: whether each was solved a second time, see `Likelihood`, (n,).
+        nfe: network evaluations per item, those of second solves included; value and divergence are one.
         products: Jacobian-vector products per item.
         seconds: wall-clock time.
     """
@@ -45,6 +47,7 @@ class LogDensity:
     error: Tensor
     half: Tensor
     latent: Tensor
+    again: Tensor
     nfe: float
     products: float
     seconds: float
@@ -65,6 +68,8 @@ class Likelihood(Rebuildable):
         divergence: None for the exact trace of items of at most 100 values, which costs as many products, and for 8
             Hadamard directions of larger ones.
         steps: number of steps; a solver that chooses its own ignores it.
+        again: with the default solver, items that a corrector moves by more nats for each of their values are solved a
+            second time, with four times the steps: those that pass from one mode to another. None: no item.
 
     Raises:
         InputError: a solver with noise; or random directions that are drawn at every step, with a solver whose steps
@@ -77,9 +82,12 @@ class Likelihood(Rebuildable):
         grid: Grid | None = None,
         divergence: Divergence | None = None,
         steps: Annotated[int, at_least(1), fitting(1000)] = 50,
+        again: Positive | None = 0.025,
     ) -> None:
-        solver = _RULE if solver is None else solver
-        self._sampler = Sampler(solver, _GRID if grid is None else grid, steps, denoise=False)
+        self.again = again if solver is None else None
+        solver, grid = _RULE if solver is None else solver, _GRID if grid is None else grid
+        self._sampler = Sampler(solver, grid, steps, denoise=False)
+        self._finer = Sampler(solver, grid, _FINER * steps, denoise=False)
         self.solver, self.grid, self.steps = self._sampler.solver, self._sampler.grid, steps
         self.divergence = divergence
         name = type(self.solver).__name__
@@ -98,9 +106,10 @@ class Likelihood(Rebuildable):
     def of(
         cls, solver: Solver | str | None, grid: Grid | str | None, divergence: Divergence | str | None, steps: int
     ) -> "Likelihood":
-        """From objects, or from their names in conf."""
+        """From objects, or from their names in conf, for means over many items: none is solved again."""
         parts: dict[str, Any] = {"solver": solver, "grid": grid, "divergence": divergence}
-        return cls(**{key: named(key, one) if isinstance(one, str) else one for key, one in parts.items()}, steps=steps)
+        parts = {key: named(key, one) if isinstance(one, str) else one for key, one in parts.items()}
+        return cls(**parts, steps=steps, again=None)
 
     def _divergence(self, size: int) -> Divergence:
         """That for items of so many values."""
@@ -150,12 +159,12 @@ class Likelihood(Rebuildable):
                 part = x[mine.start : mine.stop].to(model.device)
                 own = rows[mine.start : mine.stop]
                 found.append(self._batch(model, part, own, divergence, seed, at, prior, on_step))
-        nats, error, latent = (torch.cat(parts) for parts in zip(*found, strict=True))
+        nats, error, latent, again = (torch.cat(parts) for parts in zip(*found, strict=True))
         _require_finite("likelihood", "density", nats, rows)
         nfe = spent.samples / len(x)
         products = nfe / model.cost * divergence.products(math.prod(shape))
         half, seconds = divergence.quantile() * error, time.perf_counter() - began
-        return LogDensity(nats, error, half, latent, nfe, products, seconds)
+        return LogDensity(nats, error, half, latent, again, nfe, products, seconds)
 
     def _batch(
         self,
@@ -167,19 +176,29 @@ class Likelihood(Rebuildable):
         at: float,
         prior: Callable[[Tensor], Tensor] | None,
         on_step: Callable[[int], None] | None,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Densities, their errors, and the latent."""
-        shape = tuple(x.shape[1:])
-        draws = Draws(seed, rows, shape)
-        augmented = Augmented(model, divergence, draws, shape)
-        start, sde = augmented.start(x), model.sde
-        for t, z in self._sampler.trajectory(augmented, rows=rows, start=start, at=at, to=sde.T):  # noqa: B007
-            if on_step is not None:
-                on_step(len(x))
-        last, ell = augmented.parted(z, t)  # the last one
-        value, error = divergence.estimate(ell)
-        log_p = normal(last, sde.prior_std) if prior is None else prior(last).double()
-        return log_p + value + augmented.gaussian(t, at), error, last
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Densities, their errors, the latent, and which were solved a second time."""
+        shape, moves = tuple(x.shape[1:]), Moves(torch.zeros(len(x), dtype=torch.float64, device=x.device))
+        augmented = Augmented(model, divergence, Draws(seed, rows, shape), shape, moves if self.again else None)
+
+        def solved(sampler: Sampler, own: Augmented, some: range, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            sde, start = model.sde, own.start(x)
+            for t, z in sampler.trajectory(own, rows=some, start=start, at=at, to=sde.T):  # noqa: B007
+                if on_step is not None and sampler is self._sampler:
+                    on_step(len(x))
+            last, ell = own.parted(z, t)  # the last one
+            value, error = divergence.estimate(ell)
+            log_p = normal(last, sde.prior_std) if prior is None else prior(last).double()
+            return log_p + value + own.gaussian(t, at), error, last
+
+        found = solved(self._sampler, augmented, rows, x)
+        again = moves.nats > (self.again or math.inf) * augmented.size
+        if again.any():
+            chosen = torch.tensor(rows)[again.cpu()]
+            fine = Augmented(model, divergence, Draws(seed, rows, shape), shape).of_samples(chosen)
+            for whole, part in zip(found, solved(self._finer, fine, range(len(chosen)), x[again]), strict=True):
+                whole[again] = part
+        return *found, again.cpu()
 
 
 def _require_derivative(model: Model, x: Tensor, rows: range) -> None:
