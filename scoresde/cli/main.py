@@ -14,11 +14,13 @@ from pathlib import Path
 import scoresde
 from scoresde.cli.arguments import parted
 from scoresde.cli.command import Command, command, named, overview
+from scoresde.cli.processes import taking_part
 from scoresde.cli.stops import TaskFailed, code_and_reason, terminate
 from scoresde.cli.sweep import Sweep, opened, parted_sweep
 from scoresde.errors import InputError
 from scoresde.files import held, of_the_disk, remove_abandoned
 from scoresde.named import config_folder
+from scoresde.parallel import joined
 from scoresde.runs.folder import quoted
 from scoresde.training.stop import STOPPING, handling
 
@@ -39,9 +41,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        with handling(set(STOPPING) - {signal.SIGINT}, terminate), of_the_disk():
-            code = _dispatch(arguments)
+        with handling(set(STOPPING) - {signal.SIGINT}, terminate), of_the_disk(), taking_part(arguments) as asked:
+            code = _dispatch(arguments) if asked else 0
             sys.stdout.flush()
+            joined().leave()
             return code
     except BrokenPipeError:  # such as `scoresde train --help | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # so that the interpreter's last flush is quiet too
@@ -54,7 +57,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _fail(message: str, code: int = 2) -> int:
-    print("error: " + " ".join(message.split()), file=sys.stderr)
+    if joined().speaks():
+        print("error: " + " ".join(message.split()), file=sys.stderr)
+    joined().leave(failed=True)
     return code
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 
-from scoresde import runs
+from scoresde import parallel, runs
 from scoresde.build import build
 from scoresde.cli.jobs import chosen, logged_as, overrides, result_folder, typed_keys, usual_place
 from scoresde.cli.resume import LOGGER, merge
@@ -62,14 +62,18 @@ def train(settings: TrainSettings, cfg: dict[str, Any]) -> float | None:
         if start.run and start.complete:
             return _already_complete(start.run, start.cfg["trainer"]["steps"])
         job = prepare(start.cfg, settings.packages, start.checkpoint, start.run)
-        run = start.run or _new_run(settings, start.cfg, stack)
+        group = parallel.world()
+        run = Path(group.share(str(start.run or _new_run(settings, start.cfg, stack)) if group.first else None))
+        group.hint = f"resume with: scoresde train {runs.setting(run)}"
         _opening(run, job, start.checkpoint)
-        name, group = logged_as(run)
+        name, sweep = logged_as(run)
         with _how_to_resume(run):
-            result, results = job.run(run, checkpoint=start.checkpoint, name=name, group=group)
-        _closing(run, result, results)
+            result, results = job.run(run, checkpoint=start.checkpoint, name=name, group=sweep)
+        if group.first:
+            _closing(run, result, results)
         best = results.objective()
-        return best if best is not None or result.best is None else result.best.value
+        value: float | None = best if best is not None or result.best is None else result.best.value
+        return value
 
 
 def _start(settings: TrainSettings, cfg: dict[str, Any], stack: ExitStack) -> Start:

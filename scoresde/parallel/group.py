@@ -99,11 +99,13 @@ class Group(World):
     def leave(self, failed: bool = False) -> None:
         if self._left.is_set():
             return
+        if self.first or failed:
+            self._left.set()
         with suppress(RuntimeError):
             if self.first:
                 self.store.set("over", "")
                 self.store.add("left", 1)
-                end = time.monotonic() + _DEAD  # the store ends with this process
+                end = time.monotonic() + _BEAT + _GRACE  # the store may end with this process
                 while self.store.add("left", 0) < self.size and time.monotonic() < end:
                     time.sleep(_LONGEST_NAP)
             else:

@@ -56,6 +56,11 @@ def world() -> World:
     return World() if place.size == 1 else _joined(place, *_meeting_point(os.environ))
 
 
+def joined() -> World:
+    """What `world` has found; this process alone as long as nobody has asked."""
+    return world() if world.cache_info().currsize else World()
+
+
 def _joined(place: _Place, address: str, port: int) -> World:
     """The group of a process, when all are there."""
     rank, size = place.rank, place.size
@@ -63,6 +68,7 @@ def _joined(place: _Place, address: str, port: int) -> World:
         if rank:
             raise SystemExit(2)  # process 0 says why
         raise InputError(f"parallel: {size} processes are not a power of two; start {2 ** (size.bit_length() - 1)}")
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # or a lost process is a page of its own
     import torch
     from torch import distributed as dist
 

@@ -18,6 +18,7 @@ from scoresde.files import of_the_disk, read_json
 from scoresde.likelihood import LatentSpace, Likelihood, LogDensity
 from scoresde.model import Model, NetworkModel
 from scoresde.named import name_of, named
+from scoresde.parallel import world
 from scoresde.results import Results
 from scoresde.runs.config import read_config, section, stored_data
 from scoresde.runs.folder import SUMMARY
@@ -258,6 +259,11 @@ def pick_device(name: str) -> str:
     """
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     there = ["cpu", *(f"cuda:{i}" for i in range(count)), *["cuda"][:count]]  # the last one is what auto means
+    group = world()
+    if group.own_device and name != "cpu":
+        wanted = "are started, each with a device of its own; give auto or cuda"
+        refuse(name not in ("auto", "cuda"), f"device: {name} is one, but {group.size} processes {wanted}")
+        return f"cuda:{group.local}"
     if name not in ("auto", *there):
         found = f"there are {count or 'no'} CUDA devices on this machine"
         raise InputError(f"device: {name} is not there, {found}; give auto, cpu, cuda or cuda:0")

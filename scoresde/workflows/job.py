@@ -25,6 +25,7 @@ from scoresde.files import writing
 from scoresde.loggers import METRICS, Logger, Loggers, MetricsFile
 from scoresde.loss import Loss
 from scoresde.model import Model, NetworkModel
+from scoresde.parallel import world
 from scoresde.plain import each, join
 from scoresde.results import Metric, Results, Scorer
 from scoresde.runs.sizes import training_fits
@@ -35,6 +36,7 @@ from scoresde.training.checkpoint import Checkpoint
 from scoresde.training.conditions import condition_sizes, conditions
 from scoresde.training.job import Evaluate
 from scoresde.training.settings import HELDOUT_LOSS, check_optimizer
+from scoresde.training.shares import parts_of
 from scoresde.workflows.final import final_samples
 from scoresde.workflows.initial import Initial
 from scoresde.workflows.network import fresh_weights, tried
@@ -80,6 +82,7 @@ class Job:
 
     def __post_init__(self) -> None:
         self.loss.check(self.model)
+        parts_of(self.trainer, world())
         self.cond = conditions(self.model, self.dataset, self.trainer.augment).samples
         self._evaluate = self._evaluation()
 
@@ -96,7 +99,8 @@ class Job:
             name: for people; that of the folder by default.
             callbacks: see `Trainer.fit`.
         """
-        logger, monitor = Loggers([MetricsFile(folder / METRICS), self.logger]), self.trainer.monitor
+        to = [MetricsFile(folder / METRICS), self.logger] if world().first else []
+        logger, monitor = Loggers(to), self.trainer.monitor
         direction = self.scorer.direction(monitor)
 
         def begin() -> None:
@@ -117,6 +121,8 @@ class Job:
                 logger.summary({f"best_{monitor}": result.best.value, "best_step": result.best.step})
             if result.path is not None:
                 logger.checkpoint(result.path, result.step)
+            if not world().first:
+                return result, Results(str(folder), self.n, 1)
             model, check = conditioned(result.ema, self.cond), self.trainer.auto_check
             drawn = final_samples(
                 folder, result, model, self.scorer, self.samplers, self.n, self.seed, check, logger,

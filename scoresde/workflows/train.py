@@ -17,6 +17,7 @@ from scoresde.loggers import Logger, NoLogger
 from scoresde.loss import Loss
 from scoresde.model import NetworkModel
 from scoresde.named import option, options
+from scoresde.parallel import world
 from scoresde.runs import Run
 from scoresde.runs.config import leaves
 from scoresde.sampling import Sampler
@@ -121,7 +122,9 @@ def _run(cfg: dict[str, Any], source: Any, optimizer: Any, run: str | Path | Non
         _check_same(folder, job.config)
     name = f"{runs.timestamp()}-{type(job.model.sde).__name__.lower()}"
     with writing(folder or Path("runs"), "run"):
-        folder = folder or runs.new_folder(Path("runs"), name)
+        if world().first:
+            folder = folder or runs.new_folder(Path("runs"), name)
+        folder = Path(world().share(str(folder)))
         folder.mkdir(parents=True, exist_ok=True)
     with runs.locked(folder):
         result, _ = job.run(folder, checkpoint=start, callbacks=callbacks)
