@@ -17,7 +17,7 @@ from scoresde.cli.command import Command, command, named, overview
 from scoresde.cli.processes import taking_part
 from scoresde.cli.stops import TaskFailed, code_and_reason, terminate
 from scoresde.cli.sweep import Sweep, opened, parted_sweep
-from scoresde.errors import InputError
+from scoresde.errors import InputError, refuse
 from scoresde.files import held, of_the_disk, remove_abandoned
 from scoresde.named import config_folder
 from scoresde.parallel import joined
@@ -89,6 +89,8 @@ def _run(row: Command, arguments: list[str]) -> int:
     searching = any(setting.startswith(_SEARCH) for setting in typed)
     if given is None and not searching and _MULTIRUN.isdisjoint(flags):
         return _called(row, [*flags, *_QUIET], typed)
+    count = joined().size  # each of which would choose the jobs for itself
+    refuse(count > 1, f"multirun: not in {count} processes; start one, with trainer.devices={count}")
     flags += ["-m"] if _MULTIRUN.isdisjoint(flags) else []
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(f".{os.getpid()}", "scoresde-")))

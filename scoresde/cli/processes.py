@@ -5,21 +5,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 
-from scoresde.errors import refuse
 from scoresde.parallel import world
 
 
 @contextmanager
 def taking_part(arguments: Sequence[str]) -> Iterator[bool]:
-    """A context in which a process that is not the first one is silent; whether it has a part in a command.
-
-    Raises:
-        InputError: a sweep, whose jobs several processes would choose each for themselves.
-    """
-    group = world()
-    swept = group.size > 1 and bool({"-m", "--multirun"} & set(arguments))
-    refuse(swept, f"multirun: not in {group.size} processes; start one, with trainer.devices={group.size}")
-    if group.first:
+    """A context in which a process that is not the first one is silent; whether it has a part in a command."""
+    if world().first:
         yield True
         return
     with Path(os.devnull).open("w", encoding="utf-8") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
