@@ -11,8 +11,12 @@ from nbclient import NotebookClient
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 # fewer steps and samples than in the notebooks, which show the same
 SMALLER = {
-    "01_first_score": {"range(1500)": "range(300)"},
-    "02_compare_samplers": {"n = 1000\n": "n = 250\n", "n=3000": "n=500", "(3000": "(500", "n=250,": "n=50,"},
+    "01_first_score": {"range(1500)": "range(300)", "steps=300": "steps=30"},
+    "02_compare_samplers": {
+        **{"n = 1000\n": "n = 100\n", "n=3000": "n=100", "(3000": "(100", "n=250,": "n=20,", "12000": "1000"},
+        **{"14, 20, 40, 80)": "14)", "budgets=[5, 10, 20]": "budgets=[5]", "seeds=4": "seeds=2"},
+        **{"steps=6, seed=1": "steps=6, n=32, iterations=1, seed=1"},
+    },
     "04_likelihood": {"steps=1500": "steps=10", "n = 80": "n = 8", "steps=30": "steps=4", "steps=15": "steps=3"},
     "03_lineage": {"n = 3000, 1000": "n = 40, 100", "steps=1000)": "steps=20)", "steps=100": "steps=10", "500)": "20)"},
 }
