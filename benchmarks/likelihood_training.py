@@ -1,7 +1,8 @@
 """Training for the likelihood against plain weights, at equal steps: `python benchmarks/likelihood_training.py`.
 
 The same network, data, noise and number of steps with several losses: the plain error of the noise at uniform times,
-and the likelihood weight at times in proportion to it (`loss=likelihood`) and at uniform times. Training items are
+EDM's weight and times, which are the default (`loss=edm`), and the likelihood weight at times in proportion to it
+(`loss=likelihood`) and at uniform times. Training items are
 spread over the cells of their levels (`trainer.dequantise`). Measured is the negative log probability of held-out
 images by uniform dequantisation, under the probability-flow ODE and as the bound of the reverse SDE, with the same
 items, draws and random directions for all losses: nats of a digit, bits per dimension of Fashion-MNIST. Intervals are
