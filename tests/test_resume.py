@@ -90,6 +90,17 @@ def test_killed_at_any_moment_it_resumes_to_the_bit(trained: Path, tmp_path: Pat
     assert rows(run) == rows(trained)  # no line is missing, and none is there twice
 
 
+def test_a_record_that_was_changed_is_said(copy: Path, capsys: Any) -> None:
+    file = copy / "metrics.jsonl"
+    resume(copy, steps=61)
+    assert "was changed" not in capsys.readouterr().err
+    whole = file.read_bytes()
+    at = whole.index(b'"loss": 0.') + 12
+    file.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])  # another digit
+    resume(copy, steps=62)
+    assert f"{copy}: what was logged up to step 61 was changed since then\n" in capsys.readouterr().err
+
+
 def test_more_steps_continue(trained: Path, copy: Path, tmp_path: Path) -> None:
     result = resume(copy, steps=80, schedule="constant")
     assert result.step == 80

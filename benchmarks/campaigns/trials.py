@@ -26,7 +26,7 @@ from scoresde.training import Muon, Trainer, heldout
 
 STEPS = 6
 POINTS = torch.randn(40, 2, generator=torch.Generator().manual_seed(0))
-CLOCKS = {"time", "steps_per_second", "samples_per_second", "seconds", "training_seconds"}
+CLOCKS = {"time", "steps_per_second", "samples_per_second", "seconds", "training_seconds", "record"}
 EDM: dict[str, Any] = {
     "condition": {"class": "class", "augment": "vector"}, "condition_size": {"class": 3, "augment": 9},
     "condition_dropout": {"class": 0.2, "augment": 0.0},

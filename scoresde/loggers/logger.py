@@ -18,6 +18,11 @@ class Logger(ABC):
         """What a resumed run needs to continue in the same place; None if nothing."""
         return None
 
+    @property
+    def record(self) -> str | None:
+        """SHA-256 of all that was logged, for a checkpoint to know it by; None if it is not kept."""
+        return None
+
     def start(  # noqa: B027
         self, run: Path, config: Config, name: str, group: str | None = None, run_id: str | None = None,
         command: str | None = None,
@@ -83,6 +88,10 @@ class Loggers(Logger):
     @property
     def run_id(self) -> str | None:
         return next((logger.run_id for logger in self.loggers if logger.run_id is not None), None)
+
+    @property
+    def record(self) -> str | None:
+        return next((logger.record for logger in self.loggers if logger.record is not None), None)
 
     start, rewind, log = _to_each("start"), _to_each("rewind"), _to_each("log")
     declare, picture, table = _to_each("declare"), _to_each("picture"), _to_each("table")

@@ -1,6 +1,7 @@
 """The record of a run: a file of lines in its folder."""
 
 import errno
+import hashlib
 import json
 import math
 import os
@@ -19,8 +20,8 @@ class MetricsFile(Logger):
 
     The record of truth of a run: a line is in the file as soon as it is logged. A training that goes on from step n
     first removes the lines of later steps, which it will write again, and a last line that a kill has cut; a line on
-    stderr says so if those up to n are not there. NaN and infinities are the strings "NaN", "Infinity" and
-    "-Infinity", since JSON has no such numbers.
+    stderr says so if those up to n are not there, or were changed. NaN and infinities are the strings "NaN",
+    "Infinity" and "-Infinity", since JSON has no such numbers.
 
     Args:
         path: the file, such as <run>/metrics.jsonl; made when the first line is written.
@@ -31,6 +32,10 @@ class MetricsFile(Logger):
 
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
+
+    @property
+    def record(self) -> str | None:
+        return hashlib.sha256(self.path.read_bytes()).hexdigest() if self.path.exists() else None
 
     def rewind(self, step: int) -> None:
         text = self.path.read_text(encoding="utf-8", errors="replace") if self.path.exists() else ""

@@ -45,7 +45,8 @@ class Checkpoint:
             "loss" where it has one.
         optimizer: the tensors of the optimizer.
         state: everything else, as values that JSON can hold.
-        seconds: of training up to this step; the only part that is not a function of the seed.
+        seconds: of training up to this step; with `record`, the only part that is not a function of the seed.
+        record: SHA-256 of the values that were logged up to this step.
     """
 
     step: int
@@ -53,6 +54,7 @@ class Checkpoint:
     optimizer: dict[str, Tensor]
     state: dict[str, Any]
     seconds: float = 0.0
+    record: str | None = None
 
     @property
     def averages(self) -> dict[str, dict[str, Tensor]]:
@@ -129,7 +131,8 @@ def _write(place: Path, checkpoint: Checkpoint) -> None:
         # copies, since safetensors refuses tensors that share memory, such as tied weights
         host = {key: t.detach().to("cpu", copy=True).contiguous() for key, t in module.items()}
         save_file(host, place / f"{name}.safetensors")
-    state = {"schema": SCHEMA, "step": checkpoint.step, **checkpoint.state, "seconds": checkpoint.seconds}
+    state = {"schema": SCHEMA, "step": checkpoint.step, **checkpoint.state}
+    state |= {"seconds": checkpoint.seconds, "record": checkpoint.record}
     (place / "state.json").write_text(strict_json(state), encoding="utf-8")
     files = sorted(place.iterdir())
     for file in files:
@@ -220,8 +223,8 @@ def read(path: Path) -> Checkpoint:
     state = read_state(path / "state.json")
     modules = {name: tensors(path, name) for name in sorted(file.stem for file in path.glob("*.safetensors"))}
     optimizer = modules.pop("optimizer")
-    seconds = state.pop("seconds", 0.0)  # older versions have none
-    return Checkpoint(state["step"], modules, optimizer, state, seconds)
+    seconds, record = state.pop("seconds", 0.0), state.pop("record", None)  # older versions have none
+    return Checkpoint(state["step"], modules, optimizer, state, seconds, record)
 
 
 def record_best(run: Path, best: Best | None) -> None:

@@ -220,7 +220,8 @@ class Loop:
         about = {"seed": self.seed, "code_version": __version__, "run_id": self.logger.run_id, "best": best}
         about |= {"loss": self.last_loss, "lr": self._rate}
         state = {**about, "data": self.data, **self.extra}
-        self.path = checkpoints.save(self.run, replace(self.step.checkpoint(self.done, state), seconds=self._seconds))
+        measured: dict[str, Any] = {"seconds": self._seconds, "record": self.logger.record}
+        self.path = checkpoints.save(self.run, replace(self.step.checkpoint(self.done, state), **measured))
         self._tidy(self.run)
 
     def _tidy(self, run: Path) -> None:
@@ -258,6 +259,8 @@ class Loop:
             if best is not None and best["metric"] == self.settings.monitor:
                 self.best = Best(best["step"], best["metric"], best["value"])
             self.logger.rewind(start.step)
+            if None not in (start.record, now := self.logger.record) and now != start.record:
+                print(f"{run}: what was logged up to step {start.step} was changed since then", file=sys.stderr)
             self._tidy(run)
 
     def _take_on(self, start: Checkpoint) -> None:

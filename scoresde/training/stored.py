@@ -14,7 +14,7 @@ SCHEMA = 1
 _OTHER = "use another checkpoint"
 _TYPES: dict[str, Any] = {  # of what state.json holds; the folder may be a stranger's
     "step": NonNegativeInt, "seed": int, "samples_seen": NonNegativeInt, "ema_updates": NonNegativeInt,
-    "seconds": float, "loss": float | None, "lr": float,
+    "seconds": float, "record": str | None, "loss": float | None, "lr": float,
     "run_id": str | None, "best": dict | None, "best.step": NonNegativeInt, "best.metric": str, "best.value": float,
     "scaler": dict[str, float], "data": dict, "data.transform": dict, "data.train": int, "data.heldout": int,
     "optimizer": dict, "optimizer.class": str, "optimizer.values": dict[str, float | bool | None],
