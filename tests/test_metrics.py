@@ -172,13 +172,14 @@ def test_shares_of_known_samples(digits: Dataset) -> None:
     labels = digits.train_labels
     assert labels is not None
     samples = torch.cat([digits.train[labels == c][: 5 + 5 * c] for c in range(10)])
-    shares = ClassShares()(samples, digits)
+    metric = ClassShares("pixels", neighbours=1)
+    shares = metric(samples, digits)
     assert shares["class_deviation"] > 3
     assert (shares["class_share_min"], shares["class_share_max"]) == (5 / 275, 50 / 275)
-    assert ClassShares()(digits.train[labels != 3], digits)["class_share_min"] == 0
+    assert metric(digits.train[labels != 3], digits)["class_share_min"] == 0
     broken = samples.clone()
     broken[3] = float("nan")
-    found = Scorer([ClassShares(), SlicedWasserstein(), NearestNeighbour()], digits)(broken)
+    found = Scorer([metric, SlicedWasserstein(), NearestNeighbour()], digits)(broken)
     assert len(found) == 5
     assert all(math.isnan(m.value) and (m.floor is None or m.floor > 0) for m in found.values())
 

@@ -30,8 +30,8 @@ from scoresde.results import Metric, Needs, Scorer
 NEEDS = [
     (SlicedWasserstein(9), Needs(1, 1, 1)),
     (NearestNeighbour(), Needs(1, 1, 1)),
-    (ClassShares(), Needs(1, 1, 1)),
-    (ClassShares(neighbours=3), Needs(1, 1, 1)),
+    (ClassShares("pixels"), Needs(1, 1, 1)),
+    (ClassShares(nn.Flatten(), neighbours=3), Needs(1, 1, 1)),
     (Modes(equal=True, accuracy=0.0), Needs(1, 1, 1)),
     (Copies(cells=2), Needs(1, 1, 2)),
     (Profiles(), Needs(2, 2, 2)),

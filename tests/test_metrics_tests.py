@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from scoresde.data import Dataset, Digits, Transform
 from scoresde.metrics import ClassShares, Copies, Profiles, TwoSampleTest, copying, difference, near_copies
 from scoresde.metrics import two_sample_test as c2st
+from scoresde.metrics.class_shares import Shares
 from scoresde.results import Scorer
 
 UNLIKELY = 1e-3  # of the tests for uniformity, whose draws are fixed
@@ -121,7 +122,7 @@ def test_c_t_is_the_mean_over_cells_and_tells_copies_from_new_items() -> None:
     assert abs(Copies(cells=2)(new.float(), data)["repeats"]) < 0.1
     twice = torch.cat([new[:90], new[:30]]).float()
     assert Copies(cells=2)(twice, data)["repeats"] == pytest.approx(0.5, abs=0.1)
-    assert Copies(cells=3)(new.float()[:3], data).keys() == {"copy_share", "copy_p", "nearer_train"}
+    assert Copies(cells=3)(new.float()[:3], data).keys() == {"copy_share", "copy_p", "nearer_train", "distinct"}
 
 
 def test_the_triangle_is_even_where_all_three_are_of_one_distribution() -> None:
@@ -178,10 +179,30 @@ def test_the_deviation_of_a_class_is_that_of_chance_until_one_is_missing(digits:
     assert others is not None
     whole = Dataset(digits.train, heldout[:350], digits.transform, digits.conditions, {"class": others[:350]})
     fresh, known = heldout[350:], others[350:]
-    assert ClassShares()(fresh, whole)["class_deviation"] < 3.5
-    assert ClassShares()(fresh[known != 4], whole)["class_deviation"] > 4
+    assert ClassShares("pixels")(fresh, whole)["class_deviation"] < 3.5
+    assert ClassShares("pixels")(fresh[known != 4], whole)["class_deviation"] > 4
     twice = torch.cat([fresh, fresh[known == 4]])
-    assert ClassShares()(twice, whole)["class_deviation"] > 4
+    assert ClassShares("pixels")(twice, whole)["class_deviation"] > 3.5
+
+
+def test_the_deviation_of_known_classes_is_that_of_a_binomial_share_and_of_others_it_is_normal() -> None:
+    rng, prior = np.random.default_rng(0), torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)
+    truth = torch.arange(100).remainder(3)
+    sure = Shares.of(torch.eye(3).double()[truth], truth, 400 * prior)
+    some = torch.eye(3).double()[[0] * 60 + [1] * 15 + [2] * 5]
+    z = [(k / 80 - p) / math.sqrt(p * (1 - p) * (1 / 80 + 1 / 400)) for k, p in ((60, 0.5), (15, 0.3), (5, 0.2))]
+    assert sure.deviation(some) == pytest.approx(max(map(abs, z)), rel=1e-9)
+
+    def unsure(count: int) -> tuple[Tensor, Tensor]:
+        classes = rng.choice(2, count, p=[0.3, 0.7])
+        first = rng.beta(2 + classes, 3 - classes)
+        return torch.from_numpy(np.column_stack([first, 1 - first])), torch.from_numpy(classes)
+
+    found = []
+    for _ in range(300):
+        known, more = unsure(300), torch.from_numpy(rng.multinomial(500, [0.3, 0.7]))
+        found.append(Shares.of(*known, torch.bincount(known[1]) + more.double()).deviation(unsure(200)[0]))
+    assert stats.kstest(found, stats.halfnorm.cdf).pvalue > UNLIKELY
 
 
 def test_the_metric_of_features_is_the_test_of_them(digits: Dataset) -> None:

@@ -104,7 +104,7 @@ def test_what_is_planted_is_what_is_said(digits: Dataset) -> None:
 
 
 def test_a_metric_finds_what_it_can_see_and_raises_few_false_alarms(digits: Dataset) -> None:
-    test = SelfTest({"mean": Mean()}, digits, n=200, repeats=3, resamplings=40)
+    test = SelfTest({"mean": Mean()}, digits, n=200, repeats=3, resamplings=80)
     steps: list[int] = []
     matrix = test(lambda: steps.append(1))
     assert len(steps) == test.work
@@ -136,7 +136,7 @@ def test_networks_are_asked_once_for_each_item_and_the_same_is_found(digits: Dat
         {"class": digits.labels[:200]},
         {"class": digits.heldout_labels[:20]},
     )
-    settings = {"n": 40, "repeats": 1, "resamplings": 39}
+    settings = {"n": 40, "repeats": 1, "resamplings": 78}
     matrix = SelfTest({"quality": FeatureQuality(nn.Flatten()), "copies": Copies(cells=2)}, few, **settings)()
     assert {"kernel_distance", "copy_share"} <= set(matrix.quantities)
 
@@ -144,7 +144,7 @@ def test_networks_are_asked_once_for_each_item_and_the_same_is_found(digits: Dat
 def test_points_have_the_diseases_that_make_sense() -> None:
     x = torch.randn(400, 2, generator=torch.Generator().manual_seed(0))
     data = Dataset(x[:300], x[300:], Transform("points", (2,)))
-    matrix = SelfTest({"p": Profiles()}, data, repeats=1, resamplings=39)()
+    matrix = SelfTest({"p": Profiles()}, data, repeats=1, resamplings=78)()
     assert list(matrix.diseases) == ["noise", "contrast", "copies", "noisy copies", "repeats", "wrong n"]
     assert matrix.n == 100
     assert matrix.diseases["noise"][0] == "10% of a deviation"
@@ -156,7 +156,7 @@ def test_points_have_the_diseases_that_make_sense() -> None:
 
 def test_the_command_writes_a_page_and_its_mistakes_are_one_line(tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
-    few = ["evaluate", "selftest", "data=moons", "data.n=80", "metrics=[profiles]", "resamplings=39", "repeats=1"]
+    few = ["evaluate", "selftest", "data=moons", "data.n=80", "metrics=[profiles]", "resamplings=78", "repeats=1"]
     assert main([*few, "out=out"]) == 0
     said = capsys.readouterr().out
     assert "moons, n = 20" in said
@@ -164,7 +164,7 @@ def test_the_command_writes_a_page_and_its_mistakes_are_one_line(tmp_path, monke
     assert main(["evaluate", "selftest", "run=out"]) == 2
     for arguments, line in (
         (["data.n=79"], "data: 79 items are too few; give 80 or more"),
-        (["resamplings=38"], "resamplings: 38 is not allowed; give an integer >= 39"),
+        (["resamplings=77"], "resamplings: 77 is not allowed; give an integer >= 78"),
         (["n=0"], "n: 0 is not allowed"),
         (["run=out", "data=moons"], "data: the run has its own data"),
         (["metrics=[classifier]"], "features: "),

@@ -7,10 +7,10 @@ from typing import Any
 
 from scoresde import progress, runs
 from scoresde.build import build
-from scoresde.cli.jobs import logged_as, out_folder
+from scoresde.cli.jobs import logged_as, out_folder, typed_keys
 from scoresde.cli.parts import continue_with
 from scoresde.cli.settings import EvaluateSettings
-from scoresde.errors import InputError
+from scoresde.errors import InputError, require
 from scoresde.kept import PARTS
 from scoresde.loggers import Logger, NoLogger
 from scoresde.results import Metric, ModelMetric, Results
@@ -33,6 +33,8 @@ def evaluate(settings: EvaluateSettings, cfg: dict[str, Any]) -> float | None:
     if folder is None:
         said = "" if saved is None else f", and {saved.path} does not name one"
         raise InputError(f"run: not given{said}; give run=FOLDER of a trained run, whose data are the real ones")
+    if saved and "n" in typed_keys():
+        require(settings.n == len(saved.data), "n", settings.n, f"{saved.path} holds {len(saved.data)}; leave it out")
     logger: Logger = build(cfg["logger"], "logger", allow, Logger | None) or NoLogger()
     metrics = build(cfg["metrics"], "metrics", allow, Mapping[str, Metric | ModelMetric] | None) or {}
     sampler: Sampler = build(cfg["sampler"], "sampler", allow, Sampler, run=Path(folder))

@@ -164,7 +164,7 @@ class SelfTestSettings(Settings):
     device: str
     n: Count
     repeats: Count
-    resamplings: Annotated[int, at_least(39), fitting(16)]
+    resamplings: Annotated[int, at_least(78), fitting(16)]
     seed: NonNegativeInt
     out: Place | None
 

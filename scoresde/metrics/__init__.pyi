@@ -1,3 +1,5 @@
+from scoresde.metrics.class_shares import ClassShares as ClassShares
+from scoresde.metrics.class_shares import classify as classify
 from scoresde.metrics.classifier import Classifier as Classifier
 from scoresde.metrics.copies import Copies as Copies
 from scoresde.metrics.copies import copying as copying
@@ -21,9 +23,7 @@ from scoresde.metrics.feature_distances import polynomial_mmd2 as polynomial_mmd
 from scoresde.metrics.manifold import density_coverage as density_coverage
 from scoresde.metrics.manifold import precision_recall as precision_recall
 from scoresde.metrics.modes import Modes as Modes
-from scoresde.metrics.nearest import ClassShares as ClassShares
 from scoresde.metrics.nearest import NearestNeighbour as NearestNeighbour
-from scoresde.metrics.nearest import classify as classify
 from scoresde.metrics.nearest import nearest_neighbours as nearest_neighbours
 from scoresde.metrics.profiles import Profiles as Profiles
 from scoresde.metrics.profiles import difference as difference

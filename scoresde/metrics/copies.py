@@ -11,6 +11,7 @@ from torch import Tensor
 
 from scoresde.constraints import Count, NonNegativeInt, ProperFraction
 from scoresde.data.dataset import Dataset
+from scoresde.metrics.extractor import sha256
 from scoresde.metrics.nearest import nearest_neighbours
 from scoresde.results.metric import Metric, Needs, Quantity
 
@@ -71,7 +72,8 @@ class Copies(Metric):
     items; cells with few samples or held-out items are left out. `copy_share` and `copy_p` are `near_copies`, which
     sees a few copies among many samples. `nearer_train` is the share of samples that are nearer to a training item than
     to a held-out one, with equal numbers of both. `repeats` is the share of samples that are nearer to another sample
-    than chance allows, by `near_copies` of as many real items.
+    than chance allows, by `near_copies` of as many real items. `distinct` counts different samples: it is n, unless a
+    sampler drew the same noise twice, or fewer samples than the n of which other values are.
 
     Args:
         cells: of k-means.
@@ -102,6 +104,10 @@ class Copies(Metric):
         Quantity(
             "repeats", "repeats", "share of samples that are nearer to another sample than chance allows",
             "0 on average for a perfect sampler", direction="lower", floor="heldout", brief=False,
+        ),
+        Quantity(
+            "distinct", words="number of different samples", note="as many as there are samples, unless some are equal",
+            direction="higher", brief=False,
         ),
     )  # fmt: skip
     cells: Count = 5
@@ -135,6 +141,7 @@ class Copies(Metric):
         nearer = (near < others).double() + 0.5 * (near == others).double()
         found = {"copy_share": share, "copy_p": p, "nearer_train": float(nearer.mean())}
         found |= self._repeats(x, torch.cat([train[order], heldout]))
+        found["distinct"] = len({sha256([row]) for row in x})
         test = self._in_cells(closest.numpy(), known.cells.predict(x.numpy()), known)  # type: ignore[attr-defined]
         return found if test is None else {"copy_test": test, **found}
 

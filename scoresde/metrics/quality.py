@@ -17,7 +17,7 @@ from scoresde.results.metric import Measurement, Needs
 _NOTE = "depends on n, on the network and on the held-out items"
 _WORDS = "Frechet distance to real data in features of a network"
 FRECHET = (
-    Compared("frechet_distance", "Frechet", _WORDS, _NOTE, ratio=True),
+    Compared("frechet_distance", "Frechet", _WORDS, _NOTE, ratio=True, of_n=True),
     Compared("frechet_infinite", "Frechet inf", "Frechet distance, extrapolated to infinite n", UNBIASED),
 )
 
@@ -76,10 +76,10 @@ class FeatureQuality(FeatureMetric):
     quantities = (
         *FRECHET,
         Compared("kernel_distance", "kernel", "kernel distance to real data in the same features", UNBIASED),
-        Compared("precision", words="share of samples that lie where real items lie", direction="higher"),
-        Compared("recall", words="share of real items that lie where samples lie", direction="higher"),
+        Compared("precision", words="share of samples that lie where real items lie", direction="higher", of_n=True),
+        Compared("recall", words="share of real items that lie where samples lie", direction="higher", of_n=True),
         Compared("density", words="real items around a sample, over their expected number", direction="higher"),
-        Compared("coverage", words="share of real items with a sample near by", direction="higher"),
+        Compared("coverage", words="share of real items with a sample near by", direction="higher", of_n=True),
     )
     block: Annotated[int, at_least(2)] | None = None
     neighbours: Count = 3

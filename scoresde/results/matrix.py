@@ -51,18 +51,23 @@ def alarm_limits(values: Sequence[float], direction: Direction | None) -> tuple[
     return (-math.inf if direction == "lower" else low), (math.inf if direction == "higher" else high)
 
 
+def alarms(values: Sequence[float], limits: tuple[float, float]) -> list[bool]:
+    """Which values raise an alarm."""
+    return [value < limits[0] or value > limits[1] for value in values]
+
+
 @dataclass
 class Matrix:
     """What every quantity notices.
 
     Attributes:
         n: items that played samples.
-        resamplings: of healthy items that gave the limits, and as many that checked them.
+        resamplings: of healthy items that gave the limits.
         repeats: of each disease and dose.
         quantities: by key.
         diseases: their doses in words, light ones first.
         limits: of each quantity, between which there is no alarm.
-        false: its share of false alarms in further healthy items.
+        false: its share of false alarms in each half of the healthy items, with the limits of the other half.
         found: by disease and quantity.
     """
 
@@ -114,7 +119,8 @@ class Matrix:
         return [
             f"Real items are divided at random into {self.n:,} held-out items, {2 * self.n:,} of which {self.n:,} play "
             "samples, and training items. An alarm is a value beyond that which healthy items reach in "
-            f"{LEVEL:.0%} of {self.resamplings} divisions; {self.resamplings} others show the false alarms.",
+            f"{LEVEL:.0%} of {self.resamplings} divisions; false alarms are those of each half of these divisions with "
+            "the limits of the other half.",
             f"A dose is found if {POWER:.0%} of {self.repeats} repeats raise an alarm. "
             "Networks of metrics are trained on all items, so that all parts are alike to them.",
         ]

@@ -40,6 +40,7 @@ class Quantity:
             the held-out items; None for a quantity without a floor.
         ratio: whether value / floor is meaningful, since both are positive.
         brief: whether it appears in the terminal, and not only in files and reports.
+        of_n: whether it depends on the number of samples, so that values of different n are not put side by side.
         ranks: whether samplers are ranked by it, in addition to the first quantity that has a floor.
     """
 
@@ -52,6 +53,7 @@ class Quantity:
     floor: Literal["train", "heldout"] | None = None
     ratio: bool = False
     brief: bool = True
+    of_n: bool = False
     ranks: bool = False
 
     @property

@@ -160,8 +160,13 @@ class Rows:
             InputError: two cards of a quantity differ.
         """
         for key, card in other.cards.items():
-            require_same(key, self.cards.get(key), card, names)
+            require_same(key, self._card(key), other._card(key), names)
             self.cards.setdefault(key, card)
+
+    def _card(self, key: str) -> Mapping[str, Any] | None:
+        """The card of a quantity, with the number of samples if it depends on that."""
+        card, q = self.cards.get(key), self.quantities.get(key)
+        return {"n": self.n, **card} if card and q and q.of_n else card
 
     @property
     def measured(self) -> list[Quantity]:

@@ -57,6 +57,8 @@ class Saved:
         summary = read_json(note, key) if file.name == FILE and note.is_file() else {}
         for name, kind in _SAMPLED.items() if "sampler" in summary else ():
             checked(get(summary, name), f"{key}: {note}: {name}", kind)
+        n = summary.get("n", len(data)) if "sampler" in summary else len(data)
+        refuse(n != len(data), f"{key}: {note} says n = {n}, and {file} holds {len(data)}; draw the samples again")
         return cls(file, data, summary if "sampler" in summary else {}, key)
 
     @property

@@ -6,9 +6,10 @@ import copy
 import hashlib
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from datetime import datetime
 from pathlib import Path
+from statistics import fmean
 from typing import Annotated, Any
 
 import torch
@@ -20,7 +21,7 @@ from scoresde.errors import refuse
 from scoresde.files import write_json, write_text
 from scoresde.metrics.features import FeatureMetric, features_of
 from scoresde.results import Quantity
-from scoresde.results.matrix import Found, Matrix, alarm_limits
+from scoresde.results.matrix import Found, Matrix, alarm_limits, alarms
 from scoresde.results.page import Made, page
 from scoresde.results.rows import Rows
 from scoresde.runs.folder import versions
@@ -61,15 +62,16 @@ class SelfTest(Checked):
 
     All real items, training and held-out ones, are divided at random into n held-out items, 2 n of which some play the
     samples, and the rest as training items, again and again. An alarm is a value beyond the one that at most 5 % of
-    `resamplings` divisions reach with healthy items; as many further ones show how often there is a false alarm. A dose
-    is found if 8 of 10 `repeats` raise an alarm. Networks of metrics are made once, of all items.
+    `resamplings` divisions reach with healthy items. False alarms are counted in each half of them with the limits of
+    the other half. A dose is found if 8 of 10 `repeats`, in further divisions, raise an alarm. Networks of metrics are
+    made once, of all items.
 
     Args:
         metrics: by name, of samples.
         dataset: the real items.
         n: items that play samples; fewer where there are not five times as many in all: then a quarter of all.
         repeats: divisions in which the diseases are planted.
-        resamplings: of healthy items, for the thresholds, and as many to check them; 39 have 2.5 % of them.
+        resamplings: of healthy items, for the thresholds; each half needs 39, of which 2.5 % are one.
         seed: of all that is random.
         device: where networks of metrics compute.
 
@@ -81,7 +83,7 @@ class SelfTest(Checked):
     dataset: Dataset
     n: Count = 1000
     repeats: Count = 10
-    resamplings: Annotated[int, at_least(39), fitting(16)] = 100
+    resamplings: Annotated[int, at_least(78), fitting(16)] = 200
     seed: NonNegativeInt = 0
     device: str = "cpu"
     _quantities: dict[str, Quantity] = field(default_factory=dict, init=False, repr=False)
@@ -91,7 +93,6 @@ class SelfTest(Checked):
         self.n = min(self.n, there // 4)
         refuse(self.n < _LEAST, f"data: {there} items are too few; give {4 * _LEAST} or more")
         refuse(not self.metrics, "metrics: none is given; give one, such as metrics=[standard]")
-        self.repeats = min(self.repeats, self.resamplings)
         self.diseases = [one for one in DISEASES if one.fits(self.dataset)]
         if self.dataset.transform.levels is not None:  # noise in levels is finer
             self.diseases = [one for one in self.diseases if one.name != "noise" or one.of == "levels"]
@@ -102,7 +103,7 @@ class SelfTest(Checked):
     @property
     def work(self) -> int:
         """Sets of items that are measured."""
-        return 2 * self.resamplings + self.repeats * sum(len(one.doses) for one in self.diseases)
+        return self.resamplings + self.repeats * sum(len(one.doses) for one in self.diseases)
 
     def __call__(self, on_step: Callable[[], object] = lambda: None) -> Matrix:
         """Measure everything.
@@ -114,12 +115,14 @@ class SelfTest(Checked):
         metrics = [self._ready(metric, real.whole) for metric in self.metrics.values()]
         healthy: list[dict[str, float]] = []
         ill: dict[tuple[str, float], list[dict[str, float]]] = {}
-        for number in range(2 * self.resamplings):
+        for number in range(self.resamplings + self.repeats):
             part = real.part(number)
             dataset, own = real.dataset(part), [_fresh(metric) for metric in metrics]
-            healthy.append(self._measured(own, real.samples(part), dataset))
-            on_step()
-            for disease in self.diseases if number >= 2 * self.resamplings - self.repeats else ():
+            if number < self.resamplings:
+                healthy.append(self._measured(own, real.samples(part), dataset))
+                on_step()
+                continue
+            for disease in self.diseases:
                 for dose in disease.doses:
                     values = self._measured(own, real.infected(disease, dose, part, number), dataset)
                     ill.setdefault((disease.name, dose), []).append(values)
@@ -150,23 +153,22 @@ class SelfTest(Checked):
         matrix = Matrix(self.n, self.resamplings, self.repeats, quantities, diseases)
         for key, q in quantities.items():
             values = [one.get(key, math.nan) for one in healthy]
-            low, high = alarm_limits(values[: self.resamplings], q.direction)
-
-            def alarms(some: list[float], low: float = low, high: float = high) -> float:
-                return sum(value < low or value > high for value in some) / len(some)
-
-            matrix.limits[key], matrix.false[key] = (low, high), alarms(values[self.resamplings :])
+            halves = values[::2], values[1::2]
+            beyond = [alarms(own, alarm_limits(other, q.direction)) for own, other in (halves, halves[::-1])]
+            matrix.false[key] = sum(map(sum, beyond)) / len(values)
+            matrix.limits[key] = alarm_limits(values, q.direction)
             for one in self.diseases:
-                rates = [alarms([v.get(key, math.nan) for v in ill[one.name, dose]]) for dose in one.doses]
-                matrix.found[one.name, key] = Found(rates)
+                many = [[v.get(key, math.nan) for v in ill[one.name, dose]] for dose in one.doses]
+                matrix.found[one.name, key] = Found([fmean(alarms(some, matrix.limits[key])) for some in many])
         return matrix
 
 
 def _fresh(metric: Any) -> Any:
     """The metric without what it knows of another data set."""
     found = copy.copy(metric)
-    if hasattr(found, "_known"):
-        found._known = {}
+    for own in fields(found) if is_dataclass(found) else ():
+        if not own.init and own.default_factory is not MISSING:
+            setattr(found, own.name, own.default_factory())
     return found
 
 

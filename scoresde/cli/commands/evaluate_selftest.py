@@ -11,7 +11,7 @@ examples, where RUN is a folder made by scoresde train:
   scoresde evaluate selftest data=digits                           other data
   scoresde evaluate selftest data=moons metrics=[distances,copies,profiles]
   scoresde evaluate selftest run=runs/RUN metrics=[classifier]     other metrics
-  scoresde evaluate selftest data=digits n=200 resamplings=40      a quick look
+  scoresde evaluate selftest data=digits n=200 resamplings=80      a quick look
   scoresde evaluate selftest data=digits repeats=20                finer shares of alarms
   scoresde evaluate selftest data=digits seed=1                    other divisions of the items
   scoresde evaluate selftest data=folder data.path=my_images       your own images
