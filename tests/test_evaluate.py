@@ -89,13 +89,16 @@ def test_saved_samples_have_the_values_of_fresh_ones(here, capsys):
     assert main(["sample", "run=run", "solver=ddim", "sampler.steps=3", "n=20", "out=drawn"]) == 0
     assert main(["evaluate", "samples=drawn", W, "logger=none", "out=a"]) == 0
     np.save("mine.npy", np.load("drawn/samples.npz")["samples"])
-    assert main(["evaluate", "run=run", "samples=mine.npy", W, "logger=none", "out=b"]) == 0
+    assert main(["evaluate", "run=run", "samples=mine.npy", W, "logger=none", "n=20", "out=b"]) == 0
     assert main(["evaluate", "run=run", W, *QUICK, "out=c"]) == 0
     (a,), (b,), (c,) = (stored(here / name)["rows"] for name in "abc")
     assert a["values"] == b["values"]
     for key, (value,) in c["values"].items():
         assert a["values"][key] == [pytest.approx(value, rel=1e-5, abs=1e-6)]
     assert [row["name"] for row in (a, b, c)] == ["ddim 3", "mine.npy", "ddim 3"]
+    np.savez("drawn/samples.npz", samples=np.load("mine.npy")[:19])
+    assert main(["evaluate", "samples=drawn", W, "logger=none", "out=d"]) == 2
+    assert "says n = 20, and drawn/samples.npz holds 19" in capsys.readouterr().err
 
 
 def test_weights_and_biases_gets_table_values_and_pictures(here, monkeypatch):
@@ -145,10 +148,12 @@ def test_seeds_make_an_interval_and_other_cards_are_refused(here, capsys, monkey
     (row,) = stored(here / "one")["rows"]
     assert len(row["values"]["frechet_distance"]) == 2
     assert stored(here / "one")["cards"]["frechet_distance"]["extractor"] == "randconv"
-    assert main([*own, "+metrics.frechet.features.seed=5", "out=all/other"]) == 0
-    capsys.readouterr()
-    assert main(["compare", "folder=all", "logger=none", "out=two"]) == 2
-    assert "frechet_distance: cards differ: sha256 is " in capsys.readouterr().err
+    for change, field in (("+metrics.frechet.features.seed=5", "sha256 is "), ("n=15", "n is 20 in ")):
+        assert main([*own, change, "out=all/other"]) == 0
+        capsys.readouterr()
+        assert main(["compare", "folder=all", "logger=none", "out=two"]) == 2
+        assert f"frechet_distance: cards differ: {field}" in capsys.readouterr().err
+        shutil.rmtree("all/other")
     assert not (here / "two").exists()
 
 
@@ -183,6 +188,7 @@ def test_the_verdict_compares_with_the_spread_of_real_data():
         (["samples=objects.npy", "run=run"], "samples: objects.npy holds Python objects, which are never loaded"),
         (["samples=two.npz", "run=run"], "samples: two.npz holds the arrays a, b; name that of the samples"),
         (["samples=good.npy"], "run: not given, and good.npy does not name one"),
+        (["samples=good.npy", "run=run", "n=19"], "n: 19 is not allowed; good.npy holds 20; leave it out"),
         (["samples=wide.npy", "run=run"], "samples: wide.npy holds an array of shape (20, 3), and samples have shape"),
         (["samples=lost.npy", "run=run"], "samples: lost.npy: 2 of 20 samples are not finite, the first is 4"),
         (["samples=texts.npy", "run=run"], "samples: texts.npy holds <U1, not numbers"),

@@ -121,7 +121,9 @@ def test_c_t_is_the_mean_over_cells_and_tells_copies_from_new_items() -> None:
     assert abs(floors["copy_test"].floor) < 1e-9 > floors["copy_share"].floor
     assert abs(Copies(cells=2)(new.float(), data)["repeats"]) < 0.1
     twice = torch.cat([new[:90], new[:30]]).float()
-    assert Copies(cells=2)(twice, data)["repeats"] == pytest.approx(0.5, abs=0.1)
+    found = Copies(cells=2)(twice, data)
+    assert found["repeats"] == pytest.approx(0.5, abs=0.1)
+    assert found["distinct"] == 90 < len(twice)
     assert Copies(cells=3)(new.float()[:3], data).keys() == {"copy_share", "copy_p", "nearer_train", "distinct"}
 
 

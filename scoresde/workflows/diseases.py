@@ -106,24 +106,22 @@ class Real:
     Args:
         dataset: whose training and held-out items are taken together.
         n: items that play samples.
-        most: items at most.
+        most: of them that are divided.
         seed: of divisions and diseases.
     """
 
     def __init__(self, dataset: Dataset, n: int, most: int, seed: int = 0) -> None:
         labels, others = dataset.train_labels, dataset.heldout_labels
         both = torch.cat([dataset.train, dataset.heldout])
+        known = {} if labels is None or others is None else {"class": torch.cat([labels, others])}
+        few = {name: values[:2] for name, values in known.items()}
+        # all items, for the networks of metrics: so all parts are alike to them
+        self.whole = Dataset(both, both[:2], dataset.transform, known, few)
         which = torch.arange(min(len(both), most)) * len(both) // min(len(both), most)
         self.items, self.transform, self.n, self.seed = both[which], dataset.transform, n, seed
-        known = labels is not None and others is not None
-        self.labels = torch.cat([labels, others])[which] if known else None  # type: ignore[list-item]
+        self.labels = known["class"][which] if known else None
         self._units = self.transform.finish(self.items).astype(np.float64)
         self._changed: dict[tuple[str, float], Tensor] = {}
-
-    @property
-    def whole(self) -> Dataset:
-        """All items as training items, for the networks of metrics: so all parts are alike to them."""
-        return self._dataset(np.arange(len(self.items)), np.arange(min(len(self.items), 2)))
 
     def part(self, number: int) -> Part:
         """Division by the seed and a number alone: n held-out items, 2 n fresh ones, and the rest for training."""
@@ -132,13 +130,12 @@ class Real:
 
     def dataset(self, part: Part) -> Dataset:
         """The training and the held-out items of a division."""
-        return self._dataset(part.train, part.heldout)
 
-    def _dataset(self, train: np.ndarray, heldout: np.ndarray) -> Dataset:
         def classes(which: np.ndarray) -> Mapping[str, Tensor]:
             return {} if self.labels is None else {"class": self.labels[which]}
 
-        return Dataset(self.items[train], self.items[heldout], self.transform, classes(train), classes(heldout))
+        items = self.items[part.train], self.items[part.heldout]
+        return Dataset(*items, self.transform, classes(part.train), classes(part.heldout))
 
     def samples(self, part: Part) -> Tensor:
         """The items that play the samples of a perfect model."""

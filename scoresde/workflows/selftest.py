@@ -69,7 +69,7 @@ class SelfTest(Checked):
     Args:
         metrics: by name, of samples.
         dataset: the real items.
-        n: items that play samples; fewer where there are not five times as many in all: then a quarter of all.
+        n: items that play samples; a quarter of all where there are fewer than 4 n. At most 5 n are divided.
         repeats: divisions in which the diseases are planted.
         resamplings: of healthy items, for the thresholds; each half needs 39, of which 2.5 % are one.
         seed: of all that is random.
