@@ -1,5 +1,6 @@
 """Launchers, sweepers and searches: what they set exists, a missing plugin is one line, agents of W&B can call it."""
 
+import signal
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_com
 
 from scoresde.cli.arguments import parted
 from scoresde.cli.main import main
+from scoresde.cli.stops import Terminated, queue_again
+from scoresde.training.stop import handling
 
 ROOT = Path(__file__).parents[1]
 FAST = ["data=moons", "data.n=60", "model=mlp", "model.net.width=8", "model.net.blocks=1", "debug=tiny", "logger=none"]
@@ -78,3 +81,16 @@ def test_a_search_that_goes_on_proposes_the_same_jobs_and_runs_the_missing_ones(
     assert main([*search, "hydra.sweeper.n_trials=2", "sweep=new"]) == 0
     begun = [sorted(path.name[:-7] for path in one.glob("?-*")) for one in Path("runs").iterdir()]
     assert begun[0] == begun[1]
+
+
+def test_a_job_of_slurm_passes_its_warning_on_to_submitit(monkeypatch):
+    passed = []
+    with handling([signal.SIGUSR2], lambda number, _: passed.append(number)):
+        queue_again(SystemExit(128 + signal.SIGUSR2))
+        assert not passed  # no submitit
+        monkeypatch.setenv("SUBMITIT_EXECUTOR", "slurm")
+        queue_again(Terminated(signal.SIGTERM))  # which nobody has taken: it would end the process
+        queue_again(SystemExit(2))
+        assert not passed
+        queue_again(SystemExit(128 + signal.SIGUSR2))
+    assert passed == [signal.SIGUSR2]

@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run `scoresde` with these arguments (those of the process by default) and return the exit code.
 
     0: done. 1: a bug, with its traceback; or `doctor` found something wrong. 2: an input that the user can fix, said
-    in one line. 130, 143, 129, 138: stopped by SIGINT, SIGTERM, SIGHUP or SIGUSR1.
+    in one line. 128 + its number: stopped by SIGINT, SIGTERM, SIGHUP, SIGUSR1 or SIGUSR2.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:

@@ -1,7 +1,10 @@
 """How work ends early: none of these but `JobFailed` passes through Hydra's own handling of exceptions."""
 
+import os
 import signal
 from typing import NoReturn
+
+from scoresde.training.stop import STOPPING
 
 
 class TaskFailed(BaseException):
@@ -13,7 +16,7 @@ class JobFailed(Exception):
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM, SIGHUP or SIGUSR1 arrived, as its argument says."""
+    """SIGTERM, SIGHUP, SIGUSR1 or SIGUSR2 arrived, as its argument says."""
 
 
 def terminate(number: int, frame: object) -> NoReturn:
@@ -30,3 +33,10 @@ def code_and_reason(stop: BaseException) -> tuple[int, str]:
         number = signal.Signals(stop.args[0])
         return 128 + number, f"stopped by {number.name}"
     return 128 + signal.SIGINT, "stopped by Ctrl-C"
+
+
+def queue_again(stop: BaseException) -> None:
+    """Pass the warning of Slurm on to submitit, once all is saved: it queues the job again and ends the process."""
+    number = code_and_reason(stop)[0] - 128
+    if os.environ.get("SUBMITIT_EXECUTOR") == "slurm" and number in STOPPING and callable(signal.getsignal(number)):
+        signal.raise_signal(number)

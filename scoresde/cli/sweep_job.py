@@ -16,7 +16,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
-from scoresde.cli.stops import JobFailed, code_and_reason, terminate
+from scoresde.cli.stops import JobFailed, code_and_reason, queue_again, terminate
 from scoresde.errors import InputError
 from scoresde.runs.folder import free_folder
 from scoresde.sweeps import record
@@ -126,6 +126,7 @@ def run_in_sweep(command: str, cfg: Mapping[str, Any], work: Callable[[], float 
             return None
         except BaseException as stop:
             job.end("stopped", code_and_reason(stop)[1])
+            queue_again(stop)
             raise
         finally:
             _jobs.remove(job)

@@ -19,8 +19,8 @@ def _known(*names: str) -> tuple[int, ...]:
     return tuple(getattr(signal, name) for name in names if hasattr(signal, name))
 
 
-# Ctrl-C, an end, a closed terminal, and the warning of a queue (sbatch --signal=USR1@60)
-STOPPING = _known("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
+# Ctrl-C, an end, a closed terminal, and the warnings of queues (sbatch --signal=USR1@60, and submitit's SIGUSR2)
+STOPPING = _known("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2")
 _HANG_UP = _known("SIGHUP")
 _ONE_PRESS = 0.1  # seconds
 

@@ -114,7 +114,7 @@ class Trainer(Settings):
                 takes a condition that the data does not have, no value is called `monitor`, or a checkpoint cannot be
                 written.
             TrainingDiverged: a loss, gradient or weight is not finite.
-            Interrupted: SIGINT, SIGTERM, SIGHUP or SIGUSR1 arrived; everything is saved.
+            Interrupted: SIGINT, SIGTERM, SIGHUP, SIGUSR1 or SIGUSR2 arrived; everything is saved.
             KeyboardInterrupt: SIGINT arrived again.
         """
         folder, device = None if run is None else Path(run), device_of(model)
