@@ -9,7 +9,6 @@ import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
-from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
 
 from scoresde.cli.arguments import parted
 from scoresde.cli.main import main
@@ -53,6 +52,8 @@ def test_a_search_varies_keys_that_exist_over_ranges_that_hold_their_defaults(fi
 
 
 def test_an_agent_of_wandb_can_call_the_program():
+    from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args  # takes seconds
+
     sweep = yaml.safe_load((ROOT / "docs" / "howto" / "sweep.yaml").read_text())
     # what the server sends, as an agent of wandb 0.31 receives it
     given = {"optimizer.lr": 0.0027513, "trainer.ema": 0.995, "trainer.channels_last": True, "init": None}

@@ -94,14 +94,16 @@ def _known(command: str, folder: Path, typed: Sequence[str]) -> tuple[Mapping[st
     """The chosen option of each group, and all keys of the configuration with the typed choices that compose."""
     with initialize_config_dir(str(folder), version_base="1.3"):
         chosen: list[str] = []
+        cfg = None
         for setting in typed:
             if _CHOICE.fullmatch(setting):
                 with suppress(HydraException):
-                    compose(command, [*chosen, setting])
+                    cfg = compose(command, [*chosen, setting], return_hydra_config=True)
                     chosen.append(setting)
-        choices = compose(command, chosen, return_hydra_config=True).hydra.runtime.choices
+        cfg = compose(command, return_hydra_config=True) if cfg is None else cfg
+        choices = cfg.hydra.runtime.choices
         groups = {key: option for key, option in choices.items() if not key.startswith("hydra/")}
-        return groups, list(_keys(OmegaConf.to_container(compose(command, chosen))))
+        return groups, [key for key in _keys(OmegaConf.to_container(cfg)) if not f"{key}.".startswith("hydra.")]
 
 
 def _keys(cfg: Any, path: str = "") -> Iterator[str]:

@@ -28,7 +28,7 @@ INK = "#333333"
 GAP = 0.42  # between images: grey, so that neither black nor white ones run into each other
 SPACE = 5  # pixels between images
 MOST_POINTS = 4000
-_LAYOUT = "constrained"  # of panels
+_LAYOUT: Literal["constrained"] = "constrained"  # of panels
 
 
 @functools.cache
