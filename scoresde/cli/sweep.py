@@ -18,7 +18,7 @@ from pathlib import Path
 from scoresde.cli.command import Command
 from scoresde.cli.stops import terminate
 from scoresde.errors import InputError, refuse
-from scoresde.files import of_the_disk
+from scoresde.files import writing
 from scoresde.runs.folder import timestamp
 from scoresde.sweeps import record
 from scoresde.sweeps.record import ASIDE, KILLED, LOCK, STOP, SWEEP, JobRecord, SweepRecord
@@ -86,9 +86,10 @@ def opened(
         InputError: it is held by another program, or the folder is that of another sweep.
     """
     own = _described(row, typed)
+    refuse("hydra.sweep.dir" in map(_name, typed), f"hydra.sweep.dir: write {_KEY}=FOLDER, which also goes on with it")
     folder = _chosen(given, own) if row.keeps else scratch / "sweep"
     begun = record.is_sweep(folder)
-    with of_the_disk():
+    with writing(folder, _KEY):
         folder.mkdir(parents=True, exist_ok=True)
     with record.held_sweep(folder):
         if begun:

@@ -62,7 +62,7 @@ def entries(folder: Path) -> list[Entry]:
     """
     missing = f"there is no folder {folder} (seen from {Path.cwd()}); scoresde train makes one"
     refuse(not folder.is_dir(), f"folder: {missing}")
-    return sorted((_entry(path, kind) for path, kind in _places(folder)), key=lambda entry: -entry.when)
+    return sorted((entry_of(path, kind) for path, kind in _places(folder)), key=lambda entry: -entry.when)
 
 
 def _places(folder: Path, depth: int = 0) -> Iterator[tuple[Path, Kind]]:
@@ -91,7 +91,8 @@ def _inside(run: Path) -> Iterator[tuple[Path, Kind]]:
         yield from ((path, "samples") for path in run.glob("samples/*") if path.is_dir())
 
 
-def _entry(path: Path, kind: Kind) -> Entry:
+def entry_of(path: Path, kind: Kind = "run") -> Entry:
+    """What one folder holds; what cannot be read says so."""
     entry = Entry(path, kind)
     try:
         files = [file for name in (*_OF_A_RUN, RESULTS) if (file := path / name).exists()] or [path]
@@ -139,13 +140,17 @@ def _named(key: str, part: Any) -> str:
 
 def _logged(run: Path) -> int:
     """The newest step in metrics.jsonl."""
+    return int(max(filter(math.isfinite, map(step_of, last_lines(run))), default=0))
+
+
+def last_lines(run: Path) -> list[str]:
+    """The newest lines of metrics.jsonl; the first may lack its begin."""
     file = run / METRICS
     if not file.is_file():
-        return 0
+        return []
     with file.open("rb") as stream:
         stream.seek(max(0, file.stat().st_size - _TAIL))
-        steps = map(step_of, stream.read().decode(errors="replace").splitlines())
-    return int(max(filter(math.isfinite, steps), default=0))
+        return stream.read().decode(errors="replace").splitlines()
 
 
 def _best(results: Results) -> dict[Quantity, tuple[float, float | None]]:
