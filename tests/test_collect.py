@@ -105,6 +105,8 @@ def test_a_metric_of_which_more_is_better_comes_first_with_more(sweep):
     results.rows = [Row("a", values={"coverage": [0.2]}), Row("b", values={"coverage": [0.7]})]
     assert results.best() == 0.7
     assert results.objective() == -0.7
+    (sweep / "1-job" / "summary.json").write_text(json.dumps({"results": results.content()}))
+    assert SweepTable.of(sweep).jobs[0].values["coverage"] == 0.7
 
 
 def test_the_best_of_other_keys_is_drawn_and_the_table_logged(sweep, monkeypatch):

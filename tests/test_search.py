@@ -69,6 +69,7 @@ def test_an_agent_of_wandb_can_call_the_program():
     assert set(sweep["parameters"]) <= set(given)
 
 
+@pytest.mark.filterwarnings("default")  # of old versions that the plugin needs
 def test_a_search_that_goes_on_proposes_the_same_jobs_and_runs_the_missing_ones(tmp_path, monkeypatch, capsys):
     pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
     monkeypatch.chdir(tmp_path)
