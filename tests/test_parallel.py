@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from training_job import assert_same, fit, last, model_and_optimizer, read, resume, rows
 
 from scoresde import VPSDE, InputError, ScoreModel
+from scoresde.cli.launch import require_devices
 from scoresde.loss import DenoisingScoreMatching
 from scoresde.parallel import World, join, world
 from scoresde.training import Interrupted, Muon, Trainer
@@ -226,3 +227,11 @@ def test_slurm_says_where_a_process_is() -> None:
     assert join._place(batch_script).size == 1
     torchrun = {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "a"}
     assert join._place({**step, **torchrun}) == (3, 4, 1, 2)
+
+
+def test_more_processes_than_devices_are_refused() -> None:
+    most = len(os.sched_getaffinity(0))
+    with pytest.raises(InputError, match=rf"trainer.devices: {4096} is more than the {most} processor cores"):
+        require_devices(Trainer(batch_size=4096, micro_batch=1, devices=4096), "cpu")
+    with pytest.raises(InputError, match=r"devices: 3 .* power of two"):
+        Trainer(devices=3)

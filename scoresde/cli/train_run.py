@@ -1,6 +1,7 @@
 """The work of `scoresde train`: where the training begins, its folder, and what is printed."""
 
 import dataclasses
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -13,6 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from scoresde import parallel, runs
 from scoresde.build import build
 from scoresde.cli.jobs import chosen, logged_as, overrides, result_folder, typed_keys, usual_place
+from scoresde.cli.launch import require_devices, train_in_processes
 from scoresde.cli.resume import LOGGER, merge
 from scoresde.cli.settings import TrainSettings
 from scoresde.cli.sweep_job import current, sweeping
@@ -61,8 +63,13 @@ def train(settings: TrainSettings, cfg: dict[str, Any]) -> float | None:
         start = _start(settings, cfg, stack)
         if start.run and start.complete:
             return _already_complete(start.run, start.cfg["trainer"]["steps"])
+        group, trainer = parallel.world(), start.cfg["trainer"]
+        if group.size == 1 and (count := trainer.get("devices", 1)) != 1:
+            require_devices(build(trainer, "trainer", settings.packages, Trainer), start.cfg["device"])
+            with _given_up(start.run or _new_run(settings, start.cfg, stack), stack) as run:
+                hint = f"resume with: scoresde train {runs.setting(run)}"
+                return train_in_processes(count, {**cfg, "run": str(run), "name": None}, hint)
         job = prepare(start.cfg, settings.packages, start.checkpoint, start.run)
-        group = parallel.world()
         run = Path(group.share(str(start.run or _new_run(settings, start.cfg, stack)) if group.first else None))
         group.hint = f"resume with: scoresde train {runs.setting(run)}"
         _opening(run, job, start.checkpoint)
@@ -121,6 +128,17 @@ def _new_run(settings: TrainSettings, cfg: dict[str, Any], stack: ExitStack) -> 
     run = result_folder("run", settings.run, *usual_place(f"{runs.timestamp()}-{name}", settings.name))
     stack.enter_context(runs.locked(run))
     return run
+
+
+@contextmanager
+def _given_up(run: Path, stack: ExitStack) -> Iterator[Path]:
+    """A context in which other processes hold the folder of a run; it is removed if they leave it empty."""
+    stack.close()
+    try:
+        yield run
+    finally:
+        if not runs.holds_run(run):
+            shutil.rmtree(run)
 
 
 @contextmanager

@@ -65,6 +65,8 @@ class Trainer(Settings):
             `steps` had before.
         picture_every: steps between pictures of samples that `scoresde.train` draws; 0 draws none.
         deterministic: use only algorithms of torch that give the same bits each time, also on CUDA; slower there.
+        devices: processes that `scoresde train` starts on this machine, one for each CUDA device or processor core, a
+            power of two; the bits of the training do not depend on it. Under torchrun or srun their number counts.
         auto_check: samples that show at the end of `scoresde.train` how many evaluations `Auto` needs; 0 leaves
             out this and the pilots for its grids.
 

@@ -1,0 +1,111 @@
+"""`trainer.devices`: the processes of one machine that a job of its own starts, by the launcher of torch."""
+
+import logging
+import os
+import secrets
+import signal
+import tempfile
+from collections.abc import Mapping
+from inspect import signature
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from scoresde.cli.allocator import keep_freed_memory
+from scoresde.cli.command import command
+from scoresde.cli.processes import taking_part
+from scoresde.errors import InputError, refuse
+from scoresde.files import of_the_disk
+from scoresde.parallel import World, world
+from scoresde.training import Trainer
+from scoresde.training.shares import parts_of
+from scoresde.training.stop import STOPPING, handling
+
+_SHUTDOWN = 20  # seconds in which processes must save and end, when one is lost or a signal arrives
+
+
+def require_devices(trainer: Trainer, device: str) -> None:
+    """Refuse more processes than a machine has devices, or than can share a batch.
+
+    Args:
+        trainer: says how many.
+        device: of the configuration, such as `auto`.
+
+    Raises:
+        InputError: names `trainer.devices` or `trainer.micro_batch`.
+    """
+    import torch
+
+    cards = torch.cuda.device_count() if device != "cpu" else 0
+    there, kind = (cards, "CUDA devices") if cards else (len(os.sched_getaffinity(0)), "processor cores")
+    most = 2 ** (there.bit_length() - 1)
+    wanted = f"is more than the {there} {kind} here; give at most {most}"
+    refuse(trainer.devices > there, f"trainer.devices: {trainer.devices} {wanted}")
+    parts_of(trainer, World(size=trainer.devices))
+
+
+def train_in_processes(count: int, cfg: Mapping[str, Any], hint: str) -> float | None:
+    """Train in several processes of this machine; returns what `scoresde train` does.
+
+    Args:
+        count: of processes.
+        cfg: the configuration, with the folder of the run.
+        hint: how to resume.
+
+    Raises:
+        InputError: the first one of them, or that one was lost.
+        SystemExit: a signal has stopped all.
+    """
+    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    for name in ("torch.distributed", "torch.multiprocessing"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # what they say is said here in one line
+    os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker")  # of what a kill leaves
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // count)))
+    with tempfile.TemporaryDirectory(f".{os.getpid()}", "scoresde-") as scratch, handling(STOPPING, _ignored):
+        newer = {"signals_to_handle": "SIGTERM,SIGINT,SIGHUP,SIGUSR1", "shutdown_timeout": _SHUTDOWN}
+        launch = LaunchConfig(
+            1, 1, count, DefaultLogsSpecs(scratch), run_id=secrets.token_hex(4), rdzv_backend="c10d",
+            rdzv_endpoint="localhost:0", max_restarts=0,
+            **{name: value for name, value in newer.items() if name in signature(LaunchConfig).parameters},
+        )  # fmt: skip
+        try:
+            answers = elastic_launch(launch, _work)(HydraConfig.instance().cfg, dict(cfg))
+        except SignalException as stop:  # which all processes have had; the first one said what is saved
+            raise SystemExit(128 + stop.sigval) from None
+        except ChildFailedError as error:
+            rank, failure = error.get_first_failure()
+            how = signal.Signals(-failure.exitcode).name if failure.exitcode < 0 else f"exit code {failure.exitcode}"
+            raise InputError(f"parallel: process {rank} of {count} ended by {how}; {hint}") from None
+    kinds = dict(answers.values())
+    if "error" in kinds:
+        raise InputError(kinds["error"])
+    if "stopped" in kinds:
+        raise SystemExit(kinds["stopped"])
+    value: float | None = answers[0][1]
+    return value
+
+
+def _ignored(number: int, frame: object) -> None:
+    """The handler until that of the launcher is there."""
+
+
+def _work(hydra: DictConfig, cfg: dict[str, Any]) -> tuple[str, Any]:
+    """What each process does: the work of the command, in the place of the job that has started it."""
+    HydraConfig.instance().cfg = hydra  # type: ignore[assignment]  # its own methods set a DictConfig too
+    keep_freed_memory()
+    row = command("train")
+    answer: tuple[str, Any] = ("", None)
+    with taking_part(["train"]):
+        try:
+            with of_the_disk():
+                answer = ("value", row.work(row.settings.of(cfg), cfg))
+        except InputError as error:
+            answer = ("error", str(error)) if world().speaks() else ("", None)
+        except SystemExit as stop:
+            answer = ("stopped", stop.code)
+    world().leave(failed=answer[0] not in ("value", "stopped"))
+    return answer
