@@ -66,7 +66,7 @@ def train_in_processes(count: int, cfg: Mapping[str, Any], hint: str) -> float |
     os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker")  # of what a kill leaves
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // count)))
     with tempfile.TemporaryDirectory(f".{os.getpid()}", "scoresde-") as scratch, handling(STOPPING, _ignored):
-        newer = {"signals_to_handle": "SIGTERM,SIGINT,SIGHUP,SIGUSR1", "shutdown_timeout": _SHUTDOWN}
+        newer: dict[str, Any] = {"signals_to_handle": "SIGTERM,SIGINT,SIGHUP,SIGUSR1", "shutdown_timeout": _SHUTDOWN}
         launch = LaunchConfig(
             1, 1, count, DefaultLogsSpecs(scratch), run_id=secrets.token_hex(4), rdzv_backend="c10d",
             rdzv_endpoint="localhost:0", max_restarts=0,

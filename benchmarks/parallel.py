@@ -1,0 +1,122 @@
+"""What several processes cost and gain: `torchrun --nproc-per-node 2 benchmarks/parallel.py`, one thread each.
+
+Three steps run in turn, each on a network of its own, with the same items a process: one that sums gradients in the
+fixed tree, one whose gradients DistributedDataParallel averages, and one alone in its process, on all items, which
+shows what the processes gain. Figures are medians over pairs of wall-clock time, with a 95 % interval of the median.
+`--table` prints the arithmetic for many GPUs and measures nothing. Results go to benchmarks/results/.
+"""
+
+import argparse
+import copy
+import statistics
+import time
+from typing import Any
+
+import torch
+from record import save
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.flop_counter import FlopCounterMode
+
+from scoresde import VPSDE, ScoreModel, nets
+from scoresde.loss import DenoisingScoreMatching
+from scoresde.parallel import World, world
+from scoresde.training import Trainer
+from scoresde.training.batches import Batches
+from scoresde.training.ema import Averages
+from scoresde.training.step import Step
+
+CASES: list[tuple[Any, tuple[int, ...], int]] = [(nets.UNet, (1, 8, 8), 64), (nets.UNet, (3, 32, 32), 16)]
+GPUS, PER_GPU = (8, 64, 1024), 64
+# of one H100: half of its dense bf16 peak, NVLink within a machine of eight, and its 400 Gbit/s link to others
+FLOPS, INSIDE, BETWEEN = 0.5 * 989e12, 450e9, 50e9
+
+
+class _Inner(nn.Module):
+    """A network under its own `forward`, so that another one can stand there."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net, self.plain = net, net.forward
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return self.plain(*args, **kwargs)
+
+
+def step(net: nn.Module, data: Tensor, batch: int, micro: int | None, among: World) -> Step:
+    model = ScoreModel(copy.deepcopy(net), VPSDE())
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-4, fused=True)
+    settings = Trainer(batch_size=batch, micro_batch=micro, warmup=0, schedule="constant")
+    batches = Batches(data, 0, data.device, world=among)
+    return Step(model, Averages(model, [0.999]), optimizer, DenoisingScoreMatching(), batches, settings, 0, world=among)
+
+
+def interval(ratios: list[float]) -> tuple[float, float, float]:
+    """The median, and a 95 % interval of it by order statistics."""
+    ranked, n = sorted(ratios), len(ratios)
+    half = 0.98 * n**0.5
+    return statistics.median(ranked), ranked[max(0, int(n / 2 - half))], ranked[min(n - 1, int(n / 2 + half))]
+
+
+def measure(kind: Any, event: tuple[int, ...], batch: int, pairs: int) -> dict[str, Any]:
+    torch.manual_seed(0)
+    group, net, data = world(), kind(event).train(), torch.randn(2000, *event)
+    own = batch // group.size
+    exact = step(net, data, batch, own, group)
+    reduced, alone = step(net, data, own, None, World()), step(net, data, batch, None, World())
+    reduced.model.net.forward = DistributedDataParallel(_Inner(reduced.model.net)).forward  # type: ignore[assignment]
+    seconds: dict[str, list[float]] = {"exact": [], "ddp": [], "alone": []}
+    for k in range(pairs + 3):
+        for name, one in (("exact", exact), ("ddp", reduced), ("alone", alone)):
+            group.meet()
+            begin = time.perf_counter()
+            if name != "alone" or group.first:
+                one(k)
+            group.meet()
+            seconds[name].append(time.perf_counter() - begin)
+    e, d, a = (seconds[name][3:] for name in ("exact", "ddp", "alone"))
+    return {
+        "net": kind.__name__, "weights": sum(p.numel() for p in net.parameters()), "event": list(event), "batch": batch,
+        "processes": group.size, "pairs": pairs, "exact_ms": 1e3 * statistics.median(e),
+        "exact_over_ddp": interval([x / y for x, y in zip(e, d, strict=True)]),
+        "gain_over_one": interval([y / x for x, y in zip(e, a, strict=True)]),
+    }  # fmt: skip
+
+
+def table() -> None:
+    """Bytes that each GPU sends in a step, 2 (1 - 1/W) of its gradient, and their time, against that of the step."""
+    print(f"network     weights  GFLOP/item  step ms   {'   '.join(f'{w:5} GPUs: MB, ms, share' for w in GPUS)}")
+    for kind in (nets.UNet, nets.NCSNpp, nets.DiT):
+        net = kind((3, 32, 32))
+        with FlopCounterMode(display=False) as counter:
+            net(torch.zeros(1, 3, 32, 32), torch.zeros(1)).sum().backward()
+        flop, weights = counter.get_total_flops(), sum(p.numel() for p in net.parameters())
+        compute, cells = PER_GPU * flop / FLOPS, []
+        for count in GPUS:
+            size = 2 * 4 * weights * (1 - 1 / count)
+            wire = size / (INSIDE if count <= 8 else BETWEEN)
+            cells.append(f"{size / 1e6:9.1f} {1e3 * wire:8.2f} {wire / compute:6.0%}")
+        print(f"{kind.__name__:10} {weights:9,} {flop / 1e9:10.3g} {1e3 * compute:9.2f}  {'   '.join(cells)}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--pairs", type=int, default=200, help="steps of each kind")
+    parser.add_argument("--table", action="store_true", help="print the arithmetic for many GPUs")
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    if given.table:
+        table()
+        return
+    rows = [measure(*case, given.pairs) for case in CASES]
+    if world().first:
+        for row in rows:
+            cost, gain = ("{:.3f} ({:.3f} to {:.3f})".format(*row[key]) for key in ("exact_over_ddp", "gain_over_one"))
+            what = f"{row['net']} {row['event']} batch {row['batch']}, {row['processes']} processes"
+            print(f"{what}: {row['exact_ms']:.1f} ms, over DDP {cost}, one process over these {gain}")
+        save("parallel", {"rows": rows})
+    world().leave()
+
+
+if __name__ == "__main__":
+    main()
