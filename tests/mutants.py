@@ -40,7 +40,7 @@ PARTS = {
     "model": ("model", "prediction", "control", "interop", "user_sde"),
     "prediction": ("prediction", "model", "interop", "infinite_noise"),
     "precond": ("model", "prediction", "loss"),
-    "analytic": ("analytic", "model", "sampler"),
+    "analytic": ("analytic", "model", "bound", "sampler"),
     "control": ("guidance", "control", "wrappers"),
     "loss": ("loss", "loss_levels", "training_losses", "training_reference", "conf"),
     "noise": ("noise", "sampler", "reference_samples"),
