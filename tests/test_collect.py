@@ -181,3 +181,13 @@ def test_a_mistake_is_one_line(sweep, capsys, words, said):
     (line,) = capsys.readouterr().err.splitlines()
     assert re.match(f"error: {said}", line)
     assert {path for path in sweep.rglob("*") if path.suffix != ".csv"} <= here
+
+
+def test_numbers_without_a_direction_have_no_best(sweep):
+    for file in sweep.glob("*-job/summary.json"):
+        file.write_text(json.dumps({"nfe": 9}))
+    for file in sweep.glob("jobs/*.json"):
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"value": None}))
+    table = SweepTable.of(sweep)
+    assert table.metrics == ["nfe"]
+    assert "best" not in table.text(80)

@@ -68,7 +68,7 @@ class SweepTable:
         wrong = f"metric: no job has {metric}{did_you_mean(table.metric, known)} (metrics: {', '.join(known)})"
         refuse(bool(metric) and metric not in known, wrong)
         first = next((job.quantities[0].key for job in table.jobs if job.quantities), VALUE)
-        table.metric = metric or (first if first in known else next(iter(known), VALUE))
+        table.metric = metric or (first if first in known else VALUE)
         return table
 
     @cached_property
@@ -166,12 +166,13 @@ class SweepTable:
         rows, others = self.settings, [key for key in self.metrics if key != self.metric]
         keys = [[_short(key, self.keys), *(_cell(row.settings.get(key)) for row in rows)] for key in self.keys]
         counts = [["seeds", *(str(row.seeds) for row in rows)]] * (any(row.seeds > 1 for row in rows) or not keys)
-        kept, shown = [self.metric], [*counts, self._means(self.metric)]
+        kept = [self.metric] * (self.metric in self.metrics)  # samples have none
+        shown = [*counts, *map(self._means, kept)]
         fitting = next((k for k in range(len(keys), 1, -1) if _width([*keys[:k], *shown]) <= width), 1)
         for key in others:
             if _width([*keys[:fitting], *shown, own := self._means(key)]) <= width:
                 kept, shown = [*kept, key], [*shown, own]
-        hidden = len(keys[fitting:]) + len(others) + 1 - len(kept)
+        hidden = len(keys[fitting:]) + len(self.metrics) - len(kept)
         lines = aligned(list(zip(*keys[:fitting], *shown, strict=True)), len(keys[:fitting]))
         return "\n".join([*lines, "", *self._legend(kept, hidden, width)])
 
@@ -180,8 +181,8 @@ class SweepTable:
         return [self.quantity(key).heading, *(str(row.values.get(key, _NONE)) for row in self.settings)]
 
     def _legend(self, shown: Sequence[str], hidden: int, width: int) -> list[str]:
-        order = f"the best first by {self.quantity(self.metric).heading}"
-        lines = [order + (f"; {hidden} more columns are in table.csv" if hidden else "")]
+        order = f"the best first by {self.quantity(self.metric).heading}" if self.metric in shown else ""
+        lines = ["; ".join(filter(None, [order, f"{hidden} more columns are in table.csv" if hidden else ""]))]
         for key in shown:
             quantity = self.quantity(key)
             lines += [f"{quantity.heading}: {quantity.meaning}"] if quantity.meaning != quantity.heading else []
