@@ -72,6 +72,7 @@ ESTIMATES: dict[str, tuple[Divergence, bool]] = {
     **{f"hadamard {m}": (Hutchinson(m, "hadamard", fresh=True, groups=1), False) for m in (1, 2, 4, 8, 16)},
     **{f"signs {m} shared": (Hutchinson(m, fresh=True, groups=1), True) for m in (4, 16)},
     **{f"hadamard {m} shared": (Hutchinson(m, "hadamard", fresh=True, groups=1), True) for m in (2, 4, 8, 16)},
+    "hadamard 16, 2 groups": (Hutchinson(16, "hadamard", fresh=True, groups=2), False),
     "hadamard 16 shared, 2 groups": (Hutchinson(16, "hadamard", fresh=True, groups=2), True),
     "hadamard 16 shared, 4 groups": (Hutchinson(16, "hadamard", fresh=True, groups=4), True),
     "hadamard 24 shared, 3 groups": (Hutchinson(24, "hadamard", fresh=True, groups=3), True),
@@ -80,7 +81,9 @@ ESTIMATES: dict[str, tuple[Divergence, bool]] = {
 COVERED = ("fixed signs 4", "signs 4", *(f"hadamard {m} shared, {k} groups" for m, k in ((16, 2), (24, 3), (16, 4))))
 
 
-def _rule(divergence: Divergence) -> Likelihood:
+def _rule(divergence: Divergence, default: bool) -> Likelihood:
+    if default:
+        return Likelihood(divergence=divergence, steps=STEPS, again=None)
     return Likelihood(solver("velocity_3"), grid("lambda"), divergence, STEPS)
 
 
@@ -96,13 +99,13 @@ Row = dict[str, object]
 
 
 def _errors(family: str, model: Model, x: Tensor, others: Tensor, arguments: argparse.Namespace) -> list[Row]:
-    exact = _rule(ExactTrace())(model, x)
-    fixed = _rule(Hutchinson(FIXED))  # each column is one direction
+    exact = _rule(ExactTrace(), arguments.default)(model, x)
+    fixed = _rule(Hutchinson(FIXED), arguments.default)  # each column is one direction
     one = FIXED * torch.stack([(fixed(model, x, seed=s).nats - exact.nats).square() for s in range(100, 108)]).mean(0)
     print(f"{family}: one fixed direction has an error of {float(one.mean().sqrt()):.2f} nats", flush=True)
     found: list[Row] = []
     for name, (divergence, pilot) in ESTIMATES.items():
-        rule = _rule(divergence)
+        rule = _rule(divergence, arguments.default)
         rule = allocated(rule, model, others) if pilot else rule
         runs = [rule(model, x, seed=s) for s in range(arguments.repeats)]
         squares = torch.stack([(run.nats - exact.nats).square() for run in runs]).mean(0)
@@ -133,6 +136,7 @@ def main() -> None:
     parser.add_argument("--points", type=int, default=5)
     parser.add_argument("--draws", type=int, default=400)
     parser.add_argument("--train", type=int, default=3000, help="steps of the network")
+    parser.add_argument("--default", action="store_true", help="the default rule and grid of Likelihood")
     parser.add_argument("--out", type=Path, help="file of the result")
     arguments, rows = parser.parse_args(), list[Row]()
     for family in arguments.families:

@@ -17,7 +17,7 @@ from scoresde.chains import BinomialChain, ExactBits
 from scoresde.control import Conditioned
 from scoresde.data import Dataset, Transform
 from scoresde.divergence import Hutchinson
-from scoresde.likelihood import NegativeLogLikelihood, Outliers
+from scoresde.likelihood import Likelihood, NegativeLogLikelihood, Outliers, allocated
 from scoresde.nets import ResidualMLP
 
 F64 = torch.float64
@@ -54,6 +54,16 @@ def test_a_model_that_spreads_over_cells_has_the_probability_of_each(tmp_path):
     parts = [found[f"nats_error_{name}"].value for name in ("items", "draws", "probes")]
     assert math.hypot(*parts) == pytest.approx(items["nats"].std(ddof=1) / math.sqrt(12))
     assert parts[1] > 0.001
+
+
+def test_a_pilot_shares_out_the_directions():
+    model, data, kind = ExactModel(mixture(), sde_named("vp")), continuous(), Hutchinson(4, fresh=True, groups=2)
+    found = NegativeLogLikelihood("velocity_2", "lambda", kind, 8, pilot=4, bound_draws=0, seed=3)(model, data, None)
+    likelihood = Likelihood(scoresde.solver("velocity_2"), scoresde.grid("lambda"), kind, 8)
+    x, even = data.heldout.double(), likelihood(model, data.heldout.double(), seed=3)
+    shared = allocated(likelihood, model, x[:4], seed=3)(model, x, seed=3)
+    assert found["nats"].value == pytest.approx(-float(shared.nats.mean()), abs=1e-9)
+    assert not torch.allclose(shared.nats, even.nats)
 
 
 def test_outliers_are_ranked_by_the_same_probabilities(tmp_path):

@@ -18,6 +18,7 @@ from scoresde.data.dataset import Dataset
 from scoresde.divergence import Divergence
 from scoresde.errors import refuse, require
 from scoresde.files import aside, writing
+from scoresde.likelihood.allocation import allocated
 from scoresde.likelihood.batches import in_batches
 from scoresde.likelihood.dequantise import Kind, bounds
 from scoresde.likelihood.items import Terms, cut_off, digest, levels_of, with_conditions
@@ -56,6 +57,8 @@ class NegativeLogLikelihood(ModelMetric):
         grid: likewise; or a name of conf/grid.
         divergence: likewise; or a name of conf/divergence.
         steps: of the solver.
+        pilot: first items on which fresh random directions are shared out among the evaluations, see
+            `scoresde.likelihood.allocated`; 0 gives each evaluation as many.
         dequantisation: `auto` is truncated_normal, with the distance to uniform; and none of data without levels.
         at: time of the cut-off. None is t_train of the SDE; of quantised data it is the time at which half of a cell is
             3 standard deviations of the noise, if that is later: below it no network needs to know the density.
@@ -76,6 +79,7 @@ class NegativeLogLikelihood(ModelMetric):
     grid: Grid | str | None = None
     divergence: Divergence | str | None = None
     steps: Annotated[int, at_least(1), fitting(1000)] = 50
+    pilot: NonNegativeInt = 0
     dequantisation: Name = "auto"
     at: Positive | None = None
     bits: bool | None = None
@@ -131,7 +135,9 @@ class NegativeLogLikelihood(ModelMetric):
         if isinstance(model, BinomialChain):
             return self._of_bits(model, items[torch.tensor(rows)])
         own, kinds, levels, at = self._plan(model, dataset)
-        terms = Terms(own, items, self._likelihood, levels, kinds, self.draws, self.bound_draws, self.seed, at)
+        likelihood, some = self._likelihood, items[: self.pilot].to(own.device).double()
+        likelihood = allocated(likelihood, own, some, seed=self.seed, at=at) if self.pilot else likelihood
+        terms = Terms(own, items, likelihood, levels, kinds, self.draws, self.bound_draws, self.seed, at)
         of = digest(own, items[torch.tensor(rows)])
         with in_batches(self, "likelihood", len(rows), of, place) as compute:
             found = compute("items", rows, terms.of, (self.steps + 1) * terms.solves)
