@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _WIDE = 10  # times the smallest value, from which on an axis is logarithmic
 _MOST_CELLS = 150  # with the value written in
-_SHARE = 0.5  # of the cells of a map that must be filled
+_SHARE = 0.5  # more than this of the cells of a map must be filled
 _DARK = 0.55
 _MOST_TICKS, _MOST_LETTERS = 12, 14
 _COLOURS = "viridis"
@@ -128,7 +128,7 @@ def _map(ax: Axes, points: Sequence[Point], keys: Sequence[str], quantity: Quant
     x, y = (_Scale.of(_values(points, key)) for key in keys)
     means = [interval.mean for _, interval in points]
     look: dict[str, Any] = {"cmap": _colours(quantity), "norm": _norm(means)}
-    if len(points) >= _SHARE * math.prod(len(_ordered(_values(points, key))) for key in keys):
+    if len(points) > _SHARE * math.prod(len(_ordered(_values(points, key))) for key in keys):
         shown = _cells(ax, points, keys, quantity, look)
     else:
         x.show(ax, "x")
