@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from training_job import assert_same, fit, last, model_and_optimizer, read, resume, rows
 
 from scoresde import VPSDE, InputError, ScoreModel
+from scoresde import train as train_python
 from scoresde.cli.launch import require_devices
 from scoresde.loss import DenoisingScoreMatching
 from scoresde.parallel import World, join, world
@@ -233,5 +234,7 @@ def test_more_processes_than_devices_are_refused() -> None:
     most = len(os.sched_getaffinity(0))
     with pytest.raises(InputError, match=rf"trainer.devices: {4096} is more than the {most} processor cores"):
         require_devices(Trainer(batch_size=4096, micro_batch=1, devices=4096), "cpu")
+    with pytest.raises(InputError, match=r"devices: 2 .* torchrun"):
+        train_python(torch.zeros(4, 2), trainer=Trainer(devices=2))
     with pytest.raises(InputError, match=r"devices: 3 .* power of two"):
         Trainer(devices=3)

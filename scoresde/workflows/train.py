@@ -87,6 +87,8 @@ def train(
         TrainingDiverged: a loss, gradient or weight is not finite.
     """
     trainer = _trainer(trainer or Trainer(), steps, batch_size)
+    alone = trainer.devices > world().size
+    refuse(alone, f"devices: {trainer.devices} processes are those of `scoresde train`; start this script by torchrun")
     require(n >= 1, "n", n, "give an integer >= 1")
     source = source_of(data, labels)
     dataset: Dataset = source.load()
