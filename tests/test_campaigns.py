@@ -30,11 +30,11 @@ def test_what_is_damaged_is_refused_or_harmless(tmp_path: Path) -> None:
     one.checkpoint("bit", 60, corrupted.flip, 0)
     one.checkpoint("cut", 10, corrupted.cut, 1)
     one.refusing(140)
-    one.moving("moved", 150)
+    one.moving("moved", 96)  # between two writes, and within a checkpoint
     assert one.silent == []
     assert one.counts["bit", "refused"] + one.counts["bit", "harmless"] == 60
     assert one.counts["disk refuses", "refused"] >= 2
-    assert one.counts["goes on, moved", "harmless"] == 2
+    assert one.counts["goes on, moved", "harmless"] == one.counts["folder moved", "refused"] >= 3
 
 
 def test_silent_damage_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

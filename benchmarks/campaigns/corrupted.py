@@ -6,7 +6,7 @@ So many flipped bits and 6 % as many cuts over all files of a checkpoint, a fift
 files of the run, a disk that is full, read-only or forbidden from each write on, a clock that jumps back, and a folder
 that is moved, copied or deleted in the middle. `refused`: one line and exit status 2. `harmless`: the training that
 goes on ends in the same bits, times and speeds aside. `said`: it does, with a line about the damage, and the damaged
-checkpoint lies aside. `silent`: anything else.
+checkpoint lies aside. Pictures are left out. `silent`: anything else.
 """
 
 import argparse
@@ -122,6 +122,7 @@ class Campaign:
         chance, last = random.Random(seed), checkpoints.at_step(Path("run"), STEPS)
         names = [p.relative_to(self.finished) for p in sorted(self.finished.rglob("*")) if p.is_file()]
         names = [name for name in names if last not in name.parents and (self.finished / name).stat().st_size]
+        names = [name for name in names if name.parent.name != "samples"]  # pictures, which no program reads
         for k in range(count):
             place = self._copy(f"other-{k}")
             file = place / names[k % len(names)]
@@ -145,7 +146,8 @@ class Campaign:
             if wrong == damaged and _told(file, self.finished / damaged):
                 self._note(where, "refused")  # by whoever reads it
             else:
-                what = "silent" if wrong else "said" if said else "harmless"
+                told = not wrong or (wrong == damaged and "was changed since" in said)
+                what = "silent" if not told else "said" if said else "harmless"
                 self._note(where, what, f"{damaged} {about}: {wrong} {said}")
         else:
             self._note(where, "silent", f"{about}: ended with {code}: {said[-300:]}")

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -15,6 +16,7 @@ from unittest import mock
 import numpy as np
 import torch
 from PIL import Image
+from tqdm import tqdm
 
 import scoresde
 from scoresde import Sampler, figures, runs
@@ -112,6 +114,7 @@ def forked(act: Callable[[], object], killed_after: float | None = None) -> tupl
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
+        tqdm.set_lock(threading.RLock())  # the usual one is shared, and a killed child may hold it
         os.dup2(writing, 1)
         os.dup2(writing, 2)
         sys.stdout = sys.stderr = os.fdopen(writing, "w")

@@ -104,7 +104,7 @@ def save(run: Path, checkpoint: Checkpoint, name: str | None = None) -> Path:
     names = (f".tmp-{target.name}-{os.getpid()}", f".tmp-old-{target.name}")
     temporary, former = map(target.with_name, names)
     try:
-        folder(run).mkdir(parents=True, exist_ok=True)
+        folder(run).mkdir(exist_ok=True)  # but not the run, which was moved if it is not there
         _clear_leftovers(run)
         temporary.mkdir()
         _write(temporary, checkpoint)

@@ -16,6 +16,7 @@ from scoresde import progress
 from scoresde._version import __version__
 from scoresde.data.dataset import Dataset
 from scoresde.errors import InputError, refuse
+from scoresde.files import writing
 from scoresde.loggers import Logger
 from scoresde.loss import Loss
 from scoresde.model import device_of
@@ -251,6 +252,9 @@ class Loop:
         self.world.meet()  # all have read what is there before anything is changed
         if self.begin is not None:
             self.begin()
+        elif run is not None:
+            with writing(run, "run"):
+                run.mkdir(parents=True, exist_ok=True)
         if run is None or (start is not None and not path.is_dir()):  # it is the checkpoint of another run
             return
         checkpoints.set_aside(run, self.done)
