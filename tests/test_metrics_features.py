@@ -105,6 +105,16 @@ def test_the_frechet_distance_at_infinity_has_no_bias_where_that_of_n_has_much()
     assert math.isnan(frechet_infinite(*(cloud[:24] for cloud in pairs[0])).mean)
 
 
+def test_the_interval_of_the_frechet_distance_is_that_of_a_mean_where_it_is_linear(monkeypatch) -> None:
+    """Far apart it is (a - b)² and linear in the means, whose jackknife is their standard error over the groups."""
+    monkeypatch.setattr(torch, "randperm", lambda n, generator: torch.arange(n))
+    x, y = cloud(120, 1), cloud(180, 1, seed=1)
+    groups = x.reshape(10, 12).mean(1) - y.reshape(10, 18).mean(1)
+    far = 1e7
+    found = frechet_infinite(x + far, y)
+    assert found.half == pytest.approx(2 * far * stats.t.ppf(0.975, 9) * stats.sem(groups), rel=1e-5)
+
+
 def test_blocks_are_disjoint_and_a_single_one_is_the_whole() -> None:
     x, y = cloud(30, 4), cloud(40, 4, seed=1)
     mean, half = kernel_distance(x, y[:30], block=30)

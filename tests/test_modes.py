@@ -30,6 +30,13 @@ def measured(samples: Tensor, dataset: Dataset = GRID, **settings) -> list[Measu
 # The Gaussians
 
 
+def test_the_card_is_that_of_what_assigns_and_of_the_reference() -> None:
+    cards = [Modes(**settings).card(GRID) for settings in ({}, {"deviations": 2.0}, {"equal": True})]
+    assert cards[0]["extractor"] == "nearest mean"
+    for other, key in zip(cards[1:], ("sha256", "shares"), strict=True):
+        assert [k for k in other if other[k] != cards[0][k]] == [key]
+
+
 def test_points_of_the_distribution_are_found_and_lie_within_three_deviations_as_often_as_chi_says() -> None:
     found, divergence, inside = measured(GRID.train, equal=True)
     assert (found.value, found.half) == (25, 0)
@@ -116,7 +123,7 @@ def stacks() -> Dataset:
 
 
 def test_channels_are_classified_one_by_one(stacks: Dataset, tmp_path: Path) -> None:
-    assign = likeliest(stacks, Classifier(epochs=4, cache=str(tmp_path)), 10)
+    assign = likeliest(stacks, Classifier(epochs=4, cache=str(tmp_path)), 10).assign
     modes = assign(stacks.heldout).modes
     assert (modes == stacks.heldout_labels).double().mean() > 0.5
     backwards = assign(stacks.heldout.flip(1)).modes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,7 +15,8 @@ from scoresde.data.dataset import CLASS, Dataset
 from scoresde.errors import InputError, refuse, require
 from scoresde.metrics._events import Compared
 from scoresde.metrics.classifier import Classifier
-from scoresde.metrics.features import features_of
+from scoresde.metrics.extractor import plain_card, sha256, weights_hash
+from scoresde.metrics.features import features_of, reference
 from scoresde.metrics.nearest import nearest_neighbours
 from scoresde.results.interval import TWO_SIDED
 from scoresde.results.metric import Measurement, Metric, Quantity
@@ -33,7 +34,14 @@ class Assigned(NamedTuple):
 Assignment = Callable[[Tensor], Assigned]  # of samples (n, *event) in model units
 
 
-def nearest_mean(dataset: Dataset, deviations: float = 3.0) -> Assignment:
+class Learned(NamedTuple):
+    """What assigns samples to modes, and its card: what decides that."""
+
+    assign: Assignment
+    card: dict[str, Any]
+
+
+def nearest_mean(dataset: Dataset, deviations: float = 3.0) -> Learned:
     """Assigns samples (n, *event) to the nearest mean of a class of training items.
 
     A sample lies in its mode within some standard deviations, per feature, of that class: 98.9 % of a Gaussian in the
@@ -49,10 +57,11 @@ def nearest_mean(dataset: Dataset, deviations: float = 3.0) -> Assignment:
         distances, indices = nearest_neighbours(samples.flatten(1), centres)
         return Assigned(values[indices[:, 0]], distances[:, 0] <= reach[indices[:, 0]])
 
-    return assign
+    card = plain_card("nearest mean", sha256([centres, reach])[:16], dataset.event_shape)
+    return Learned(assign, card)
 
 
-def likeliest(dataset: Dataset, classifier: Classifier, base: int | None = None, confidence: float = 0.9) -> Assignment:
+def likeliest(dataset: Dataset, classifier: Classifier, base: int | None = None, confidence: float = 0.9) -> Learned:
     """Assigns images to modes by a classifier of the training items; see `Modes`."""
     channels = 1 if base is None else dataset.event_shape[0]
     powers = (base or 1) ** torch.arange(channels - 1, -1, -1)
@@ -73,7 +82,8 @@ def likeliest(dataset: Dataset, classifier: Classifier, base: int | None = None,
         sure, index = probabilities.max(2)
         return Assigned((values[index] * powers).sum(1), sure.prod(1) >= confidence)
 
-    return assign
+    card = plain_card("classifier", weights_hash(network), dataset.event_shape)
+    return Learned(assign, {**card, "base": base, "confidence": confidence})
 
 
 @dataclass(eq=False)
@@ -125,7 +135,7 @@ class Modes(Metric):
     accuracy: Fraction = 0.9
     resamples: Annotated[int, at_least(2)] = 200
     seed: NonNegativeInt = 0
-    _known: dict[int, tuple[Dataset, Assignment, np.ndarray]] = field(default_factory=dict, init=False, repr=False)
+    _known: dict[int, tuple[Dataset, Learned, np.ndarray]] = field(default_factory=dict, init=False, repr=False)
 
     def prepare(self, dataset: Dataset) -> None:
         """Learn the modes, and see on held-out items whether they are recognised."""
@@ -140,13 +150,18 @@ class Modes(Metric):
         require(fits, "metrics.modes.base", base, wanted)
         if images:
             remedy = "raise metrics.modes.classifier.epochs"
-            assign = likeliest(dataset, self.classifier, base, self.confidence)
+            learned = likeliest(dataset, self.classifier, base, self.confidence)
         else:
-            assign, remedy = nearest_mean(dataset, self.deviations), "these modes overlap; give other data"
-        right = float((assign(dataset.heldout).modes == others).double().mean())
+            learned, remedy = nearest_mean(dataset, self.deviations), "these modes overlap; give other data"
+        right = float((learned.assign(dataset.heldout).modes == others).double().mean())
         said = f"{100 * right:.3g} % of held-out items are recognised, and {100 * self.accuracy:.3g} % are asked for"
         refuse(right < self.accuracy, f"metrics.modes.accuracy: {said}; {remedy}, or ask for less")
-        self._known[id(dataset)] = dataset, assign, self._shares(dataset, labels, others)
+        self._known[id(dataset)] = dataset, learned, self._shares(dataset, labels, others)
+
+    def card(self, dataset: Dataset) -> dict[str, Any]:
+        self.prepare(dataset)
+        shares = "equal" if self.equal else "held-out"
+        return {**self._known[id(dataset)][1].card, "shares": shares, **reference(dataset)}
 
     def _shares(self, dataset: Dataset, labels: Tensor, others: Tensor) -> np.ndarray:
         """The share of each mode in the data; 0 for classes that do not occur."""
@@ -161,7 +176,7 @@ class Modes(Metric):
     def assign(self, samples: Tensor, dataset: Dataset) -> Assigned:
         """The modes of samples (n, *event) in model units."""
         self.prepare(dataset)
-        return self._known[id(dataset)][1](samples)
+        return self._known[id(dataset)][1].assign(samples)
 
     def __call__(self, samples: Tensor, dataset: Dataset) -> dict[str, Measurement]:
         from scipy.special import rel_entr
