@@ -18,9 +18,15 @@ def bar(total: float, label: str, hidden: bool = False, **arguments: Any) -> Any
         hidden: show nothing.
         arguments: of tqdm.
     """
-    notebook = "ipykernel" in sys.modules
+    notebook = _in_notebook()
     module = import_module("tqdm.notebook" if notebook and find_spec("ipywidgets") else "tqdm")
     return module.tqdm(total=total, desc=label, disable=hidden or (False if notebook else None), **arguments)
+
+
+def _in_notebook() -> bool:
+    """Whether a kernel runs this, and not a program that only imports one."""
+    python = sys.modules.get("IPython")
+    return python is not None and hasattr(python.get_ipython(), "kernel")
 
 
 def note(text: str) -> None:

@@ -502,7 +502,7 @@ def test_unknown_keys_are_found_before_torch_is_imported():
         ("epochs=3", "epochs: no such key; training is counted in steps, of trainer.batch_size items each; "),
         ("lr=1", "lr: no such key; did you mean optimizer.lr?"),
         ("steps=1", "steps: no such key; did you mean trainer.steps?"),
-        ("batch_size=1", "batch_size: no such key; did you mean trainer.batch_size?"),
+        ("batch_size=1", "batch_size: no such key; did you mean trainer.batch_size or "),
         (f"name={'x' * 65}", f"name: '{'x' * 65}' is not allowed; give at most 64 characters"),
         ("sampler=heun", "sampler: no such key; did you mean solver@samplers.dpmpp_2m.solver?"),
         ("num_workers=1", "num_workers: no such key; data are read by the program itself; there is nothing to set"),
@@ -658,7 +658,7 @@ def test_the_overview_and_the_version(capsys):
     assert (
         failed(capsys, "trian")
         == "trian: no such command; did you mean scoresde train? (commands: train, sample, compare, evaluate, "
-        "evaluate selftest, tune, ema, doctor, convert, list)"
+        "evaluate selftest, tune, ema, doctor, convert, collect, list, status)"
     )
 
 

@@ -84,6 +84,8 @@ def test_after_ctrl_c_the_hint_goes_on(tmp_path, monkeypatch, capsys):
     typed += [f"metrics.likelihood.{key}" for key in ("n=4", "batch_size=2", "steps=3", "bound_draws=0")]
     assert main([*typed, f"out={tmp_path / 'whole'}"]) == 0
     moments = iter(range(3))
+    # what runs in the background of a shell ignores SIGINT
+    monkeypatch.setattr(signal, "raise_signal", lambda _: signal.default_int_handler(signal.SIGINT, None))
 
     class Bar:
         n = 0

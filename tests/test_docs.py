@@ -106,7 +106,7 @@ def runnable(page: Path) -> list[tuple[str, str]]:
 @pytest.mark.parametrize("page", [p for p in PAGES if runnable(p)], ids=lambda p: p.stem)
 def test_commands_of_a_page_run(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])  # before the folders of other tests
     for block in blocks(page, "python"):
         if module := re.match(r"# (\w+)\.py\n", block):
             (tmp_path / f"{module[1]}.py").write_text(block, encoding="utf-8")
