@@ -1,5 +1,6 @@
 """Energy distance, maximum mean discrepancy and Frechet distance: closed forms, scipy, and unbiasedness."""
 
+import itertools
 import math
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.linalg import sqrtm
+from scipy.stats import binom
 from scipy.stats import energy_distance as energy_of_scipy
 from torch import Tensor, nn
 
@@ -21,6 +23,7 @@ from scoresde.metrics import (
     median_distance,
     mmd2,
 )
+from scoresde.metrics.kernels import discrepancy
 from scoresde.results import Scorer
 
 
@@ -73,6 +76,20 @@ def test_equal_distributions_are_at_distance_zero_on_average_for_any_numbers_of_
         assert abs(mean) < 3.5 * error
     mean, error = averaged(lambda x, y: energy_distance(x, y, unbiased=False), 10, 10, 100)
     assert mean > 10 * error  # what the bias would be
+
+
+def test_the_variance_of_a_discrepancy_is_right_on_average_over_all_clouds_that_there_are() -> None:
+    """Points take one of two values each, so a cloud is a number of them, and every pair of clouds is seen."""
+    (n, p), (m, q), far = (5, 0.3), (4, 0.6), 4.0
+    found, weights = [], []
+    for i, j in itertools.product(range(n + 1), range(m + 1)):
+        x, y = torch.arange(n)[:, None] < i, torch.arange(m)[:, None] < j
+        found.append(discrepancy(x.double(), far + y.double(), lambda a, b: torch.exp(-((a - b.T) ** 2) / 18)))
+        weights.append(binom.pmf(i, n, p) * binom.pmf(j, m, q))
+    value, variance = np.array(found).T
+    mean = np.average(value, weights=weights)
+    expected = np.average((value - mean) ** 2, weights=weights)
+    assert np.average(variance, weights=weights) == pytest.approx(expected, rel=1e-9)
 
 
 def test_events_of_any_shape_and_large_clouds_in_parts(monkeypatch) -> None:

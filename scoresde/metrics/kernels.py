@@ -48,8 +48,8 @@ def discrepancy(x: Tensor, y: Tensor, kernel: Kernel) -> Discrepancy:
 
         4 (Var a / n + Var b / m) + 2 (z_xx / n(n-1) + z_yy / m(m-1) + 2 z_xy / nm)
 
-    each estimated without bias. The first part rules between different distributions and vanishes between equal ones,
-    where the second remains: the interval holds for both.
+    estimated without bias where the first part rules, between different distributions. Between equal ones it vanishes,
+    and the second, which is the least that is returned, remains: the interval holds for both.
 
     Raises:
         ValueError: a cloud of fewer than two points.
@@ -63,10 +63,10 @@ def discrepancy(x: Tensor, y: Tensor, kernel: Kernel) -> Discrepancy:
     value = xx.own_mean + yy.own_mean - 2 * float(xy.rows.sum()) / (n * m)
     if min(n, m) < _LEAST:
         return Discrepancy(value, math.nan)
-    a, b = xx.rows / (n - 1) - xy.rows / m, yy.rows / (m - 1) - xy.columns / n
+    a, b = xx.rows / (n - 2) - xy.rows / m, yy.rows / (m - 2) - xy.columns / n  # - 2: a mean has a share of all others
     z_xx, z_yy, z_xy = 2 * xx.own_noise / (n * (n - 1)), 2 * yy.own_noise / (m * (m - 1)), 4 * xy.noise / (n * m)
-    # the spread of the means holds the noise of these means, twice as much as there should be
-    variance = 4 * float(a.var() / n + b.var() / m) - z_xx - z_yy - z_xy
+    # the spread of the means holds the noise of these means, more than twice as much as there should be
+    variance = 4 * float(a.var() / n + b.var() / m) - n / (n - 2) * z_xx - m / (m - 2) * z_yy - z_xy
     return Discrepancy(value, max(variance, z_xx + z_yy + z_xy))
 
 
