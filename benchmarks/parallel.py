@@ -1,7 +1,7 @@
 """What several processes cost and gain: `torchrun --nproc-per-node 2 benchmarks/parallel.py`, one thread each.
 
 Three steps run in turn, each on a network of its own, with the same items a process: one that sums gradients in the
-fixed tree, one whose gradients DistributedDataParallel averages, and one alone in its process, on all items, which
+fixed tree, one with `trainer.strategy=ddp`, and one alone in its process, on all items, which
 shows what the processes gain. Figures are medians over pairs of wall-clock time, with a 95 % interval of the median.
 `--table` prints the arithmetic for many GPUs and measures nothing. Results go to benchmarks/results/.
 """
@@ -15,7 +15,6 @@ from typing import Any
 import torch
 from record import save
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 from torch.utils.flop_counter import FlopCounterMode
 
 from scoresde import VPSDE, ScoreModel, nets
@@ -24,6 +23,7 @@ from scoresde.parallel import World, world
 from scoresde.training import Trainer
 from scoresde.training.batches import Batches
 from scoresde.training.ema import Averages
+from scoresde.training.settings import Strategy
 from scoresde.training.step import Step
 
 CASES: list[tuple[Any, tuple[int, ...], int]] = [(nets.UNet, (1, 8, 8), 64), (nets.UNet, (3, 32, 32), 16)]
@@ -32,21 +32,11 @@ GPUS, PER_GPU = (8, 64, 1024), 64
 FLOPS, INSIDE, BETWEEN = 0.5 * 989e12, 450e9, 50e9
 
 
-class _Inner(nn.Module):
-    """A network under its own `forward`, so that another one can stand there."""
-
-    def __init__(self, net: nn.Module) -> None:
-        super().__init__()
-        self.net, self.plain = net, net.forward
-
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        return self.plain(*args, **kwargs)
-
-
-def step(net: nn.Module, data: Tensor, batch: int, micro: int | None, among: World) -> Step:
+def step(net: nn.Module, data: Tensor, batch: int, among: World, strategy: Strategy = "exact") -> Step:
     model = ScoreModel(copy.deepcopy(net), VPSDE())
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-4, fused=True)
-    settings = Trainer(batch_size=batch, micro_batch=micro, warmup=0, schedule="constant")
+    micro = batch // among.size
+    settings = Trainer(batch_size=batch, micro_batch=micro, warmup=0, schedule="constant", strategy=strategy)
     batches = Batches(data, 0, data.device, world=among)
     return Step(model, Averages(model, [0.999]), optimizer, DenoisingScoreMatching(), batches, settings, 0, world=among)
 
@@ -61,13 +51,11 @@ def interval(ratios: list[float]) -> tuple[float, float, float]:
 def measure(kind: Any, event: tuple[int, ...], batch: int, pairs: int) -> dict[str, Any]:
     torch.manual_seed(0)
     group, net, data = world(), kind(event).train(), torch.randn(2000, *event)
-    own = batch // group.size
-    exact = step(net, data, batch, own, group)
-    reduced, alone = step(net, data, own, None, World()), step(net, data, batch, None, World())
-    reduced.model.net.forward = DistributedDataParallel(_Inner(reduced.model.net)).forward  # type: ignore[assignment]
+    exact, averaged = step(net, data, batch, group), step(net, data, batch, group, "ddp")
+    alone = step(net, data, batch, World())
     seconds: dict[str, list[float]] = {"exact": [], "ddp": [], "alone": []}
     for k in range(pairs + 3):
-        for name, one in (("exact", exact), ("ddp", reduced), ("alone", alone)):
+        for name, one in (("exact", exact), ("ddp", averaged), ("alone", alone)):
             group.meet()
             begin = time.perf_counter()
             if name != "alone" or group.first:

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import re
 import signal
 import socket
 import time
@@ -21,7 +22,7 @@ from scoresde.cli.launch import require_devices
 from scoresde.loss import DenoisingScoreMatching
 from scoresde.parallel import World, join, world
 from scoresde.training import Interrupted, Muon, Trainer
-from scoresde.training.checkpoint import at_step, saved_steps
+from scoresde.training.checkpoint import Checkpoint, at_step, saved_steps
 from scoresde.training.shares import parts_of
 
 STEPS = 12
@@ -52,6 +53,16 @@ def changing() -> tuple[ScoreModel, torch.optim.Optimizer]:
     return model, torch.optim.AdamW(model.parameters(), lr=1e-2)
 
 
+class Idle(nn.Linear):
+    """A network that leaves out its bias every other time."""
+
+    calls = 0
+
+    def forward(self, x: Tensor, c: Tensor) -> Tensor:
+        self.calls += 1
+        return nn.functional.linear(x, self.weight, self.bias if self.calls % 2 else None)
+
+
 def muon() -> tuple[ScoreModel, torch.optim.Optimizer]:
     model, _ = model_and_optimizer()
     return model, Muon(model.parameters(), lr=1e-2)
@@ -72,6 +83,10 @@ CASES: dict[str, tuple[Callable[[], Any], dict[str, Any]]] = {
         {"augment": 0.3, "dataset": lambda: images(flip=True), "dequantise": True, "micro_batch": 6},
     ),
 }
+
+
+AVERAGED = ("dropout", "buffers")
+LONG: dict[str, Any] = {"steps": 100, "checkpoint_every": 50, "evaluate_every": 0, "log_every": 50}
 
 
 def train(run: Path, name: str, start: Any = None, **changes: Any) -> None:
@@ -99,15 +114,30 @@ def all_cases(folder: Path) -> None:
     former = folder.parent / "4" / "dropout"
     if world().size == 2:  # goes on from four processes
         train(folder / "resumed", "dropout", read(at_step(former, 4)))
+        averaged(folder)
+    strategy = {2: "ddp", 4: "exact"}[world().size]
+    settings = SHORT | {"evaluate_every": 0, "strategy": strategy}
     try:
-        fit(folder / "stopped", loss=Sends(world().size - 1, signal.SIGTERM), **SHORT | {"evaluate_every": 0})
+        fit(folder / "stopped", loss=Sends(world().size - 1, signal.SIGTERM), **settings)
     except Interrupted as stop:
         (folder / f"stopped-{world().rank}").write_text(f"{stop.signal} {stop.step}")
 
 
-def killed(folder: Path, rank: int) -> None:
+def averaged(folder: Path) -> None:
+    """Trainings whose gradients torch averages."""
+    for name in AVERAGED:
+        train(folder / f"{name}, ddp", name, strategy="ddp", **LONG)
+    model = ScoreModel(Idle(2, 2), VPSDE(), sigma_data=1.0)
     try:
-        fit(folder, loss=Sends(rank, signal.SIGKILL), **SHORT)
+        fit(folder / "idle", None, model, torch.optim.Adam(model.parameters()), **SHORT | {"strategy": "ddp"})
+    except InputError as error:
+        (folder / f"idle-{world().rank}").write_text(str(error))
+
+
+def killed(folder: Path, rank: int, strategy: str) -> None:
+    rhythm = {"evaluate_every": 0} if strategy == "ddp" else {}  # so that a backward pass is what the other one is in
+    try:
+        fit(folder, loss=Sends(rank, signal.SIGKILL), strategy=strategy, **SHORT | rhythm)
     except InputError as error:
         (folder / f"said-{world().speaks()}").write_text(str(error))
         os._exit(2)
@@ -173,16 +203,53 @@ def test_a_signal_to_one_process_stops_all_after_the_same_step(folder: Path, siz
     assert saved_steps(folder / str(size) / "stopped") == [4, step]
 
 
-@pytest.mark.parametrize("rank", [0, 1])
-def test_all_end_when_one_is_killed_and_the_run_goes_on(folder: Path, tmp_path: Path, rank: int) -> None:
+@pytest.mark.parametrize(("rank", "strategy"), [(0, "exact"), (1, "exact"), (1, "ddp")])
+def test_all_end_when_one_is_killed_and_the_run_goes_on(folder: Path, tmp_path: Path, rank: int, strategy: str) -> None:
     began = time.monotonic()
-    codes = launch(2, killed, tmp_path, rank)
+    codes = launch(2, killed, tmp_path, rank, strategy)
     assert time.monotonic() - began < 30
     assert codes[rank] == -signal.SIGKILL
     assert codes[1 - rank] == 2
     assert "parallel: another process is lost" in (tmp_path / "said-True").read_text()
     resume(tmp_path, **SHORT)
+    one, other = last(folder / "1" / "dropout", STEPS), last(tmp_path, STEPS)
+    if strategy == "exact":
+        assert_same(one, other)
+    assert distance(one, other) < 1e-5
+
+
+# ---- gradients that torch averages ----
+
+
+def distance(a: Checkpoint, b: Checkpoint) -> float:
+    """Of the weights of two networks, relative to those of the first one."""
+    one, other = (
+        torch.cat([w.double().flatten() for w in c.modules["model"].values() if w.is_floating_point()]) for c in (a, b)
+    )
+    return float((one - other).norm() / one.norm())
+
+
+@pytest.mark.parametrize("name", AVERAGED)
+def test_averaged_gradients_train_as_exact_sums_do_but_for_rounding(folder: Path, tmp_path: Path, name: str) -> None:
+    train(tmp_path / "exact", name, **LONG)
+    exact, ddp = last(tmp_path / "exact", 100), last(folder / "2" / f"{name}, ddp", 100)
+    assert 0 < distance(exact, ddp) < 1e-5
+    tops = (tmp_path / "exact", folder / "2" / f"{name}, ddp")
+    files = [{p.relative_to(top) for p in top.rglob("*")} for top in tops]
+    assert files[0] == files[1]
+    assert rows(tmp_path / "exact")[-1] == pytest.approx(rows(folder / "2" / f"{name}, ddp")[-1], rel=1e-5)
+    train(tmp_path / "resumed", name, read(at_step(folder / "2" / f"{name}, ddp", 50)), **LONG)
+    assert distance(exact, last(tmp_path / "resumed", 100)) < 1e-5  # it was averaged up to step 50 only
+
+
+def test_one_process_has_no_strategy(folder: Path, tmp_path: Path) -> None:
+    train(tmp_path, "dropout", strategy="ddp")
     assert_same(last(folder / "1" / "dropout", STEPS), last(tmp_path, STEPS))
+
+
+def test_weights_left_out_in_some_steps_cannot_be_averaged(folder: Path) -> None:
+    for rank in range(2):
+        assert re.match(r"trainer.strategy: ddp is not .* exact$", (folder / "2" / f"idle-{rank}").read_text())
 
 
 # ---- what cannot be ----

@@ -1,5 +1,7 @@
 """What a program asks of the processes to which it belongs, answered for one alone."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,6 +62,11 @@ class World:
 
     def meet(self) -> None:
         """Wait until all processes are here."""
+
+    @contextmanager
+    def together(self, computing: bool = False) -> Iterator[None]:
+        """A context in which errors mean that another process is gone; those of exchanges only, where it computes."""
+        yield
 
     def speaks(self) -> bool:
         """Whether this process says how all end: the first one that asks does, once."""

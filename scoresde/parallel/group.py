@@ -46,7 +46,7 @@ class Group(World):
         import torch
         from torch import distributed as dist
 
-        with self._together():
+        with self.together():
             gathered, waiting = self._gathered(self._sendable(beside), later=True)
             over = -len(flat) % self.size
             own = self._sendable(torch.nn.functional.pad(flat, (0, over)) if over else flat)
@@ -62,7 +62,7 @@ class Group(World):
         return total.view(-1)[: len(flat)].to(flat.device), gathered.to(beside.device)
 
     def gather(self, rows: Any) -> Any:
-        with self._together():
+        with self.together():
             every, _ = self._gathered(self._sendable(rows.contiguous()))
         return every.transpose(0, 1).reshape(-1, *rows.shape[1:]).to(rows.device)
 
@@ -76,7 +76,7 @@ class Group(World):
         return every, gather(every.view(-1), own.view(-1), async_op=later)
 
     def share(self, value: Any = None) -> Any:
-        with self._together():
+        with self.together():
             key = self._numbered("share")
             if self.first:
                 self.store.set(key, json.dumps(value))
@@ -84,7 +84,7 @@ class Group(World):
             return json.loads(self.store.get(key))
 
     def meet(self) -> None:
-        with self._together():
+        with self.together():
             key = self._numbered("meeting")
             if self.store.add(f"{key} of", 1) == self.size:
                 self.store.set(key, "")
@@ -129,11 +129,14 @@ class Group(World):
             time.sleep(nap := min(2 * nap, _LONGEST_NAP))
 
     @contextmanager
-    def _together(self) -> Iterator[None]:
-        """A context in which errors mean that another process is gone."""
+    def together(self, computing: bool = False) -> Iterator[None]:
+        from torch import distributed as dist
+
         try:
             yield
         except RuntimeError as error:
+            if computing and not isinstance(error, dist.DistError) and "gloo" not in str(error):
+                raise
             raise InputError(f"parallel: another process is lost ({one_line(error):.100})") from error
 
     def _watch(self, store: Any) -> None:

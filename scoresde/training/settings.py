@@ -24,6 +24,7 @@ from scoresde.training.acceleration import Precision
 from scoresde.training.power_ema import LONGEST
 
 Schedule = Literal["cosine", "constant"]
+Strategy = Literal["exact", "ddp"]
 HELDOUT_LOSS = "heldout_loss"
 
 
@@ -73,6 +74,7 @@ class Settings(Checked):
     picture_every: NonNegativeInt = 0
     deterministic: bool = False
     devices: _PowerOfTwo = 1
+    strategy: Strategy = "exact"
     auto_check: Annotated[int, at_least(0), fitting(1000)] = 64
 
     def __post_init__(self) -> None:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from scoresde.errors import refuse
+from scoresde.loss import Batch, Loss, LossTerms
 from scoresde.parallel import World
 from scoresde.training.settings import Settings
 
@@ -40,16 +41,23 @@ class Shares:
         module: whose gradients and buffers are summed.
         parts: M.
         world: of the processes.
+
+    Attributes:
+        share: the factor of the mean loss of a part.
     """
 
     def __init__(self, module: nn.Module, params: Sequence[Tensor], parts: int, world: World) -> None:
-        self.parts, self.numbers = parts, world.rows(parts)
+        self.parts, self.numbers, self.share = parts, world.rows(parts), 1 / parts
         self.signal = 0  # one that some process has received
         self._module, self._params, self._world = module, params, world
         self._terms = (parts & -parts) // world.size
         self._moving = list(params)  # those that a forward pass changes, known after the first one
         self._used: list[Tensor] = []  # those that get gradients, known after the first step
         self._number: tuple[Tensor, Any] | None = None
+
+    def evaluate(self, loss: Loss[Any], batch: Batch) -> LossTerms:
+        """The loss of a part."""
+        return loss(self._module, batch)
 
     def add(self, backward: Callable[[int], None]) -> None:
         """Call `backward(j)` for the j-th part of this process, for all j; the gradients are then their sum."""
@@ -126,8 +134,7 @@ class Shares:
             used = self._world.gather(own[None]).any(0).tolist()
             self._used = list(itertools.compress(self._params, used))
             self._others = [p for p, u in zip(self._params, used, strict=True) if not u]
-        late = any(p.grad is not None for p in self._others)
-        refuse(late, "model: some weights get gradients in later steps only, which several processes cannot share")
+        self._refuse_late()
         for p in self._used:
             p.grad = torch.zeros_like(p) if p.grad is None else p.grad
         gradients = [p.grad for p in self._used if p.grad is not None]
@@ -136,6 +143,10 @@ class Shares:
         pieces = total.split([g.numel() for g in gradients])
         torch._foreach_copy_(gradients, [piece.view_as(g) for piece, g in zip(pieces, gradients, strict=True)])
         return gathered
+
+    def _refuse_late(self) -> None:
+        late = any(p.grad is not None for p in self._others)
+        refuse(late, "model: some weights get gradients in later steps only, which several processes cannot share")
 
     def _note(self, number: Tensor) -> None:
         """Read the number of a signal; on a device that of the step before, so that nothing waits for this one."""

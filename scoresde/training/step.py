@@ -18,6 +18,7 @@ from scoresde.noise import Noise, derived_seed, parts, take
 from scoresde.parallel import World
 from scoresde.training.batches import Batches
 from scoresde.training.checkpoint import Checkpoint
+from scoresde.training.ddp import AveragedShares
 from scoresde.training.ema import Averages
 from scoresde.training.power_ema import POWER
 from scoresde.training.settings import Settings
@@ -113,7 +114,8 @@ class Step:
         self._limit = torch.tensor(self.clip, device=self._device)
         self._base = [group["lr"] for group in self.optimizer.param_groups]
         self._params = [p for group in self.optimizer.param_groups for p in group["params"]]
-        self._shares = Shares(self.model, self._params, parts_of(self.settings, self.world), self.world)
+        kind = AveragedShares if self.settings.strategy == "ddp" and self.world.size > 1 else Shares
+        self._shares = kind(self.model, self._params, parts_of(self.settings, self.world), self.world)
         module_state(self.model), optimizer_state(self.optimizer, self.model)
 
     @property
@@ -179,7 +181,7 @@ class Step:
 
         def backward(j: int) -> None:
             weights = None if weight is None else take(weight, own[j])
-            found[j] = self._pass(batch.part(own[j]), weights, seeds[j], 1 / self._shares.parts)
+            found[j] = self._pass(batch.part(own[j]), weights, seeds[j], self._shares.share)
 
         self._shares.add(backward)
         terms = [found[j] for j in range(len(own))]
@@ -191,7 +193,7 @@ class Step:
     def _pass(self, batch: Batch, weight: Tensor | None, seed: int, share: float) -> LossTerms:
         """Forward and backward through the network, for a share of the whole batch."""
         reseed(self._device, seed)
-        loss, lam = self.loss(self.model, batch)
+        loss, lam = self._shares.evaluate(self.loss, batch)
         self.profile.mark("forward")
         weighted = loss if weight is None else weight.to(loss.dtype) * loss
         mean = weighted.mean() if share == 1 else weighted.mean() * share

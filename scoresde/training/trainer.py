@@ -28,7 +28,8 @@ class Trainer(Settings):
     """Trains a model by stochastic gradient descent.
 
     Everything about step k is a function of (seed, k) and of the state of model, averages, optimizer and loss, so a
-    training that was stopped or killed and resumes from a checkpoint ends, on the CPU, in bit-identical weights.
+    training that was stopped or killed and resumes from a checkpoint ends, on the CPU, in bit-identical weights (but
+    see `strategy`).
 
         Trainer(steps=2000).fit(model, dataset)
 
@@ -67,6 +68,9 @@ class Trainer(Settings):
         deterministic: use only algorithms of torch that give the same bits each time, also on CUDA; slower there.
         devices: processes that `scoresde train` starts on this machine, one for each CUDA device or processor core, a
             power of two; the bits of the training do not depend on it. Under torchrun or srun their number counts.
+        strategy: how several processes sum gradients: `exact` in one order, so that the bits do not depend on their
+            number, or `ddp` by DistributedDataParallel, during the backward pass, rounded differently on another number
+            of processes and after a resume. A resume may change it. One process has none.
         auto_check: samples that show at the end of `scoresde.train` how many evaluations `Auto` needs; 0 leaves
             out this and the pilots for its grids.
 
