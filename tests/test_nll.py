@@ -1,6 +1,9 @@
 """The likelihood as a metric: against exact probabilities and densities, killed, in other batches, and refused."""
 
+import html
+import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -64,6 +67,57 @@ def test_a_pilot_shares_out_the_directions():
     shared = allocated(likelihood, model, x[:4], seed=3)(model, x, seed=3)
     assert found["nats"].value == pytest.approx(-float(shared.nats.mean()), abs=1e-9)
     assert not torch.allclose(shared.nats, even.nats)
+
+
+def test_the_error_of_the_steps_is_what_a_few_items_lack(tmp_path, monkeypatch):
+    """By the known density, and to rounding by a whole measurement with twice the steps."""
+    data, model = mixture(), ExactModel(mixture(), sde_named("vp"))
+    x = data.sample(40, seed=1).float()
+    of, exact = Dataset(x, x, Transform("table", (2,))), -data.log_prob(x.double())
+    coarse, fine = (NegativeLogLikelihood("heun", "lambda", steps=k, bound_draws=0) for k in (6, 12))
+    found, better = (metric(model, of, tmp_path / str(metric.steps)) for metric in (coarse, fine))
+    same = {key: pytest.approx(value, abs=1e-9, nan_ok=True) for key, value in found.items()}
+    assert replace(coarse, batch_size=3)(model, of, None) == same
+    assert "nats_error_steps" not in replace(coarse, solver="adaptive_dopri5")(model, of, None)
+    assert not fine.warnings(better)
+    (warning,) = coarse.warnings(found)
+    assert "metrics.likelihood.steps=12 " in warning
+    added = found["nats_error_steps"]
+    nats = [torch.from_numpy(np.load(tmp_path / k / "items.npz")["nats"]) for k in ("6", "12")]
+    expected = scoresde.results.Measurement.mean((nats[1] - nats[0])[::8].tolist())
+    assert (added.value, added.half) == pytest.approx((expected.value, expected.half), abs=1e-9)
+    lacks = float((exact - nats[0])[::8].mean())
+    assert abs(lacks) > 0.1
+    assert 0.6 < added.value / lacks < 1.1
+    assert "bits_error_steps" not in found
+    monkeypatch.setattr(Likelihood, "__call__", None)
+    assert coarse(model, of, tmp_path / "6") == same  # from the batches that are kept
+
+
+def test_steps_have_no_error_for_the_gaussian_of_the_preconditioning():
+    class Zero(nn.Module):
+        def forward(self, x, c):
+            return torch.zeros_like(x)
+
+    model = ScoreModel(Zero(), sde_named("vp"), precond="edm")
+    found = NegativeLogLikelihood(steps=3, bound_draws=0)(model, quantised(), None)
+    for key in ("nats_error_steps", "bits_error_steps"):
+        assert (found[key].value, found[key].half) == pytest.approx((0, 0), abs=1e-12)
+
+
+def test_a_run_that_was_trained_on_cells_is_dequantised_uniformly():
+    run = scoresde.load(Path(__file__).parent / "fixtures/d14582e/run")
+    assert not run.dataset().dequantised
+    run.config["trainer"]["dequantise"] = True
+    assert run.dataset().dequantised
+    model, levels, about = ExactModel(ONE, sde_named("vp")), quantised(4), {"steps": 4, "bound_draws": 0, "at": 0.01}
+    cells = replace(levels, dequantised=True)
+    auto, mine = (NegativeLogLikelihood("rk4", "lambda", **about)(model, data, None) for data in (levels, cells))
+    for kind, found in (("truncated_normal", auto), ("uniform", mine)):
+        typed = NegativeLogLikelihood("rk4", "lambda", dequantisation=kind, **about)
+        assert typed(model, cells, None)["nats"] == found["nats"]
+    assert mine["uniform_gap"] == auto["uniform_gap"]
+    assert mine["nats"].value == pytest.approx(auto["nats"].value + auto["uniform_gap"].value)
 
 
 def test_outliers_are_ranked_by_the_same_probabilities(tmp_path):
@@ -172,7 +226,10 @@ def test_a_run_is_evaluated_without_samples_and_its_items_are_kept(tmp_path):
     assert "nats" in {q.key for q in results.measured}
     assert math.isfinite(results.rows[0].values["nats"][0])
     assert len((tmp_path / "mine" / "items.csv").read_text().splitlines()) == 5
-    assert "negative log-likelihood" in (tmp_path / "report.html").read_text()
+    (warning,) = (note for note in results.notes if note.startswith("Warning: "))
+    page = (tmp_path / "report.html").read_text()
+    assert ("negative log-likelihood" in page, page.count(html.escape(warning))) == (True, 1)
+    assert warning in json.loads((tmp_path / "results.json").read_text())["verdict"]
 
 
 def test_the_benchmark_of_dequantisation_runs(monkeypatch, capsys):

@@ -74,6 +74,7 @@ class Dataset:
             (N, L, size) and images (N, channels, *sizes of an item) under any name.
         heldout_conditions: the same for each held-out item.
         flip: whether training sees every other item, an image, mirrored left to right.
+        dequantised: whether training spreads items over the cells of their levels.
     """
 
     items: Tensor | Stored
@@ -82,6 +83,7 @@ class Dataset:
     conditions: Mapping[str, Tensor] = field(default_factory=dict)
     heldout_conditions: Mapping[str, Tensor] = field(default_factory=dict)
     flip: bool = False
+    dequantised: bool = False
 
     def __post_init__(self) -> None:
         for what, items in (("conditions", self.items), ("heldout_conditions", self.heldout)):

@@ -100,6 +100,11 @@ class Terms:
         return Cells(2 * self.levels.half, *self.model.sde.at(self.at)[:2])
 
     @property
+    def deciding(self) -> _AnyKind:
+        """The dequantisation that decides."""
+        return (*self.kinds, *_DENSITY)[0]
+
+    @property
     def solves(self) -> int:
         """How many trajectories are computed of each item."""
         return len(self.kinds) * self.draws or 1

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class ModelMetric(Checked, ABC):
-    """Measures quantities of a model. A subclass writes `quantities` and `__call__`, perhaps `needs` and `check`."""
+    """Measures quantities of a model. A subclass writes `quantities` and `__call__`, perhaps the others."""
 
     quantities: Sequence[Quantity] = ()
 
@@ -23,6 +23,10 @@ class ModelMetric(Checked, ABC):
 
     def check(self, model: Any, dataset: "Dataset") -> None:
         """Raise InputError for a model or data that it cannot measure, before any metric takes its time."""
+
+    def warnings(self, found: Mapping[str, Measurement]) -> Sequence[str]:
+        """What makes these values unreliable and how to help it, a sentence each."""
+        return ()
 
     @abstractmethod
     def __call__(self, model: Any, dataset: "Dataset", place: Path | None) -> Mapping[str, Measurement]:

@@ -41,6 +41,7 @@ def page(
         title: of the page.
         table: HTML in place of the table of samplers.
     """
+    notes = [note for note in results.notes if not note.startswith(WARNING)]  # which stand in the verdict
     versions = "Made with " + ", ".join(f"{k} {v}" for k, v in made.versions.items()) + "."
     seeds = f" of each of {results.seeds} seeds" if results.seeds > 1 else ""
     numbers = f"{results.n:,} samples{seeds}; " if results.n else ""  # none of a model, or of a folder
@@ -52,7 +53,7 @@ def page(
         _section("Table", table or f"<p>{_HOW}</p>{html(results)}{_words(results)}"),
         *(_section(title, "".join(map(_image, files))) for title, files in images.items()),
         _section("Feature cards", cards(results.cards, {q.key: q.heading for q in results.measured})),
-        _section("How it was measured", "".join(f"<p>{escape(note)}</p>" for note in [*results.notes, versions])),
+        _section("How it was measured", "".join(f"<p>{escape(note)}</p>" for note in [*notes, versions])),
         _section("Configuration", escape(_yaml(config)), "pre"),
     ]
     view = "<meta name=viewport content='width=device-width, initial-scale=1'>"

@@ -9,6 +9,7 @@ from scoresde import progress
 from scoresde.results.metric import Quantity
 from scoresde.results.rows import Row, Rows
 from scoresde.results.table import STYLE, aligned
+from scoresde.results.verdict import WARNING
 
 _HEADINGS = ("metric", "value", "real data", "x floor")
 NARROWEST = 60  # columns of text
@@ -23,7 +24,7 @@ def judged(results: Rows) -> list[str]:
     """By which quantities the samples are worse than real data, by which they are not, and which cannot say.
 
     A value lies among those of k sets of real items if it is no worse than their 95 % prediction interval allows,
-    t_{k-1} s sqrt(1 + 1/k) from their mean; where there is one set, its own interval decides.
+    t_{k-1} s sqrt(1 + 1/k) from their mean; where there is one set, its own interval decides. Warnings come last.
     """
     found: dict[str, list[str]] = {kind: [] for kind in _SAID}
     for row, q in _measured(results):
@@ -34,7 +35,8 @@ def judged(results: Rows) -> list[str]:
             worse = q.sign * (value.mean - floor.mean) > reach
             found["open" if math.isnan(reach) else "worse" if worse else "same"].append(_briefly(results, row, q))
     lines = [_SAID[kind].format(", ".join(names)) for kind, names in found.items() if names]
-    return lines or ["No metric has a floor, which would say how good a value is."]
+    lines = lines or ["No metric has a floor, which would say how good a value is."]
+    return [*lines, *(note for note in results.notes if note.startswith(WARNING))]
 
 
 def _briefly(results: Rows, row: Row, q: Quantity) -> str:

@@ -20,7 +20,7 @@ from scoresde.model import Model, NetworkModel
 from scoresde.named import name_of, named
 from scoresde.parallel import world
 from scoresde.results import Results
-from scoresde.runs.config import read_config, section, stored_data
+from scoresde.runs.config import get, read_config, section, stored_data
 from scoresde.runs.folder import SUMMARY
 from scoresde.runs.history import history
 from scoresde.runs.samples import RunSamples, draw, joined
@@ -176,7 +176,8 @@ class Run:
     def dataset(self) -> Dataset:
         """Load the data on which the model was trained, from where the configuration says it is, in its units."""
         dataset: Dataset = stored_data(self.config, self.path, self._allow).load()
-        return dataset.under(self.transform, f"data: {self.path}")
+        own = dataset.under(self.transform, f"data: {self.path}")
+        return replace(own, dequantised=True) if get(self.config, "trainer.dequantise") is True else own
 
     @property
     def summary(self) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from scoresde.named import name_of, option
 from scoresde.results import Metric, ModelMetric, Quantity, Results, Row, Scorer
 from scoresde.results.page import page
 from scoresde.results.sheet import html, judged
+from scoresde.results.verdict import WARNING
 from scoresde.runs import Run
 from scoresde.runs.config import of_run
 from scoresde.runs.report import REPORT, write
@@ -119,12 +120,15 @@ class Evaluation:
             results.add(row, self._scorer(x, strict=True), self.quantities)
             results.cards = self._scorer.cards
             results.floors |= self._scorer.floors(self.n)
+        warned: list[str] = []
         with _whole(folder):
             for name, metric in self._of_model.items():
                 place = None if folder is None else folder / name
-                results.add(row, metric(self._whole_model, self.dataset, place), self.quantities)
+                found = metric(self._whole_model, self.dataset, place)
+                results.add(row, found, self.quantities)
+                warned += [WARNING + said for said in metric.warnings(found)]
         results.rows.append(row)
-        results.notes = list(self._notes())
+        results.notes = [*self._notes(), *warned]
         return results
 
     @property
