@@ -38,7 +38,7 @@ _KINDS: dict[Name, tuple[Kind, ...]] = {
     "uniform": ("uniform",),
     "none": (),
 }
-_MOST, _OF = 8, 8  # items that are solved again with twice the steps, and of how many one is
+_MOST, _SHARE = 8, 0.25  # items that are solved again with twice the steps, and of the evaluations that they take
 _ENDS = {"reconstruction": "reconstruction", "prior_mismatch": "prior"}
 _BITS = {"bits_per_dim": "nats", "bits_error_steps": "nats_error_steps"}
 _NATS = partial(Quantity, unit="nats per item")
@@ -54,10 +54,9 @@ class NegativeLogLikelihood(ModelMetric):
     Errors of probes shift a weighted bound by half of the variance in which they differ between draws, so the draws of
     an item have the same probes.
 
-    The error of the steps is a bias. One item in 8, evenly spaced, but no more than 8 and no fewer than 2, is solved
-    again in its first draw, with twice the steps; the mean of what these add is given with its interval. That takes
-    at most a quarter of the evaluations of all trajectories, of 16 items or more. A solver that chooses its own steps
-    has a tolerance instead.
+    The error of the steps is a bias. Some items, evenly spaced, are solved again in their first draw, with twice the
+    steps: as many as take a quarter of the evaluations of all trajectories, but at most 8 and at least 2. The mean of
+    what these add is given with its interval. A solver that chooses its own steps has a tolerance instead.
 
     Args:
         solver: see `Likelihood`; or a name of conf/solver.
@@ -148,7 +147,8 @@ class NegativeLogLikelihood(ModelMetric):
         likelihood, some = self._likelihood, items[: self.pilot].to(own.device).double()
         likelihood = allocated(likelihood, own, some, seed=self.seed, at=at) if self.pilot else likelihood
         terms = Terms(own, items, likelihood, levels, kinds, self.draws, self.bound_draws, self.seed, at)
-        of, again, key = digest(own, items[torch.tensor(rows)]), self._again(len(rows)), f"{terms.deciding}_weight"
+        of, again = digest(own, items[torch.tensor(rows)]), self._again(len(rows) * terms.solves, len(rows))
+        key = f"{terms.deciding}_weight"
         with in_batches(self, "likelihood", len(rows) + len(rows[again]), of, place) as compute:
             found = compute("items", rows, terms.of, (self.steps + 1) * terms.solves)
             added = found[key][again, 0]
@@ -163,16 +163,16 @@ class NegativeLogLikelihood(ModelMetric):
         measured |= {"likelihood_nfe": Measurement(float(found["nfe"].mean())), "cut_off": Measurement(at)}
         return {q.key: measured[q.key] for q in self.quantities if q.key in measured}
 
-    def _again(self, n: int) -> slice:
+    def _again(self, solves: int, n: int) -> slice:
         """Which of n items are solved again with twice the steps."""
-        count = 0 if self._likelihood.solver.adaptive else min(n, _MOST, max(2, n // _OF))
+        count = 0 if self._likelihood.solver.adaptive else min(n, _MOST, max(2, int(_SHARE * solves / 2)))
         apart = n // max(count, 1)
         return slice(0, apart * count, apart)
 
     def warnings(self, found: Mapping[str, Measurement]) -> Sequence[str]:
         errors = {name: one.value for name, one in found.items() if name.startswith("nats_error_")}
         added, rest = errors.pop("nats_error_steps", 0.0), math.hypot(*errors.values())
-        said = f"{self.steps} steps are too few: twice as many add {added:.3g} nats, the other errors are {rest:.2g}"
+        said = f"{self.steps} steps are too few: twice as many add {added:.3g} nats, the other errors are {rest:.3g}"
         wanted = f"give metrics.likelihood.steps={2 * self.steps} or more"
         return [f"{said}; {wanted}."] if abs(added) > rest else []
 
