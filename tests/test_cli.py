@@ -4,6 +4,7 @@ import contextlib
 import csv
 import json
 import os
+import pickle
 import shlex
 import shutil
 import signal
@@ -16,10 +17,12 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from hydra.core.global_hydra import GlobalHydra
 from PIL import Image
 
 from scoresde import runs
 from scoresde.build import build
+from scoresde.cli import train_run
 from scoresde.cli.main import main
 from scoresde.sampling import Sampler
 from scoresde.sweeps import record
@@ -238,6 +241,24 @@ def test_a_run_with_an_odd_name_and_the_hints_for_it(here, capsys):
     assert summary(here / "#1 [a]")["run"] == "ü (1)/it's"
     assert main(["train", "run=ü (1)/it's"]) == 0
     assert "ü (1)/it's is complete" in capsys.readouterr().out
+
+
+def test_a_run_goes_on_in_processes_that_know_what_was_typed(copied, monkeypatch):
+    asked = []
+
+    def launch(_, work):
+        def call(*given):
+            sent = pickle.dumps(given)
+            GlobalHydra.instance().clear()  # as in a process that has just begun
+            monkeypatch.setattr(train_run, "train_in_processes", lambda count, cfg, hint: asked.append(cfg["trainer"]))
+            return {0: work(*pickle.loads(sent))}
+
+        return call
+
+    monkeypatch.setattr("torch.distributed.launcher.api.elastic_launch", launch)
+    monkeypatch.setattr(train_run, "require_devices", lambda trainer, device: None)
+    assert main(["train", f"run={copied}", "trainer.steps=8", "trainer.micro_batch=8", "trainer.devices=2"]) == 0
+    assert [trainer["steps"] for trainer in asked] == [8]
 
 
 def test_a_finished_run_says_so_and_is_left_alone(copied, capsys):

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from inspect import signature
 from typing import Any
 
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
@@ -73,7 +74,7 @@ def train_in_processes(count: int, cfg: Mapping[str, Any], hint: str) -> float |
             **{name: value for name, value in newer.items() if name in signature(LaunchConfig).parameters},
         )  # fmt: skip
         try:
-            answers = elastic_launch(launch, _work)(HydraConfig.instance().cfg, dict(cfg))
+            answers = elastic_launch(launch, _work)(GlobalHydra.instance().hydra, HydraConfig.instance().cfg, dict(cfg))
         except SignalException as stop:  # which all processes have had; the first one said what is saved
             raise SystemExit(128 + stop.sigval) from None
         except ChildFailedError as error:
@@ -93,9 +94,10 @@ def _ignored(number: int, frame: object) -> None:
     """The handler until that of the launcher is there."""
 
 
-def _work(hydra: DictConfig, cfg: dict[str, Any]) -> tuple[str, Any]:
+def _work(hydra: Any, about: DictConfig, cfg: dict[str, Any]) -> tuple[str, Any]:
     """What each process does: the work of the command, in the place of the job that has started it."""
-    HydraConfig.instance().cfg = hydra  # type: ignore[assignment]  # its own methods set a DictConfig too
+    GlobalHydra.instance().hydra = hydra  # which a resume asks what was typed
+    HydraConfig.instance().cfg = about  # type: ignore[assignment]  # its own methods set a DictConfig too
     keep_freed_memory()
     row = command("train")
     answer: tuple[str, Any] = ("", None)
