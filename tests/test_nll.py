@@ -21,7 +21,7 @@ from scoresde.control import Conditioned
 from scoresde.data import Dataset, Transform
 from scoresde.divergence import Hutchinson
 from scoresde.evaluations import count_evaluations
-from scoresde.likelihood import Likelihood, NegativeLogLikelihood, Outliers, allocated
+from scoresde.likelihood import LatentQuality, Likelihood, NegativeLogLikelihood, Outliers, allocated
 from scoresde.nets import ResidualMLP
 
 F64 = torch.float64
@@ -119,6 +119,8 @@ def test_a_run_that_was_trained_on_cells_is_dequantised_uniformly():
     for kind, found in (("truncated_normal", auto), ("uniform", mine)):
         typed = NegativeLogLikelihood("rk4", "lambda", dequantisation=kind, **about)
         assert typed(model, cells, None)["nats"] == found["nats"]
+    latent = LatentQuality(steps=3, dequantise=True)(model, levels, None)
+    assert LatentQuality(steps=3)(model, cells, None) == latent != LatentQuality(steps=3)(model, levels, None)
     assert mine["uniform_gap"] == auto["uniform_gap"]
     assert mine["nats"].value == pytest.approx(auto["nats"].value + auto["uniform_gap"].value)
 
@@ -129,7 +131,8 @@ def test_outliers_are_ranked_by_the_same_probabilities(tmp_path):
         place = tmp_path / dequantisation
         about = {"dequantisation": dequantisation, "at": at, "bound_draws": 0}
         NegativeLogLikelihood("rk4", "lambda", steps=8, **about)(model, data, place)
-        Outliers("rk4", "lambda", steps=8, n=12, dequantise=at is not None)(model, data, place)
+        spread = replace(data, dequantised=at is not None)
+        Outliers("rk4", "lambda", steps=8, n=12)(model, spread, place)
         ranked = np.load(place / "densities.npz")["held-out"]
         np.testing.assert_allclose(ranked, -np.load(place / "items.npz")["nats"], rtol=0, atol=1e-9)
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -96,7 +96,7 @@ class LatentQuality(ModelMetric):
         solver: see `LatentSpace`; or a name of conf/solver.
         grid: likewise; or a name of conf/grid.
         steps: of the solver.
-        dequantise: spread items over the cells of their levels, for a model that was trained so.
+        dequantise: spread items over the cells of their levels; None does so if the training did.
         n: number of items, evenly spaced; all that there are if these are fewer.
         batch_size: items computed at once; it does not change the values.
         ito: samples of the reverse SDE whose two densities are compared; 0 leaves that out.
@@ -109,7 +109,7 @@ class LatentQuality(ModelMetric):
     solver: Solver | str | None = None
     grid: Grid | str | None = None
     steps: StepCount = 50
-    dequantise: bool = False
+    dequantise: bool | None = None
     n: Annotated[int, at_least(2), fitting(64)] = 200
     batch_size: Count = 100
     ito: Annotated[int, at_least(0), fitting(64)] = 0
@@ -138,6 +138,8 @@ class LatentQuality(ModelMetric):
         model.needs_gaussian("latent")
 
     def __call__(self, model: Model, dataset: Dataset, place: Path | None) -> Mapping[str, Measurement]:
+        if self.dequantise is None:
+            return replace(self, dequantise=dataset.dequantised)(model, dataset, place)
         self.check(model, dataset)
         index = evenly(torch.arange(len(dataset.heldout)), self.n)
         own, x0 = with_conditions(model, dataset, heldout=True).of_samples(index), dataset.heldout[index]

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -124,9 +124,9 @@ class Outliers(ModelMetric):
         divergence: likewise; or a name of conf/divergence. None for the exact trace of items of at most 16 values, and
             four random directions of others, whose errors are small beside what items differ by.
         steps: of the solver.
-        dequantise: spread items uniformly over the cells of their levels, for a model that was trained so, which is
-            followed down to t_train; otherwise their noise is that of the cut-off of quantised data, kept within the
-            cells, see `NegativeLogLikelihood`.
+        dequantise: spread items uniformly over the cells of their levels, and follow the model down to t_train;
+            otherwise their noise is that of the cut-off of quantised data, kept within the cells, see
+            `NegativeLogLikelihood`. None does so if the training did.
         against: further items: a data set, or a file of an array in data units, see `scoresde.data.ArrayFile`.
         n: items of each set; all that there are if these are fewer.
         seed: of the other items, the dequantisation and the probes.
@@ -141,7 +141,7 @@ class Outliers(ModelMetric):
     grid: Grid | str | None = None
     divergence: Divergence | str | None = None
     steps: StepCount = 50
-    dequantise: bool = False
+    dequantise: bool | None = None
     against: DataSource | str | None = None
     n: Annotated[int, at_least(2), fitting(64)] = 200
     seed: NonNegativeInt = 0
@@ -168,6 +168,8 @@ class Outliers(ModelMetric):
             levels_of(dataset.transform)
 
     def __call__(self, model: Model, dataset: Dataset, place: Path | None) -> Mapping[str, Measurement]:
+        if self.dequantise is None:
+            return replace(self, dequantise=dataset.dequantised)(model, dataset, place)
         self.check(model, dataset)
         transform, index = dataset.transform, evenly(torch.arange(len(dataset.heldout)), self.n)
         x = dataset.heldout[index]
