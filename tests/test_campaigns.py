@@ -1,13 +1,18 @@
 """The campaigns of benchmarks/ with small counts: what is killed ends as undisturbed, what is damaged is refused."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from test_record import cheap, trials
 
+import calls  # isort: skip
 import corrupted  # isort: skip
+import hostile  # isort: skip
 import killed  # isort: skip
+import malformed  # isort: skip
+import soak  # isort: skip
 
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded, use of fork")
 
@@ -43,3 +48,45 @@ def test_silent_damage_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     one.checkpoint("bit", 60, corrupted.flip, 0)
     assert one.silent
     assert trials.difference({"a": 1, "b": 2}, {"a": 1, "c": 3}) == "b, c"
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    place = tmp_path_factory.mktemp("called") / "here"
+    with cheap(), calls.prepared(place):
+        yield place
+
+
+def test_malformed_calls_name_the_culprit_and_leave_all_as_it_was(here: Path) -> None:
+    lines = malformed.spread([*malformed.of_keys(), *malformed.of_settings()], 6)
+    assert malformed.campaign(lines)[1] == []
+    line = malformed.Line("no mistake", ["list", "folder=."], ("nosuch",))
+    (fault,) = malformed.campaign([line])[1]
+    assert fault.startswith("status 0, ")
+    assert "does not name nosuch" in fault
+
+
+def test_hostile_calls_are_refused_and_what_they_do_is_seen(here: Path) -> None:
+    kinds = [[*hostile.targets(2)], [*hostile._weights()][-4:-1], [*hostile.tricks(3)][:1]]
+    rows, wrong = hostile.campaign(kinds, megabytes=float("inf"))
+    assert wrong == []
+    assert [row.split()[1:4] for row in rows[1:4]] == [["2", "2", "0"], ["3", "3", "0"], ["1", "1", "0"]]
+    proof = here.parent / "proof"
+
+    def harm() -> None:
+        hostile.spied(here)()
+        os.system("true")
+        proof.write_text("")
+
+    seen = hostile.faults(calls.answer(["--version"], harm), proof)
+    assert all(word in seen for word in ("executed os.system", "written open", "its file is there"))
+    proof.unlink()
+
+
+def test_growth_is_that_of_what_is_held(here: Path) -> None:
+    before = soak.held()
+    Path("tmp", "left").write_text("")
+    with Path("t.npy").open("rb"):
+        assert [a - b for a, b in zip(soak.held(), before, strict=True)][1:] == [1, 0, 1]
+    rounds = soak.np.arange(50.0)[:, None] * soak.np.array([0, 1, 2, -1]) * len(soak.JOBS)
+    assert soak.growth(rounds) == [(0, 0), (1, 0), (2, 0), (-1, 0)]

@@ -12,7 +12,7 @@ from scoresde.runs.folder import quoted
 # Hydra's flags and how many words follow them. Left out: --experimental-rerun, which loads a pickle.
 _FLAGS = {
     **dict.fromkeys(("--help", "-h", "--hydra-help", "--resolve", "--run", "-r", "--multirun", "-m"), 0),
-    **dict.fromkeys(("--cfg", "-c", "--package", "-p", "--config-dir", "-cd", "--config-name", "-cn"), 1),
+    **dict.fromkeys(("--cfg", "-c", "--package", "-p", "--config-dir", "-cd"), 1),
     **dict.fromkeys(("--info", "-i"), 1),
 }
 _SWEEP = {"--multirun", "-m"}
@@ -21,6 +21,8 @@ _SWEEP = {"--multirun", "-m"}
 _EXPRESSION = re.compile(r"sde\.(?:drift|diffusion|alpha_of_t|sigma_of_t)")
 PLACE = re.compile(r"run|init|out|folder|file|samples|config|data\.(?:path|folder|cache)")  # settings that are paths
 _WORDS = {"~": "null", "None": "null"} | dict.fromkeys(("yes", "on"), "true") | dict.fromkeys(("no", "off"), "false")
+# Settings of Hydra for whoever writes a program with it: they name classes that it makes, or files that it writes.
+_INNER = re.compile(r"[+~]*hydra\b(?![./](launcher|sweeper|sweep\.dir|job\.chdir)\b)|[+~]*hydra[./].*_target_")
 _STAYS = "paths are seen from the working directory, which scoresde never leaves; leave this out"
 
 
@@ -66,6 +68,7 @@ def _meant(command: str, setting: str, sweep: bool) -> str | None:
         InputError: the program cannot do what is asked.
     """
     key, equals, value = setting.partition("=")
+    refuse(_INNER.match(setting) is not None, f"{key}: it is set by scoresde; leave it out")
     if not equals or re.fullmatch(r"(['\"]).*\1", value):
         return setting
     if not PLACE.fullmatch(key) or value in ("~", "None"):

@@ -14,7 +14,7 @@ from scoresde.build import TARGET, did_you_mean
 from scoresde.cli.allocator import keep_freed_memory
 from scoresde.cli.stops import TaskFailed
 from scoresde.cli.sweep_job import current, run_in_sweep, sweeping, varied
-from scoresde.errors import InputError
+from scoresde.errors import InputError, refuse
 from scoresde.files import of_the_disk
 from scoresde.runs.folder import new_folder
 from scoresde.training import checkpoint as checkpoints
@@ -74,7 +74,7 @@ def plain(cfg: DictConfig, keys: Sequence[str]) -> dict[str, Any]:
         values: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)  # type: ignore[assignment]
     except OmegaConfBaseException as error:
         reason = str(error).splitlines()[0]
-        raise InputError(f"{error.full_key or 'configuration'}: {reason}") from None
+        raise InputError(f"{error.full_key or 'configuration'}: {reason}; give a value") from None
     for key in sorted(values.keys() - set(keys)):
         raise InputError(f"{key}: no such key{did_you_mean(key, keys)} (keys: {', '.join(keys)})")
     for key in sorted(set(keys) - values.keys()):
@@ -119,6 +119,8 @@ def result_folder(key: str, given: str | None, parent: Path, name: str) -> Path:
 
 def out_folder(out: str | None, parent: Path, name: str) -> Path:
     """The folder `out`, in which each job of a sweep makes one of its own; None for a new one in `parent`."""
+    taken = out is not None and bool(checkpoints.saved_steps(Path(out)))
+    refuse(taken, f"out: {out} is the folder of a run, whose files would be replaced; give another folder")
     if out is not None and sweeping():
         return result_folder("out", None, Path(out), name)
     return result_folder("out", out, parent, name)

@@ -26,6 +26,7 @@ from scoresde.runs.folder import quoted
 from scoresde.vocabulary import meant_key, meant_option
 
 _CHOICE = re.compile(r"(?![+~])[^.,=]+=[^,]*")  # an option of a group or a value at the top, and no sweep
+_NAMED = re.compile(r"(samplers|metrics)\.\w+")  # what the user names
 
 
 def explain(error: Exception, command: str, folder: Path, typed: Sequence[str]) -> str | None:
@@ -39,12 +40,12 @@ def explain(error: Exception, command: str, folder: Path, typed: Sequence[str]) 
     """
     if isinstance(error, OverrideParseException):
         return f"{error.override}: not a setting; write key=value, such as seed=1, and quote texts with ,{{}}[] in them"
-    if isinstance(error, MissingConfigException) and error.options is not None:
+    if isinstance(error, MissingConfigException) and "/" in str(error.missing_cfg_file):
         group, _, option = str(error.missing_cfg_file).rpartition("/")
         own, extra = group.removeprefix("hydra/"), option.partition("_")[0]
         if own != group and extra in presets(own):  # a launcher or a sweeper whose plugin is missing
             return f'{own}={extra}: its plugin is not installed; pip install "scoresde[{extra}]"'
-        options = sorted(error.options)
+        options = sorted(error.options or presets(group.rpartition("/")[2]))
         near = meant_option(group.rpartition("/")[2], option, options) or did_you_mean(option, options)
         return f"{group}={option}: {group} has no option {option}{near} (options: {', '.join(options)})"
     if isinstance(error, ConfigCompositionException):
@@ -65,14 +66,13 @@ def _raised_by_hydra(error: BaseException) -> bool:
 def _explain_composition(error: Exception, command: str, folder: Path, typed: Sequence[str]) -> str:
     text = " ".join(str(error).split())
     if ambiguous := re.match(r"Ambiguous value for argument '(.*?)'", text):
-        key, _, value = ambiguous[1].partition("=")
-        single = f"write {key}=[{value}] for one list"
-        if PLACE.fullmatch(key):
-            single = f'for one name write "{key}={quoted(value)}"'
-        single += f", or {key}={value.replace(',', '')}" if re.fullmatch(r"\d{1,3}(,\d{3})+", value) else ""
-        return f"{ambiguous[1]}: several values; add -m to run each of them, or {single}"
+        return f"{ambiguous[1]}: several values; add -m to run each of them, or {_single(ambiguous[1])}"
     if unknown := re.match(r"(?:Could not override|Could not delete from config\.) '(.*?)'", text):
         key = unknown[1].split("=")[0]
+        inner = re.search(rf"full_key: ({re.escape(key)}\.\S+)", str(error.__cause__))  # such as sde={betamin:1}
+        key = inner[1] if inner else key
+        if _NAMED.fullmatch(key):
+            return f"{key}: not in the configuration; to add it write +{key}=..."
         groups, keys = _known(command, folder, typed)
         own = [group.rpartition("@")[2] for group, option in groups.items() if "custom" in str(option)]
         if any(key.startswith((f"{place}.", f"sampler.{place}.")) for place in own):
@@ -80,7 +80,18 @@ def _explain_composition(error: Exception, command: str, folder: Path, typed: Se
         known = [*groups, *keys]
         where = meant_key(key, known) or _inside(key, known) or _elsewhere(key, command) or _nearest(key, known)
         return f"{key}: no such key{where or f'; scoresde {command} --help lists all there are'}"
+    if merged := re.fullmatch(r"Error merging override (.*?)=(.*)", text):
+        return f"{merged[1]}: {merged[2]} is not of its kind; see scoresde {command.replace('_', ' ')} --help"
     return text
+
+
+def _single(setting: str) -> str:
+    """How to write one value with commas in it."""
+    key, _, value = setting.partition("=")
+    single = f"write {key}=[{value}] for one list"
+    if PLACE.fullmatch(key):
+        single = f'for one name write "{key}={quoted(value)}"'
+    return single + (f", or {key}={value.replace(',', '')}" if re.fullmatch(r"\d{1,3}(,\d{3})+", value) else "")
 
 
 def _elsewhere(key: str, command: str) -> str:
@@ -117,6 +128,7 @@ def _keys(cfg: Any, path: str = "") -> Iterator[str]:
 def _inside(key: str, known: Sequence[str]) -> str:
     """The keys in other sections that have the same last part."""
     same = [k for k in known if k.rpartition(".")[2] == key.rpartition(".")[2]]
+    same = [k for k in same if k.count(".") == min(k.count(".") for k in same)]  # batch_size is that of the trainer
     same = difflib.get_close_matches(key, same, n=1, cutoff=0.85) or same
     return f"; did you mean {' or '.join(same[:3])}?" if same else ""
 

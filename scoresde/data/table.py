@@ -144,7 +144,7 @@ class _Reader:
                 return
         if len(row) != self.width:
             where = f"data.path: {self.path}, line {line}"
-            raise InputError(f"{where}: {len(row)} columns, but {self.width} in the first line")
+            raise InputError(f"{where}: {len(row)} columns, but {self.width} in the first line; make them equal")
         self.integers -= {k for k in self.integers if not _integer(row[k])}
         try:
             self.numbers.extend(list(map(float, row)))
