@@ -523,7 +523,7 @@ def test_unknown_keys_are_found_before_torch_is_imported():
         ("epochs=3", "epochs: no such key; training is counted in steps, of trainer.batch_size items each; "),
         ("lr=1", "lr: no such key; did you mean optimizer.lr?"),
         ("steps=1", "steps: no such key; did you mean trainer.steps?"),
-        ("batch_size=1", "batch_size: no such key; did you mean trainer.batch_size or "),
+        ("batch_size=1", "batch_size: no such key; did you mean trainer.batch_size?"),
         (f"name={'x' * 65}", f"name: '{'x' * 65}' is not allowed; give at most 64 characters"),
         ("sampler=heun", "sampler: no such key; did you mean solver@samplers.dpmpp_2m.solver?"),
         ("num_workers=1", "num_workers: no such key; data are read by the program itself; there is nothing to set"),
@@ -534,6 +534,12 @@ def test_unknown_keys_are_found_before_torch_is_imported():
         ("optimizer.betas=[0.9]", "optimizer.betas: [0.9] is not a list of 2 numbers"),
         ("sde=vpp", "sde=vpp: sde has no option vpp; did you mean vp? (options: cosine, custom, discrete, drift, "),
         ("experiment=moon", "experiment=moon: experiment has no option moon; did you mean moons? (options: "),
+        ("sde={betamin:1}", "sde.betamin: no such key; did you mean sde.beta_min?"),
+        ("samplers={own:{steps:5}}", "samplers.own: not in the configuration; to add it write +samplers.own="),
+        ("metrics=[nosuch]", "metrics=nosuch: metrics has no option nosuch (options: c2st, "),
+        ("optimizer.betas={a:1}", "optimizer.betas: {a:1} is not of its kind; see scoresde train --help"),
+        ("+hydra.callbacks.a._target_=os.system", "+hydra.callbacks.a._target_: it is set by scoresde; leave it out"),
+        ("hydra.launcher._target_=os.system", "hydra.launcher._target_: it is set by scoresde; leave it out"),
         ("sde", "sde: not a setting; write key=value"),
         ("seed=[1", "seed=[1: not a setting; write key=value"),
         ("seed=0,1", "seed=0,1: several values; add -m to run each of them, or write seed=[0,1] for one list"),
@@ -644,11 +650,13 @@ def test_several_settings_together(here, capsys, typed, line):
         (["run=RUN", "solver=torchdiffeq", "corrector=langevin"], "sampler.corrector: TorchDiffEq takes its own steps"),
         (["run=RUN", "sampler.path=5"], "sampler.path: 5 is not true or false"),
         (["run=RUN", "out=file.txt"], "out: no folder can be made here"),
+        (["run=RUN", "out=RUN"], "out: RUN is the folder of a run, whose files would be replaced; give another folder"),
     ],
 )
 def test_a_mistake_in_sampling_is_one_line(trained, here, capsys, typed, line):
     Path("file.txt").write_text("")
-    assert failed(capsys, "sample", *(t.replace("RUN", str(trained)) for t in typed)).startswith(line)
+    said = failed(capsys, "sample", *(t.replace("RUN", str(trained)) for t in typed))
+    assert said.replace(str(trained), "RUN").startswith(line)
 
 
 def test_a_run_without_checkpoint_and_a_checkpoint_of_another_architecture(copied, capsys):
