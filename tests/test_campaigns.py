@@ -58,7 +58,7 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def test_malformed_calls_name_the_culprit_and_leave_all_as_it_was(here: Path) -> None:
-    lines = malformed.spread([*malformed.of_keys(), *malformed.of_settings()], 6)
+    lines = malformed.spread([*malformed.of_keys(), *malformed.of_settings()], 3)
     assert malformed.campaign(lines)[1] == []
     line = malformed.Line("no mistake", ["list", "folder=."], ("nosuch",))
     (fault,) = malformed.campaign([line])[1]

@@ -539,7 +539,6 @@ def test_unknown_keys_are_found_before_torch_is_imported():
         ("metrics=[nosuch]", "metrics=nosuch: metrics has no option nosuch (options: c2st, "),
         ("optimizer.betas={a:1}", "optimizer.betas: {a:1} is not of its kind; see scoresde train --help"),
         ("+hydra.callbacks.a._target_=os.system", "+hydra.callbacks.a._target_: it is set by scoresde; leave it out"),
-        ("hydra.launcher._target_=os.system", "hydra.launcher._target_: it is set by scoresde; leave it out"),
         ("sde", "sde: not a setting; write key=value"),
         ("seed=[1", "seed=[1: not a setting; write key=value"),
         ("seed=0,1", "seed=0,1: several values; add -m to run each of them, or write seed=[0,1] for one list"),
