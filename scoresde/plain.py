@@ -80,3 +80,8 @@ def _yaml_classes() -> tuple[Any, Any]:
     for one in (Loader, Dumper):
         one.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT, list("-+.0123456789"))
     return Loader, Dumper
+
+
+def key_of(setting: str) -> str:
+    """The dotted key that a typed setting is about: that of `+sde.beta_min=1` is sde.beta_min."""
+    return setting.lstrip("+~").partition("=")[0]

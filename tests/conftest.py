@@ -15,7 +15,10 @@ for variable in ("SCORESDE_CACHE", "HF_HOME"):
     atexit.register(shutil.rmtree, os.environ[variable], ignore_errors=True)
 os.environ["HF_HUB_OFFLINE"] = "1"
 
+from pathlib import Path  # noqa: E402
+
 import hypothesis  # noqa: E402
+import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
 from hydra._internal.hydra import Hydra  # noqa: E402
@@ -39,3 +42,11 @@ def whole_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Figures as users see them."""
     monkeypatch.setattr(style, "_LAYOUT", _LAYOUT)
     monkeypatch.setattr(fields, "_DENSITY", _DENSITY)
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory of its own with a small table, t.npy."""
+    monkeypatch.chdir(tmp_path)
+    np.save("t.npy", np.random.default_rng(0).normal(size=(60, 2)))
+    return tmp_path

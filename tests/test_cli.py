@@ -36,13 +36,6 @@ FAST += ["trainer.steps=4", "trainer.checkpoint_every=2", "~samplers.predictor_c
 PROGRAM = [sys.executable, "-c", "import sys; from scoresde.cli.main import main; sys.exit(main())"]
 
 
-@pytest.fixture
-def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    np.save("t.npy", np.random.default_rng(0).normal(size=(60, 2)))
-    return tmp_path
-
-
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """A finished run, with what was printed in printed.txt beside it; not to be changed."""

@@ -4,7 +4,6 @@ import re
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from scoresde import InputError, Sampler, room, runs
@@ -21,13 +20,6 @@ def gigabyte(monkeypatch):
     """A machine with 1 GB."""
     monkeypatch.setattr(sizes, "memory", lambda: 10**9)
     monkeypatch.setattr(room, "memory", lambda: 10**9)
-
-
-@pytest.fixture
-def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    np.save("t.npy", np.random.default_rng(0).normal(size=(60, 2)))
-    return tmp_path
 
 
 @pytest.mark.parametrize(

@@ -43,19 +43,12 @@ def cheap():
         yield
 
 
-@pytest.fixture
-def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    np.save("t.npy", np.random.default_rng(0).normal(size=(40, 2)))
-    return tmp_path
-
-
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
     """A sweep of two seeds; not to be changed."""
     folder = tmp_path_factory.mktemp("undisturbed")
     with contextlib.chdir(folder):
-        np.save("t.npy", np.random.default_rng(0).normal(size=(40, 2)))
+        np.save("t.npy", np.random.default_rng(0).normal(size=(60, 2)))
         assert main(SWEEP) == 0
     return next((folder / "runs").iterdir())
 

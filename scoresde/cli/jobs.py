@@ -16,6 +16,7 @@ from scoresde.cli.stops import TaskFailed
 from scoresde.cli.sweep_job import current, run_in_sweep, sweeping, varied
 from scoresde.errors import InputError, refuse
 from scoresde.files import of_the_disk
+from scoresde.plain import key_of
 from scoresde.runs.folder import new_folder
 from scoresde.training import checkpoint as checkpoints
 
@@ -30,7 +31,7 @@ def overrides() -> list[str]:
 
 def typed_keys() -> list[str]:
     """The keys of `overrides`."""
-    return [override.lstrip("+~").split("=")[0] for override in overrides()]
+    return [*map(key_of, overrides())]
 
 
 def run_job(command: Command, cfg: DictConfig) -> float | None:

@@ -19,6 +19,7 @@ from scoresde.cli.command import Command
 from scoresde.cli.stops import terminate
 from scoresde.errors import InputError, refuse
 from scoresde.files import writing
+from scoresde.plain import key_of
 from scoresde.runs.folder import timestamp
 from scoresde.sweeps import record
 from scoresde.sweeps.record import ASIDE, KILLED, LOCK, STOP, SWEEP, JobRecord, SweepRecord
@@ -86,7 +87,7 @@ def opened(
         InputError: it is held by another program, or the folder is that of another sweep.
     """
     own = _described(row, typed)
-    refuse("hydra.sweep.dir" in map(_name, typed), f"hydra.sweep.dir: write {_KEY}=FOLDER, which also goes on with it")
+    refuse("hydra.sweep.dir" in map(key_of, typed), f"hydra.sweep.dir: write {_KEY}=FOLDER, which also goes on with it")
     folder = _chosen(given, own) if row.keeps else scratch / "sweep"
     begun = record.is_sweep(folder)
     with writing(folder, _KEY):
@@ -112,13 +113,9 @@ def parted_sweep(settings: Sequence[str]) -> tuple[str | None, list[str]]:
     return given, [setting for setting in settings if setting not in own]
 
 
-def _name(setting: str) -> str:
-    return setting.lstrip("+~").partition("=")[0]
-
-
 def _decides(setting: str) -> bool:
     """Whether a setting says what is swept, and not how."""
-    first = _name(setting).replace("/", ".").partition(".")[0]
+    first = key_of(setting).replace("/", ".").partition(".")[0]
     return first not in {*ASIDE, "hydra", "launcher", "sweeper"} - {"out"}
 
 
@@ -134,7 +131,7 @@ def _described(row: Command, typed: Sequence[str]) -> SweepRecord:
             swept = OverridesParser.create().parse_override(setting).is_sweep_override()
         parts[swept].append(setting)
     made = datetime.now().isoformat(timespec="microseconds")
-    return SweepRecord(row.name, parts[False], sorted(set(map(_name, parts[True]))), parts[True], made)
+    return SweepRecord(row.name, parts[False], sorted(set(map(key_of, parts[True]))), parts[True], made)
 
 
 def _chosen(given: str | None, own: SweepRecord) -> Path:

@@ -18,6 +18,7 @@ from omegaconf import OmegaConf
 
 from scoresde.cli.stops import JobFailed, code_and_reason, queue_again, terminate
 from scoresde.errors import InputError
+from scoresde.plain import key_of
 from scoresde.runs.folder import free_folder
 from scoresde.sweeps import record
 from scoresde.sweeps.record import STOP, JobRecord, State, SweepRecord
@@ -32,8 +33,8 @@ def sweeping() -> bool:
 def varied() -> list[str]:
     """What was typed for this job and not for all of its sweep."""
     sweep = SweepRecord.read(_folder())
-    fixed = {_key(setting) for setting in sweep.fixed} - {*sweep.swept}
-    return [override for override in HydraConfig.get().overrides.task if _key(override) not in fixed]
+    fixed = {key_of(setting) for setting in sweep.fixed} - {*sweep.swept}
+    return [override for override in HydraConfig.get().overrides.task if key_of(override) not in fixed]
 
 
 @dataclass
@@ -142,10 +143,6 @@ def _fail(job: Job, error: Exception) -> None:
 
 def _folder() -> Path:
     return Path(HydraConfig.get().sweep.dir)
-
-
-def _key(setting: str) -> str:
-    return setting.lstrip("+~").partition("=")[0]
 
 
 def _basic() -> bool:

@@ -216,7 +216,7 @@ class Outliers(ModelMetric):
         likelihood = self._exact if x[0].numel() <= _SMALL else self._estimate
         at = cut_off(model.sde, None if self.dequantise else levels)
         terms = Terms(model, x, likelihood, levels, kinds, 1, 0, self.seed, at)
-        found = compute(range(len(x)), terms.of, self.steps + 1)[f"{(*kinds, 'density')[0]}_weight"]
+        found = compute(range(len(x)), terms.of, self.steps + 1)[f"{terms.deciding}_weight"]
         return torch.from_numpy(found[:, 0]) - (0.0 if levels else transform.log_volume)
 
     def _write(

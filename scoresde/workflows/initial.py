@@ -10,6 +10,7 @@ import torch
 from scoresde import runs
 from scoresde.data import Dataset, Transform
 from scoresde.errors import refuse
+from scoresde.plain import key_of
 from scoresde.training.checkpoint import Checkpoint
 
 KEY = "init"
@@ -60,7 +61,7 @@ def taken_over(cfg: dict[str, Any], typed: Sequence[str]) -> dict[str, Any]:
     run = Path(cfg[KEY])
     stored = runs.read_config(run)
     for text in typed:
-        key = text.lstrip("+~").partition("=")[0]
+        key = key_of(text)
         taken = key.partition(".")[0] in _TAKEN
         refuse(taken, f"{key}: {KEY}= takes the SDE and the network of {run} as they are; leave it out")
     return {**cfg, **{key: runs.section(stored, key, run) for key in _TAKEN}}
