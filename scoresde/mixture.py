@@ -96,6 +96,60 @@ class GaussianMixture(nn.Module):
         left = self.variances * _column(sigma, x) ** 2 / variance
         return torch.softmax(joint, dim=-1), means, left
 
+    def observed(self, matrix: ArrayLike, sigma_y: float) -> "GaussianMixture":
+        """The mixture of y = A x + sigma_y n, n ~ N(0, I): its log density is the log evidence of an observation.
+
+        Args:
+            matrix: A (M, D).
+            sigma_y: standard deviation of the noise, >= 0.
+
+        Raises:
+            InputError: A does not fit, or sigma_y is negative.
+        """
+        a = _float64(matrix).to(self.means.device)
+        fine = a.ndim == 2 and a.shape[1] == self.means.shape[1]
+        require(fine, "matrix", tuple(a.shape), f"give (M, {self.means.shape[1]})")
+        require(0 <= sigma_y < float("inf"), "sigma_y", sigma_y, "give a number >= 0")
+        noise = sigma_y**2 * torch.eye(len(a), dtype=a.dtype, device=a.device)
+        return GaussianMixture(self.weights, self.means @ a.T, a @ self._covariances() @ a.T + noise)
+
+    def posterior(self, matrix: ArrayLike, y: ArrayLike, sigma_y: float) -> "GaussianMixture":
+        """The mixture of x given y = A x + sigma_y n, n ~ N(0, I), in closed form.
+
+            w_k' ~ w_k N(y; A m_k, S_k),   m_k' = m_k + G_k (y - A m_k),   C_k' = (I - G_k A) C_k,
+            S_k = A C_k A^T + sigma_y^2 I,   G_k = C_k A^T S_k^-1
+
+        `ExactModel(mixture.posterior(...), sde)` is the denoiser E[x_0 | x_t, y] without error. A weight that float64
+        cannot hold stays at the smallest number that it can.
+
+        Args:
+            matrix: A (M, D).
+            y: the observation (M,).
+            sigma_y: standard deviation of the noise, >= 0; with 0 every S_k must be invertible.
+
+        Raises:
+            InputError: A or y does not fit, sigma_y is negative, or an S_k is singular to float64.
+
+        Sorenson and Alspach 1971, Recursive Bayesian estimation using Gaussian sums, Automatica 7, of one step.
+        """
+        seen, device = self.observed(matrix, sigma_y), self.means.device
+        a, y = _float64(matrix).to(device), _float64(y).to(device)
+        require(y.shape == a.shape[:1], "y", tuple(y.shape), f"give one number for each row of A, ({len(a)},)")
+        singular = bool((seen.variances <= 1e-12 * seen.variances.amax(1, keepdim=True)).any())
+        require(not singular, "sigma_y", sigma_y, "A C A^T + sigma_y^2 I is singular; give a larger sigma_y")
+        joint = seen._components(y[None], 1.0, 0.0)[0]
+        covariances = self._covariances()
+        gain = covariances @ a.T @ seen.axes / seen.variances[:, None] @ seen.axes.mT  # (K, D, M)
+        means = self.means + torch.einsum("kdm,km->kd", gain, y - seen.means)
+        # Joseph's form: positive semi-definite whatever the rounding
+        kept = torch.eye(self.means.shape[1], dtype=a.dtype, device=device) - gain @ a
+        left = kept @ covariances @ kept.mT + sigma_y**2 * gain @ gain.mT
+        weights = torch.softmax(joint[0], dim=0).clamp(min=torch.finfo(torch.float64).tiny)
+        return GaussianMixture(weights, means, (left + left.mT) / 2)
+
+    def _covariances(self) -> Tensor:
+        return self.axes * self.variances[:, None] @ self.axes.mT
+
     def sample(self, n: int, seed: int = 0) -> Tensor:
         """`n` independent draws, (n, D), float64."""
         noise = Noise(seed)
