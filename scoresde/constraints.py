@@ -78,6 +78,7 @@ Fraction = Annotated[float, Constraint(lambda value: 0 <= value <= 1, "a number 
 ProperFraction = Annotated[float, between(0, 1)]
 _SEEDS = Constraint(lambda value: value < 2**63, "at most 2^63 - 1", True)
 Count = Annotated[int, at_least(1), fitting(16)]
+PowerOfTwo = Annotated[int, Constraint(lambda n: n > 0 and n & (n - 1) == 0, "a power of two, such as 2")]
 Steps = Annotated[int, at_least(1), Constraint(lambda value: value <= 10**9, "at most 1,000,000,000", True)]
 Depth = Annotated[int, at_least(1), Constraint(lambda value: value <= 10_000, "at most 10,000", True)]
 NonNegativeInt = Annotated[int, at_least(0), _SEEDS]

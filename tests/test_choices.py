@@ -6,7 +6,6 @@ from support import exact_model, sde_named
 
 import scoresde
 from scoresde import VPSDE, Auto, ExactModel, GaussianMixture, Sampler
-from scoresde.cli.parts import kept
 from scoresde.comparison import Mixture
 from scoresde.comparison.plan import Reference
 from scoresde.figures.choices import _panel
@@ -15,6 +14,7 @@ from scoresde.model import Model
 from scoresde.noise import Noise
 from scoresde.prediction import Prediction
 from scoresde.results import Row
+from scoresde.runs.samples import batches
 from scoresde.sampling import DDIM, Choices
 
 DOUBLE = torch.float64
@@ -92,12 +92,11 @@ def test_others_choose_nothing_and_noise_has_candidates_of_its_own():
 def test_kept_batches_keep_their_choices(tmp_path):
     model, sampler = exact_model(sde_named("vp")), Sampler(steps=4)
 
-    def parts(fresh):
-        drawn = list(kept(tmp_path / "parts", {}, 5, 2, fresh))
+    def parts(sampler):
+        drawn = list(batches(sampler, model, (2,), 5, 0, 2, tmp_path / "parts"))
         return Choices.joined([(len(part.x), part.choices) for part in drawn])
 
-    first = parts(lambda _: sampler.batches(model, (2,), 5, batch_size=2))
-    again = parts(None)
+    first, again = parts(sampler), parts(None)
     assert (first.content(), str(first)) == (again.content(), str(again))
     assert first.content() == sampler.sample(model, (2,), 5, batch_size=2).choices.content()
 

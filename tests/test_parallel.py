@@ -300,7 +300,7 @@ def test_slurm_says_where_a_process_is() -> None:
 def test_more_processes_than_devices_are_refused() -> None:
     most = len(os.sched_getaffinity(0))
     with pytest.raises(InputError, match=rf"trainer.devices: {4096} is more than the {most} processor cores"):
-        require_devices(Trainer(batch_size=4096, micro_batch=1, devices=4096), "cpu")
+        require_devices(4096, "cpu", "trainer.devices")
     with pytest.raises(InputError, match=r"devices: 2 .* torchrun"):
         train_python(torch.zeros(4, 2), trainer=Trainer(devices=2))
     with pytest.raises(InputError, match=r"devices: 3 .* power of two"):

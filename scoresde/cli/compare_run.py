@@ -18,6 +18,7 @@ from scoresde.comparison.entries import Defaults, candidates, sde_of, sdes
 from scoresde.comparison.output import measured, report
 from scoresde.errors import InputError, refuse, require
 from scoresde.loggers import Logger, NoLogger
+from scoresde.parallel.shared import sharers
 from scoresde.results import Metric, Results
 from scoresde.results.table import explained
 from scoresde.runs.folder import RESULTS
@@ -50,7 +51,8 @@ def compare(settings: CompareSettings, cfg: dict[str, Any]) -> float | None:
     out, plan, results = out_folder(settings.out, *place), comparison.plan, comparison.results
     rows = f"{len(comparison.entries)} rows of {plan.seeds} x {plan.n:,} samples"
     print(f"problem  {results.title}\nrows     {rows}, {comparison.work:,.0f} evaluations\nout      {out}", flush=True)
-    runs.write_config(out, cfg)
+    if sharers().first:
+        runs.write_config(out, cfg)
     try:
         with settings.accelerated(plan.problem.run) if isinstance(plan.problem, Trained) else nullcontext():
             measured(comparison, out, runs.without_secrets(cfg))
@@ -98,7 +100,9 @@ def _sdes(cfg: Mapping[str, Any], problem: Problem, defaults: Defaults) -> dict[
 
 
 def _finish(out: Path, results: Results, cfg: Mapping[str, Any], logger: Logger) -> None:
-    """Print the table and the verdict, write every file of the results, and log them."""
+    """Print the table and the verdict, write every file of the results, and log them, in the first process."""
+    if not sharers().first:
+        return
     config = runs.without_secrets(cfg)
     found = report(out, results, config)
     verdict = "\n".join(found.verdict)

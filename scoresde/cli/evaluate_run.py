@@ -8,11 +8,12 @@ from typing import Any
 from scoresde import progress, runs
 from scoresde.build import build
 from scoresde.cli.jobs import logged_as, out_folder, typed_keys
-from scoresde.cli.parts import continue_with
+from scoresde.cli.parts import continuation, continue_with
 from scoresde.cli.settings import EvaluateSettings
 from scoresde.errors import InputError, require
 from scoresde.kept import PARTS
 from scoresde.loggers import Logger, NoLogger
+from scoresde.parallel.shared import first_before_others, sharers
 from scoresde.results import Metric, ModelMetric, Results
 from scoresde.results.sheet import NARROWEST, text
 from scoresde.runs.folder import RESULTS
@@ -38,18 +39,20 @@ def evaluate(settings: EvaluateSettings, cfg: dict[str, Any]) -> float | None:
     logger: Logger = build(cfg["logger"], "logger", allow, Logger | None) or NoLogger()
     metrics = build(cfg["metrics"], "metrics", allow, Mapping[str, Metric | ModelMetric] | None) or {}
     sampler: Sampler = build(cfg["sampler"], "sampler", allow, Sampler, run=Path(folder))
-    run = settings.load(folder)
+    run, given = settings.load(folder), Path(settings.run) if settings.run else None
     what = Evaluation(
         run, metrics, saved, sampler, settings.n, settings.seed, settings.batch_size, settings.label, settings.guidance
     )
-    what.sampler = sampler.suited(what.model, run.event_shape) if what.draws else sampler
+    with first_before_others():
+        what.sampler = sampler.suited(what.model, run.event_shape) if what.draws else sampler
     out = out_folder(settings.out, run.path / EVALUATIONS, f"{what.row.name}-{settings.seed}")
+    sharers().hint = continuation("evaluate", out, given)
     try:
         with settings.accelerated(run):
             results = what.results(out)
     except KeyboardInterrupt:
         if any(out.rglob(f"{PARTS}/**/*.npz")):
-            continue_with("evaluate", out, Path(settings.run) if settings.run else None)
+            continue_with("evaluate", out, given)
         raise
     finally:
         _remove_empty(out)
@@ -58,7 +61,9 @@ def evaluate(settings: EvaluateSettings, cfg: dict[str, Any]) -> float | None:
 
 
 def _remove_empty(out: Path) -> None:
-    """Remove the folder if nothing was written into it."""
+    """Remove the folder if nothing was written into it; the first process does."""
+    if not sharers().first:
+        return
     above = [out.parent] if out.parent.name == EVALUATIONS else []
     for path in sorted([*out.rglob("*"), out, *above], reverse=True):
         if path.is_dir() and not any(path.iterdir()):
@@ -66,7 +71,9 @@ def _remove_empty(out: Path) -> None:
 
 
 def _finish(what: Evaluation, out: Path, results: Results, cfg: Mapping[str, Any], logger: Logger) -> None:
-    """Print the table and the verdict, write every file of the results, and log them."""
+    """Print the table and the verdict, write every file of the results, and log them, in the first process."""
+    if not sharers().first:
+        return
     config = runs.without_secrets(cfg)
     images, said = what.report(out, results, config)
     columns = progress.columns(NARROWEST)

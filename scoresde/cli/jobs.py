@@ -16,6 +16,8 @@ from scoresde.cli.stops import TaskFailed
 from scoresde.cli.sweep_job import current, run_in_sweep, sweeping, varied
 from scoresde.errors import InputError, refuse
 from scoresde.files import of_the_disk
+from scoresde.parallel import sharing, world
+from scoresde.parallel.shared import sharers, with_all
 from scoresde.plain import key_of
 from scoresde.runs.folder import new_folder
 from scoresde.training import checkpoint as checkpoints
@@ -41,7 +43,14 @@ def run_job(command: Command, cfg: DictConfig) -> float | None:
     def work() -> float | None:
         with of_the_disk():
             values = plain(cfg, command.keys)
-            return command.work(command.settings.of(values), values)
+            settings = command.settings.of(values)
+            if (count := getattr(settings, "devices", 1)) > 1 and world().size == 1:
+                from scoresde.cli.launch import in_processes, require_devices
+
+                require_devices(count, values["device"], "devices")
+                return in_processes(command.name, count, values, current())
+            with sharing():
+                return command.work(settings, values)
 
     if sweeping():
         return run_in_sweep(command.name, _identity(command, cfg), work)
@@ -119,7 +128,16 @@ def result_folder(key: str, given: str | None, parent: Path, name: str) -> Path:
 
 
 def out_folder(out: str | None, parent: Path, name: str) -> Path:
-    """The folder `out`, in which each job of a sweep makes one of its own; None for a new one in `parent`."""
+    """The folder `out`, in which each job of a sweep makes one of its own; None for a new one in `parent`.
+
+    The first one of several processes makes it.
+    """
+    made = _made(out, parent, name) if sharers().first else None
+    with with_all() as group:
+        return Path(group.share(str(made)))
+
+
+def _made(out: str | None, parent: Path, name: str) -> Path:
     taken = out is not None and bool(checkpoints.saved_steps(Path(out)))
     refuse(taken, f"out: {out} is the folder of a run, whose files would be replaced; give another folder")
     if out is not None and sweeping():

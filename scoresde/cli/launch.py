@@ -1,4 +1,4 @@
-"""`trainer.devices`: the processes of one machine that a job of its own starts, by the launcher of torch."""
+"""`devices` and `trainer.devices`: the processes of one machine that a job itself starts, by the launcher of torch."""
 
 import logging
 import os
@@ -16,54 +16,57 @@ from omegaconf import DictConfig
 from scoresde.cli.allocator import keep_freed_memory
 from scoresde.cli.command import command
 from scoresde.cli.processes import taking_part
+from scoresde.cli.stops import Terminated, code_and_reason, terminate
+from scoresde.cli.sweep_job import Job, take_part
 from scoresde.errors import InputError, refuse
 from scoresde.files import of_the_disk
-from scoresde.parallel import World, world
-from scoresde.training import Trainer
-from scoresde.training.shares import parts_of
+from scoresde.parallel import sharing, world
+from scoresde.parallel.shared import Lost
 from scoresde.training.stop import STOPPING, handling
 
 _SHUTDOWN = 20  # seconds in which processes must save and end, when one is lost or a signal arrives
 
 
-def require_devices(trainer: Trainer, device: str) -> None:
-    """Refuse more processes than a machine has devices, or than can share a batch.
+def require_devices(count: int, device: str, key: str) -> None:
+    """Refuse more processes than a machine has devices.
 
     Args:
-        trainer: says how many.
+        count: of processes.
         device: of the configuration, such as `auto`.
+        key: that says how many.
 
     Raises:
-        InputError: names `trainer.devices` or `trainer.micro_batch`.
+        InputError: names it.
     """
     import torch
 
     cards = torch.cuda.device_count() if device != "cpu" else 0
     there, kind = (cards, "CUDA devices") if cards else (len(os.sched_getaffinity(0)), "processor cores")
     most = 2 ** (there.bit_length() - 1)
-    wanted = f"is more than the {there} {kind} here; give at most {most}"
-    refuse(trainer.devices > there, f"trainer.devices: {trainer.devices} {wanted}")
-    parts_of(trainer, World(size=trainer.devices))
+    refuse(count > there, f"{key}: {count} is more than the {there} {kind} here; give at most {most}")
 
 
-def train_in_processes(count: int, cfg: Mapping[str, Any], hint: str) -> float | None:
-    """Train in several processes of this machine; returns what `scoresde train` does.
+def in_processes(name: str, count: int, cfg: Mapping[str, Any], job: Job | None = None, hint: str = "") -> float | None:
+    """Do the work of a command in several processes of this machine; returns what it does.
 
     Args:
+        name: of the command.
         count: of processes.
-        cfg: the configuration, with the folder of the run.
-        hint: how to resume.
+        cfg: the configuration.
+        job: of a sweep, if it is one.
+        hint: how to go on after a loss.
 
     Raises:
         InputError: the first one of them, or that one was lost.
-        SystemExit: a signal has stopped all.
+        Terminated: a signal has stopped all.
+        SystemExit: likewise, of a training, which has said so.
     """
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    for name in ("torch.distributed", "torch.multiprocessing"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)  # what they say is said here in one line
+    for part in ("torch.distributed", "torch.multiprocessing"):
+        logging.getLogger(part).setLevel(logging.CRITICAL)  # what they say is said here in one line
     os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker")  # of what a kill leaves
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // count)))
     with tempfile.TemporaryDirectory(f".{os.getpid()}", "scoresde-") as scratch, handling(STOPPING, _ignored):
@@ -73,14 +76,19 @@ def train_in_processes(count: int, cfg: Mapping[str, Any], hint: str) -> float |
             rdzv_endpoint="localhost:0", max_restarts=0,
             **{name: value for name, value in newer.items() if name in signature(LaunchConfig).parameters},
         )  # fmt: skip
+        hydra, about = GlobalHydra.instance().hydra, HydraConfig.instance().cfg
         try:
-            answers = elastic_launch(launch, _work)(GlobalHydra.instance().hydra, HydraConfig.instance().cfg, dict(cfg))
-        except SignalException as stop:  # which all processes have had; the first one said what is saved
-            raise SystemExit(128 + stop.sigval) from None
+            answers = elastic_launch(launch, _work)(hydra, about, name, dict(cfg), job)
+        except SignalException as stop:  # which all processes have had
+            raise (SystemExit(128 + stop.sigval) if name == "train" else Terminated(stop.sigval)) from None
         except ChildFailedError as error:
             rank, failure = error.get_first_failure()
             how = signal.Signals(-failure.exitcode).name if failure.exitcode < 0 else f"exit code {failure.exitcode}"
-            raise InputError(f"parallel: process {rank} of {count} ended by {how}; {hint}") from None
+            said = f"parallel: process {rank} of {count} ended by {how}"
+            raise InputError("; ".join(filter(None, [said, hint]))) from None
+        finally:
+            if job:
+                job.reread()
     kinds = dict(answers.values())
     if "error" in kinds:
         raise InputError(kinds["error"])
@@ -94,20 +102,24 @@ def _ignored(number: int, frame: object) -> None:
     """The handler until that of the launcher is there."""
 
 
-def _work(hydra: Any, about: DictConfig, cfg: dict[str, Any]) -> tuple[str, Any]:
+def _work(hydra: Any, about: DictConfig, name: str, cfg: dict[str, Any], job: Job | None) -> tuple[str, Any]:
     """What each process does: the work of the command, in the place of the job that has started it."""
     GlobalHydra.instance().hydra = hydra  # which a resume asks what was typed
     HydraConfig.instance().cfg = about  # type: ignore[assignment]  # its own methods set a DictConfig too
     keep_freed_memory()
-    row = command("train")
+    take_part(job)
+    row = command(name)
     answer: tuple[str, Any] = ("", None)
-    with taking_part(["train"]):
+    with taking_part([name]), handling(set(STOPPING) - {signal.SIGINT}, terminate):
         try:
-            with of_the_disk():
+            with of_the_disk(), sharing():
                 answer = ("value", row.work(row.settings.of(cfg), cfg))
         except InputError as error:
             answer = ("error", str(error)) if world().speaks() else ("", None)
         except SystemExit as stop:
             answer = ("stopped", stop.code)
+        except KeyboardInterrupt as stop:
+            number, why = code_and_reason(stop)
+            answer = ("error", why) if isinstance(stop, Lost) and world().speaks() else ("stopped", number)
     world().leave(failed=answer[0] not in ("value", "stopped"))
     return answer

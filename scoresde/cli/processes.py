@@ -1,11 +1,14 @@
-"""A command in several processes: the first one does all, the others train with it in silence."""
+"""A command in several processes: the first one does all, the others compute with it in silence."""
 
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 
+from scoresde.cli.command import named
 from scoresde.parallel import world
+
+_SHARED = ("train", "sample", "compare", "evaluate")  # commands in which all have a part
 
 
 @contextmanager
@@ -15,4 +18,4 @@ def taking_part(arguments: Sequence[str]) -> Iterator[bool]:
         yield True
         return
     with Path(os.devnull).open("w", encoding="utf-8") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
-        yield arguments[:1] == ["train"] and not {"--help", "-h", "--cfg", "-c"} & set(arguments)
+        yield bool({*named(arguments)[:1]} & {*_SHARED}) and not {"--help", "-h", "--cfg", "-c"} & set(arguments)

@@ -1,6 +1,7 @@
 """Samples from a trained run, written as they are drawn, so that any number of them fits into memory."""
 
-from collections.abc import Iterator
+from collections import deque
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +11,17 @@ from torch import Tensor
 from scoresde import figures, runs
 from scoresde.build import build
 from scoresde.cli.jobs import chosen, out_folder
-from scoresde.cli.parts import continuable, kept
+from scoresde.cli.parts import continuable
 from scoresde.cli.path import draw_path
 from scoresde.cli.settings import SampleSettings
 from scoresde.cli.stream import sample_files
 from scoresde.described import describe
 from scoresde.model import Model
+from scoresde.parallel.shared import first_before_others, sharers
 from scoresde.runs import Run
 from scoresde.runs.samples import draw
 from scoresde.runs.sizes import require_batch, require_disk
-from scoresde.sampling import Choices, Sampler, Samples
+from scoresde.sampling import Choices, Sampler
 
 _KEPT = 2000  # samples kept in memory for the picture
 
@@ -43,24 +45,30 @@ def sample(settings: SampleSettings, arguments: Any, path: bool) -> None:
     label = chosen("solver", arguments["solver"])
     name = f"{label}-{sampler.steps}-{settings.seed}"
     out = out_folder(settings.out, run.path / "samples", name)
+    first = sharers().first
     try:
-        sampler = sampler.suited(model, run.event_shape)
+        with first_before_others():
+            sampler = sampler.suited(model, run.event_shape)
         with settings.accelerated(run):
             _write(out, run, model, sampler, label, settings, arguments)
+            path = path and first
             shown = min(settings.n, settings.batch_size)
             pictures = draw_path(out, run, model, sampler, shown, settings.seed, label) if path else []
         if path:
             films = "" if "film.gif" in pictures else "; only images and pairs of numbers have a film"
             print(f"path: {', '.join(pictures)}{films}", flush=True)
     finally:
-        if not any(out.iterdir()):  # nothing was drawn
+        if first and not any(out.iterdir()):  # nothing was drawn
             out.rmdir()
 
 
 def _write(
     out: Path, run: Run, model: Model, sampler: Sampler, label: str, settings: SampleSettings, arguments: dict[str, Any]
 ) -> None:
-    """Draw in batches and write each as it comes; the picture is of the first ones."""
+    """Draw in batches and write each as it comes; the picture is of the first ones.
+
+    Several processes share out the batches; the first one writes.
+    """
     n, size = settings.n, settings.batch_size
     spent, seconds = 0.0, 0.0
     taken: list[tuple[int, Choices | None]] = []
@@ -70,11 +78,13 @@ def _write(
     summary |= {"precision": settings.precision, "compile": settings.compile, "sampler": arguments}
     summary |= {"grid": describe(sampler.grid)}
 
-    def fresh(first: int) -> Iterator[Samples]:
-        return draw(sampler, model, run.event_shape, n, settings.seed, size, label, first=first)
-
+    request = {**summary, "batch_size": size}
+    drawing = partial(draw, sampler, model, run.event_shape, n, settings.seed, size, label, None)
+    if not (group := sharers()).first:
+        deque(drawing(), 0)
+        return
     with continuable(out, run.path) as place, sample_files(out, n, run.transform, settings.format) as append:
-        for part in kept(place, {**summary, "batch_size": size}, n, size, fresh):
+        for part in drawing(place, request):
             append(run.transform.finish(part.x))
             if len(shown) * size < _KEPT:
                 shown.append(part.x.cpu())
@@ -88,6 +98,7 @@ def _write(
     choices = Choices.joined(taken)
     summary |= {"choices": choices.content()} if choices else {}
     runs.write_json(out / runs.SUMMARY, summary)
-    print(f"{label}: {n:,} samples, {nfe:.0f} network evaluations each, {seconds:.1f} s, in {out}", flush=True)
+    time = f"{seconds:.1f} s" + (f" of {group.size} processes" if group.size > 1 else "")
+    print(f"{label}: {n:,} samples, {nfe:.0f} network evaluations each, {time}, in {out}", flush=True)
     if choices:
         print(f"auto took {choices} (mean shares of the steps)", flush=True)

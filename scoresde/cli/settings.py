@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar
 
 from scoresde.build import TARGET, build
-from scoresde.constraints import Constraint, Count, NonNegative, NonNegativeInt, Positive, at_least, fitting
+from scoresde.constraints import Constraint, Count, NonNegative, NonNegativeInt, Positive, PowerOfTwo, at_least, fitting
 from scoresde.errors import refuse
 
 if TYPE_CHECKING:
@@ -118,11 +118,13 @@ class BatchSettings(DrawSettings, ModelSettings):
         batch_size: samples computed at once.
         precision: arithmetic of the network: float32, bf16, fp16, or auto, which is bf16 where it is fast.
         compile: compile the network.
+        devices: processes of this machine that share out the batches.
     """
 
     batch_size: Count
     precision: Literal["auto", "float32", "bf16", "fp16"]
     compile: bool
+    devices: PowerOfTwo
 
     @contextmanager
     def accelerated(self, run: "Run") -> Iterator[None]:

@@ -4,6 +4,7 @@ import os
 import signal
 from typing import NoReturn
 
+from scoresde.parallel.shared import Lost
 from scoresde.training.stop import STOPPING
 
 
@@ -29,6 +30,8 @@ def code_and_reason(stop: BaseException) -> tuple[int, str]:
     if isinstance(stop, SystemExit):
         code = int(stop.code or 0)
         return code, f"stopped by {signal.Signals(code - 128).name}" if code > 128 else "ended"
+    if isinstance(stop, Lost):
+        return 2, str(stop)
     if isinstance(stop, Terminated):
         number = signal.Signals(stop.args[0])
         return 128 + number, f"stopped by {number.name}"

@@ -72,6 +72,11 @@ class Job:
         path.mkdir(parents=True, exist_ok=True)
         return path
 
+    def reread(self) -> None:
+        """Take over where its result lies, which another process of this job has recorded."""
+        if found := record.job_of(self.sweep, self.record.fingerprint):
+            self.record = replace(self.record, folder=found.folder)
+
     @property
     def begun(self) -> Path | None:
         """The run in the folder of the sweep that an earlier call has begun."""
@@ -85,6 +90,11 @@ _jobs: list[Job] = []  # of this process: one at most
 def current() -> Job | None:
     """The job of a sweep that this process runs."""
     return _jobs[-1] if _jobs else None
+
+
+def take_part(job: Job | None) -> None:
+    """Run a job, if it is one, in a further process."""
+    _jobs.extend([job] if job else [])
 
 
 def run_in_sweep(command: str, cfg: Mapping[str, Any], work: Callable[[], float | None]) -> float | None:

@@ -14,7 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from scoresde import parallel, runs
 from scoresde.build import build
 from scoresde.cli.jobs import chosen, logged_as, overrides, result_folder, typed_keys, usual_place
-from scoresde.cli.launch import require_devices, train_in_processes
+from scoresde.cli.launch import in_processes, require_devices
 from scoresde.cli.resume import LOGGER, merge
 from scoresde.cli.settings import TrainSettings
 from scoresde.cli.sweep_job import current, sweeping
@@ -27,6 +27,7 @@ from scoresde.runs.config import leaves
 from scoresde.training import FitResult, Trainer
 from scoresde.training import checkpoint as checkpoints
 from scoresde.training.checkpoint import Checkpoint
+from scoresde.training.shares import parts_of
 from scoresde.training.stop import Interrupted
 from scoresde.workflows import initial
 from scoresde.workflows.job import Job, check_types, prepare
@@ -65,10 +66,11 @@ def train(settings: TrainSettings, cfg: dict[str, Any]) -> float | None:
             return _already_complete(start.run, start.cfg["trainer"]["steps"])
         group, trainer = parallel.world(), start.cfg["trainer"]
         if group.size == 1 and (count := trainer.get("devices", 1)) != 1:
-            require_devices(build(trainer, "trainer", settings.packages, Trainer), start.cfg["device"])
+            require_devices(count, start.cfg["device"], "trainer.devices")
+            parts_of(build(trainer, "trainer", settings.packages, Trainer), parallel.World(size=count))
             with _given_up(start.run or _new_run(settings, start.cfg, stack), stack) as run:
                 hint = f"resume with: scoresde train {runs.setting(run)}"
-                return train_in_processes(count, {**cfg, "run": str(run), "name": None}, hint)
+                return in_processes("train", count, {**cfg, "run": str(run), "name": None}, hint=hint)
         job = prepare(start.cfg, settings.packages, start.checkpoint, start.run)
         run = Path(group.share(str(start.run or _new_run(settings, start.cfg, stack)) if group.first else None))
         group.hint = f"resume with: scoresde train {runs.setting(run)}"

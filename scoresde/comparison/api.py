@@ -13,6 +13,7 @@ from scoresde.errors import InputError, refuse
 from scoresde.files import of_the_disk
 from scoresde.mixture import GaussianMixture
 from scoresde.model import Model
+from scoresde.parallel.shared import sharers
 from scoresde.runs import Run
 from scoresde.sampling import Corrector, Grid
 
@@ -88,7 +89,7 @@ def compare(
     )  # fmt: skip
     out = None if folder is None else Path(folder)
     results = output.measured(measure.Comparison(what), out)
-    if out is not None:
+    if out is not None and sharers().first:
         output.report(out, results, {})
     return results
 

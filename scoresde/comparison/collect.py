@@ -28,7 +28,7 @@ from scoresde.runs.saved import FILE, Saved
 # keys of the summary of samples that distinguish them
 _DRAWN = ("checkpoint_step", "weights", "n", "label", "guidance")
 # keys of a configuration that do not distinguish results, or that the names of rows hold already
-_ASIDE = ("seed", "run", "out", "logger", "allow", "device", "samplers", "solvers", "sdes")
+_ASIDE = ("seed", "run", "out", "logger", "allow", "device", "devices", "samplers", "solvers", "sdes")
 
 
 class _Part(NamedTuple):

@@ -1,10 +1,15 @@
 """Measuring samplers: shared start noise, counted evaluations, time after a warm-up, peak memory, metrics."""
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
-from itertools import islice, product
-from typing import NamedTuple
+from functools import partial
+from itertools import groupby, islice, product
+from operator import itemgetter
+from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from scoresde.comparison.brownian import SharedNoise
@@ -16,8 +21,9 @@ from scoresde.errors import refuse
 from scoresde.evaluations import count_evaluations
 from scoresde.model import Model
 from scoresde.noise import Noise, chunks
+from scoresde.parallel.shared import first_before_others, shared, sharers
 from scoresde.results import Measurement, Quantity, Results, Row, Scorer
-from scoresde.results.card import shared
+from scoresde.results.card import shared as shared_card
 from scoresde.runs.samples import far, sizes
 from scoresde.sampling import DDIM, Sampler, Samples, Tuned
 from scoresde.sampling.foresight import caution
@@ -49,6 +55,8 @@ class Entry(NamedTuple):
 class Comparison:
     """Measures a plan row by row; real data and exact endpoints are computed once.
 
+    Several processes share out the batches of a row, see `scoresde.parallel.sharing`; all get the results.
+
     Args:
         plan: what to compare.
         on_work: called with the number of sample evaluations done since its last call; at the end of a row with those
@@ -73,7 +81,7 @@ class Comparison:
         real = plan.problem.real(plan.n, self._seeds)
         self._scorers = [Scorer(plan.metrics, one, plan.device).prepare(plan.n) for one in real]
         of_seeds = [scorer.cards for scorer in self._scorers]
-        self.results.cards = {key: shared([cards[key] for cards in of_seeds]) for key in of_seeds[0]}
+        self.results.cards = {key: shared_card([cards[key] for cards in of_seeds]) for key in of_seeds[0]}
         self._endpoints: dict[str, list[Tensor]] = {}
         self.accuracy: dict[str, Accuracy] = {}
         self.far: list[str] = []
@@ -137,7 +145,8 @@ class Comparison:
             starts = [x.double() / level.alpha for x in priors]
             r = level.sigma / level.alpha
             distribution = distribution.to(model.device)
-            self._endpoints[name] = [endpoints(distribution, y, r, tolerance) for y in starts]
+            found = shared(starts, partial(_endpoints, distribution, r, tolerance))
+            self._endpoints[name] = [torch.as_tensor(one["x"]).to(model.device) for one in found]
             self.results.endpoints[name] = self._endpoints[name][0][:SHOWN].float().cpu()
             self.accuracy[name] = accuracy(distribution, starts[0], r, tolerance, self._endpoints[name][0])
 
@@ -147,16 +156,17 @@ class Comparison:
             return
         model = self.models[row.setting]
         try:
-            sampler = (plain := candidate.sampler(row.steps)).suited(model, self.plan.problem.event_shape)
+            with first_before_others():
+                sampler = (plain := candidate.sampler(row.steps)).suited(model, self.plan.problem.event_shape)
             self.piloted |= {row.name} if sampler.grid is not plain.grid else set()
             if caution(sampler, model.sde, model.sigma_data):
                 self.coarse.append(f"{row.name} with {row.steps} steps on {row.setting}")
-            self._warm_up(sampler, model)
+            with suppress(Exception):  # which the first batch will raise, in all processes
+                self._warm_up(sampler, model)
             with peak_memory(model.device) as peak, count_evaluations() as spent:
-                for i in range(self.plan.seeds):
-                    self._repeat(row, sampler, i, lambda _: self._report(spent.samples))
-            row.memory = peak.megabytes
-            row.nfe = spent.samples / (self.plan.n * self.plan.seeds)
+                done = lambda _: self._report(spent.samples * sharers().size)  # noqa: E731
+                nfe = [self._repeat(row, i, drawn) for i, drawn in self._draw(row, sampler, done)]
+            row.memory, row.nfe = peak.megabytes, math.fsum(nfe) / len(nfe)
         except Exception as error:  # whatever a solver does, the others are measured
             row.failed(error)
 
@@ -173,33 +183,48 @@ class Comparison:
         *_, (_, x) = islice(path, 1 + _WARM_STEPS)
         x.cpu()  # waits for the device
 
-    def _repeat(self, row: Row, sampler: Sampler, i: int, on_step: Callable[[int], None]) -> None:
-        """Draw the samples of seed number i; add their time and metrics to the row."""
-        plan = self.plan
-        batches = chunks(range(plan.n), plan.batch_size)
-        drawn = Samples.joined(self._draw(row, sampler, rows, self._seeds[i], on_step) for rows in batches)
-        x = drawn.x
+    def _repeat(self, row: Row, i: int, drawn: Samples) -> float:
+        """Add the time and the metrics of the samples of seed number i to the row; returns their evaluations."""
+        x, exact, scorer = drawn.x, self._endpoints.get(row.setting), self._scorers[i]
         row.seconds.append(drawn.seconds)
         if i == 0:
-            row.shown, row.choices = x[:SHOWN].float().cpu(), drawn.choices
-            if warning := far(sizes(x), 2 * float(sizes(self._scorers[i].dataset.heldout).max())):
+            row.shown, row.choices = x[:SHOWN].float(), drawn.choices
+            if warning := far(sizes(x), 2 * float(sizes(scorer.dataset.heldout).max())):
                 self.far.append(f"{row.name} within {row.budget} evaluations: {warning}.")
-        exact, scorer = self._endpoints.get(row.setting), self._scorers[i]
-        found = scorer(x.cpu())
-        if exact is not None and plan.problem.distribution is not None and not row.stochastic:
-            found |= against(exact[i], x, plan.problem.distribution)
+        found = scorer(x)
+        if exact is not None and self.plan.problem.distribution is not None and not row.stochastic:
+            found |= against(exact[i], x.to(exact[i].device), self.plan.problem.distribution)
         self.results.add(row, found, {**scorer.quantities, **ENDPOINT})
+        return drawn.nfe
 
-    def _draw(self, row: Row, sampler: Sampler, rows: range, seed: int, on_step: Callable[[int], None]) -> Samples:
-        """A batch of samples; those of all samplers on fixed grids come from one source of noise."""
+    def _draw(self, row: Row, sampler: Sampler, on_step: Callable[[int], None]) -> Iterator[tuple[int, Samples]]:
+        """Each number of a seed, and its samples on the CPU."""
+        parts = list(product(range(self.plan.seeds), chunks(range(self.plan.n), self.plan.batch_size)))
+
+        def of_seed() -> Iterator[tuple[int, Samples]]:
+            made = shared(parts, lambda part: self._batch(row, sampler, part[1], self._seeds[part[0]], on_step))
+            for (i, _), arrays in zip(parts, made, strict=True):
+                row.stochastic |= bool(arrays["stochastic"])
+                yield i, Samples.of(arrays)
+
+        for i, batches in groupby(of_seed(), key=itemgetter(0)):
+            yield i, Samples.joined(batch for _, batch in batches)
+
+    def _batch(
+        self, row: Row, sampler: Sampler, rows: range, seed: int, on_step: Callable[[int], None]
+    ) -> Mapping[str, Any]:
+        """A batch of samples as arrays; those of all samplers on fixed grids come from one source of noise."""
         model, noise = self.models[row.setting], Noise(seed, rows)
         shared = SharedNoise(noise, model.sde, sampler.times(model, event_shape=self.plan.problem.event_shape))
         (drawn,) = sampler.batches(
             model, self.plan.problem.event_shape, rows=rows, seed=seed, batch_size=len(rows), dtype=self.plan.dtype,
             noise=noise if sampler.solver.adaptive else shared, on_step=on_step,
         )  # fmt: skip
-        row.stochastic |= shared.asked
-        return replace(drawn, seconds=drawn.seconds - shared.seconds)
+        return replace(drawn, seconds=drawn.seconds - shared.seconds).arrays | {"stochastic": shared.asked}
+
+
+def _endpoints(distribution: Distribution, r: float, tolerance: float, y: Tensor) -> Mapping[str, Any]:
+    return {"x": endpoints(distribution, y, r, tolerance).cpu().numpy()}
 
 
 def against(exact: Tensor, x: Tensor, distribution: Distribution) -> dict[str, Measurement]:

@@ -11,6 +11,7 @@ from scoresde.comparison.notes import notes
 from scoresde.figures.choices import choices
 from scoresde.figures.pictures import pictures
 from scoresde.figures.plots import quality
+from scoresde.parallel.shared import sharers
 from scoresde.results import Results
 from scoresde.results.page import page
 from scoresde.results.verdict import verdict
@@ -26,12 +27,13 @@ def measured(comparison: Comparison, folder: Path | None = None, config: Mapping
     """
     labels = [f"{row.name}, {row.budget or 'adaptive'}" for _, row in comparison.entries]
     results = comparison.results
-    with progress.bar(comparison.work, "preparing", bar_format=_BAR, unit_scale=True) as bar:
+    hidden = not sharers().first
+    with progress.bar(comparison.work, "preparing", hidden, bar_format=_BAR, unit_scale=True) as bar:
         comparison.on_work = bar.update
         try:
             for label, _ in zip([*labels[1:], "done"], comparison.rows(), strict=True):
                 results.notes = notes(comparison)
-                if folder is not None:
+                if folder is not None and not hidden:
                     write(folder, results, {"config": config})
                 bar.set_description(label)
         except KeyboardInterrupt:

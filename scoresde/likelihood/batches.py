@@ -11,6 +11,7 @@ import numpy as np
 
 from scoresde.kept import PARTS, Arrays, kept
 from scoresde.noise import chunks
+from scoresde.parallel.shared import sharers
 from scoresde.progress import BAR, bar
 
 OnStep = Callable[[int], None]  # called after each step of a solver with the number of items that took it
@@ -45,7 +46,7 @@ def in_batches(metric: Any, label: str, total: int, of: str, place: Path | None)
     """
     # an object of the user's own may have no text but its address
     settings = {f.name: re.sub(r" at 0x\w+", "", repr(getattr(metric, f.name))) for f in fields(metric)}
-    with bar(total, label, unit=" items", bar_format=BAR) as shown:
+    with bar(total, label, hidden=not sharers().first, unit=" items", bar_format=BAR) as shown:
         done, reached = 0, 0.0
 
         def show(now: float) -> None:

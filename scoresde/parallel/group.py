@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from scoresde.errors import InputError, one_line
+from scoresde.errors import InputError, one_line, refuse
 from scoresde.parallel.alone import World
 
 _BEAT, _DEAD = 2.0, 12.0  # seconds between the signs of life of a process, and without any, after which it is dead
@@ -83,6 +83,20 @@ class Group(World):
             self._wait(key)
             return json.loads(self.store.get(key))
 
+    def pass_on(self, own: bytes, rank: int) -> bytes:
+        import torch
+        from torch import distributed as dist
+
+        key = self._numbered("part")
+        if mine := self.rank == rank:
+            self.store.set(key, str(len(own)))
+        with self.together():
+            self._wait(key)  # and not in an exchange, where no handler of a signal runs
+            size = int(self.store.get(key))
+            block = torch.frombuffer(bytearray(own if mine else size), dtype=torch.uint8)
+            dist.broadcast(block, rank)
+        return own if mine else block.numpy().tobytes()
+
     def meet(self) -> None:
         with self.together():
             key = self._numbered("meeting")
@@ -110,7 +124,7 @@ class Group(World):
                     time.sleep(_LONGEST_NAP)
             else:
                 if not failed:
-                    self._wait("over")
+                    self._wait("over", leaving=True)
                 self.store.add("left", 1)
         self._left.set()
 
@@ -122,11 +136,12 @@ class Group(World):
         self._counts[what] = self._counts.get(what, 0) + 1
         return f"{what} {self._counts[what]}"
 
-    def _wait(self, key: str) -> None:
-        """Wait for a key of the store; Python's handlers of signals run meanwhile."""
+    def _wait(self, key: str, leaving: bool = False) -> None:
+        """Wait for a key of the store, unless another process ends all; Python's handlers of signals run meanwhile."""
         nap = 1e-4
         while not self.store.check([key]):
-            time.sleep(nap := min(2 * nap, _LONGEST_NAP))
+            refuse(self._heard and not leaving, "parallel: another process has ended")
+            time.sleep(nap := min(1.25 * nap, _LONGEST_NAP))
 
     @contextmanager
     def together(self, computing: bool = False) -> Iterator[None]:
@@ -153,18 +168,17 @@ class Group(World):
                 beats, over = store.multi_get(keys), store.check(["said"])
             except RuntimeError:  # process 0 held it, and is gone
                 over = True
-            said = said or (now if over else 0.0)
             since = {r: now if old != new else since[r] for r, old, new in zip(watched, seen, beats, strict=True)}
             seen, dead = beats, [r for r, last in since.items() if now - last > _DEAD]
+            self._say_lost(dead)
+            said = said or (now if over or dead else 0.0)
             self._heard = bool(said)
-            if dead or (said and now - said > _GRACE):
-                self._end(dead)
+            if said and now - said > _GRACE:  # another one has left this process alone in an exchange
+                with suppress(RuntimeError):
+                    self.store.add("left", 1)
+                os._exit(1)
 
-    def _end(self, dead: list[int]) -> None:
-        """End this process, which another one has left alone in an exchange."""
+    def _say_lost(self, dead: list[int]) -> None:
         if dead and self.speaks():
             line = f"error: parallel: process {dead[0]} of {self.size} is lost"
             print("; ".join(filter(None, [line, self.hint])), file=sys.__stderr__, flush=True)
-        with suppress(RuntimeError):
-            self.store.add("left", 1)
-        os._exit(1)

@@ -23,9 +23,9 @@ from scoresde.results import Results
 from scoresde.runs.config import get, read_config, section, stored_data
 from scoresde.runs.folder import SUMMARY
 from scoresde.runs.history import history
-from scoresde.runs.samples import RunSamples, draw, joined
+from scoresde.runs.samples import RunSamples, draw
 from scoresde.runs.sizes import require_batch, require_network, require_samples
-from scoresde.sampling import Grid, Sampler, Solver
+from scoresde.sampling import Grid, Sampler, Samples, Solver
 from scoresde.sde import SDE
 from scoresde.training import checkpoint as checkpoints
 from scoresde.training.state import load_module
@@ -120,7 +120,7 @@ class Run:
         model = self.conditioned(self.model, label, guidance)
         require_samples(n, self.event_shape)
         require_batch("batch_size", min(n, batch_size), self.event_shape, str(model.device))
-        drawn = joined(draw(sampler, model, self.event_shape, n, seed, batch_size))
+        drawn = Samples.joined(draw(sampler, model, self.event_shape, n, seed, batch_size))
         title = f"{name_of('solver', sampler.solver)}, {drawn.nfe:.0f} evaluations"
         return RunSamples(drawn.x, self.transform, drawn.nfe, drawn.seconds, title, drawn.choices)
 

@@ -1,8 +1,9 @@
-"""Samples of a run in data units, which show themselves in a notebook; and the progress bar of drawing them."""
+"""Samples of a run in data units, which show themselves in a notebook; and how they are drawn, with a progress bar."""
 
 import base64
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,10 @@ from torch import Tensor
 
 from scoresde._shapes import flat
 from scoresde.data import Transform
+from scoresde.kept import Arrays, kept
 from scoresde.model import Model
+from scoresde.noise import chunks
+from scoresde.parallel.shared import first_before_others, sharers
 from scoresde.progress import BAR, bar, note
 from scoresde.sampling import Choices, Sampler, Samples
 from scoresde.sampling.foresight import say_once
@@ -32,6 +36,39 @@ def far(found: Tensor, reach: float) -> str:
     return f"{text}, where {reach:.3g} is far already; use more steps or another solver" if count else ""
 
 
+def batches(
+    sampler: Sampler,
+    model: Model,
+    event_shape: Sequence[int],
+    n: int,
+    seed: int,
+    batch_size: int = 500,
+    place: Path | None = None,
+    request: Mapping[str, Any] | None = None,
+    on_step: Callable[[int], None] | None = None,
+) -> Iterator[Samples]:
+    """Draw n samples in batches on the CPU; several processes share out the batches, see `scoresde.parallel.sharing`.
+
+    Args:
+        sampler: what draws.
+        model: what predicts.
+        event_shape: of one sample.
+        n: number of samples.
+        seed: of the samples.
+        batch_size: samples computed at once.
+        place: folder in which batches are kept for a call that goes on after a kill; None keeps nothing.
+        request: all that they depend on.
+        on_step: called after each step of a batch in this process with its number of samples.
+    """
+
+    def drawn(rows: range) -> Arrays:
+        request: dict[str, Any] = {"rows": rows, "seed": seed, "batch_size": batch_size, "on_step": on_step}
+        (part,) = sampler.batches(model, event_shape, **request)
+        return part.arrays
+
+    return map(Samples.of, kept(place, request or {}, chunks(range(n), batch_size), drawn, "samples"))
+
+
 def draw(
     sampler: Sampler,
     model: Model,
@@ -41,45 +78,55 @@ def draw(
     batch_size: int = 500,
     label: str = "samples",
     reach: float | None = None,
-    first: int = 0,
+    place: Path | None = None,
+    request: Mapping[str, Any] | None = None,
 ) -> Iterator[Samples]:
-    """Yield n samples in batches, with a bar that counts samples and moves within a batch; a note says what is `far`.
+    """Yield n samples as `batches` does, with a bar that moves within a batch; a note says what is `far`.
 
     Args:
-        sampler: what draws.
-        model: what predicts.
-        event_shape: of one sample.
-        n: number of samples.
-        seed: of the samples.
-        batch_size: samples computed at once.
+        sampler: see `batches`.
+        model: see `batches`.
+        event_shape: see `batches`.
+        n: see `batches`.
+        seed: see `batches`.
+        batch_size: see `batches`.
         label: of the bar.
         reach: the largest plausible absolute value; ten standard deviations of the data unless given.
-        first: the number of samples that are there already.
+        place: see `batches`.
+        request: see `batches`.
     """
-    done, fraction, seen = first, 0.0, []
-    sampler = sampler.suited(model, event_shape)
-    say_once(sampler, model.sde, model.sigma_data)
-    with bar(n, label, unit=" samples", bar_format=BAR) as shown:
+    done, fraction, seen, group = 0, 0.0, [], sharers()
+    with first_before_others():
+        sampler = sampler.suited(model, event_shape)
 
-        def on_step(count: int) -> None:
-            nonlocal fraction  # an adaptive solver reports few steps: its bar jumps from batch to batch
-            fraction = min(fraction + 1 / (sampler.steps + 1), 1.0)
-            shown.update(int(done + fraction * count) - shown.n)
+    def show(count: float) -> None:
+        shown.update(max(int(count) - shown.n, 0))
 
-        rows = range(first, n) if first else None
-        own: dict[str, Any] = {"n": None if first else n, "rows": rows, "seed": seed}
-        for part in sampler.batches(model, event_shape, batch_size=batch_size, on_step=on_step, **own):
+    def on_step(count: int) -> None:
+        nonlocal fraction  # an adaptive solver reports few steps: its bar jumps from batch to batch
+        fraction = min(fraction + 1 / (sampler.steps + 1), 1.0)
+        show(done + fraction * min(count * group.size, n - done))
+
+    parts = batches(sampler, model, event_shape, n, seed, batch_size, place, request, on_step)
+    if group.first:
+        say_once(sampler, model.sde, model.sigma_data)
+        _note_idle(n, batch_size, group.size)
+    with bar(n, label, hidden=not group.first, unit=" samples", bar_format=BAR) as shown:
+        for part in parts:
             done, fraction = done + len(part.x), 0.0
-            shown.update(done - shown.n)
+            show(done)
             seen.append(sizes(part.x))
             yield part
-    if warning := far(torch.cat(seen), _FAR * model.sigma_data if reach is None else reach):
+    warning = far(torch.cat(seen), _FAR * model.sigma_data if reach is None else reach)
+    if warning and group.first:
         note(f"warning: {label}: {warning}")
 
 
-def joined(batches: Iterable[Samples]) -> Samples:
-    """All samples of several batches, on the CPU, with what they cost together."""
-    return Samples.joined(replace(part, x=part.x.cpu()) for part in batches)
+def _note_idle(n: int, batch_size: int, processes: int) -> None:
+    """Say that there are fewer batches than processes, where there could be more."""
+    if (count := -(-n // batch_size)) < min(n, processes):
+        use = f"a batch of {batch_size} is the work of one process, so {processes - count} of {processes} have none"
+        note(f"batch_size: {use}; give {-(-n // processes)} or less for these {n} samples")
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,10 +1,11 @@
 """What a sampler returns: samples, what they cost, and what the default solver chose."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,7 +19,7 @@ class Samples:
     Attributes:
         x: the samples, (n, *event), in the units of the model.
         nfe: network evaluations per sample, counted where they happened.
-        seconds: wall-clock time.
+        seconds: wall-clock time; of several batches the sum, whichever processes drew them.
         choices: which candidates `Auto` took; None of other solvers.
     """
 
@@ -26,6 +27,21 @@ class Samples:
     nfe: float
     seconds: float
     choices: Choices | None = None
+
+    @property
+    def arrays(self) -> dict[str, Any]:
+        """Everything by name, as arrays or what numpy makes arrays of; see `of`."""
+        own = self.choices._asdict() if self.choices else {}
+        return {"x": self.x.cpu().numpy(), "nfe": self.nfe, "seconds": self.seconds, **own}
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, Any]) -> Self:
+        """From `arrays`, on the CPU."""
+        choices = None
+        if "shares" in arrays:
+            names, levels = (list(np.asarray(arrays[key]).tolist()) for key in ("names", "levels"))
+            choices = Choices(names, levels, torch.as_tensor(arrays["shares"]))
+        return cls(torch.as_tensor(arrays["x"]), float(arrays["nfe"]), float(arrays["seconds"]), choices)
 
     @classmethod
     def joined(cls, batches: Iterable[Self]) -> Self:

@@ -29,7 +29,7 @@ from scoresde.files import is_held, read_json, reserved, write_json
 SWEEP, JOBS, LOCK, STOP = "sweep.json", "jobs", ".lock", ".stop"
 KILLED = "killed"  # the reason of a job that could not say why it ended
 State = Literal["running", "finished", "stopped", "failed"]
-ASIDE = ("allow", "logger", "name", "out")  # keys of a configuration that change no result
+ASIDE = ("allow", "devices", "logger", "name", "out")  # keys of a configuration that change no result
 T = TypeVar("T", bound="SweepRecord | JobRecord")
 
 

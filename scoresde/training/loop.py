@@ -206,7 +206,7 @@ class Loop:
         """Log these values and those of the user's function; returns the monitored one."""
         metric = self.settings.monitor
         if self.evaluate is not None:
-            values |= self.world.share(self.evaluate(self.average, self.done) if self.world.first else None)
+            values |= self.world.share(self.evaluate(self.average, self.done))
         if metric not in values:
             names = ", ".join(dict.fromkeys([HELDOUT_LOSS, *values]))
             raise InputError(f"monitor: {metric!r} is not a metric of this training; give one of {names}")

@@ -13,6 +13,7 @@ from scoresde.constraints import (
     NonNegative,
     NonNegativeInt,
     Positive,
+    PowerOfTwo,
     Probability,
     Steps,
     at_least,
@@ -40,7 +41,6 @@ _Norm = Annotated[float, Constraint(lambda c: 0 <= c < math.inf, "a norm > 0, or
 _Decay = Annotated[float, Constraint(lambda d: 0 <= d < 1, "a decay in [0, 1), such as 0.999 (0 turns averaging off)")]
 _Decays = Annotated[tuple[_Decay, ...], Constraint(lambda ds: bool(ds) and _different(ds), "a list of different ones")]
 _Lengths = Annotated[tuple[float, ...], Constraint(_lengths, "different lengths in (0, 0.288), such as [0.05, 0.1]")]
-_PowerOfTwo = Annotated[int, Constraint(lambda n: n > 0 and n & (n - 1) == 0, "a power of two, such as 2")]
 _Chance = Annotated[float, Constraint(lambda p: 0 <= p <= 1, "a probability in [0, 1], such as 0.12; 0 turns it off")]
 _Metric = Annotated[str, Constraint(bool, "the name of a metric, such as heldout_loss")]
 
@@ -73,7 +73,7 @@ class Settings(Checked):
     restart: NonNegativeInt = 0
     picture_every: NonNegativeInt = 0
     deterministic: bool = False
-    devices: _PowerOfTwo = 1
+    devices: PowerOfTwo = 1
     strategy: Strategy = "exact"
     auto_check: Annotated[int, at_least(0), fitting(1000)] = 64
 

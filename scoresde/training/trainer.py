@@ -108,7 +108,8 @@ class Trainer(Settings):
             seed: with the number of the step, decides every random number. Global generators end as they were.
             logger: receives every logged value; already started. None logs nothing.
             checkpoint: where to resume. Settings (learning rate, batch size, ...) are those given here.
-            evaluate: called as evaluate(averaged model, step) at every evaluation; the values it returns are logged.
+            evaluate: called as evaluate(averaged model, step) at every evaluation, in each process; the values that it
+                returns in the first one are logged.
             direction: whether a `lower` or a `higher` value of `monitor` is better.
             callbacks: pairs (k, function): after every k-th step the function is called with a `Progress`.
             state: more to store in state.json.

@@ -9,8 +9,7 @@ from torch import Tensor
 from scoresde._shapes import flat
 from scoresde.errors import InputError
 from scoresde.model import Model
-from scoresde.runs.samples import joined
-from scoresde.sampling import Auto, Sampler
+from scoresde.sampling import Auto, Sampler, Samples
 
 USUAL = (10, 20)
 TRIED = (5, 8, 10, 15, 20, 35, 50)
@@ -38,7 +37,7 @@ def enough_evaluations(model: Model, event_shape: Sequence[int], n: int, seed: i
     """
 
     def drawn(steps: int) -> Tensor:
-        return flat(joined(Sampler(steps=steps).batches(model, event_shape, n, seed=seed)).x).double()
+        return flat(Samples.joined(Sampler(steps=steps).batches(model, event_shape, n, seed=seed)).x.cpu()).double()
 
     with suppress(InputError, ArithmeticError):
         last = drawn(MOST)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from scoresde.files import of_the_disk
 from scoresde.kept import PARTS
 from scoresde.model import Model
 from scoresde.named import name_of, option
+from scoresde.parallel.shared import sharers
 from scoresde.results import Metric, ModelMetric, Quantity, Results, Row, Scorer
 from scoresde.results.page import page
 from scoresde.results.sheet import html, judged
@@ -27,10 +29,10 @@ from scoresde.results.verdict import WARNING
 from scoresde.runs import Run
 from scoresde.runs.config import of_run
 from scoresde.runs.report import REPORT, write
-from scoresde.runs.samples import draw, joined, sizes
+from scoresde.runs.samples import draw, sizes
 from scoresde.runs.saved import Saved
 from scoresde.runs.sizes import require_batch, require_samples
-from scoresde.sampling import Sampler
+from scoresde.sampling import Sampler, Samples
 
 _SHOWN = 2000  # samples in the picture
 _PICTURE = "samples.png"
@@ -39,6 +41,9 @@ _PICTURE = "samples.png"
 @dataclass
 class Evaluation:
     """An evaluation of a run: everything is checked when it is made, and nothing is written before `results`.
+
+    Several processes share out batches of samples and of items, see `scoresde.parallel.sharing`; the first one measures
+    samples and writes, and the results of the others lack these values.
 
     Args:
         run: the trained run.
@@ -113,14 +118,16 @@ class Evaluation:
         """
         where = f"run {self.run.path}, step {self.run.step}"
         results = Results(where, self.n if self._scorer else 0, 1, transform=self.dataset.transform)
-        row = self.row
-        if self._scorer:
+        row, first = self.row, sharers().first
+        if self._scorer and first:
             x = self._drawn(row) if self._saved is None else self._saved
             row.shown = x[:_SHOWN]
             results.add(row, self._scorer(x, strict=True), self.quantities)
             results.cards = self._scorer.cards
             results.floors |= self._scorer.floors(self.n)
-        warned: list[str] = []
+        elif self.draws:
+            deque(self._draw(row), 0)
+        folder, warned = folder if first else None, list[str]()
         with _whole(folder):
             for name, metric in self._of_model.items():
                 place = None if folder is None else folder / name
@@ -141,11 +148,15 @@ class Evaluation:
             return Row("model")
         return Row(solver) if self.sampler.solver.adaptive else Row(f"{solver} {self.sampler.steps}")
 
-    def _drawn(self, row: Row) -> Tensor:
-        """Draw the samples, on the CPU, in model units; the row then says how."""
+    def _draw(self, row: Row) -> Iterator[Samples]:
+        """The samples in batches, in model units."""
         reach = 2 * float(sizes(self.dataset.items[:10_000]).max())
         shape, size = self.dataset.event_shape, self.batch_size
-        drawn = joined(draw(self.sampler, self.model, shape, self.n, self.seed, size, row.name, reach))
+        return draw(self.sampler, self.model, shape, self.n, self.seed, size, row.name, reach)
+
+    def _drawn(self, row: Row) -> Tensor:
+        """Draw the samples, on the CPU, in model units; the row then says how."""
+        drawn = Samples.joined(self._draw(row))
         row.steps = None if self.sampler.solver.adaptive else self.sampler.steps
         row.nfe, row.seconds = drawn.nfe, [drawn.seconds]
         lost = int((~drawn.x.flatten(1).isfinite().all(1)).sum())
@@ -240,7 +251,7 @@ def evaluate(
     )  # fmt: skip
     out = None if folder is None else Path(folder)
     results = what.results(out)
-    if out is not None:
+    if out is not None and sharers().first:
         what.report(out, results, {})
     return results
 

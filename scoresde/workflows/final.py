@@ -2,7 +2,9 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +18,8 @@ from scoresde.files import writing
 from scoresde.loggers import Logger
 from scoresde.model import Model, NetworkModel
 from scoresde.results import Results, Row, Scorer
-from scoresde.runs.samples import draw, joined, sizes
-from scoresde.sampling import Sampler
+from scoresde.runs.samples import draw, sizes
+from scoresde.sampling import Sampler, Samples
 from scoresde.training import FitResult
 from scoresde.workflows.enough import enough_evaluations, keep_grids
 
@@ -31,6 +33,8 @@ def final_samples(
 ) -> Results:  # fmt: skip
     """Draw n samples with each sampler, measure them, and write samples/*.png and summary.json into the run.
 
+    Several processes share out the batches of samples: the others call `help_draw` meanwhile.
+
     Args:
         run: the folder.
         result: of the training.
@@ -43,15 +47,15 @@ def final_samples(
         logger: receives the pictures and the table.
         found: what else the summary says, see `scoresde.Loss.summary`.
     """
+    dataset, results = scorer.dataset, Results(str(run), n, 1)
     with writing(run / "samples"):
         (run / "samples").mkdir(exist_ok=True)
-    dataset, results = scorer.dataset, Results(str(run), n, 1)
     pictures: dict[str, Path] = {}
     reach = 2 * float(sizes(dataset.items[:10_000]).max())
     for name, sampler in samplers.items():
         row = Row(name, steps=None if sampler.solver.adaptive else sampler.steps)
         try:
-            drawn = joined(draw(sampler, model, dataset.event_shape, n, seed, label=name, reach=reach))
+            drawn = Samples.joined(draw(sampler, model, dataset.event_shape, n, seed, label=name, reach=reach))
         except (InputError, ArithmeticError) as error:
             row.failed(error)
         else:
@@ -83,6 +87,13 @@ def final_samples(
         keep_grids(run, model, dataset.event_shape)
     runs.write_json(run / runs.SUMMARY, summary)
     return results
+
+
+def help_draw(model: Model, event_shape: Sequence[int], samplers: Mapping[str, Sampler], n: int, seed: int) -> None:
+    """Take part in the drawing of `final_samples`, which the first process has called."""
+    for sampler in samplers.values():
+        with suppress(InputError, ArithmeticError):  # which the first one has too
+            deque(draw(sampler, model, event_shape, n, seed), 0)
 
 
 def _of_training(result: FitResult[NetworkModel]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 from torch.optim import Optimizer
 
@@ -25,9 +26,10 @@ from scoresde.files import writing
 from scoresde.loggers import METRICS, Logger, Loggers, MetricsFile
 from scoresde.loss import Loss
 from scoresde.model import Model, NetworkModel
-from scoresde.parallel import world
+from scoresde.parallel import sharing, world
 from scoresde.plain import each, join
 from scoresde.results import Metric, Results, Scorer
+from scoresde.runs.samples import batches
 from scoresde.runs.sizes import training_fits
 from scoresde.sampling import Sampler
 from scoresde.sde import SDE
@@ -37,7 +39,7 @@ from scoresde.training.conditions import condition_sizes, conditions
 from scoresde.training.job import Evaluate
 from scoresde.training.settings import HELDOUT_LOSS, check_optimizer
 from scoresde.training.shares import parts_of
-from scoresde.workflows.final import final_samples
+from scoresde.workflows.final import final_samples, help_draw
 from scoresde.workflows.initial import Initial
 from scoresde.workflows.network import fresh_weights, tried
 
@@ -111,7 +113,7 @@ class Job:
             if checkpoint is None:
                 logger.rewind(-1)  # of what was killed before its first checkpoint
 
-        with self._finished(logger):
+        with sharing() as processes, self._finished(logger):
             result = self.trainer.fit(
                 self.model, self.dataset, loss=self.loss, optimizer=self.optimizer, run=folder, seed=self.seed,
                 logger=logger, checkpoint=checkpoint, evaluate=self._evaluate, callbacks=callbacks,
@@ -121,9 +123,10 @@ class Job:
                 logger.summary({f"best_{monitor}": result.best.value, "best_step": result.best.step})
             if result.path is not None:
                 logger.checkpoint(result.path, result.step)
-            if not world().first:
-                return result, Results(str(folder), self.n, 1)
             model, check = conditioned(result.ema, self.cond), self.trainer.auto_check
+            if not processes.first:
+                help_draw(model, self.dataset.event_shape, self.samplers, self.n, self.seed)
+                return result, Results(str(folder), self.n, 1)
             drawn = final_samples(
                 folder, result, model, self.scorer, self.samplers, self.n, self.seed, check, logger,
                 self._found(result.ema),
@@ -195,8 +198,9 @@ class Job:
         sampler, n = self._quick, min(self.n, len(dataset.heldout))
 
         def evaluate(model: Model, step: int) -> dict[str, float]:
-            drawn = sampler.sample(conditioned(model, self.cond), dataset.event_shape, n=n, seed=self.seed)
-            return self.scorer.scalars(drawn.x.cpu())
+            parts = batches(sampler, conditioned(model, self.cond), dataset.event_shape, n, self.seed)
+            x = torch.cat([part.x for part in parts])
+            return self.scorer.scalars(x) if world().first else {}
 
         return evaluate
 
