@@ -43,7 +43,7 @@ def test_what_is_damaged_is_refused_or_harmless(tmp_path: Path) -> None:
 
 
 def test_silent_damage_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("scoresde.training.checkpoint._damage_of_file", lambda *about: None)
+    monkeypatch.setattr("scoresde.training.manifest._damage_of_file", lambda *about: None)
     one = corrupted.Campaign(tmp_path)
     one.checkpoint("bit", 60, corrupted.flip, 0)
     assert one.silent

@@ -18,6 +18,7 @@ from scoresde.data import Transform
 from scoresde.loggers import MetricsFile
 from scoresde.loss import DenoisingScoreMatching
 from scoresde.training import checkpoint as checkpoints
+from scoresde.training import manifest as manifests
 
 LEVELS = [b"a: &a0 [x, x, x, x, x, x, x, x, x]"] + [
     f"a{k}: &a{k} [{', '.join([f'*a{k - 1}'] * 9)}]".encode() for k in range(1, 12)
@@ -67,7 +68,7 @@ def rewrite(run: Path, name: str, content: bytes) -> Path:
     place = checkpoints.at_step(run, 60)
     (place / name).write_bytes(content)
     manifest = json.loads((place / "manifest.json").read_text())
-    manifest[name] = {"size": len(content), "sha256": checkpoints._digest(place / name)}
+    manifest[name] = {"size": len(content), "sha256": manifests.digest(place / name)}
     (place / "manifest.json").write_text(json.dumps(manifest))
     return place
 

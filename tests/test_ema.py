@@ -221,7 +221,7 @@ def test_a_snapshot_without_a_length_is_named(copy: Path, name: str) -> None:
     (snapshot / "power-0.1.safetensors").rename(snapshot / f"{name}.safetensors")
     manifest = (snapshot / "manifest.json").read_text().replace("power-0.1.", f"{name}.")
     (snapshot / "manifest.json").write_text(manifest)
-    with pytest.raises(InputError, match=rf"^snapshot: \S+08/{name}\.safetensors is not named by a length in \("):
+    with pytest.raises(InputError, match=rf"^snapshot: \S+08/{name} is not named by a length in \("):
         reconstruct(copy, model_and_optimizer()[0], 0.1)
 
 

@@ -3,6 +3,7 @@
 <run>/checkpoints/best.json          {"step", "metric", "value"} of the best one
 <run>/checkpoints/step-00001000/
     model.safetensors  ema.safetensors  optimizer.safetensors  state.json  manifest.json
+    model/shard-00001-...safetensors    in the place of model.safetensors, where each process writes its part
     ema-0.9999.safetensors, power-0.1.safetensors    further averages, if there are any
 <run>/checkpoints/snapshot-00001000/    the power-function averages at that step; never pruned
 <run>/checkpoints/length-0.1/           an average computed from them after the training, as ema.safetensors
@@ -10,12 +11,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import shutil
 import sys
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,15 +23,15 @@ from typing import TYPE_CHECKING, Any
 
 from scoresde.errors import InputError, one_line, refuse
 from scoresde.files import flush, read_json, strict_json, write_json, writing
+from scoresde.parallel import joined
+from scoresde.training.manifest import damage as damage
+from scoresde.training.manifest import seal
 from scoresde.training.power_ema import POWER
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from scoresde.training.job import Best
-
-_MANIFEST = "manifest.json"
-_NEEDED = ("state.json", "optimizer.safetensors")
 
 
 @dataclass
@@ -50,14 +50,20 @@ class Checkpoint:
     """
 
     step: int
-    modules: dict[str, dict[str, Tensor]]
-    optimizer: dict[str, Tensor]
+    modules: Mapping[str, Mapping[str, Tensor]]
+    optimizer: Mapping[str, Tensor]
     state: dict[str, Any]
     seconds: float = 0.0
     record: str | None = None
 
     @property
-    def averages(self) -> dict[str, dict[str, Tensor]]:
+    def cut(self) -> dict[str, Mapping[str, Tensor]]:
+        """The modules, and the optimizer, of which each process holds a part."""
+        every = {**self.modules, "optimizer": self.optimizer}
+        return {k: m for k, m in every.items() if any(hasattr(t, "placements") for t in m.values())}
+
+    @property
+    def averages(self) -> dict[str, Mapping[str, Tensor]]:
         """The modules that are averages of the weights."""
         return {k: m for k, m in self.modules.items() if k == "ema" or k.startswith(("ema-", POWER))}
 
@@ -122,56 +128,34 @@ def save(run: Path, checkpoint: Checkpoint, name: str | None = None) -> Path:
     return target
 
 
+def save_part(checkpoint: Checkpoint) -> None:
+    """Write what this process holds of a checkpoint, while the first one saves it."""
+    from scoresde.training.shards import write
+
+    place = Path(joined().share())
+    for name, module in checkpoint.cut.items():
+        write(place / name, module)
+
+
 def _write(place: Path, checkpoint: Checkpoint) -> None:
     from safetensors.torch import save_file
 
+    from scoresde.training.shards import write
     from scoresde.training.stored import SCHEMA
 
+    if checkpoint.cut:
+        joined().share(str(place.absolute()))
     for name, module in {**checkpoint.modules, "optimizer": checkpoint.optimizer}.items():
+        if name in checkpoint.cut:
+            write(place / name, module)
+            continue
         # copies, since safetensors refuses tensors that share memory, such as tied weights
         host = {key: t.detach().to("cpu", copy=True).contiguous() for key, t in module.items()}
         save_file(host, place / f"{name}.safetensors")
     state = {"schema": SCHEMA, "step": checkpoint.step, **checkpoint.state}
     state |= {"seconds": checkpoint.seconds, "record": checkpoint.record}
     (place / "state.json").write_text(strict_json(state), encoding="utf-8")
-    files = sorted(place.iterdir())
-    for file in files:
-        file.chmod((place / "state.json").stat().st_mode)  # safetensors makes files readable by their owner only
-        flush(file)
-    manifest = {file.name: {"size": file.stat().st_size, "sha256": _digest(file)} for file in files}
-    (place / _MANIFEST).write_text(strict_json(manifest), encoding="utf-8")
-    flush(place / _MANIFEST)
-    flush(place)
-
-
-def damage(path: Path, digests: bool = True) -> str | None:
-    """What is wrong with the checkpoint in a folder, in a few words; None if every file matches the manifest.
-
-    Without digests sizes alone are compared, which takes no time.
-    """
-    try:
-        if not (path / _MANIFEST).is_file():
-            return f"{_MANIFEST} is missing"
-        manifest = read_json(path / _MANIFEST)
-        present = {file.name for file in path.iterdir()} - {_MANIFEST}
-        names = sorted({*manifest, *present, *_NEEDED})
-        found = (_damage_of_file(path / name, manifest.get(name), digests) for name in names)
-        return next(filter(None, found), None)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        return f"{_MANIFEST} cannot be read ({one_line(error)})"
-
-
-def _damage_of_file(file: Path, written: dict[str, Any] | None, digests: bool) -> str | None:
-    """What is wrong with a file, of which the manifest says what was written."""
-    if written is None:
-        return f"{file.name} is not in its manifest"
-    if not file.is_file():
-        return f"{file.name} is missing"
-    size = file.stat().st_size
-    if size != written["size"]:
-        return f"{file.name} has {size} bytes instead of {written['size']}"
-    same = not digests or _digest(file) == written["sha256"]
-    return None if same else f"{file.name} has another SHA-256 than when it was written"
+    seal(place)
 
 
 def newest(run: Path) -> Path:
@@ -218,10 +202,10 @@ def read(path: Path) -> Checkpoint:
     """
     wrong = damage(path)
     refuse(wrong is not None, f"checkpoint: {path} is damaged: {wrong}; use another one")
-    from scoresde.training.stored import read_state, tensors  # imports torch
+    from scoresde.training.stored import names, read_state, tensors  # imports torch
 
     state = read_state(path / "state.json")
-    modules = {name: tensors(path, name) for name in sorted(file.stem for file in path.glob("*.safetensors"))}
+    modules = {name: tensors(path, name) for name in names(path)}
     optimizer = modules.pop("optimizer")
     seconds, record = state.pop("seconds", 0.0), state.pop("record", None)  # older versions have none
     return Checkpoint(state["step"], modules, optimizer, state, seconds, record)
@@ -274,6 +258,12 @@ def _clear_leftovers(run: Path) -> None:
         shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 
 
-def _digest(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+def require_resumable(start: Checkpoint, path: Path, steps: int, seed: int, data: Mapping[str, Any]) -> None:
+    """Raise InputError for settings and data with which the training of a checkpoint cannot go on."""
+    state = start.state
+    refuse(start.step > steps, f"steps: {steps} is fewer than the {start.step} done in {path}; give more")
+    refuse(seed != state["seed"], f"seed: {seed} is not the {state['seed']} of {path}; resume with that one")
+    for part in ("train", "heldout"):
+        now, then = data[part], state["data"][part]
+        wanted = f"{path} was trained with {then}; resume with the same data"
+        refuse(now != then, f"data: {now} {part} items, but {wanted}")

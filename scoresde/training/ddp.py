@@ -1,6 +1,6 @@
 """Gradients that torch averages over processes while the backward pass still runs: faster, but no longer bit by bit."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor, nn
@@ -11,19 +11,12 @@ from scoresde.loss import Batch, Loss, LossTerms
 from scoresde.training.shares import Shares
 
 
-class _Evaluated(nn.Module):
-    """A model in the evaluation of a loss, which may call it several times; its buffers are left as they are.
+class Evaluated(nn.Module):
+    """A model in the evaluation of a loss, which may call it several times."""
 
-    Args:
-        model: whose gradients are averaged.
-        used: those of its parameters that get gradients.
-    """
-
-    def __init__(self, model: nn.Module, used: Sequence[Tensor]) -> None:
+    def __init__(self, model: nn.Module) -> None:
         super().__init__()
-        self.model, ids = model, set(map(id, used))
-        unused = [name for name, p in self.named_parameters() if id(p) not in ids]
-        self._ddp_params_and_buffers_to_ignore = unused + [name for name, _ in self.named_buffers()]
+        self.model = model
 
     def forward(self, loss: Loss[Any], batch: Batch) -> LossTerms:
         return loss(self.model, batch)
@@ -71,6 +64,9 @@ class AveragedShares(Shares):
 
     def _begin(self) -> None:
         """Let torch average the gradients from now on."""
-        whole = _Evaluated(self._module, self._used)
+        whole, used = Evaluated(self.module), set(map(id, self._used))
+        aside = [name for name, p in whole.named_parameters() if id(p) not in used]
+        aside += [name for name, _ in whole.named_buffers()]  # they are left as they are
+        setattr(whole, "_ddp_params_and_buffers_to_ignore", aside)  # noqa: B010 - mypy refuses the plain form
         self._whole = DistributedDataParallel(whole, init_sync=False, gradient_as_bucket_view=True)
         self.share *= self._world.size  # torch divides by it

@@ -1,7 +1,7 @@
 """Averages of the weights of a network over a training, each a module of its own."""
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Generic, TypeVar
 
 import torch
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from scoresde.constraints import Checked, Probability
 from scoresde.training.power_ema import POWER, exponent
+from scoresde.training.shards import local
 from scoresde.training.state import HALF, module_state
 
 M = TypeVar("M", bound=nn.Module)
@@ -36,7 +37,7 @@ class Average(Generic[M]):
         for tensor in half:
             tensor.data = tensor.data.float()
         self._widened = bool(half)
-        self._averages: list[Tensor] = list(self.module.parameters())
+        self._averages = list(map(local, self.module.parameters()))
         self._copies = list(self.module.buffers())
         self._source: nn.Module | None = None
         self._weights, self._buffers = list[Tensor](), list[Tensor]()
@@ -45,7 +46,8 @@ class Average(Generic[M]):
     def update(self, module: M) -> None:
         """Update the average with the weights of `module`; no copy between host and device."""
         if module is not self._source:  # walking the module tree in every step would cost more than the average
-            self._source, self._weights, self._buffers = module, list(module.parameters()), list(module.buffers())
+            self._source = module
+            self._weights, self._buffers = list(map(local, module.parameters())), list(module.buffers())
         factor, weights = self._factor(self.updates), self._weights
         if factor == 0:
             torch._foreach_copy_(self._averages, weights)
@@ -117,7 +119,7 @@ class Averages(Generic[M]):
         """The average that is evaluated and sampled from."""
         return self.members["ema"].module
 
-    def states(self) -> dict[str, dict[str, Tensor]]:
+    def states(self) -> dict[str, Mapping[str, Tensor]]:
         """The weights and buffers of every average."""
         return {name: module_state(member.module) for name, member in self.members.items()}
 

@@ -28,10 +28,12 @@ from scoresde.training.batches import Batches
 from scoresde.training.checkpoint import Checkpoint
 from scoresde.training.conditions import conditions, network_of
 from scoresde.training.ema import Averages
+from scoresde.training.fsdp import cut_over
 from scoresde.training.heldout import heldout_loss
 from scoresde.training.job import Best, Callback, Direction, Evaluate, FitResult, Progress
 from scoresde.training.profile import Profile
 from scoresde.training.settings import HELDOUT_LOSS, Settings
+from scoresde.training.shards import unite, whole
 from scoresde.training.step import Step, Unprofiled
 from scoresde.training.stop import Interrupted, TrainingDiverged
 
@@ -73,14 +75,11 @@ class Loop:
         refuse(broken, f"compile: True is not allowed, since {type(loss).__name__} differentiates; give false")
         if loss.teacher is not None:
             loss.teacher.to(device).eval().requires_grad_(False)
-        self.data = {
-            "transform": data.transform.to_dict(),
-            "sigma_data": data.sigma_data,
-            "sigma_max": data.sigma_max,
-            "train": len(data.items),
-            "heldout": len(data.heldout),
-        }
+        numbers = {"sigma_data": data.sigma_data, "sigma_max": data.sigma_max}
+        self.data = {"transform": data.transform.to_dict(), **numbers}
+        self.data |= {"train": len(data.items), "heldout": len(data.heldout)}
         profile = Profile(self.run, device, dtype) if s.profile and self.run is not None else Unprofiled()
+        self.cut = cut_over(self.world, s, loss, model, self.optimizer)
         averages = Averages(model, s.decays, s.ema_power)
         self.average = averages.first
         spread = data.transform if s.dequantise else None
@@ -91,16 +90,18 @@ class Loop:
         batches = Batches(data.items, self.seed, device, data.flip, self.conditions.train, spread, self.world)
         self.step = Step(
             model, averages, self.optimizer, loss, batches, s, self.seed, 0, gradient_scaler(dtype, device),
-            profile, self.conditions.augmentation, self.world,
+            profile, self.conditions.augmentation, self.world, shares=self.cut,
         )  # fmt: skip
         self._restore()
 
     def __call__(self, signals: Sequence[int]) -> FitResult[Any]:
         """Train to the last step, or until a signal arrives."""
-        net, steps, self.step.signals = network_of(self.model), self.settings.steps, signals
+        trained, steps, self.step.signals = self.step.trained, self.settings.steps, signals
         if self.settings.monitor != HELDOUT_LOSS and self.start is None:
-            self._measure({})  # finds a misspelt metric now, not after hours
+            with whole(self.average):
+                self._measure({})  # finds a misspelt metric now, not after hours
         self.model.train()
+        trained.train()
         self.optimizer.zero_grad(set_to_none=True)
         if self.done < steps:
             self.step.profile.count(self.step, self.done)
@@ -108,15 +109,18 @@ class Loop:
         # the bar moves at logs only, since a loss to show costs a wait
         shown = {"unit": "step", "miniters": 1, "mininterval": 0, "dynamic_ncols": True}
         bar = progress.bar(steps, "training", not self.world.first, initial=self.done, **shown)
-        with self.acceleration.applied(net), bar:
+        with self.acceleration.applied(network_of(trained)), bar:
             while self.done < steps:
                 self.step.profile.before_step(self.step)
                 self.step(self.done)
                 self.done += 1
                 self._between_steps(self.step.stopping, bar)
-        if self.path is None:  # no step was left, with a checkpoint of another run
+        if self.world.share(self.path is None):  # no step was left, with a checkpoint of another run
             self._save()
         self.step.profile.finish(self.step)
+        unite(self.average)
+        if self.cut is not None:
+            self.cut.finish()
         return FitResult(self.done, self.average, self.last_loss, self._seconds, self.best, self.path)
 
     @property
@@ -131,13 +135,15 @@ class Loop:
             return
         with self._saved_if_broken():
             self._log(bar)
-            if "evaluation" in due:
-                due |= self._evaluate()
-            if "picture" in due and self.picture is not None and self.world.first:
-                self.picture(self.average, self.done)
-            for callback in called:
-                values = dict(self.values)
-                callback(Progress(self.done, self.settings.steps, self.model, self.average, values, self.best))
+            shown = bool(called or due & {"evaluation", "picture"})
+            with whole(*[self.average] * shown, *[self.model] * bool(called)):
+                if "evaluation" in due:
+                    due |= self._evaluate()
+                if "picture" in due and self.picture is not None and self.world.first:
+                    self.picture(self.average, self.done)
+                for callback in called if self.world.first else ():
+                    values = dict(self.values)
+                    callback(Progress(self.done, self.settings.steps, self.model, self.average, values, self.best))
         self._keep(due, signals)  # last: what was killed before it is done again when the training resumes
         self._since = time.perf_counter()
 
@@ -145,8 +151,7 @@ class Loop:
         """Write what is due, and stop if that was asked for."""
         if "snapshot" in due:  # before the checkpoint: what resumes from that finds it
             self._require_finite()
-            if self.run is not None:
-                checkpoints.save(self.run, self.step.snapshot(self.done), f"snapshot-{self.done:08d}")
+            self._write(self.step.snapshot(self.done), f"snapshot-{self.done:08d}")
         if "checkpoint" in due or signals:
             self._save()
         if signals:
@@ -161,7 +166,8 @@ class Loop:
         except TrainingDiverged:
             raise
         except Exception:
-            self._save()
+            if self.cut is None:  # else the others, who do not come here, would have to write their part
+                self._save()
             raise
 
     def _log(self, bar: Any) -> None:
@@ -215,15 +221,22 @@ class Loop:
 
     def _save(self) -> None:
         self._require_finite()
-        if self.run is None:
-            return
         best = None if self.best is None else asdict(self.best)
         about = {"seed": self.seed, "code_version": __version__, "run_id": self.logger.run_id, "best": best}
         about |= {"loss": self.last_loss, "lr": self._rate}
         state = {**about, "data": self.data, **self.extra}
         measured: dict[str, Any] = {"seconds": self._seconds, "record": self.logger.record}
-        self.path = checkpoints.save(self.run, replace(self.step.checkpoint(self.done, state), **measured))
-        self._tidy(self.run)
+        self.path = self._write(replace(self.step.checkpoint(self.done, state), **measured))
+        if self.run is not None:
+            self._tidy(self.run)
+
+    def _write(self, checkpoint: Checkpoint, name: str | None = None) -> Path | None:
+        """Write a checkpoint, or what this process holds of it; the process that saves returns its folder."""
+        if self.run is not None:
+            return checkpoints.save(self.run, checkpoint, name)
+        if self.cut is not None and self._saving:
+            checkpoints.save_part(checkpoint)
+        return None
 
     def _tidy(self, run: Path) -> None:
         """Bring the folder of checkpoints in line with the newest one."""
@@ -245,7 +258,7 @@ class Loop:
         run, start = self.run, self.start
         path = checkpoints.at_step(run or Path(), 0 if start is None else start.step)
         if start is not None:
-            self._check_resumed(start, path)
+            checkpoints.require_resumable(start, path, self.settings.steps, self.seed, self.data)
             self.step.load(start, path)
             self._take_on(start)
         self.world.same("the step from which this training goes on", self.done)
@@ -255,17 +268,26 @@ class Loop:
         elif run is not None:
             with writing(run, "run"):
                 run.mkdir(parents=True, exist_ok=True)
-        if run is None or (start is not None and not path.is_dir()):  # it is the checkpoint of another run
+        there = run is not None and path.is_dir()  # else it is the checkpoint of another run
+        self._saving, here = self.world.share([run is not None, there])
+        if start is None and run is not None:
+            checkpoints.set_aside(run, 0)
+        if start is not None and here:
+            self._go_on(start, path)
+
+    def _go_on(self, start: Checkpoint, path: Path) -> None:
+        """Go on in the folder of the checkpoint."""
+        best = start.state["best"]
+        if best is not None and best["metric"] == self.settings.monitor:
+            self.best = Best(best["step"], best["metric"], best["value"])
+        if self.run is None:
             return
-        checkpoints.set_aside(run, self.done)
-        if start is not None:
-            self.path, best = path, start.state["best"]
-            if best is not None and best["metric"] == self.settings.monitor:
-                self.best = Best(best["step"], best["metric"], best["value"])
-            self.logger.rewind(start.step)
-            if None not in (start.record, now := self.logger.record) and now != start.record:
-                print(f"{run}: what was logged up to step {start.step} was changed since then", file=sys.stderr)
-            self._tidy(run)
+        checkpoints.set_aside(self.run, self.done)
+        self.path = path
+        self.logger.rewind(start.step)
+        if None not in (start.record, now := self.logger.record) and now != start.record:
+            print(f"{self.run}: what was logged up to step {start.step} was changed since then", file=sys.stderr)
+        self._tidy(self.run)
 
     def _take_on(self, start: Checkpoint) -> None:
         """What earlier sessions have done; says so if the learning rate jumps."""
@@ -276,13 +298,3 @@ class Loop:
         if before is not None and now > _JUMP * before and self.done not in (settings.steps, settings.restart):
             jump = f"the learning rate is {before:.2g} in step {self.done} and {now:.2g} in the next one"
             print(f"{jump}; trainer.restart={self.done} begins its schedule again, with a warm-up", file=sys.stderr)
-
-    def _check_resumed(self, start: Checkpoint, path: Path) -> None:
-        """Raise InputError for settings with which the training of a checkpoint cannot be resumed."""
-        state, steps, seed = start.state, self.settings.steps, self.seed
-        refuse(start.step > steps, f"steps: {steps} is fewer than the {start.step} done in {path}; give more")
-        refuse(seed != state["seed"], f"seed: {seed} is not the {state['seed']} of {path}; resume with that one")
-        for part in ("train", "heldout"):
-            now, then = self.data[part], state["data"][part]
-            wanted = f"{path} was trained with {then}; resume with the same data"
-            refuse(now != then, f"data: {now} {part} items, but {wanted}")

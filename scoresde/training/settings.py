@@ -25,7 +25,7 @@ from scoresde.training.acceleration import Precision
 from scoresde.training.power_ema import LONGEST
 
 Schedule = Literal["cosine", "constant"]
-Strategy = Literal["exact", "ddp"]
+Strategy = Literal["exact", "ddp", "fsdp"]
 HELDOUT_LOSS = "heldout_loss"
 
 

@@ -44,12 +44,13 @@ class Shares:
 
     Attributes:
         share: the factor of the mean loss of a part.
+        module: what the loss calls.
     """
 
     def __init__(self, module: nn.Module, params: Sequence[Tensor], parts: int, world: World) -> None:
         self.parts, self.numbers, self.share = parts, world.rows(parts), 1 / parts
         self.signal = 0  # one that some process has received
-        self._module, self._params, self._world = module, params, world
+        self.module, self._params, self._world = module, params, world
         self._terms = (parts & -parts) // world.size
         self._moving = list(params)  # those that a forward pass changes, known after the first one
         self._used: list[Tensor] = []  # those that get gradients, known after the first step
@@ -57,11 +58,16 @@ class Shares:
 
     def evaluate(self, loss: Loss[Any], batch: Batch) -> LossTerms:
         """The loss of a part."""
-        return loss(self._module, batch)
+        return loss(self.module, batch)
+
+    def norm(self, gradients: Sequence[Tensor]) -> Tensor:
+        """The norm of the whole gradient."""
+        norm: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(list(gradients))))
+        return norm
 
     def add(self, backward: Callable[[int], None]) -> None:
         """Call `backward(j)` for the j-th part of this process, for all j; the gradients are then their sum."""
-        self._buffers = list(self._module.buffers())
+        self._buffers = list(self.module.buffers())
         self._start, self._changes = self._state(), dict[int, Tensor]()
         weights = [p.detach().clone() for p in self._moving]
 

@@ -12,7 +12,7 @@ from scoresde.training import checkpoint as checkpoints
 from scoresde.training.checkpoint import Checkpoint
 from scoresde.training.power_ema import POWER, Profile, combination, exponent
 from scoresde.training.state import module_state, require_same
-from scoresde.training.stored import tensors
+from scoresde.training.stored import names, tensors
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def reconstruct(run: Path, module: nn.Module, length: float, which: str = "last"
         require_same(stored, module_state(module), path / f"{stem}.safetensors")
         for name, total in sums.items():
             total.add_(stored[name], alpha=factor)
-    ema = start | {name: total.to(start[name].dtype) for name, total in sums.items()}
+    ema = dict(start) | {name: total.to(start[name].dtype) for name, total in sums.items()}
     state = {**end.state, "length": length, "profile_error": error}
     path = checkpoints.save(run, Checkpoint(end.step, {"ema": ema}, {}, state), f"length-{length}")
     return Reconstruction(path, end.step, len(sources), error)
@@ -73,13 +73,14 @@ def _sources(run: Path, end: Path, last: int) -> Iterator[tuple[Profile, Path, s
     for step, path in {**paths, last: end}.items():
         wrong = checkpoints.damage(path)
         refuse(wrong is not None, f"snapshot: {path} is damaged: {wrong}; delete the folder to use the others")
-        for file in sorted(path.glob(f"{POWER}*.safetensors")):
-            yield Profile(_exponent(file), step), path, file.stem
+        for name in names(path):
+            if name.startswith(POWER):
+                yield Profile(_exponent(path / name), step), path, name
 
 
 def _exponent(file: Path) -> float:
     try:
-        return exponent(float(file.stem.removeprefix(POWER)))
+        return exponent(float(file.name.removeprefix(POWER)))
     except ValueError:
         wanted = f"is not named by a length in (0, 0.288), such as {POWER}0.1; delete its folder to use the others"
         raise InputError(f"snapshot: {file} {wanted}") from None

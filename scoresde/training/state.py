@@ -1,5 +1,6 @@
 """The state of modules and optimizers as named tensors, and its strict inverse."""
 
+import itertools
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from scoresde.errors import refuse
+from scoresde.training.shards import cut, fill, is_cut, rows
 
 HALF = (torch.float16, torch.bfloat16)
 _SHOWN = 3  # of each kind of mismatch; the rest are counted
@@ -39,8 +41,12 @@ def load_module(module: nn.Module, tensors: Mapping[str, Tensor], origin: object
     Raises:
         InputError: see `require_same`.
     """
-    require_same(tensors, module_state(module), origin)
-    module.load_state_dict(dict(tensors), strict=True)
+    own = module_state(module)
+    require_same(tensors, own, origin)
+    if any(map(is_cut, own.values())):
+        fill(own, tensors)
+    else:
+        module.load_state_dict(dict(tensors), strict=True)
 
 
 def require_same(saved: Mapping[str, Tensor], own: Mapping[str, Tensor], origin: object) -> None:
@@ -106,12 +112,12 @@ def load_optimizer(
     refuse(own != saved, f"optimizer: {own} {wanted}")
     parameters = {name: p for p, name in _parameter_names(optimizer, module).items()}
     states: dict[str, dict[str, Any]] = {name: {} for name in parameters}
-    for key, value in {**tensors, **rest["values"]}.items():
+    for key, value in itertools.chain(tensors.items(), rest["values"].items()):
         slot, _, name = key.partition("/")
         wanted = "which is not trained now; use the settings of its run"
         refuse(name not in states, f"optimizer: {origin} trained {name}, {wanted}")
         states[name][slot] = _laid_out_as(parameters[name], value)
-    for (name, kept), first in zip(states.items(), _first_states(optimizer), strict=True):
+    for (name, kept), first in zip(states.items(), first_states(optimizer), strict=True):
         for slot, value in first.items() if kept else ():
             found, needed = _kind(kept.get(slot)), _kind(value)
             wanted = f"{found} where {own} keeps {needed}; use another checkpoint, or the optimizer settings of its run"
@@ -121,7 +127,7 @@ def load_optimizer(
     optimizer.load_state_dict(state)
 
 
-def _first_states(optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:
+def first_states(optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:
     """The state that a first step makes for each parameter, in their order, found by one on zeros in their place."""
     groups, kept = optimizer.param_groups, optimizer.state
     own = [group["params"] for group in groups]
@@ -141,8 +147,12 @@ def _first_states(optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:
 
 
 def _laid_out_as(parameter: Tensor, value: Any) -> Any:
-    """A tensor in the memory layout of the parameter, since fused optimizers traverse both at once."""
-    if not isinstance(value, Tensor) or value.shape != parameter.shape or value.stride() == parameter.stride():
+    """A tensor in the memory layout of the parameter, since fused optimizers traverse both at once, or its rows."""
+    if not isinstance(value, Tensor) or value.shape != parameter.shape:
+        return value
+    if is_cut(parameter):
+        return cut(rows(value, parameter).clone(), parameter)
+    if value.stride() == parameter.stride():
         return value
     return torch.empty_like(parameter.detach(), dtype=value.dtype, device=value.device).copy_(value)
 
@@ -159,5 +169,5 @@ def _parameter_names(optimizer: torch.optim.Optimizer, module: nn.Module) -> dic
 
 def first_not_finite(tensors: Mapping[str, Tensor]) -> str | None:
     """The name of the first tensor that holds NaN or infinity; None if all are finite."""
-    wide = {name: t for name, t in tensors.items() if t.element_size() > 1}  # torch cannot ask this of float8
-    return next((name for name, t in wide.items() if not bool(torch.isfinite(t).all())), None)
+    wide = ((name, t) for name, t in tensors.items() if t.element_size() > 1)  # torch cannot ask this of float8
+    return next((name for name, t in wide if not bool(torch.isfinite(t).all())), None)

@@ -22,6 +22,7 @@ from scoresde.training.ddp import AveragedShares
 from scoresde.training.ema import Averages
 from scoresde.training.power_ema import POWER
 from scoresde.training.settings import Settings
+from scoresde.training.shards import fill, local
 from scoresde.training.shares import Shares, parts_of
 from scoresde.training.state import (
     first_not_finite,
@@ -82,6 +83,7 @@ class Step:
         augmentation: changes the data by random numbers of (seed, k); the condition `augment` says how.
         world: of several processes, each of which works on its items of each batch, see `Shares`.
         signals: those that this process has received.
+        shares: of the processes, where the network is cut.
 
     Raises:
         InputError: the state of the model or of the optimizer cannot be saved, or the processes cannot share a batch.
@@ -100,6 +102,7 @@ class Step:
     augmentation: Augmentation | None = None
     world: World = field(default_factory=World)
     signals: Sequence[int] = ()
+    shares: Shares | None = None
 
     def __post_init__(self) -> None:
         self.clip, size = self.settings.clip, self.settings.batch_size
@@ -115,8 +118,14 @@ class Step:
         self._base = [group["lr"] for group in self.optimizer.param_groups]
         self._params = [p for group in self.optimizer.param_groups for p in group["params"]]
         kind = AveragedShares if self.settings.strategy == "ddp" and self.world.size > 1 else Shares
-        self._shares = kind(self.model, self._params, parts_of(self.settings, self.world), self.world)
+        given = self.shares
+        self._shares = given or kind(self.model, self._params, parts_of(self.settings, self.world), self.world)
         module_state(self.model), optimizer_state(self.optimizer, self.model)
+
+    @property
+    def trained(self) -> nn.Module:
+        """What the loss calls: the model, or that which is cut over the processes."""
+        return self._shares.module
 
     @property
     def stopping(self) -> Sequence[int]:
@@ -209,10 +218,10 @@ class Step:
     def _clip(self) -> Tensor:
         """Norm of the whole gradient, which is then scaled down to at most `clip`."""
         gradients = [p.grad for p in self._params if p.grad is not None]
-        norm: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+        norm = self._shares.norm(gradients)
         # on the host, where nothing has to be waited for, a short gradient is left as it is
         if self.clip > 0 and not (self._on_host and norm <= self.clip):
-            torch._foreach_mul_(gradients, self._limit / norm.clamp(min=self.clip))
+            torch._foreach_mul_(list(map(local, gradients)), self._limit / norm.clamp(min=self.clip))
         return norm
 
     def not_finite(self) -> str | None:
@@ -251,7 +260,7 @@ class Step:
             refuse(name not in start.modules, f"checkpoint: {origin}/{name}.safetensors is missing; use another one")
         load_module(self.model, start.modules["model"], origin / "model.safetensors")
         for name, average in asked.items():  # a further exponential one begins at the weights
-            average.module.load_state_dict(module_state(self.model))
+            fill(module_state(average.module), module_state(self.model))
             if name in held:
                 load_module(average.module, held[name], origin / f"{name}.safetensors")
             average.updates = state["ema_updates"]
@@ -261,6 +270,6 @@ class Step:
         self.position = int(state["samples_seen"])
         if self.history is not None and "history" in start.modules:
             require_same(start.modules["history"], self.history.state(), origin / "history.safetensors")
-            self.history.load(start.modules["history"])
+            self.history.load(dict(start.modules["history"]))
         if self.scaler.is_enabled() and state.get("scaler"):  # else it was trained in another arithmetic
             self.scaler.load_state_dict(state["scaler"])

@@ -1,5 +1,6 @@
 """The files of a checkpoint as they are read: the folder may be a stranger's, and its manifest right all the same."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ from torch import Tensor
 from scoresde.constraints import NonNegativeInt, checked
 from scoresde.errors import InputError, one_line, refuse
 from scoresde.files import read_json
+from scoresde.training.shards import Shards
 from scoresde.training.state import first_not_finite
 
 SCHEMA = 1
@@ -41,8 +43,14 @@ def read_state(file: Path) -> dict[str, Any]:
     return found
 
 
-def tensors(path: Path, name: str) -> dict[str, Tensor]:
-    """The tensors of one module in the folder of an intact checkpoint, on the CPU.
+def names(path: Path) -> list[str]:
+    """The modules, the optimizer among them, in the folder of a checkpoint."""
+    found = (file for file in path.iterdir() if file.suffix == ".safetensors" or file.is_dir())
+    return sorted({file.name.removesuffix(".safetensors") for file in found})
+
+
+def tensors(path: Path, name: str) -> Mapping[str, Tensor]:
+    """The tensors of one module in the folder of an intact checkpoint, on the CPU, in one file or one of each process.
 
     Raises:
         InputError: the file is not as safetensors wants it, or weights are not finite.
@@ -51,10 +59,12 @@ def tensors(path: Path, name: str) -> dict[str, Tensor]:
     from safetensors.torch import load_file
 
     file = path / f"{name}.safetensors"
+    parts = path / name
     try:
-        found = load_file(file)
-    except (SafetensorError, ValueError, KeyError) as error:
+        found: Mapping[str, Tensor] = Shards(parts) if parts.is_dir() else load_file(file)
+        wrong = None if name == "loss" else first_not_finite(found)  # whose state is its own affair
+    except (SafetensorError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        file = parts if parts.is_dir() else file
         raise InputError(f"checkpoint: {file} cannot be read ({one_line(error)}); {_OTHER}") from None
-    wrong = None if name == "loss" else first_not_finite(found)  # whose state is its own affair
     refuse(wrong is not None, f"checkpoint: {file}: {wrong} holds NaN or infinity; {_OTHER}")
     return found

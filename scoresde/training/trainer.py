@@ -70,7 +70,8 @@ class Trainer(Settings):
             power of two; the bits of the training do not depend on it. Under torchrun or srun their number counts.
         strategy: how several processes sum gradients: `exact` in one order, so that the bits do not depend on their
             number, or `ddp` by DistributedDataParallel, during the backward pass, rounded differently on another number
-            of processes and after a resume. A resume may change it. One process has none.
+            of processes and after a resume. `fsdp` rounds likewise, and cuts weights, gradients, averages and the state
+            of the optimizer over the processes (FSDP2). A resume may change it. One process has none.
         auto_check: samples that show at the end of `scoresde.train` how many evaluations `Auto` needs; 0 leaves
             out this and the pilots for its grids.
 
@@ -131,7 +132,7 @@ class Trainer(Settings):
         optimizer = optimizer or torch.optim.Adam(model.parameters(), lr=2e-3, fused=True)
         logger, training, world = logger or NoLogger(), model.training, parallel.world()
         if not world.first:  # it works with the first one, which writes
-            folder, logger, callbacks, begin = None, NoLogger(), (), None
+            folder, logger, begin = None, NoLogger(), None
         # the global generators of torch belong to the caller
         generators = torch.random.fork_rng([device] if device.type == "cuda" else [])
         with generators, stop_signals() as signals, repeatable(self.deterministic):
