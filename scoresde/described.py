@@ -12,7 +12,7 @@ from scoresde.constraints import Checked, parameters, signature
 from scoresde.errors import TARGET, InputError, require
 from scoresde.plain import each, join
 
-RUNTIME = ("event_shape", "sde", "net", "params", "run")  # what programs supply; see `scoresde.build.build`
+RUNTIME = ("event_shape", "names", "sde", "net", "params", "run")  # what programs supply; see `scoresde.build.build`
 
 
 class Described(Checked):

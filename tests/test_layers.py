@@ -24,6 +24,8 @@ FLOORS = (
     {"chains"},
     {"sampling", "loss", "doctor", "divergence"},
     {"data"},
+    {"observation"},
+    {"posterior"},
     {"results"},
     {"metrics", "loggers", "figures"},
     {"likelihood"},
