@@ -304,7 +304,7 @@ def test_settings_of_the_training_may_change_and_are_recorded(copied):
 
 def test_a_number_without_a_point_is_a_number(copied):
     file = copied / "config.yaml"
-    file.write_text(file.read_text().replace("lr: 0.002", "lr: 2e-3"))
+    file.write_text(file.read_text().partition("\n")[2].replace("lr: 0.002", "lr: 2e-3"))
     assert runs.read_config(copied)["optimizer"]["lr"] == 0.002
 
 
@@ -653,7 +653,7 @@ def test_a_mistake_in_sampling_is_one_line(trained, here, capsys, typed, line):
 
 def test_a_run_without_checkpoint_and_a_checkpoint_of_another_architecture(copied, capsys):
     config = (copied / "config.yaml").read_text()
-    (copied / "config.yaml").write_text(config.replace("width: 8", "width: 16"))
+    (copied / "config.yaml").write_text(config.partition("\n")[2].replace("width: 8", "width: 16"))
     assert "of another architecture" in failed(capsys, "sample", f"run={copied}")
     assert "of another architecture" in failed(capsys, "train", f"run={copied}", "trainer.steps=9").splitlines()[-1]
     shutil.rmtree(copied / "checkpoints")

@@ -1,5 +1,6 @@
 """The stored configuration of a run: plain values, without secrets, in today's names."""
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,19 +18,26 @@ if TYPE_CHECKING:
 
 CONVERTED = "convert.json"
 CACHE = "cache"  # folders that the user gives, on this machine
+_SEAL = ("# SHA-256 of the lines below", "delete this line if you edit them")  # older versions wrote none
 _MEASURED = ("sigma_max", "sigma_data")  # attributes of a data set of the same names
 
 
 def write_config(run: Path, cfg: Mapping[str, Any]) -> None:
-    """Write the resolved configuration, without secrets."""
-    write_text(run / CONFIG, to_yaml(without_secrets(cfg)))
+    """Write the resolved configuration, without secrets, under a line with its SHA-256."""
+    write_text(run / CONFIG, _sealed(to_yaml(without_secrets(cfg))))
+
+
+def _sealed(text: str) -> str:
+    """A text under a line with its SHA-256; above it, since a file that is cut keeps its beginning."""
+    return f"{'; '.join(_SEAL)}: {hashlib.sha256(text.encode()).hexdigest()}\n{text}"
 
 
 def read_config(run: Path) -> dict[str, Any]:
     """The configuration of a run as plain values, without what would have a stranger's folder write elsewhere.
 
     Raises:
-        InputError: the folder or the file is missing or damaged, holds references, or is refused by `check_inside`.
+        InputError: the folder or the file is missing or damaged, was changed under the line with its SHA-256, holds
+            references, or is refused by `check_inside`.
     """
     path = run / CONFIG
     check_inside(run)
@@ -37,7 +45,10 @@ def read_config(run: Path) -> dict[str, Any]:
         what = f"{run} is not the folder of a run, it has no {CONFIG}"
         missing = what if run.is_dir() else f"there is no folder {run} (seen from {Path.cwd()})"
         raise InputError(f"run: {missing}{_runs_near(run)}")
-    cfg = read_yaml(path, str(path))
+    cfg, text = read_yaml(path, str(path)), path.read_text(encoding="utf-8")
+    sealed = any(part in text for part in _SEAL)  # also if one of them is damaged
+    changed = "was changed since it was written; if you have edited it, delete its line with the SHA-256"
+    refuse(sealed and text != _sealed(text.partition("\n")[2]), f"{path}: {changed}, else take it from a copy")
     refuse(not isinstance(cfg, dict), f"{path}: holds {type(cfg).__name__}, not a mapping of keys to values")
     wanted = "a reference, which no stored configuration may hold; give the value"
     for key, value in leaves(cfg):
