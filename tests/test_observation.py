@@ -12,7 +12,18 @@ from scoresde import InputError
 from scoresde.data import Transform
 from scoresde.named import named, options
 from scoresde.noise import Noise
-from scoresde.observation import Inpaint, Observation, Projection, conjugate_gradients, in_units
+from scoresde.observation import (
+    Blur,
+    Custom,
+    Fourier,
+    Inpaint,
+    Observation,
+    Projection,
+    Saturate,
+    SuperRes,
+    conjugate_gradients,
+    in_units,
+)
 
 EVENT = (3, 8, 8)
 NAMES = sorted({*options("observation")} - {"custom"})
@@ -143,6 +154,73 @@ def test_masks_boxes_and_columns_hide_what_they_say(tmp_path):
 def test_what_cannot_be_hidden_is_refused(event, changes, message):
     with pytest.raises(InputError, match=message):
         Inpaint(event, **changes)
+
+
+def test_a_gaussian_blur_is_that_of_scipy():
+    ndimage = pytest.importorskip("scipy.ndimage")
+    x = normal(2, 3, 8, 10)
+    blurred = ndimage.gaussian_filter(x.numpy(), (0, 0, 1.5, 1.5), mode="wrap", truncate=12)
+    np.testing.assert_allclose(Blur((3, 8, 10), width=1.5)(x).numpy(), blurred, rtol=0, atol=1e-12)
+    kernel = normal(3, 4, seed=2).numpy()
+    turned = ndimage.convolve(x.numpy(), kernel[None, None], mode="wrap")
+    np.testing.assert_allclose(Blur((3, 8, 10), kernel=kernel)(x).numpy(), turned, rtol=0, atol=1e-12)
+
+
+def test_small_images_are_those_of_torch_and_pillow():
+    x = normal(2, 3, 12, 18)
+    smaller = torch.nn.functional.avg_pool2d(x, 3)
+    torch.testing.assert_close(SuperRes((3, 12, 18), factor=3)(x), smaller, rtol=0, atol=1e-12)
+    bicubic = SuperRes((3, 12, 18), factor=3, rule="bicubic")(x)
+    peer = torch.nn.functional.interpolate(x, (4, 6), mode="bicubic", antialias=True)
+    torch.testing.assert_close(bicubic, peer, rtol=0, atol=1e-12)
+    from PIL import Image
+
+    pillow = np.asarray(Image.fromarray(x[0, 0].float().numpy()).resize((6, 4), Image.Resampling.BICUBIC))
+    np.testing.assert_allclose(bicubic[0, 0].numpy(), pillow, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("event", [(1, 6, 8), (9,), (2, 3, 4, 5)])
+def test_frequencies_are_those_of_numpy(event):
+    x, seen = normal(2, *event), Fourier(event, share=0.4)
+    axes = tuple(range(-len(seen.sizes), 0))
+    wave = np.fft.fftn(x.numpy(), axes=axes, norm="ortho")
+    parts = (wave.real - wave.imag).reshape(*seen(x).shape[:-1], -1)[..., seen.index.numpy()]
+    np.testing.assert_allclose(seen(x).numpy(), parts, rtol=0, atol=1e-12)
+    places = {tuple(k) for k in np.stack(np.unravel_index(seen.index.numpy(), seen.sizes), 1).tolist()}
+    assert {tuple((-k) % n for k, n in zip(p, seen.sizes, strict=True)) for p in places} == places
+    assert len(places) == pytest.approx(0.4 * prod(seen.sizes), abs=2)
+
+
+def test_a_function_of_your_own():
+    square = Custom((2, 3), lambda x: x.square().sum(-1))
+    assert square.seen == (2,)
+    assert not square.linear
+    with pytest.raises(InputError, match="no adjoint"):
+        square.adjoint(torch.ones(1, 2))
+    total = Custom((4,), lambda x: x.sum(1, keepdim=True), lambda y: y.expand(len(y), 4))
+    torch.testing.assert_close(total.solve(torch.ones(1, 1), 2.0, 1.0), torch.full((1, 1), 1 / 9))
+    with pytest.raises(InputError, match="the adjoint is not one"):
+        Custom((4,), lambda x: x.sum(1, keepdim=True), lambda y: 2 * y.expand(len(y), 4))
+    for function in (lambda x: x.detach(), lambda x: torch.from_numpy(x.numpy() ** 2)):
+        with pytest.raises(InputError, match="not differentiable"):
+            Custom((4,), function)
+
+
+def test_large_systems_are_solved_by_conjugate_gradients(monkeypatch):
+    seen = Custom((3, 8, 8), Blur(EVENT, width=0.6).forward, Blur(EVENT, width=0.6).adjoint)
+    v = normal(2, *EVENT)
+    dense = seen.solve(v, 1.0, 0.01)
+    monkeypatch.setattr("scoresde.observation.base._DENSE", 0)
+    torch.testing.assert_close(seen.solve(v, 1.0, 0.01), dense, rtol=0, atol=1e-8)
+    steep = torch.logspace(0, -9, 60, dtype=torch.float64)
+    nearly = Custom((60,), lambda x: x * steep, lambda y: y * steep)
+    with pytest.raises(InputError, match="conjugate gradients stopped at a relative residual of"):
+        nearly.solve(normal(1, 60), 1.0, 0.0)
+
+
+def test_a_sensor_needs_a_range():
+    with pytest.raises(InputError, match="high"):
+        Saturate((2,), low=1.0, high=1.0)
 
 
 def test_a_matrix_must_fit():

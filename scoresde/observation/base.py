@@ -54,6 +54,11 @@ class Observation(Described, nn.Module, ABC):
         """
         raise InputError(f"observation: {type(self).__name__} has no adjoint, which this needs; take a linear one")
 
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """The shape of an event without its channels; of one axis it has none."""
+        return self.event_shape[1:] if len(self.event_shape) > 1 else self.event_shape
+
     @cached_property
     def seen(self) -> tuple[int, ...]:
         """The shape of one y."""
@@ -118,11 +123,17 @@ class Observation(Described, nn.Module, ABC):
         return torch.cat([flat(self(part)) for part in torch.split(basis, max(1, _CHUNK // self._size))]).T
 
     def check(self) -> None:
-        """Raise InputError unless the adjoint is one, by a random pair: <A x, y> = <x, A^T y>."""
-        if not self.linear:
-            return
+        """Raise InputError unless the adjoint is one, by a random pair: <A x, y> = <x, A^T y>.
+
+        Others are only asked for a derivative.
+        """
         x, y = (Noise(0).normal(name, 0, (1, *shape), dtype=torch.float64)
                 for name, shape in (("x", self.event_shape), ("y", self.seen)))  # fmt: skip
+        if not self.linear:
+            with torch.enable_grad():
+                smooth = self(x.requires_grad_()).requires_grad
+            refuse(not smooth, "observation: the function is not differentiable; write it in torch, without detach()")
+            return
         ax, aty = self(x), self.adjoint(y)
         shape = f"observation: the adjoint gives items of shape {tuple(aty.shape[1:])}, not {self.event_shape}"
         refuse(aty.shape != x.shape, shape)

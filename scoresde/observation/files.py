@@ -15,7 +15,7 @@ from scoresde.errors import InputError, refuse
 def values(source: Any, key: str) -> Tensor:
     """Numbers from a .npy file or an image, or as they are given; float64.
 
-    An image is (channels, height, width) of levels.
+    An image is (4, height, width), see `is_image`.
 
     Args:
         source: the path, or numbers.
@@ -33,9 +33,14 @@ def values(source: Any, key: str) -> Tensor:
     return found
 
 
+def is_image(source: Any) -> bool:
+    """Whether it is the path of an image, whose `values` are levels of red, green, blue and opacity."""
+    return isinstance(source, str | Path) and Path(source).suffix.lower() in FORMATS
+
+
 def _from_file(path: Path, where: str) -> np.ndarray:
     refuse(not path.is_file(), f"{where} is no file; give a .npy file or an image")
-    if path.suffix.lower() in FORMATS:
+    if is_image(path):
         try:
             with opened(path, str(path)) as image:
                 return levels(image, None, "rgba")

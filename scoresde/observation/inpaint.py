@@ -12,7 +12,7 @@ from scoresde.constraints import NonNegative, NonNegativeInt, ProperFraction
 from scoresde.errors import refuse, require
 from scoresde.noise import Noise
 from scoresde.observation.base import Observation
-from scoresde.observation.files import values
+from scoresde.observation.files import is_image, values
 
 _HALF = 128  # of the levels of a mask
 
@@ -64,22 +64,17 @@ class Inpaint(Observation):
         refuse(bool(whole.all()), f"{key}: all is seen, nothing is left to infer; hide some values")
         self.index = nn.Buffer(whole.nonzero()[:, 0])
 
-    @property
-    def _sizes(self) -> tuple[int, ...]:
-        """The event without its channels."""
-        return self.event_shape[1:] if len(self.event_shape) > 1 else self.event_shape
-
     def _of_mask(self, mask: Any) -> Tensor:
         found = values(mask, "mask")
-        if isinstance(mask, str) and not mask.endswith(".npy"):  # levels of red, green, blue and opacity
+        if is_image(mask):  # levels of red, green, blue and opacity
             found = (found[:3].mean(0) >= _HALF) & (found[3] >= _HALF)
         named = mask if isinstance(mask, str) else "an array"
         sizes = f"it is {list(found.shape)}, and the items are {list(self.event_shape)}; give one of their size"
-        require(tuple(found.shape) in (self._sizes, self.event_shape), "mask", named, sizes)
+        require(tuple(found.shape) in (self.sizes, self.event_shape), "mask", named, sizes)
         return found != 0
 
     def _of_box(self, box: Sequence[int]) -> Tensor:
-        sizes, ends = self._sizes, list(box)
+        sizes, ends = self.sizes, list(box)
         first, last = ends[: len(sizes)], ends[len(sizes) :]
         fits = len(ends) == 2 * len(sizes) and all(0 <= a < b <= n for a, b, n in zip(first, last, sizes, strict=True))
         require(fits, "box", ends, f"give {2 * len(sizes)} integers, the first corner and the end within {list(sizes)}")
@@ -100,11 +95,11 @@ class Inpaint(Observation):
         return seen
 
     def _at_random(self, share: float, seed: int) -> Tensor:
-        count = math.prod(self._sizes)
+        count = math.prod(self.sizes)
         order = Noise(seed).uniform("mask", 0, count).argsort()
         seen = torch.zeros(count, dtype=torch.bool)
         seen[order[: max(1, min(count - 1, round(share * count)))]] = True
-        return seen.reshape(self._sizes)
+        return seen.reshape(self.sizes)
 
     def forward(self, x: Tensor) -> Tensor:
         return flat(x).index_select(1, self.index.to(x.device))
