@@ -4,10 +4,12 @@ import logging
 import os
 import secrets
 import signal
+import sys
 import tempfile
+import threading
 from collections.abc import Mapping
 from inspect import signature
-from typing import Any
+from typing import Any, cast
 
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
@@ -16,14 +18,14 @@ from omegaconf import DictConfig
 from scoresde.cli.allocator import keep_freed_memory
 from scoresde.cli.command import command
 from scoresde.cli.processes import taking_part
-from scoresde.cli.stops import Terminated, code_and_reason, terminate
+from scoresde.cli.stops import code_and_reason, terminate
 from scoresde.cli.sweep_job import Job, take_part
 from scoresde.errors import InputError, refuse
 from scoresde.files import of_the_disk
 from scoresde.parallel import sharing, world
-from scoresde.parallel.shared import Lost
 from scoresde.training.stop import STOPPING, handling
 
+_NOBODY = 2.0  # seconds in which the launcher takes an answer
 _SHUTDOWN = 20  # seconds in which processes must save and end, when one is lost or a signal arrives
 
 
@@ -58,15 +60,16 @@ def in_processes(name: str, count: int, cfg: Mapping[str, Any], job: Job | None 
 
     Raises:
         InputError: the first one of them, or that one was lost.
-        Terminated: a signal has stopped all.
-        SystemExit: likewise, of a training, which has said so.
+        KeyboardInterrupt: a signal has stopped all.
+        SystemExit: likewise; what had to be said was said.
     """
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    for part in ("torch.distributed", "torch.multiprocessing"):
-        logging.getLogger(part).setLevel(logging.CRITICAL)  # what they say is said here in one line
+    for own in logging.root.manager.loggerDict:
+        if own.startswith(("torch.distributed", "torch.multiprocessing")):
+            logging.getLogger(own).setLevel(logging.CRITICAL)  # what they say is said here in one line
     os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker")  # of what a kill leaves
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // count)))
     with tempfile.TemporaryDirectory(f".{os.getpid()}", "scoresde-") as scratch, handling(STOPPING, _ignored):
@@ -79,8 +82,10 @@ def in_processes(name: str, count: int, cfg: Mapping[str, Any], job: Job | None 
         hydra, about = GlobalHydra.instance().hydra, HydraConfig.instance().cfg
         try:
             answers = elastic_launch(launch, _work)(hydra, about, name, dict(cfg), job)
-        except SignalException as stop:  # which all processes have had
-            raise (SystemExit(128 + stop.sigval) if name == "train" else Terminated(stop.sigval)) from None
+        except SignalException as stop:  # which all processes have had; a training has said what is saved
+            if name != "train":
+                terminate(stop.sigval, None)
+            raise SystemExit(128 + stop.sigval) from None
         except ChildFailedError as error:
             rank, failure = error.get_first_failure()
             how = signal.Signals(-failure.exitcode).name if failure.exitcode < 0 else f"exit code {failure.exitcode}"
@@ -94,6 +99,10 @@ def in_processes(name: str, count: int, cfg: Mapping[str, Any], job: Job | None 
         raise InputError(kinds["error"])
     if "stopped" in kinds:
         raise SystemExit(kinds["stopped"])
+    if "ended" in kinds:  # all that one signal has ended, and what lost these
+        code, why = max(answer for kind, answer in answers.values() if kind == "ended")
+        print(f"error: {why}", file=sys.stderr)
+        raise SystemExit(code)
     value: float | None = answers[0][1]
     return value
 
@@ -109,7 +118,7 @@ def _work(hydra: Any, about: DictConfig, name: str, cfg: dict[str, Any], job: Jo
     keep_freed_memory()
     take_part(job)
     row = command(name)
-    answer: tuple[str, Any] = ("", None)
+    answer, failed = cast(tuple[str, Any], ("", None)), False
     with taking_part([name]), handling(set(STOPPING) - {signal.SIGINT}, terminate):
         try:
             with of_the_disk(), sharing():
@@ -119,7 +128,11 @@ def _work(hydra: Any, about: DictConfig, name: str, cfg: dict[str, Any], job: Jo
         except SystemExit as stop:
             answer = ("stopped", stop.code)
         except KeyboardInterrupt as stop:
-            number, why = code_and_reason(stop)
-            answer = ("error", why) if isinstance(stop, Lost) and world().speaks() else ("stopped", number)
-    world().leave(failed=answer[0] not in ("value", "stopped"))
+            world().speaks()  # by the job, which hears of it
+            answer, failed = ("ended", code_and_reason(stop)), True
+    world().leave(failed or answer[0] not in ("value", "stopped"))
+    if answer[0] in ("stopped", "ended"):  # nobody takes the answer if the launcher was stopped too
+        last = threading.Timer(_NOBODY, os._exit, [1])
+        last.daemon = True
+        last.start()
     return answer

@@ -36,6 +36,7 @@ class Group(World):
     _counts: dict[str, int] = field(default_factory=dict)
     _left: threading.Event = field(default_factory=threading.Event)
     _heard: bool = False  # that another process has said how all end
+    _lost: int = 0  # processes
 
     def __post_init__(self) -> None:
         self.store.set(f"beat-{self.rank}", "0")
@@ -90,8 +91,8 @@ class Group(World):
         key = self._numbered("part")
         if mine := self.rank == rank:
             self.store.set(key, str(len(own)))
+        self.meet()  # since no handler of a signal runs in an exchange that another process never enters
         with self.together():
-            self._wait(key)  # and not in an exchange, where no handler of a signal runs
             size = int(self.store.get(key))
             block = torch.frombuffer(bytearray(own if mine else size), dtype=torch.uint8)
             dist.broadcast(block, rank)
@@ -120,7 +121,7 @@ class Group(World):
                 self.store.set("over", "")
                 self.store.add("left", 1)
                 end = time.monotonic() + _BEAT + _GRACE  # the store may end with this process
-                while self.store.add("left", 0) < self.size and time.monotonic() < end:
+                while self.store.add("left", 0) + self._lost < self.size and time.monotonic() < end:
                     time.sleep(_LONGEST_NAP)
             else:
                 if not failed:
@@ -170,6 +171,7 @@ class Group(World):
                 over = True
             since = {r: now if old != new else since[r] for r, old, new in zip(watched, seen, beats, strict=True)}
             seen, dead = beats, [r for r, last in since.items() if now - last > _DEAD]
+            self._lost = len(dead)
             self._say_lost(dead)
             said = said or (now if over or dead else 0.0)
             self._heard = bool(said)
