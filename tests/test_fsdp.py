@@ -34,11 +34,11 @@ class Reads(nn.Module):
 
     def __init__(self, reading: bool = False, last: torch.dtype = torch.float32) -> None:
         super().__init__()
-        self.inner, self.reading = nn.Linear(2, 2), reading
+        self.inner, self.reading = nn.ModuleList([nn.Linear(2, 2)]), reading
         self.out = nn.Linear(2, 2, dtype=last)
 
     def forward(self, x: Tensor, c: Tensor) -> Tensor:
-        x = nn.functional.linear(x, self.inner.weight) if self.reading else self.inner(x)
+        x = nn.functional.linear(x, self.inner[0].weight) if self.reading else self.inner[0](x)
         return self.out(x.to(self.out.weight.dtype)).to(x.dtype)
 
 
@@ -59,6 +59,7 @@ REFUSED: dict[str, tuple[Callable[[], dict[str, Any]], str]] = {
     "differentiating": (lambda: {"loss": ImplicitScoreMatching()}, "ImplicitScoreMatching, which diff.*; give exact"),
     "muon": (muon, "optimizer: Muon .*; give optimizer=adam"),
     "reading": (lambda: of(Reads(reading=True)), "without calling it; give exact"),
+    "two types": (lambda: of(Reads(last=torch.float64)), "weights of float32 and float64; give exact"),
     "no share": (lambda: {"micro_batch": 24}, "trainer.micro_batch: 24 .*; give 12"),
 }
 
@@ -181,13 +182,14 @@ def test_what_cannot_be_cut_is_refused(folder: Path, name: str) -> None:
 
 
 def test_units_are_the_largest_parts_of_up_to_an_eighth_that_are_called_and_share_no_weight() -> None:
-    blocks = nn.ModuleList([nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8)) for _ in range(8)])
+    blocks = nn.ModuleList([nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8)) for _ in range(10)])
     net = nn.Module()
-    net.blocks, net.first, net.last = blocks, nn.Linear(8, 2, bias=False), nn.Linear(8, 2, bias=False)
-    assert list(units(net)) == [*blocks, net.first, net.last]
-    net.last.weight = net.first.weight
-    assert list(units(net)) == list(blocks)
-    assert list(units(nn.Sequential(nn.Sequential(nn.Linear(2, 2), nn.ReLU())))) != []
+    net.blocks, net.first = blocks, nn.Linear(8, 2)
+    assert list(units(net)) == list(blocks)  # it may read weights of its own layers without calling them
+    blocks[0][0].weight = blocks[1][0].weight
+    assert list(units(net)) == [blocks[0][1], blocks[1][1], *blocks[2:]]
+    large, small = nn.Linear(64, 64), nn.Linear(1, 1)
+    assert list(units(nn.Sequential(nn.Sequential(large, small, nn.ReLU())))) == [large]
 
 
 # ---- files ----

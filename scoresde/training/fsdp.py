@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
 
 from scoresde.errors import InputError, one_line, refuse
 from scoresde.loss import Batch, Loss, LossTerms
@@ -20,7 +21,9 @@ from scoresde.training.shards import cut, is_cut, local, rows, unite
 from scoresde.training.shares import Shares, parts_of
 from scoresde.training.state import first_states
 
-_LARGEST = 1 / 8  # of all weights in a unit, unless it is one layer: what a process holds besides its rows
+_LARGEST = 1 / 8  # of all weights in a unit, unless it is one layer: what a process gathers
+_LISTS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
+_LEAST = 1 / 64  # of all weights in a single layer that is a unit: smaller ones are not worth an exchange of their own
 _ROWS = "does not update some rows of a matrix without the others; give optimizer=adam, or trainer.strategy=exact"
 _Slot = tuple[nn.Module, str, nn.Parameter]
 _MIXED = "mixed torch.Tensor and DTensor"  # what torch says where one meets the other
@@ -29,15 +32,16 @@ _MIXED = "mixed torch.Tensor and DTensor"  # what torch says where one meets the
 def units(module: nn.Module) -> Iterator[nn.Module]:
     """The modules whose weights are gathered together, when they are called, and let go after it.
 
-    The largest ones below `module` with at most an eighth of its weights, and larger single layers. They share no
-    weight with another one.
+    The largest ones below `module` with at most an eighth of its weights, and layers of lists from a 64th of them on;
+    other modules may read the weights of their own layers without calling them. No two share a weight.
     """
     uses, size = Counter(_slots(module)), sum(p.numel() for p in module.parameters())
 
     def below(parent: nn.Module) -> Iterator[nn.Module]:
         for child in parent.children():
             weights = sum(p.numel() for p in child.parameters())
-            fits = weights <= _LARGEST * size or not list(child.children())
+            layer = not list(child.children())
+            fits = weights >= _LEAST * size and isinstance(parent, _LISTS) if layer else weights <= _LARGEST * size
             called = type(child).forward is not nn.Module.forward  # lists of modules are not
             inside = Counter(_slots(child))
             if weights and fits and called and all(uses[p] == count for p, count in inside.items()):
@@ -58,15 +62,20 @@ def _held(module: nn.Module) -> list[_Slot]:
 
 
 class _Rows:
-    """A forward hook that takes from the whole weights of a unit the rows of this process, which may have changed."""
+    """A forward hook that takes from the whole weights of a unit the rows of this process, which may have changed.
+
+    What the unit returns is no view of another tensor: torch marks it as the place in the backward pass where it has to
+    gather the weights again, and a view that is changed in place loses the mark.
+    """
 
     def __init__(self) -> None:
         self.slots: list[_Slot] = []
 
-    @torch.no_grad()
-    def __call__(self, unit: nn.Module, args: Any, output: Any) -> None:
-        for module, name, own in self.slots:
-            local(own).copy_(rows(module._parameters[name], own))  # type: ignore[arg-type]
+    def __call__(self, unit: nn.Module, args: Any, output: Any) -> Any:
+        with torch.no_grad():
+            for module, name, own in self.slots:
+                local(own).copy_(rows(module._parameters[name], own))  # type: ignore[arg-type]
+        return tree_map_only(Tensor, lambda t: t.clone() if t._is_view() else t, output)
 
 
 def _sharded(model: nn.Module, mesh: Any) -> Evaluated:
