@@ -8,7 +8,7 @@ from scoresde._lazy import lazy
 from scoresde._version import __version__ as __version__
 
 _PARTS = """
-    comparison control convert data doctor figures loggers loss metrics nets noise results runs sampling sde training
-    tuning
+    comparison control convert data doctor figures loggers loss metrics nets noise posterior results runs sampling sde
+    training tuning
 """
 __getattr__, __dir__, __all__ = lazy(__name__, _PARTS)

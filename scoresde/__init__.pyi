@@ -41,6 +41,7 @@ from scoresde.loss import VariationalBound as VariationalBound
 from scoresde.mixture import GaussianMixture as GaussianMixture
 from scoresde.model import Model as Model
 from scoresde.model import ScoreModel as ScoreModel
+from scoresde.posterior import Posterior as Posterior
 from scoresde.prediction import Prediction as Prediction
 from scoresde.results import Measurement as Measurement
 from scoresde.results import Metric as Metric

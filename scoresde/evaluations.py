@@ -15,15 +15,17 @@ class Evaluations:
 
     Attributes:
         samples: number of samples evaluated so far.
+        products: products with Jacobians of models so far, one for each sample and direction.
     """
 
     def __init__(self) -> None:
-        self.samples = 0
+        self.samples = self.products = 0
         self._lock = threading.Lock()
 
-    def add(self, samples: int) -> None:
+    def add(self, samples: int = 0, products: int = 0) -> None:
         with self._lock:
             self.samples += samples
+            self.products += products
 
 
 class _Frame:
@@ -88,6 +90,13 @@ def first_x0() -> Iterator[list[Any]]:
 
     with _block(watch=note):
         yield seen
+
+
+def count_products(number: int) -> None:
+    """Add products with a Jacobian to the active counters."""
+    frame = _FRAME.get()
+    for counter in () if frame is None else frame.counters:
+        counter.add(products=number)
 
 
 def counted(call: Callable[..., Any], x: Any, *args: Any, **kwargs: Any) -> Any:

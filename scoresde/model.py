@@ -3,7 +3,7 @@
 import copy
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,7 @@ from scoresde.prediction import Level, Prediction, check_output, check_time, lev
 from scoresde.sde import SDE
 from scoresde.variance import LearnedVariance, Variance
 
+S = TypeVar("S")  # a sampler, of which models know nothing else
 States = Literal["gaussian", "bits"]  # what x_t is: alpha x0 + sigma eps, or bits some of which were redrawn
 _STATES: dict[States, dict[str, str]] = {
     "gaussian": {"name": "a Gaussian path", "solver": "auto", "loss": "edm"},
@@ -79,6 +80,10 @@ class Model(nn.Module):
     def of_samples(self, rows: Tensor) -> "Model":
         """The model for a batch of samples with the numbers `rows` (B,); itself unless samples differ by number."""
         return self
+
+    def suits(self, sampler: S) -> S:
+        """The sampler for this model: itself, unless the model needs steps of its own between those of the solver."""
+        return sampler
 
     def under(self, sde: SDE) -> "Model":
         """The same model on another path, for those that can change it.

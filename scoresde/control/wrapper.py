@@ -6,7 +6,7 @@ from typing import Any, Self
 
 from torch import Tensor, nn
 
-from scoresde.model import Model
+from scoresde.model import Model, S
 from scoresde.sde import SDE
 
 _FORWARDED = ("sde", "sigma_data", "event_shape")
@@ -43,6 +43,9 @@ class Wrapper(Model):
     def of_samples(self, rows: Tensor) -> Model:
         inner = self.model.of_samples(rows)
         return self if inner is self.model else self.around(inner)
+
+    def suits(self, sampler: S) -> S:
+        return self.model.suits(sampler)
 
     def under(self, sde: SDE) -> Self:
         return self.around(self.model.under(sde))

@@ -9,6 +9,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from scoresde._shapes import expand
 from scoresde.errors import InputError, one_line, refuse
+from scoresde.evaluations import count_products
 
 Field = Callable[[Tensor], Tensor]  # x (B, *event) to its rate of change, of each sample by itself
 Product = Callable[[Tensor], Tensor]  # directions v (k, B, *event) to v J, likewise
@@ -20,21 +21,28 @@ def directions_at_once(x: Tensor) -> int:
     return max(1, _AT_ONCE.get(x.device.type, 2**20) // max(x.numel(), 1))
 
 
-def with_products(field: Field, x: Tensor) -> tuple[Tensor, Product]:
+def with_products(field: Field, x: Tensor, key: str = "divergence") -> tuple[Tensor, Product]:
     """The field (B, *event) at x, and what takes products of its Jacobian J, all from one forward pass.
 
     Products are v J by backward derivatives, several directions in one pass. They cost about half of J v by forward
-    ones, and every operation has them. The trace is the same of both.
+    ones, and every operation has them. The trace is the same of both. The graph of the pass is kept until the product
+    is dropped.
+
+    Args:
+        field: acts on each sample by itself.
+        x: (B, *event).
+        key: what needs the products, for messages.
 
     Raises:
         InputError: the field has no derivative, or the directions do not fit on the device; from the products too.
     """
-    with torch.inference_mode(False), torch.enable_grad(), _differentiable(), sdpa_kernel(SDPBackend.MATH):
+    with torch.inference_mode(False), torch.enable_grad(), _differentiable(key), sdpa_kernel(SDPBackend.MATH):
         at = x.clone().requires_grad_()
         value = field(at)
 
     def product(directions: Tensor) -> Tensor:
-        with _differentiable():
+        count_products(directions.shape[:2].numel())
+        with _differentiable(key):
             return torch.cat([_backward(value, at, part) for part in torch.split(directions, directions_at_once(x))])
 
     return value.detach(), product
@@ -65,6 +73,8 @@ def require_derivative(field: Field, x: Tensor, direction: Tensor) -> None:
 
 
 def _backward(value: Tensor, at: Tensor, directions: Tensor) -> Tensor:
+    if len(directions) == 1:
+        return torch.autograd.grad(value, at, directions[0], retain_graph=True)[0][None]
     try:
         (found,) = torch.autograd.grad(value, at, directions, retain_graph=True, is_grads_batched=True)
     except (RuntimeError, NotImplementedError):  # an operation of the network takes one direction at a time
@@ -73,14 +83,14 @@ def _backward(value: Tensor, at: Tensor, directions: Tensor) -> Tensor:
 
 
 @contextmanager
-def _differentiable() -> Iterator[None]:
+def _differentiable(key: str) -> Iterator[None]:
     """Turn the errors of torch into those of this package."""
     try:
         yield
     except torch.OutOfMemoryError:
         raise InputError(
-            "divergence: its derivatives do not fit on the device; give a smaller batch_size, or fewer directions"
+            f"{key}: its derivatives do not fit on the device; give a smaller batch_size, or fewer directions"
         ) from None
     except (RuntimeError, NotImplementedError) as error:
         why = f"torch cannot differentiate it: {one_line(error):.300}"
-        raise InputError(f"divergence: it is not defined for this model; {why}") from error
+        raise InputError(f"{key}: it is not defined for this model; {why}") from error

@@ -94,13 +94,16 @@ class Sampler(Rebuildable):
     def suited(self, model: Model, event_shape: Sequence[int] | None = None) -> "Sampler":
         """The sampler with the solver for a model, and with the grid that its own looks up, see `PilotGrid`.
 
+        A model may bring steps of its own, see `Model.suits`.
+
         Raises:
             InputError: the solver is made for another kind of states.
         """
-        solver, other = self.solver.suited(model), self
-        if solver is not self.solver:
+        asked = other = model.suits(self)
+        solver = asked.solver.suited(model)
+        if solver is not asked.solver:
             solver.check_steps(self.steps)
-            other = copy.copy(self)
+            other = copy.copy(asked)
             other.solver, other.grid = solver, solver.default_grid if self._usual_grid else self.grid
         grid = other.grid.lookup(other, model, model.event_shape if event_shape is None else event_shape)
         if grid is not other.grid:
@@ -232,7 +235,7 @@ class Sampler(Rebuildable):
                 f"{type(self.solver).__name__}, steps={self.steps}); use more steps, or a checkpoint from before "
                 "training diverged"
             )
-        return Samples(x, nfe, seconds, choices_of(noted))
+        return Samples(x, nfe, seconds, choices_of(noted), spent.products / n)
 
     def sample(
         self,

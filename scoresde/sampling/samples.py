@@ -21,12 +21,14 @@ class Samples:
         nfe: network evaluations per sample, counted where they happened.
         seconds: wall-clock time; of several batches the sum, whichever processes drew them.
         choices: which candidates `Auto` took; None of other solvers.
+        products: products with the Jacobian of the network per sample, counted likewise.
     """
 
     x: Tensor
     nfe: float
     seconds: float
     choices: Choices | None = None
+    products: float = 0.0
 
     @property
     def arrays(self) -> dict[str, Any]:
@@ -48,6 +50,6 @@ class Samples:
         """All samples of several batches, with what they cost together."""
         parts = list(batches)
         x = torch.cat([part.x for part in parts])
-        nfe = math.fsum(part.nfe * len(part.x) for part in parts) / len(x)
+        nfe, products = (math.fsum(getattr(p, k) * len(p.x) for p in parts) / len(x) for k in ("nfe", "products"))
         choices = Choices.joined([(len(part.x), part.choices) for part in parts])
-        return cls(x, nfe, math.fsum(part.seconds for part in parts), choices)
+        return cls(x, nfe, math.fsum(part.seconds for part in parts), choices, products)

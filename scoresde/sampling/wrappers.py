@@ -150,13 +150,13 @@ class Restart(Solver):
         for k in range(self.times):
             z = noise.normal("restart", k, x.shape, x.device, x.dtype)
             x = torch.add(last[1] * (high.alpha / low.alpha), z, alpha=std)
-            for last in self.inner.integrate(model, again, x, _Renamed(noise, f"restart {k} "), corrector):
+            for last in self.inner.integrate(model, again, x, Renamed(noise, f"restart {k} "), corrector):
                 yield last
-        yield from self.inner.integrate(model, times[bottom:], last[1], _Renamed(noise, "after "), corrector)
+        yield from self.inner.integrate(model, times[bottom:], last[1], Renamed(noise, "after "), corrector)
 
 
 @dataclass(frozen=True)
-class _Renamed:
+class Renamed:
     """A noise source with other numbers than in the part of the trajectory before."""
 
     noise: NoiseSource
