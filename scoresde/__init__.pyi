@@ -1,7 +1,13 @@
 from scoresde._version import __version__ as __version__
 from scoresde.analytic import ExactModel as ExactModel
 from scoresde.comparison import compare as compare
+from scoresde.control import ClassifierFree as ClassifierFree
+from scoresde.control import ClassifierGuided as ClassifierGuided
 from scoresde.control import Conditioned as Conditioned
+from scoresde.control import GuidanceMethod as GuidanceMethod
+from scoresde.control import Guided as Guided
+from scoresde.control import PlusPlus as PlusPlus
+from scoresde.control import Projected as Projected
 from scoresde.control import Wrapper as Wrapper
 from scoresde.data import Array as Array
 from scoresde.data import ArrayFile as ArrayFile

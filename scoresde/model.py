@@ -72,6 +72,10 @@ class Model(nn.Module):
         """Evaluations of the network for each sample in one call."""
         return 1
 
+    def cost_at(self, t: float) -> int:
+        """`cost` in a call at t, where it depends on that."""
+        return self.cost
+
     @property
     def conditions(self) -> Mapping[str, Condition]:
         """The conditions that the network takes, by name."""

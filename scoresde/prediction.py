@@ -160,6 +160,17 @@ class Prediction:
         level = self._alpha, self._sigma, 0.0
         return Prediction(self._x, out, self._sde, self._t, self._c_skip, self._c_out, variance, level, learned)
 
+    def moved(self, shift: Tensor) -> "Prediction":
+        """This prediction with `shift`, of the shape of x, added to x0."""
+        out, level = self._out + shift * expand(1 / self._c_out, shift), (self._alpha, self._sigma, 0.0)
+        return Prediction(self._x, out, self._sde, self._t, self._c_skip, self._c_out, self.variance, level)
+
+    def with_noise_of(self, other: "Prediction") -> "Prediction":
+        """x0 of this prediction and eps of another of the same level, which is a prediction at alpha x0 + sigma eps."""
+        x0, level = self.x0, (self._alpha, self._sigma, 0.0)
+        x = x0 * expand(self._alpha, x0) + other.eps * expand(self._sigma, x0)
+        return Prediction(x, x0, self._sde, self._t, 0.0, 1.0, level=level)
+
     @property
     def cancelled(self) -> Coefficient:
         """sigma c_skip: the noise in x0_hat that F has to cancel, sigma / alpha for networks that predict noise."""

@@ -20,7 +20,7 @@ FLOORS = (
     {"precond", "dynamics", "variance"},
     {"prediction"},
     {"model"},
-    {"analytic", "control", "labelled"},
+    {"analytic", "conditional", "control", "labelled"},
     {"chains"},
     {"sampling", "loss", "doctor", "divergence"},
     {"data"},

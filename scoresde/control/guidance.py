@@ -48,7 +48,7 @@ class Conditioned(Wrapper):
         scales = torch.as_tensor(scale, dtype=torch.float64).reshape(-1)
         fine = len(scales) > 0 and bool((torch.isfinite(scales) & (scales >= 0)).all())
         require(fine, "scale", scale, "give a number >= 0, or one for each sample; 1 turns guidance off")
-        values = {name: _rows(v) for name, v in cond.items()} if isinstance(cond, Mapping) else {"": _rows(cond)}
+        values = {name: rows_of(v) for name, v in cond.items()} if isinstance(cond, Mapping) else {"": rows_of(cond)}
         if known:
             values = dict(named(known, values.get("", values)))
             for name, value in values.items():
@@ -68,6 +68,9 @@ class Conditioned(Wrapper):
     def cost(self) -> int:
         return self.model.cost * (2 if self._guided else 1)
 
+    def cost_at(self, t: float) -> int:
+        return self.model.cost_at(t) * (2 if self._guided else 1)
+
     @property
     def conditions(self) -> Mapping[str, Condition]:
         return {name: member for name, member in self.model.conditions.items() if name not in self.cond}
@@ -82,11 +85,11 @@ class Conditioned(Wrapper):
     def forward(self, x: Tensor, t: float | Tensor, cond: Cond = None) -> Prediction:
         refuse(cond is not None and not self.conditions, "cond: this model has its own; give none")
         others = dict(named(self.conditions, cond))
-        own = {name: _for_batch("conditions", value, x) for name, value in self.cond.items()}
+        own = {name: for_batch("conditions", value, x) for name, value in self.cond.items()}
         null = {name: value for name, value in own.items() if name not in self._hidden}
         if not self._guided:
             return self._given(x, t, {**others, **(own if self.scale else null)})
-        scale = _for_batch("scales", self.scale, x) if isinstance(self.scale, Tensor) else self.scale
+        scale = for_batch("scales", self.scale, x) if isinstance(self.scale, Tensor) else self.scale
         conditional = self._given(x, t, {**others, **own})
         return self._given(x, t, {**others, **null}).toward(conditional, scale)
 
@@ -95,14 +98,14 @@ class Conditioned(Wrapper):
         return self.model(x, t, cond.get("", cond)) if cond else self.model(x, t)
 
 
-def _rows(values: Values) -> Tensor:
+def rows_of(values: Values) -> Tensor:
     rows = torch.as_tensor(values)
     rows = rows[None] if rows.ndim == 0 else rows
     require(len(rows) > 0, "cond", values, "give at least one condition")
     return rows
 
 
-def _for_batch(what: str, values: Tensor, x: Tensor) -> Tensor:
+def for_batch(what: str, values: Tensor, x: Tensor) -> Tensor:
     if len(values) not in (1, len(x)):
         raise InputError(f"cond: {len(values)} {what} for {len(x)} samples; choose those of the samples by of_samples")
     return values.to(x.device).expand(len(x), *values.shape[1:])

@@ -35,6 +35,7 @@ class Wrapper(Model):
 
     device = property(attrgetter("model.device"))
     cost = property(attrgetter("model.cost"))
+    cost_at = property(attrgetter("model.cost_at"))
     conditions = property(attrgetter("model.conditions"))
     states = property(attrgetter("model.states"))
     prior = property(attrgetter("model.prior"))

@@ -89,6 +89,10 @@ class ExponentialMultistep(GridSolver):
     def extrapolates(self) -> bool:
         return self.eta == 0 and self.predictor > 1 and not self.ramp_down
 
+    @property
+    def renoises(self) -> bool:
+        return self.predict == "x0" and not self.corrector
+
     def plan(self, sde: SDE, times: Tensor) -> Sequence[Any]:
         return self.coefficients(sde, times).tolist()
 
@@ -205,6 +209,10 @@ class Ancestral(ExponentialMultistep):
         if prediction.learned is None:
             raise InputError("variance: 'learned' is not possible; this model has learned none; give lower or upper")
         return mean, torch.exp(prediction.learned.log(*ends) / 2)
+
+    @property
+    def renoises(self) -> bool:
+        return self.clip is None
 
     @staticmethod
     def draw(mean: Tensor, std: Any, noise: Draw) -> Step:

@@ -116,6 +116,11 @@ class Solver(Rebuildable, ABC):
         return False
 
     @property
+    def renoises(self) -> bool:
+        """Whether a step takes x from a prediction alone, whose eps may then be that of another model than its x0."""
+        return False
+
+    @property
     def reaches_zero(self) -> bool:
         """Whether a rule that extrapolates does it itself, by a last step to time 0, which stands for noise zero."""
         return False
@@ -218,6 +223,7 @@ class _StochasticRule(GridSolver):
     eta: Eta = 1.0
 
     order = 1
+    renoises = True
     default_grid = Terminal(low=0.1)  # see docs/howto/choosing-a-sampler.md
 
     def step(self, model: Model, x: Tensor, plan: Any, state: Any, noise: Draw) -> Step:
