@@ -3,6 +3,7 @@
 Three steps run in turn, each on a network of its own, with the same items a process: one that sums gradients in the
 fixed tree, one with `trainer.strategy=ddp`, and one alone in its process, on all items, which
 shows what the processes gain. Figures are medians over pairs of wall-clock time, with a 95 % interval of the median.
+`--sample` draws samples instead: the processes share out batches that one of them then draws alone.
 `--table` prints the arithmetic for many GPUs and measures nothing. Results go to benchmarks/results/.
 """
 
@@ -10,6 +11,7 @@ import argparse
 import copy
 import statistics
 import time
+from collections import deque
 from typing import Any
 
 import torch
@@ -19,7 +21,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from scoresde import VPSDE, ScoreModel, nets
 from scoresde.loss import DenoisingScoreMatching
-from scoresde.parallel import World, world
+from scoresde.parallel import World, sharing, world
+from scoresde.runs.samples import batches
+from scoresde.sampling import DDIM, Sampler
 from scoresde.training import Trainer
 from scoresde.training.batches import Batches
 from scoresde.training.ema import Averages
@@ -27,6 +31,8 @@ from scoresde.training.settings import Strategy
 from scoresde.training.step import Step
 
 CASES: list[tuple[Any, tuple[int, ...], int]] = [(nets.UNet, (1, 8, 8), 64), (nets.UNet, (3, 32, 32), 16)]
+STEPS = 10  # of a sampler
+RATIOS = {"exact_over_ddp": "over DDP", "gain_over_one": "one process over these"}
 GPUS, PER_GPU = (8, 64, 1024), 64
 # of one H100: half of its dense bf16 peak, NVLink within a machine of eight, and its 400 Gbit/s link to others
 FLOPS, INSIDE, BETWEEN = 0.5 * 989e12, 450e9, 50e9
@@ -65,9 +71,31 @@ def measure(kind: Any, event: tuple[int, ...], batch: int, pairs: int) -> dict[s
     e, d, a = (seconds[name][3:] for name in ("exact", "ddp", "alone"))
     return {
         "net": kind.__name__, "weights": sum(p.numel() for p in net.parameters()), "event": list(event), "batch": batch,
-        "processes": group.size, "pairs": pairs, "exact_ms": 1e3 * statistics.median(e),
+        "processes": group.size, "pairs": pairs, "ms": 1e3 * statistics.median(e),
         "exact_over_ddp": interval([x / y for x, y in zip(e, d, strict=True)]),
         "gain_over_one": interval([y / x for x, y in zip(e, a, strict=True)]),
+    }  # fmt: skip
+
+
+def sampling(kind: Any, event: tuple[int, ...], batch: int, pairs: int) -> dict[str, Any]:
+    """Two batches for each process, by one process and by all."""
+    torch.manual_seed(0)
+    model, group, sampler = ScoreModel(kind(event), VPSDE()), world(), Sampler(DDIM(), steps=STEPS)
+    seconds: dict[bool, list[float]] = {True: [], False: []}
+    for k in range(pairs + 1):
+        for all_of_them in (True, False):
+            group.meet()
+            begin = time.perf_counter()
+            if all_of_them or group.first:
+                with sharing(group if all_of_them else World()):
+                    deque(batches(sampler, model, event, 2 * batch * group.size, k, batch), 0)
+            group.meet()
+            seconds[all_of_them].append(time.perf_counter() - begin)
+    shared, alone = seconds[True][1:], seconds[False][1:]
+    return {
+        "net": kind.__name__, "event": list(event), "batch": batch, "steps": STEPS, "processes": group.size,
+        "pairs": pairs, "ms": 1e3 * statistics.median(shared),
+        "gain_over_one": interval([y / x for x, y in zip(shared, alone, strict=True)]),
     }  # fmt: skip
 
 
@@ -90,19 +118,21 @@ def table() -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--pairs", type=int, default=200, help="steps of each kind")
+    parser.add_argument("--sample", action="store_true", help="draw samples instead of training")
     parser.add_argument("--table", action="store_true", help="print the arithmetic for many GPUs")
     given = parser.parse_args()
     torch.set_num_threads(1)
     if given.table:
         table()
         return
-    rows = [measure(*case, given.pairs) for case in CASES]
+    rows = [(sampling if given.sample else measure)(*case, given.pairs) for case in CASES]
     if world().first:
         for row in rows:
-            cost, gain = ("{:.3f} ({:.3f} to {:.3f})".format(*row[key]) for key in ("exact_over_ddp", "gain_over_one"))
+            pairs = [(words, *row[key]) for key, words in RATIOS.items() if key in row]
+            found = ["{} {:.3f} ({:.3f} to {:.3f})".format(*pair) for pair in pairs]
             what = f"{row['net']} {row['event']} batch {row['batch']}, {row['processes']} processes"
-            print(f"{what}: {row['exact_ms']:.1f} ms, over DDP {cost}, one process over these {gain}")
-        save("parallel", {"rows": rows})
+            print(f"{what}: {row['ms']:.1f} ms, {', '.join(found)}")
+        save("parallel-sample" if given.sample else "parallel", {"rows": rows})
     world().leave()
 
 
