@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,10 @@ import pytest
 import yaml
 from scipy import stats
 
+from scoresde.cli.collect_run import log, logger_of_jobs
 from scoresde.cli.main import main
 from scoresde.figures.sweep import sweep as drawn
+from scoresde.loggers import NoLogger
 from scoresde.results import Quantity, Results, Row
 from scoresde.results.interval import Interval
 from scoresde.sweeps.record import JobRecord, SweepRecord
@@ -120,6 +123,25 @@ def test_the_best_of_other_keys_is_drawn_and_the_table_logged(sweep, monkeypatch
     assert sorted(settings["optimizer.lr"] for settings, _ in points) == sorted(RATES)
     assert sorted(p.name for p in Path("tables").iterdir()) == ["table.csv", "table.json"]
     assert not list(sweep.glob("table*"))
+
+
+def test_the_table_of_a_sweep_is_one_run_of_its_group_with_the_logger_of_its_jobs(sweep, monkeypatch):
+    import wandb
+
+    begun, init = [], wandb.init
+    monkeypatch.setattr(wandb, "init", lambda **about: begun.append(about) or init(**about))
+    record = SweepRecord("train", ["sde=vp", "logger.project=p", "optimizer=adam"], [], [], "")
+    for metric in ("w", "w", "coverage"):
+        logger = logger_of_jobs(record, [])
+        assert logger.project == "p"
+        table = SweepTable.of(sweep, metric)
+        log(logger, table, sweep, [], asdict(record))
+    assert {(one["group"], one["job_type"], one["name"]) for one in begun} == {("sweep", "sweep", "table of sweep")}
+    assert {one["id"] for one in begun[1:]} == {logger.run_id}
+    tables = [json.loads(path.read_text()) for path in sweep.glob("wandb/offline-run-*/files/media/table/*.json")]
+    assert [len(one["data"]) for one in tables] == [5, 5]  # the same one was not sent again
+    for command, typed in (("train", "logger=none"), ("sample", "seed=1")):
+        assert type(logger_of_jobs(SweepRecord(command, [typed], [], [], ""), [])) is NoLogger
 
 
 GRID = [({"lr": rate, "sde": sde, "n": n}, Interval(rate + n, 0.1)) for rate in RATES for sde in "ba" for n in (1, 2)]

@@ -19,6 +19,7 @@ from wandb_server import serving
 from scoresde import InputError
 from scoresde._secrets import without_secrets
 from scoresde.loggers import METRICS, Logger, Loggers, MetricsFile, NoLogger, WandbLogger
+from scoresde.loggers.wandb_files import keep
 
 # ---- metrics.jsonl ----
 
@@ -278,16 +279,27 @@ def test_a_resumed_run_keeps_its_id_and_runs_follow_each_other(tmp_path: Path, h
     other.log({"x": 2.0}, 1)
     other.finish(failed=True)
     first.log({"x": 3.0}, 2)
+    first.table("t", ["name", "w", "seconds"], [["heun", 0.1, 3.0], ["floor", None, None]], 2)
     first.finish()
+    lost = {"step": 2, "name": "t", "columns": ["name"], "data": [["lost"]]}
+    keep(tmp_path / "a", lost)  # a kill came before W&B had written it
+    keep(tmp_path / "a", {**lost, "step": 3})
     again.start(tmp_path / "a", {}, "a")  # and no checkpoint has stored its id
+    again.rewind(2)
+    for rows in ([["heun", 0.1, 4.0], ["floor", None, None]], [["heun", 0.2, 4.0]]):  # measured again; another value
+        again.table("t", ["name", "w", "seconds"], rows, 2)
     again.finish()
+    files = (tmp_path / "a").glob("wandb/offline-run-*/files/media/table/*")
+    tables = [json.loads(path.read_text())["data"] for path in files]
+    expected = [[["heun", 0.1, 3.0], ["floor", None, None]], [["lost"]], [["heun", 0.2, 4.0]]]
+    assert sorted(map(str, tables)) == sorted(map(str, expected))
     assert again.run_id == first.run_id != other.run_id
     (file,) = (tmp_path / "b").glob("wandb/offline-run-*/*.wandb")
     found = finished(file)
     assert [row["x"] for row in history(found)] == [2.0]
     assert [r.exit.exit_code for r in found if kind(r) == "exit"] == [1]
     begun = min((tmp_path / "a").glob("wandb/offline-run-*/*.wandb"))
-    assert [row["x"] for row in history(finished(begun))] == [1.0, 3.0]
+    assert [row.get("x") for row in history(finished(begun))] == [1.0, 3.0, None]
     capfd.readouterr()
 
 
@@ -298,11 +310,12 @@ from scoresde.loggers import METRICS, Loggers, MetricsFile, WandbLogger
 run = Path(sys.argv[1])
 logger = Loggers([MetricsFile(run / METRICS), WandbLogger()])
 logger.start(run, {}, "n")
-for step in range(1, 6):
+for step in range(1, 9):
     logger.log({"loss": 1 / step, "gradient": float("nan"), "steps_per_second": time.time()}, step)
-time.sleep(0.5)
-for step in range(6, 9):
-    logger.log({"loss": 1 / step, "gradient": float("nan"), "steps_per_second": time.time()}, step)
+    if step in (4, 7, 8):
+        logger.picture("samples/training", run / f"{step}.png", step)
+    if step == 5:
+        time.sleep(0.5)
 os.killpg(0, signal.SIGKILL)
 """
 
@@ -312,21 +325,29 @@ def test_a_killed_run_loses_nothing_before_the_last_flush_and_sends_the_rest_whe
 ) -> None:
     run = tmp_path / "a run"
     run.mkdir()
+    for step in (4, 7, 8):
+        Image.new("L", (5, 4), step).save(run / f"{step}.png")
     killed = subprocess.run([sys.executable, "-c", KILLED, str(run)], start_new_session=True, timeout=60)
     assert killed.returncode == -9
     (first,) = run.glob("wandb/offline-run-*/*.wandb")
     steps = [row["step"] for row in history(list(records(first)))]
-    assert steps[:5] == [1, 2, 3, 4, 5]
+    assert steps[:6] == [1, 2, 3, 4, 4, 5]  # a picture among them
     mine = WandbLogger()
     logger = Loggers([MetricsFile(run / METRICS), mine])
     logger.start(run, {}, "n")
     logger.rewind(7)  # the last checkpoint; step 8 is done again
     for step in (8, 9):
         logger.log({"loss": 1 / step, "gradient": math.nan, "steps_per_second": 3.0}, step)
+    for step in (7, 8):  # the first one as final samples do that are drawn again at the step of the checkpoint
+        logger.picture("samples/training", run / f"{step}.png", step)
     logger.finish()
     (second,) = set(run.glob("wandb/offline-run-*/*.wandb")) - {first}
     sent = history([*records(first), *finished(second)])
-    assert sorted((row["step"], row["loss"]) for row in sent) == [(step, 1 / step) for step in range(1, 10)]
+    losses = sorted((row["step"], row["loss"]) for row in sent if "loss" in row)
+    assert losses == [(step, 1 / step) for step in range(1, 10)]
+    shown = {row["step"]: find(run, row["samples/training/path"]) for row in sent if "samples/training/path" in row}
+    assert {step: Image.open(path).getpixel((0, 0)) for step, path in shown.items()} == {4: 4, 7: 7, 8: 8}
+    assert len(sent) == 9 + 3
     assert first.name == second.name == f"run-{mine.run_id}.wandb"
     command = capfd.readouterr().err.partition(" send it: ")[2]
     with serving() as server:
@@ -335,9 +356,15 @@ def test_a_killed_run_loses_nothing_before_the_last_flush_and_sends_the_rest_whe
         typed = f"{Path(sys.executable).parent}/{command}"
         done = subprocess.run(typed, shell=True, env=environment, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
-    assert sorted((row["step"], row["loss"]) for row in server.rows) == [(step, 1 / step) for step in range(1, 10)]
-    assert sorted(row["_step"] for row in server.rows) == list(range(9))  # none takes the place of another
+    assert sorted((row["step"], row["loss"]) for row in server.rows if "loss" in row) == losses
+    assert sorted(row["_step"] for row in server.rows) == list(range(len(sent)))  # none takes the place of another
     assert server.runs.keys() == {mine.run_id}
+
+
+def find(run: Path, path: str) -> Path:
+    """A file that W&B keeps for one of the sessions of a run."""
+    (found,) = run.glob(f"wandb/offline-run-*/files/{path}")
+    return found
 
 
 def test_settings_of_the_environment_and_what_a_run_is_found_by(

@@ -95,7 +95,7 @@ def test_the_same_again_skips_what_is_finished_and_runs_new_values(copied, here,
     out = capsys.readouterr().out
     assert re.search(r"^sweep  runs/sweep-a, gone on with: 2 finished; sweep=new begins another$", out, re.MULTILINE)
     assert len(re.findall(r"^job [13] of 3  seed=[01]: finished already, in \d-seed_[01]-\w+$", out, re.MULTILINE)) == 2
-    assert re.search(r"^job 2 of 3  run    runs/sweep-a/1-other-seed_2-", out, re.MULTILINE)
+    assert re.search(r"^job 2 of 3  run    runs/sweep-a/2-other-seed_2-", out, re.MULTILINE)
     after = [stamps(copied / job.folder) for job in record.jobs(copied) if job.overrides != ["seed=2"]]
     assert sorted(map(sorted, before)) == sorted(map(sorted, after))
     assert [dict(sorted(one.items())) for one in after[::-1]] == [dict(sorted(one.items())) for one in before]

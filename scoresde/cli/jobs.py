@@ -151,7 +151,7 @@ def usual_place(name: str, label: str | None = None) -> tuple[Path, str]:
         return Path("runs"), name
     hydra, own = HydraConfig.get(), varied()
     labels = [label] if label and f"name={label}" not in own else []
-    return Path(hydra.sweep.dir), "-".join([str(hydra.job.num), *labels, *own])
+    return Path(hydra.sweep.dir), "-".join([str(hydra.job.num + 1), *labels, *own])
 
 
 def logged_as(folder: Path) -> tuple[str, str | None]:

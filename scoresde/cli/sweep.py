@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -38,11 +38,13 @@ class Sweep:
         folder: where it lies.
         call: how often it has been gone on with, from 1.
         line: the command line with which to go on; None if nothing is kept.
+        flags: that were typed.
     """
 
     folder: Path
     call: int
     line: str | None
+    flags: Sequence[str]
 
     def jobs(self) -> list[JobRecord]:
         """The jobs of this call."""
@@ -57,12 +59,14 @@ class Sweep:
         return 1 if killed or not all(job.fixable for job in failed) else 2 * bool(failed)
 
     def show(self) -> None:
-        """Print the table of all jobs that were ever begun, and write its files, if results are kept."""
+        """Print the table of all jobs that were ever begun, write its files and log it, if results are kept."""
         if self.line and any(job.folder for job in record.jobs(self.folder)):
-            from scoresde.cli.collect_run import show
+            from scoresde.cli.collect_run import log, logger_of_jobs, show
             from scoresde.sweeps.table import SweepTable
 
-            show(SweepTable.of(self.folder), self.folder)
+            own, table = SweepRecord.read(self.folder), SweepTable.of(self.folder)
+            pictures = show(table, self.folder)
+            log(logger_of_jobs(own, self.flags), table, self.folder, pictures, asdict(own))
 
     def say_how_to_go_on(self) -> None:
         """The last line of a sweep that was stopped."""
@@ -100,7 +104,7 @@ def opened(
         own.write(folder)
         try:
             with handling(STOPPING, _stopper(folder)):
-                yield Sweep(folder, own.call, _line(own, folder, flags) if row.keeps else None)
+                yield Sweep(folder, own.call, _line(own, folder, flags) if row.keeps else None, flags)
         finally:
             if not begun and all(job.folder is None for job in record.jobs(folder)):
                 shutil.rmtree(folder)

@@ -6,7 +6,7 @@ seed count once: a second run of a job gives the same numbers, not further evide
 
 import math
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -52,8 +52,9 @@ def collected(folder: Path, metrics: Mapping[str, Any], allow: Sequence[str], de
         InputError: there is no folder, or no result in it.
     """
     refuse(not folder.is_dir(), f"folder: there is no folder {folder} (seen from {Path.cwd()})")
-    kinds = (_comparisons(folder), _trainings(folder), _samples(folder, metrics, allow, device))
-    parts = next(filter(None, map(list, kinds)), [])
+    if not (parts := list(_comparisons(folder))):
+        summaries = list(_summaries(folder))
+        parts = [*_trainings(summaries)] or [*_samples(summaries, metrics, allow, device)]
     found = _joined(parts, folder) if parts else None
     wanted = "results.json of scoresde compare, or summary.json of scoresde train or sample"
     if found is None or not found.rows:
@@ -99,9 +100,9 @@ def _comparisons(folder: Path) -> Iterator[_Part]:
         yield _Part(config, results, [(str(config.get("run")), k) for k in range(seed, seed + results.seeds)])
 
 
-def _trainings(folder: Path) -> Iterator[_Part]:
+def _trainings(summaries: Iterable[tuple[Path, dict[str, Any]]]) -> Iterator[_Part]:
     known = known_quantities()
-    for path, summary in _summaries(folder):
+    for path, summary in summaries:
         if "results" in summary:
             results = Results.of_content(summary["results"], path, known)
         elif "samplers" in summary:
@@ -132,9 +133,11 @@ def _older(summary: Mapping[str, Any], path: Path, known: Mapping[str, Quantity]
     return results
 
 
-def _samples(folder: Path, metrics: Mapping[str, Any], allow: Sequence[str], device: str) -> Iterator[_Part]:
+def _samples(
+    summaries: Iterable[tuple[Path, dict[str, Any]]], metrics: Mapping[str, Any], allow: Sequence[str], device: str
+) -> Iterator[_Part]:
     """Samples, which are measured here against the data of their run."""
-    for path, summary in _summaries(folder):
+    for path, summary in summaries:
         file = path.with_name(FILE)
         if "sampler" in summary and file.is_file():
             yield _of_samples(file, summary, metrics, allow, device)

@@ -13,7 +13,7 @@ from scoresde._secrets import without_secrets
 from scoresde.constraints import Checked, Constraint, Positive
 from scoresde.loggers.logger import Config, Direction, Logger, say
 from scoresde.loggers.metrics_file import METRICS, rows
-from scoresde.loggers.wandb_files import files_of, identity, known_rows
+from scoresde.loggers.wandb_files import Medium, files_of, identity, keep, kept, known_rows, picture
 
 _PROJECT = "scoresde"
 _FLUSH = 0.1  # seconds; with the 15 of W&B, a training that is killed loses what was logged in them
@@ -25,8 +25,8 @@ class WandbLogger(Checked, Logger):
 
     Its files lie in <run>/wandb; `wandb sync` uploads them later, with the command that is printed at the end. It never
     stops a training: if it does not start online it continues offline, and if that fails too, or anything later,
-    without it; one line on stderr reports each. A resumed training sends what metrics.jsonl has and these files lack,
-    and nothing twice.
+    without it; one line on stderr reports each. A resumed training sends the values, pictures and tables that a kill
+    has kept from these files, and nothing twice.
 
     Args:
         project: where the runs are collected; None takes the environment variable WANDB_PROJECT, and scoresde without.
@@ -109,12 +109,14 @@ class WandbLogger(Checked, Logger):
             say(f"W&B: values that a kill has lost are not sent again ({_line(error)}); {METRICS} has them")
 
     def rewind(self, step: int) -> None:
-        """Send what the record has and W&B lacks, since a kill came between; not if its files are gone."""
+        """Send what the records have and W&B lacks, since a kill came between; not if its files are gone."""
 
         def send(_: Any) -> None:
             for logged, scalars in rows(self._folder / METRICS):
                 if logged <= step:
                     self.log(scalars, logged)
+            for medium in kept(self._folder, step):
+                self._send(medium)
 
         if self._known is not None:
             self._do(send)
@@ -125,25 +127,40 @@ class WandbLogger(Checked, Logger):
         self._do(lambda run: run.log({**scalars, "step": step}))
 
     def picture(self, name: str, path: Path, step: int) -> None:
-        self._do(lambda run: run.log({name: _wandb().Image(str(path)), "step": step}))
+        self._do(lambda _: self._send(picture(self._folder, name, path, step), new=True))
 
     def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], step: int) -> None:
-        content = [list(row) for row in rows]
-        self._do(lambda run: run.log({name: _wandb().Table(columns=list(columns), data=content), "step": step}))
+        table = {"step": step, "name": name, "columns": [*columns], "data": [list(row) for row in rows]}
+        self._do(lambda _: self._send(table, new=True))
+
+    def _send(self, medium: Medium, new: bool = False) -> None:
+        """Log a picture or a table, unless an earlier session has; a `new` one is recorded before."""
+        if self._known is not None:
+            if (own := identity(medium)) in self._known:
+                return
+            self._known.add(own)
+        if new:
+            keep(self._folder, medium)
+        wandb, path = _wandb(), self._folder / medium.get("path", "")
+        if "data" in medium:  # whose jobs without a result have words where others have numbers
+            shown = wandb.Table(medium["columns"], medium["data"], allow_mixed_types=True)
+        else:
+            shown = wandb.Image(str(path))
+        self._run.log({medium["name"]: shown, "step": medium["step"]})
 
     def declare(self, name: str, direction: Direction) -> None:
         best = "max" if direction == "higher" else "min"
         self._do(lambda run: run.define_metric(name, step_metric="step", summary=f"{best},last"))
 
     def checkpoint(self, path: Path, step: int) -> None:
-        def keep(run: Any) -> None:
+        def send(run: Any) -> None:
             artifact = _wandb().Artifact(f"checkpoint-{run.id}", "model", metadata={"step": step})
             for file in sorted(path.iterdir()):  # add_dir would print what it does
                 artifact.add_file(str(file), file.name)
             run.log_artifact(artifact)
 
         if self.artifact:
-            self._do(keep)
+            self._do(send)
 
     def summary(self, values: Mapping[str, float]) -> None:
         self._do(lambda run: run.summary.update(dict(values)))

@@ -30,8 +30,10 @@ _LEVELS = (0.1, 0.3, 1.0)  # sigma / alpha at which the score of points is drawn
 def final_samples(
     run: Path, result: FitResult[NetworkModel], model: Model, scorer: Scorer, samplers: Mapping[str, Sampler],
     n: int, seed: int, check: int, logger: Logger, found: Mapping[str, Any],
-) -> Results:  # fmt: skip
-    """Draw n samples with each sampler, measure them, and write samples/*.png and summary.json into the run.
+) -> tuple[Results, dict[str, Any]]:  # fmt: skip
+    """Draw n samples with each sampler, measure and log them, and write samples/*.png into the run.
+
+    Returns what was measured, and the summary of the run, which comes last: with it a run is complete.
 
     Several processes share out the batches of samples: the others call `help_draw` meanwhile.
 
@@ -85,8 +87,7 @@ def final_samples(
     if check and model.states == "gaussian":
         summary["auto_enough"] = enough_evaluations(model, dataset.event_shape, check, seed)
         keep_grids(run, model, dataset.event_shape)
-    runs.write_json(run / runs.SUMMARY, summary)
-    return results
+    return results, summary
 
 
 def help_draw(model: Model, event_shape: Sequence[int], samplers: Mapping[str, Sampler], n: int, seed: int) -> None:

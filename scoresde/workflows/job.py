@@ -127,11 +127,12 @@ class Job:
             if not processes.first:
                 help_draw(model, self.dataset.event_shape, self.samplers, self.n, self.seed)
                 return result, Results(str(folder), self.n, 1)
-            drawn = final_samples(
+            drawn, summary = final_samples(
                 folder, result, model, self.scorer, self.samplers, self.n, self.seed, check, logger,
                 self._found(result.ema),
             )  # fmt: skip
-            return result, drawn
+        runs.write_json(folder / runs.SUMMARY, summary)  # what is killed before all is logged is drawn again
+        return result, drawn
 
     def _found(self, model: NetworkModel) -> Mapping[str, Any]:
         """What the loss tells of the trained model on held-out items, see `Loss.summary`."""
