@@ -466,8 +466,8 @@ def test_a_sweep_has_a_folder_for_each_job(here, launcher, monkeypatch):
     names = {p: p.name.rsplit("-", 1)[0].split("-", 1) for p in sweep.glob("[0-9]*")}
     assert {label.startswith("mine-") for _, label in names.values()} == {launcher == "basic"}
     made = {f"{number}-{label.removeprefix('mine-')}": p for p, (number, label) in names.items()}
-    assert set(made) == {"0-sde_vp-seed_0", "1-sde_vp-seed_1", "2-sde_ve-seed_0", "3-sde_ve-seed_1"}
-    assert runs.read_config(made["2-sde_ve-seed_0"])["sde"]["_target_"] == "scoresde.VESDE"
+    assert set(made) == {"1-sde_vp-seed_0", "2-sde_vp-seed_1", "3-sde_ve-seed_0", "4-sde_ve-seed_1"}
+    assert runs.read_config(made["3-sde_ve-seed_0"])["sde"]["_target_"] == "scoresde.VESDE"
     assert all((p / "summary.json").exists() for p in made.values())
     rows = list(csv.DictReader((sweep / "table.csv").read_text().splitlines()))
     assert sorted((row["sde"], row["seeds"]) for row in rows) == [("ve", "2"), ("vp", "2")]

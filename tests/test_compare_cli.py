@@ -139,7 +139,7 @@ def test_the_report_needs_nothing_but_itself(compared):
 
 
 def test_samples_of_a_run_and_the_floor_of_its_training_data(trained, here, capsys, no_plots):
-    run = next(trained.glob("0-*"))
+    run = next(trained.glob("1-*"))
     assert main(["compare", f"run={run}", *SMALL, *FEW, "n=20", "out=a", "sde=edm"]) == 0
     stored = results(here / "a")
     assert [r["nfe"] for r in stored["rows"]] == [5, 6]
@@ -308,7 +308,7 @@ def test_trainings_that_differ_in_their_seed_are_one_row(trained, here, no_plots
 
 
 def test_samples_of_a_run_get_figures(trained, here, no_plots):
-    run = next(trained.glob("0-*"))
+    run = next(trained.glob("1-*"))
     assert main(["sample", f"run={run}", "n=50", "sampler.steps=4", "solver=heun,ddim", "seed=0,1", "-m"]) == 0
     assert main(["compare", f"folder={run / 'samples'}", "logger=none", "out=a"]) == 0
     rows = {r["name"]: r for r in results(here / "a")["rows"]}

@@ -80,6 +80,10 @@ def test_a_hostile_summary_among_others_is_left_out_and_said(tmp_path, capsys, k
     (line,) = capsys.readouterr().err.splitlines()
     assert f"{tmp_path / 'bad' / 'summary.json'} cannot be read as JSON" in line
     assert line.endswith("; it is left out")
+    shutil.rmtree(tmp_path / "run")  # without trainings it looks for samples
+    with pytest.raises(InputError, match="has no results in it"):
+        collected(tmp_path, {}, ())
+    assert capsys.readouterr().err.splitlines() == [line]
 
 
 def places(value: Any, path: tuple[Any, ...] = ()):

@@ -1,8 +1,12 @@
 """Launchers, sweepers and searches: what they set exists, a missing plugin is one line, agents of W&B can call it."""
 
+import os
 import signal
+import sys
+from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import yaml
@@ -10,9 +14,10 @@ from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
+from scoresde.cli import plugins, sweep_job
 from scoresde.cli.arguments import parted
 from scoresde.cli.main import main
-from scoresde.cli.stops import Terminated, queue_again
+from scoresde.cli.stops import JobFailed, Terminated, queue_again, terminate
 from scoresde.training.stop import handling
 
 ROOT = Path(__file__).parents[1]
@@ -96,3 +101,28 @@ def test_a_job_of_slurm_passes_its_warning_on_to_submitit(monkeypatch):
         assert not passed
         queue_again(SystemExit(128 + signal.SIGUSR2))
     assert passed == [signal.SIGUSR2]
+
+
+def test_ray_keeps_our_handlers_of_signals_and_all_lines(monkeypatch):
+    ray = ModuleType("ray")
+    ray.__spec__ = ModuleSpec("ray", None)
+    ray.init = init = lambda: signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    for name in plugins._RAY:
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    with handling([signal.SIGTERM], terminate):
+        ours = signal.getsignal(signal.SIGTERM)
+        with plugins.quieted(["launcher=ray"]):
+            ray.init()
+            assert signal.getsignal(signal.SIGTERM) is ours
+            assert os.environ["RAY_DEDUP_LOGS"] == "0"
+    assert ray.init is init
+
+
+@pytest.mark.parametrize(("launcher", "raised"), [("hydra_ray_launcher.RayLauncher", JobFailed), ("Basic", SystemExit)])
+def test_a_job_that_is_stopped_does_not_end_a_worker_of_ray(launcher, raised, monkeypatch):
+    cfg = OmegaConf.create({"launcher": {"_target_": launcher}})
+    monkeypatch.setattr(sweep_job.HydraConfig, "get", lambda: cfg)
+    with pytest.raises(raised), sweep_job.worker_kept():
+        raise SystemExit(143)

@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 
 from scoresde import InputError, figures
-from scoresde.cli import collect_run, status_run, sweep_job, train_run
+from scoresde.cli import collect_run, status_run, sweep, sweep_job, train_run
 from scoresde.cli.main import main
 from scoresde.cli.status_run import lines
 from scoresde.sweeps import record
@@ -167,6 +168,36 @@ def test_a_signal_stops_the_whole_and_says_how_to_go_on(undisturbed, half, capsy
     for job, own in content(undisturbed).items():
         ended = {name: own[name] for name in own if "checkpoints" not in name or "step-00000004" in name}
         assert ended == {name: content(half)[job][name] for name in ended}
+
+
+def test_a_killed_worker_is_said_once_the_other_jobs_have_ended_with_how_to_go_on(half, capsys, monkeypatch):
+    others = [["another job"], []]
+
+    def launch(*arguments, **more):
+        first = record.JobRecord("0" * 16, ["seed=0"], 1, 2, call=record.SweepRecord.read(half).call)
+        first.write(half)
+        raise RuntimeError("a worker process was killed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(BasicLauncher, "launch", launch)
+        patch.setattr(sweep, "_elsewhere", lambda folder: others.pop(0))
+        assert main(SWEEP) == 1
+    assert others == []
+    said, last = capsys.readouterr().err.splitlines()
+    assert said == "error: job 1 of 2 (seed=0): killed"
+    assert last.startswith("go on with the whole sweep: scoresde train -m ")
+
+
+def test_a_signal_keeps_its_name_where_a_launcher_has_only_keyboard_interrupts(half, capsys, monkeypatch):
+    def launch(*arguments, **more):
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt from None
+
+    monkeypatch.setattr(BasicLauncher, "launch", launch)
+    assert main(SWEEP) == 143
+    assert capsys.readouterr().err == "error: stopped by SIGTERM\n"
 
 
 def test_failed_jobs_are_tried_again(copied, capsys, monkeypatch):

@@ -13,7 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 from scoresde.build import TARGET, did_you_mean
 from scoresde.cli.allocator import keep_freed_memory
 from scoresde.cli.stops import TaskFailed
-from scoresde.cli.sweep_job import current, run_in_sweep, sweeping, varied
+from scoresde.cli.sweep_job import current, run_in_sweep, sweeping, varied, worker_kept
 from scoresde.errors import InputError, refuse
 from scoresde.files import of_the_disk
 from scoresde.parallel import sharing, world
@@ -53,7 +53,8 @@ def run_job(command: Command, cfg: DictConfig) -> float | None:
                 return command.work(settings, values)
 
     if sweeping():
-        return run_in_sweep(command.name, _identity(command, cfg), work)
+        with worker_kept():
+            return run_in_sweep(command.name, _identity(command, cfg), work)
     try:
         return work()
     except Exception as error:

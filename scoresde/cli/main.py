@@ -14,8 +14,9 @@ from pathlib import Path
 import scoresde
 from scoresde.cli.arguments import parted
 from scoresde.cli.command import Command, command, named, overview
+from scoresde.cli.plugins import quieted
 from scoresde.cli.processes import taking_part
-from scoresde.cli.stops import TaskFailed, code_and_reason, terminate
+from scoresde.cli.stops import TaskFailed, Terminated, code_and_reason, terminate
 from scoresde.cli.sweep import Sweep, opened, parted_sweep
 from scoresde.errors import InputError, refuse
 from scoresde.files import held, of_the_disk, remove_abandoned
@@ -97,6 +98,7 @@ def _run(row: Command, arguments: list[str]) -> int:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(f".{os.getpid()}", "scoresde-")))
         stack.enter_context(held(scratch))
         sweep = stack.enter_context(opened(row, given, flags, typed, scratch))
+        stack.enter_context(quieted(typed))
         where = f"hydra.sweep.dir={quoted(str(sweep.folder))}"
         return _swept(sweep, lambda: _called(row, [*flags, *_QUIET, where], typed))
 
@@ -104,14 +106,17 @@ def _run(row: Command, arguments: list[str]) -> int:
 def _swept(sweep: Sweep, call: Callable[[], int]) -> int:
     """Run the jobs of a sweep, and say which have failed and how to go on with those that were stopped."""
     try:
-        code = call()
+        with sweep.to_the_end():
+            code = call()
     except KeyboardInterrupt as stop:
-        code, reason = code_and_reason(stop)
+        first = next(iter(sweep.signals), signal.SIGINT)  # in Ray all are KeyboardInterrupt
+        code, reason = code_and_reason(stop if first == signal.SIGINT else Terminated(first))
         _fail(reason)
     except Exception as error:  # a job failed in a way that ends a sweep: its sweeper or its process did
-        failed = sweep.report()
+        failed = sweep.report(stopped=True)
         if isinstance(error, InputError) or not failed:
             raise
+        sweep.say_how_to_go_on()
         return failed
     if not code:
         sweep.show()

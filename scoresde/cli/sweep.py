@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -39,21 +39,33 @@ class Sweep:
         call: how often it has been gone on with, from 1.
         line: the command line with which to go on; None if nothing is kept.
         flags: that were typed.
+        signals: that were received.
     """
 
     folder: Path
     call: int
     line: str | None
     flags: Sequence[str]
+    signals: list[int] = field(default_factory=list)
 
     def jobs(self) -> list[JobRecord]:
         """The jobs of this call."""
         return [job for job in record.jobs(self.folder) if job.call == self.call]
 
-    def report(self) -> int:
-        """Say which jobs failed or were killed, a line each, and how to go on with the whole; returns an exit code."""
+    @contextmanager
+    def to_the_end(self) -> Iterator[None]:
+        """A context that an exception leaves once the jobs in other processes have ended: that of one was killed."""
+        try:
+            yield
+        except Exception:
+            while _elsewhere(self.folder):
+                time.sleep(_POLL)
+            raise
+
+    def report(self, stopped: bool = False) -> int:
+        """Say which jobs failed or were killed, or `stopped` otherwise, a line each; returns an exit code."""
         failed = [job for job in self.jobs() if job.state == "failed"]
-        killed = [job for job in self.jobs() if job.reason == KILLED]
+        killed = [job for job in self.jobs() if job.reason == KILLED or (stopped and job.state == "stopped")]
         for job in (*failed, *killed):
             print(f"error: {job.words}: {job.reason}", file=sys.stderr)
         return 1 if killed or not all(job.fixable for job in failed) else 2 * bool(failed)
@@ -103,8 +115,9 @@ def opened(
             print(_state(folder), flush=True)
         own.write(folder)
         try:
-            with handling(STOPPING, _stopper(folder)):
-                yield Sweep(folder, own.call, _line(own, folder, flags) if row.keeps else None, flags)
+            sweep = Sweep(folder, own.call, _line(own, folder, flags) if row.keeps else None, flags)
+            with handling(STOPPING, _stopper(folder, sweep.signals)):
+                yield sweep
         finally:
             if not begun and all(job.folder is None for job in record.jobs(folder)):
                 shutil.rmtree(folder)
@@ -184,12 +197,11 @@ def _state(folder: Path) -> str:
     return f"sweep  {folder}, gone on with: {said}; {_KEY}={_NEW} begins another"
 
 
-def _stopper(folder: Path) -> Callable[[int, object], None]:
+def _stopper(folder: Path, received: list[int]) -> Callable[[int, object], None]:
     """A handler of signals that lets jobs in other processes save what they have, and begin no more, before it ends us.
 
     A second signal does not wait for them.
     """
-    received: list[int] = []
 
     def stop(number: int, frame: object) -> None:
         received.append(number)

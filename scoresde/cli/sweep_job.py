@@ -4,8 +4,8 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Mapping
-from contextlib import redirect_stdout
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TextIO
@@ -141,6 +141,17 @@ def run_in_sweep(command: str, cfg: Mapping[str, Any], work: Callable[[], float 
             raise
         finally:
             _jobs.remove(job)
+
+
+@contextmanager
+def worker_kept() -> Iterator[None]:
+    """A context that does not end a worker of Ray, which would say that it crashed: its job was stopped, and fails."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit) as stop:
+        if "ray" not in HydraConfig.get().launcher["_target_"]:
+            raise
+        raise JobFailed(code_and_reason(stop)[1]) from None
 
 
 def _fail(job: Job, error: Exception) -> None:
