@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 
 from scoresde import InputError, figures
 from scoresde.cli import collect_run, status_run, sweep, sweep_job, train_run
@@ -179,7 +178,7 @@ def test_a_killed_worker_is_said_once_the_other_jobs_have_ended_with_how_to_go_o
         raise RuntimeError("a worker process was killed")
 
     with monkeypatch.context() as patch:
-        patch.setattr(BasicLauncher, "launch", launch)
+        patch.setattr("scoresde.cli.main._called", launch)
         patch.setattr(sweep, "_elsewhere", lambda folder: others.pop(0))
         assert main(SWEEP) == 1
     assert others == []
@@ -195,7 +194,7 @@ def test_a_signal_keeps_its_name_where_a_launcher_has_only_keyboard_interrupts(h
         except KeyboardInterrupt:
             raise KeyboardInterrupt from None
 
-    monkeypatch.setattr(BasicLauncher, "launch", launch)
+    monkeypatch.setattr("scoresde.cli.main._called", launch)
     assert main(SWEEP) == 143
     assert capsys.readouterr().err == "error: stopped by SIGTERM\n"
 

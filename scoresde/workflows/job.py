@@ -101,9 +101,8 @@ class Job:
             name: for people; that of the folder by default.
             callbacks: see `Trainer.fit`.
         """
-        to = [MetricsFile(folder / METRICS), self.logger] if world().first else []
-        logger, monitor = Loggers(to), self.trainer.monitor
-        direction = self.scorer.direction(monitor)
+        logger = Loggers([MetricsFile(folder / METRICS), self.logger] if world().first else [])
+        monitor, direction = self.trainer.monitor, self.scorer.direction(self.trainer.monitor)
 
         def begin() -> None:
             self._write(folder, checkpoint)
