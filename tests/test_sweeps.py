@@ -212,6 +212,38 @@ def test_failed_jobs_are_tried_again(copied, capsys, monkeypatch):
     assert len([*copied.glob("?-seed*")]) == 3
 
 
+def test_jobs_of_which_the_data_have_changed_are_done_again_beside_their_folders(copied, capsys, monkeypatch):
+    before = {job.folder: stamps(copied / job.folder) for job in record.jobs(copied)}
+    values = np.load("t.npy")
+    values[30, 1] += 1
+    np.save("t.npy", values)
+    monkeypatch.setattr(train_run, "_opening", lambda run, *more: 1 / 0)
+    assert main(SWEEP) == 1
+    said = r"job [12] of 2  seed=[01]: its data have changed since then, so all of it is done again; \S+ stays as it is"
+    assert len(re.findall(said, capsys.readouterr().out)) == 2
+    assert not before.keys() & {job.folder for job in record.jobs(copied)}
+    assert {folder: stamps(copied / folder) for folder in before} == before
+
+
+def test_the_look_of_data_is_that_of_names_sizes_and_contents(here):
+    folder = here / "data"
+    (folder / "a").mkdir(parents=True)
+    cfg, large = {"data": {"folder": "data"}, "seed": 0}, np.zeros(2**20, "u1")
+    looks = [record.look({}), record.look(cfg)]
+    assert looks == [None, None]
+    for at in range(0, len(large), 150_000):
+        large[at] += 1
+        (folder / "a" / "x.bin").write_bytes(large.tobytes())
+        looks.append(record.look(cfg))
+    os.utime(folder / "a" / "x.bin", (1, 1))
+    assert record.look({**cfg, "seed": 1}) == looks[-1]
+    (folder / "a" / "x.bin").rename(folder / "a" / "y.bin")
+    looks.append(record.look(cfg))
+    (folder / "z.bin").touch()
+    looks.append(record.look(cfg))
+    assert len(set(looks)) == len(looks) - 1
+
+
 def test_which_sweep_goes_on(copied, here, capsys, monkeypatch):
     work = []
     monkeypatch.setattr("scoresde.cli.jobs.run_in_sweep", lambda *arguments: work.append(arguments))

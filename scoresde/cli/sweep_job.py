@@ -113,14 +113,14 @@ def run_in_sweep(command: str, cfg: Mapping[str, Any], work: Callable[[], float 
         raise SystemExit(128 + signal.SIGTERM)
     described = SweepRecord.read(sweep)
     name = record.fingerprint(command, cfg, described.swept)
-    own = JobRecord(name, varied(), hydra.job.num + 1, _count(), call=described.call)
+    own = JobRecord(name, varied(), hydra.job.num + 1, _count(), call=described.call, data=record.look(cfg))
     with record.held_job(sweep, name), redirect_stdout(_Lines(sys.stdout, f"{own.number}  ")):
-        before = record.job_of(sweep, name)
-        job = Job(sweep, replace(own, folder=before.folder if before else None))
         words = " ".join(own.overrides) or "begins"
+        before = _unless_changed(record.job_of(sweep, name), own.data, words)
+        job = Job(sweep, replace(own, folder=before.folder if before else None))
         if before and before.state == "finished" and (sweep / (before.folder or "")).exists():
             print(f"{words}: finished already, in {before.folder}" if before.folder else f"{words}: finished already")
-            replace(before, job=own.job, of=own.of, call=own.call).write(sweep)
+            replace(before, job=own.job, of=own.of, call=own.call, data=before.data or own.data).write(sweep)
             return before.value
         print(words, flush=True)
         job.update()
@@ -141,6 +141,15 @@ def run_in_sweep(command: str, cfg: Mapping[str, Any], work: Callable[[], float 
             raise
         finally:
             _jobs.remove(job)
+
+
+def _unless_changed(before: JobRecord | None, data: str | None, words: str) -> JobRecord | None:
+    """What is known of a job; nothing if its data are others now, so that it is done again in a folder of its own."""
+    if before is None or None in (before.data, data) or before.data == data:
+        return before
+    left = f"; {before.folder} stays as it is" if before.folder else ""
+    print(f"{words}: its data have changed since then, so all of it is done again{left}")
+    return None
 
 
 @contextmanager
