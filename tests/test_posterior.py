@@ -11,7 +11,7 @@ from scoresde import ExactModel, GaussianMixture, InputError, Sampler, ScoreMode
 from scoresde.nets import ResidualMLP
 from scoresde.noise import Noise
 from scoresde.observation import Observation, Projection
-from scoresde.posterior import DAPS, DPS, MMPS, DiffPIR, Gibbs, PiGDM, Posterior, RePaint, Replace
+from scoresde.posterior import DAPS, DPS, MMPS, DiffPIR, Gibbs, PiGDM, Population, Posterior, RePaint, Replace
 from scoresde.posterior.population import Crowd
 from scoresde.sampling import Ancestral, LambdaUniform
 from scoresde.sde import SDE
@@ -135,14 +135,16 @@ def test_what_is_seen_is_replaced_at_each_level_and_the_rest_ends_without_noise(
     model = prior("vp")
     asked = Posterior(model, seen(), Y, method)
     sampler = Sampler(Ancestral(), steps=40)
-    path = list(sampler.trajectory(asked, rows=range(500), dtype=torch.float64))
-    for t, x in path[1:-1:7]:
-        level = model.sde.at(t)
-        noise = (x @ A.T - level.alpha * Y) / level.sigma
-        assert (noise.T @ noise / len(x) - A @ A.T).abs().max() < 0.5 * (A @ A.T).abs().max()
+    path = list(sampler.trajectory(asked, rows=range(20), dtype=torch.float64))
+    level, x, z = model.sde.at(0.4), normal("x", 3, D), normal("z", 3, D)
+    replaced = method.replaced(asked)(x, 0.4, lambda: z)
+    assert (replaced @ A.T - level.alpha * Y - level.sigma * z @ A.T).abs().max() < 1e-12
+    rest = EYE - torch.linalg.pinv(A) @ A
+    assert ((replaced - x) @ rest).abs().max() < 1e-12
+    at_end = path[-2][1] @ A.T - model.sde.at(path[-2][0]).alpha * Y  # nothing but the noise of that level
+    assert at_end.abs().max() < 6 * model.sde.at(path[-2][0]).sigma * A.norm()
     (before, x), (_, last) = path[-2:]
     assert (last @ A.T - Y).abs().max() < 1e-12
-    rest = EYE - torch.linalg.pinv(A) @ A
     assert ((last - model(x, before).x0) @ rest).abs().max() < 1e-12
 
 
@@ -248,6 +250,18 @@ def test_langevin_steps_of_daps_reach_their_gaussian():
     assert (2 * found[1] - found[0]).abs().max() < 4e-3  # without the bias of the steps, which is of first order
 
 
+class Skipped:
+    """Numbers without those of resampling."""
+
+    def __init__(self, units: Units) -> None:
+        self.units = units
+
+    def normal(self, purpose, step, shape, device="cpu", dtype=torch.float64):
+        if purpose.endswith("resample"):
+            return torch.zeros(shape, dtype=dtype)
+        return self.units.normal(purpose, step, shape, device, dtype)
+
+
 def test_gibbs_tends_to_the_posterior():
     """Affine on Gaussian data: mean and covariance by unit numbers, and they come closer with steps and evaluations."""
     mean, covariance = given_y()
@@ -267,6 +281,24 @@ def test_gibbs_tends_to_the_posterior():
     ahead = 2 * found[1] - found[0]  # without the lag behind the falling level, which is of order 1 / steps
     assert ahead[1:].abs().max() < 0.01
     assert ahead[0].abs().max() < 0.1
+
+
+def test_the_walk_of_a_population_is_that_of_gibbs():
+    """Samples with a y each are not resampled: at one level they reach its distribution, by unit numbers."""
+    s = 1.0
+    mean, covariance = given_y(noise=SIGMA**2 * torch.eye(2, dtype=torch.float64) + s**2 * A @ A.T)
+    method, rows = Population(inner=32, sweeps=8, first=2, highest=s, lowest=s), 1
+    for _ in range(2):  # first how many numbers there are
+        units, asked = Units(), Posterior(prior("vp"), seen(), Y + 1e-9 * torch.arange(rows)[:, None], method)
+        sampler = Sampler(solver_named("seeds_2"), steps=1).suited(asked)
+        start = asked.sde.prior_std * units.normal("prior", 0, (rows, D))
+        with torch.no_grad():
+            *_, (t, x) = sampler.path(asked, start, Skipped(units))
+        rows = units.count
+    moved = x[1:] - x[0]
+    assert t == 0
+    assert (x[0] - mean).abs().max() < 0.016
+    assert (moved.T @ moved - covariance).abs().max() < 0.016
 
 
 def test_weights_of_a_population_are_those_of_its_levels():
@@ -403,6 +435,7 @@ def test_wrappers_around_a_posterior_and_copies_of_it():
     assert once.suited(outer).solver is once.solver
     assert isinstance(sampler.solver, Ancestral)
     assert asked.cost == model.cost
+    assert Sampler().suited(Posterior(model, seen(), Y, "gibbs")).solver.inner.eta == 1
 
 
 # ---- bad input ----
