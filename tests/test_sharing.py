@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -58,9 +59,20 @@ class Broken(Model):
         return Prediction.of(x, self.sde, t, x0=torch.where(self.rows[:, None] >= self.first, torch.nan, x0))
 
 
+def changed(top: Path, event: str, about: tuple[Any, ...]) -> Iterator[str]:
+    """What an event of Python changes on disk below a folder."""
+    writes = event == "open" and about[2] is not None and about[2] & (os.O_WRONLY | os.O_RDWR)
+    if (writes or event in ("os.mkdir", "os.rename", "os.remove")) and isinstance(about[0], str | Path):
+        there = event == "os.mkdir" and Path(about[0]).is_dir()  # Hydra makes the working directory
+        yield from [str(about[0])] * (Path(about[0]).resolve().is_relative_to(top) and not there)
+
+
 def everything(folder: Path) -> None:
     """The commands and the ends of one number of processes."""
     folder.mkdir(exist_ok=True)
+    written: list[str] = []
+    if world().rank:  # a process of its own, which ends after this
+        sys.addaudithook(lambda event, about: written.extend(changed(folder.parent, event, about)))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         for one in ("quality", "pictures"):  # which take most of the time
@@ -68,7 +80,7 @@ def everything(folder: Path) -> None:
         patch.setattr(type(world()), "leave", lambda self: None)  # there is more to do
         for command in COMMANDS[world().size]:
             assert main(command) == 0
-        (folder / f"ends-{world().rank}").write_text(json.dumps([*ends()]))
+        (folder / f"ends-{world().rank}").write_text(json.dumps([*ends(), written]))
 
 
 def nested(k: int) -> Any:
@@ -138,6 +150,7 @@ def test_samples_have_the_same_bits(top: Path, size: int, name: str) -> None:
 def test_one_process_writes(top: Path, size: int) -> None:
     made = [p.relative_to(top / str(size)) for p in (top / str(size)).rglob("*") if not p.name.startswith("ends-")]
     assert {p for p in made if not (top / "1" / p).exists()} == set()
+    assert [json.loads(p.read_text())[-1] for p in (top / str(size)).glob("ends-*")] == [[]] * size
 
 
 @pytest.mark.parametrize("size", [2, 4])

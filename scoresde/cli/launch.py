@@ -25,7 +25,7 @@ from scoresde.files import of_the_disk
 from scoresde.parallel import sharing, world
 from scoresde.training.stop import STOPPING, handling
 
-_NOBODY = 2.0  # seconds in which the launcher takes an answer
+_NOBODY = 4.0  # seconds in which the launcher takes an answer
 _SHUTDOWN = 20  # seconds in which processes must save and end, when one is lost or a signal arrives
 
 

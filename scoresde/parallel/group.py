@@ -95,8 +95,10 @@ class Group(World):
         with self.together():
             size = int(self.store.get(key))
             block = torch.frombuffer(bytearray(own if mine else size), dtype=torch.uint8)
+            if "cpu:" not in dist.get_backend_config():  # of a program that began with nccl alone
+                block = block.to(f"cuda:{self.local}")
             dist.broadcast(block, rank)
-        return own if mine else block.numpy().tobytes()
+        return own if mine else block.cpu().numpy().tobytes()
 
     def meet(self) -> None:
         with self.together():

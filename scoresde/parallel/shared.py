@@ -121,5 +121,6 @@ def _unpacked(own: bytes) -> dict[str, Any]:
 def _error(kind: str, text: str) -> Exception:
     """The error of another process."""
     known = getattr(builtins, kind, RuntimeError)
-    usual = isinstance(known, type) and issubclass(known, Exception) and not issubclass(known, UnicodeError)
+    usual = isinstance(known, type) and issubclass(known, Exception)
+    usual &= not issubclass(known, UnicodeError | ExceptionGroup)  # these want more than a text
     return InputError(text) if kind == InputError.__name__ else (known if usual else RuntimeError)(text)
