@@ -76,6 +76,9 @@ class DAPS(_Alternating):
     many steps there are; `Gibbs` is not. Langevin steps evaluate no network. They move little where A is badly
     conditioned: what y hardly determines needs about (|A| / sigma_y)^2 s^2 / step of them.
 
+    Samples are 41 (22 to 79) floors away at sigma_y = 0.05 and 34 (18 to 62) at 0.3 from the exact posterior of 8-D
+    mixtures (benchmarks/posterior.py, 5 problems, n = 2,000, 95 %).
+
     Args:
         inner: evaluations for x0_hat.
         langevin: steps at each level.
@@ -111,6 +114,9 @@ class Gibbs(_Alternating):
     than s it does not move, so their weights are those of the levels where it does.
 
     It needs a solver with noise: eta = 1 is taken where it is 0.
+
+    Samples are 35 (16 to 75) floors away at sigma_y = 0.05 and 27 (11 to 62) at 0.3 from the exact posterior of 8-D
+    mixtures (benchmarks/posterior.py, 5 problems, n = 2,000, 95 %); `Population` makes good for it.
 
     Args:
         inner: evaluations from a level to clean data.

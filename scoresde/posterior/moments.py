@@ -27,6 +27,9 @@ class MMPS(Method):
     Of other data the third moment is lost: where x0 given x_t has several modes, their weights are wrong.
     A nonlinear A is replaced by its tangent at D.
 
+    Samples are 19 (10 to 36) floors away at sigma_y = 0.05 and 16 (7.4 to 37) at 0.3 from the exact posterior of
+    8-D mixtures (benchmarks/posterior.py, 5 problems, n = 2,000, 95 %).
+
     Args:
         iterations: most conjugate-gradient steps, of one product each; 1 to 5 were published.
         tolerance: of |residual| / |y - A(D)|, at which a sample is done.
@@ -78,6 +81,10 @@ class PiGDM(Method):
 
     with s = sigma / alpha and J = dD/dx_t: one product for each evaluation. Exact if the data are N(m, sd^2 I).
 
+    Samples are 31 (18 to 54) floors away at sigma_y = 0.05 and 25 (14 to 43) at 0.3 from the exact posterior of 8-D
+    mixtures (benchmarks/posterior.py, 5 problems, n = 2,000, 95 %); with sigma_data = 0.25, about the spread within
+    a mode, 3.1 (1.1 to 8.5) and 3.6 (1.2 to 11): a wide N(D, r^2 I) follows y too late to choose a mode by it.
+
     Args:
         sigma_data: sd, the standard deviation of the data; None for that of the model.
 
@@ -101,6 +108,9 @@ class DiffPIR(Method):
                = D + r A^T (r A A^T + sigma_y^2 I)^-1 (y - A D),   r = s^2 / lam
 
     The published share of fresh noise, zeta, is the eta of a sampler.
+
+    Samples are 40 (20 to 80) floors away at sigma_y = 0.05 and 30 (15 to 57) at 0.3 from the exact posterior of 8-D
+    mixtures (benchmarks/posterior.py, 5 problems, n = 2,000, 95 %).
 
     Args:
         lam: weight of the prior; 1 to 25 were published.

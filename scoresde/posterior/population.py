@@ -35,6 +35,10 @@ class Population(Gibbs):
     size. It is exact for large ones; a sample that is alone is one of `Gibbs`. The levels are `steps` of the sampler,
     equal in log s from `highest` to `lowest`; its grid is not used. In all first + steps inner evaluations of a sample.
 
+    Samples are 1.5 (1.2 to 1.9) floors away at sigma_y = 0.05 and 1.8 (0.80 to 4.0) at 0.3 from the exact posterior
+    of 8-D mixtures (benchmarks/posterior.py, 5 problems, n = 2,000, 95 %), and the exact denoiser 1.1 (0.82 to 1.5)
+    and 1.4 (0.96 to 1.9).
+
     Args:
         inner: evaluations from a level to clean data.
         sweeps: how often each level is visited.

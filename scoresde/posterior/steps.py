@@ -146,6 +146,9 @@ class Replace(Loop):
     The last step leaves y itself, and no noise in the rest. sigma_y is ignored. What is not seen hears of y too late,
     so samples are biased: for speed, not for posteriors.
 
+    Samples are 38 (19 to 76) floors away at sigma_y = 0.05 and 25 (12 to 53) at 0.3 from the exact posterior of 8-D
+    mixtures (benchmarks/posterior.py, 5 problems, n = 2,000, 95 %).
+
     Song et al. 2021 (arXiv 2011.13456), appendix I.2, for any A of full row rank.
     """
 
@@ -178,6 +181,9 @@ class RePaint(Replace):
 
     takes x back from the end s of a stretch to its beginning t, so that the rest meets what is seen again. It needs
     `repeats` times the evaluations. It is less biased than `Replace`, and not exact.
+
+    Samples are 29 (15 to 59) floors away at sigma_y = 0.05 and 19 (7.0 to 50) at 0.3 from the exact posterior of
+    8-D mixtures (benchmarks/posterior.py, 5 problems, n = 2,000, 95 %), with repeats = jump = 5.
 
     Args:
         repeats: r, how often each stretch is run.
@@ -224,6 +230,10 @@ class DPS(Loop):
     with D at the first evaluation of the step, so there is one product for each step. The norm is that of each sample.
     The move does not shrink with the steps, nor does it know sigma_y: zeta has to be chosen for the data, their scale
     and the number of steps. Where D stands still the samples keep a distance from y of about zeta.
+
+    Samples are 36 (18 to 75), 19 (6.5 to 56) and 12 (6.4 to 22) floors away at sigma_y = 0.05 and 26, 14 and 9.4
+    (5.7 to 16) at 0.3 from the exact posterior of 8-D mixtures (benchmarks/posterior.py, 5 problems, n = 2,000, 95
+    %), for zeta = 0.1, 0.3 and 1.
 
     Args:
         zeta: length of a move, in units of x.
