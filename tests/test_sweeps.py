@@ -12,11 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from hydra.plugins.sweeper import Sweeper
 
 from scoresde import InputError, figures
 from scoresde.cli import collect_run, status_run, sweep, sweep_job, train_run
 from scoresde.cli.main import main
 from scoresde.cli.status_run import lines
+from scoresde.loggers import NoLogger
 from scoresde.sweeps import record
 from scoresde.sweeps.status import JobStatus, Status
 from scoresde.training import checkpoint
@@ -30,7 +32,7 @@ VARYING = {"training_seconds", "seconds", "steps_per_second", "samples_per_secon
 
 @pytest.fixture(scope="module", autouse=True)
 def cheap():
-    """Without matplotlib and the wait for the disk, which take most of the time."""
+    """Without matplotlib, the wait for the disk, and what composes each configuration once more."""
 
     def picture(x, transform, path, *more, **about):
         path.write_text("")
@@ -40,6 +42,8 @@ def cheap():
         patch.setattr(figures, "picture", picture)
         patch.setattr(figures, "score_field", lambda levels, transform, path, *more: path.write_text(""))
         patch.setattr(collect_run, "_drawn", lambda *arguments: [])
+        patch.setattr(collect_run, "logger_of_jobs", lambda *arguments: NoLogger())
+        patch.setattr(Sweeper, "validate_batch_is_legal", lambda *arguments: None)
         yield
 
 
