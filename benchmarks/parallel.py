@@ -4,6 +4,7 @@ Three steps run in turn, each on a network of its own, with the same items a pro
 fixed tree, one with `trainer.strategy=ddp`, and one alone in its process, on all items, which
 shows what the processes gain. Figures are medians over pairs of wall-clock time, with a 95 % interval of the median.
 `--sample` draws samples instead: the processes share out batches that one of them then draws alone.
+`--memory` counts the bytes that a process holds of weights and optimizer with `trainer.strategy=fsdp`.
 `--table` prints the arithmetic for many GPUs and measures nothing. Results go to benchmarks/results/.
 """
 
@@ -27,7 +28,9 @@ from scoresde.sampling import DDIM, Sampler
 from scoresde.training import Trainer
 from scoresde.training.batches import Batches
 from scoresde.training.ema import Averages
+from scoresde.training.fsdp import cut_over
 from scoresde.training.settings import Strategy
+from scoresde.training.shards import local
 from scoresde.training.step import Step
 
 CASES: list[tuple[Any, tuple[int, ...], int]] = [(nets.UNet, (1, 8, 8), 64), (nets.UNet, (3, 32, 32), 16)]
@@ -99,6 +102,23 @@ def sampling(kind: Any, event: tuple[int, ...], batch: int, pairs: int) -> dict[
     }  # fmt: skip
 
 
+def memory(kind: Any, event: tuple[int, ...]) -> None:
+    """Print the bytes in each process after one step, and those of one alone."""
+    torch.manual_seed(0)
+    group, data = world(), torch.randn(4 * world().size, *event)
+    model, loss = ScoreModel(kind(event), VPSDE()), DenoisingScoreMatching()
+    optimizer = torch.optim.Adam(model.parameters(), fused=True)
+    alone = 3 * sum(p.nbytes for p in model.parameters())
+    settings = Trainer(batch_size=group.size, micro_batch=1, strategy="fsdp")
+    cut, batches = cut_over(group, settings, loss, model, optimizer), Batches(data, 0, data.device, world=group)
+    Step(model, Averages(model, [0.999]), optimizer, loss, batches, settings, 0, world=group, shares=cut)(0)
+    states = [t for slots in optimizer.state.values() for t in slots.values()]
+    held = torch.tensor([sum(local(t).nbytes for t in [*model.parameters(), *states])])
+    every = [f"{n:,}" for n in group.gather(held).tolist()]
+    if group.first:
+        print(f"{kind.__name__} {list(event)}: {', '.join(every)} bytes in {group.size} processes, {alone:,} in one")
+
+
 def table() -> None:
     """Bytes that each GPU sends in a step, 2 (1 - 1/W) of its gradient, and their time, against that of the step."""
     print(f"network     weights  GFLOP/item  step ms   {'   '.join(f'{w:5} GPUs: MB, ms, share' for w in GPUS)}")
@@ -119,9 +139,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--pairs", type=int, default=200, help="steps of each kind")
     parser.add_argument("--sample", action="store_true", help="draw samples instead of training")
+    parser.add_argument("--memory", action="store_true", help="count bytes with trainer.strategy=fsdp")
     parser.add_argument("--table", action="store_true", help="print the arithmetic for many GPUs")
     given = parser.parse_args()
     torch.set_num_threads(1)
+    if given.memory:
+        for kind in (nets.UNet, nets.NCSNpp, nets.DiT):
+            memory(kind, (3, 32, 32))
+        world().leave()
+        return
     if given.table:
         table()
         return

@@ -17,7 +17,7 @@ from training_job import fit, last, model_and_optimizer, read, rows
 from scoresde import VPSDE, InputError, ScoreModel
 from scoresde.loss import DenoisingScoreMatching, ImplicitScoreMatching
 from scoresde.parallel import world
-from scoresde.training import Muon, Progress
+from scoresde.training import Muon, Progress, TrainingDiverged
 from scoresde.training.checkpoint import Checkpoint, at_step, damage, newest
 from scoresde.training.fsdp import units
 from scoresde.training.shards import Shards, local
@@ -84,6 +84,18 @@ def two(folder: Path) -> None:
     lines = {name: said(folder / "refused", changes()) for name, (changes, _) in REFUSED.items()}
     (folder / f"said-{world().rank}").write_text(json.dumps(lines))
     held(folder)
+    try:
+        fit(folder / "broken", loss=Breaks(), strategy="fsdp", batch_size=8, micro_batch=4, steps=1)
+    except TrainingDiverged as error:
+        (folder / f"broken-{world().rank}").write_text(str(error))
+
+
+class Breaks(DenoisingScoreMatching):
+    """Makes a weight infinite that only the second process has."""
+
+    def after_step(self, model: nn.Module, step: int) -> None:
+        if world().rank == 1:
+            local(model.net.inner.weight)[0] = torch.inf
 
 
 class Counts(DenoisingScoreMatching):
@@ -172,6 +184,11 @@ def test_each_process_holds_its_share_and_all_of_the_weights_at_the_end(folder: 
     assert max(one["held"] for one in of_each) < 0.51 * whole
     assert [bool(one["seen"]) for one in of_each] == [True, False]
     assert all(all(one[key]) for one in of_each for key in ("seen", "same", "at end"))
+
+
+def test_a_weight_of_one_process_that_is_not_finite_ends_all(folder: Path) -> None:
+    for rank in range(2):
+        assert "net.inner.weight is not finite" in (folder / f"broken-{rank}").read_text()
 
 
 @pytest.mark.parametrize("name", REFUSED)

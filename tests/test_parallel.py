@@ -38,12 +38,12 @@ class Changing(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.inner, self.norm, self.out = nn.Linear(3, 16), nn.BatchNorm1d(16), nn.Linear(16, 2)
-        self.unused = nn.Parameter(torch.ones(3))
+        self.unused, self.gain = nn.Parameter(torch.ones(3)), nn.Parameter(torch.ones(()))
 
     def forward(self, x: Tensor, c: Tensor) -> Tensor:
         if self.training:
             self.inner.weight.data.copy_(nn.functional.normalize(self.inner.weight.detach()))
-        return self.out(self.norm(torch.tanh(self.inner(torch.cat([x, c[:, None]], 1)))))
+        return self.gain * self.out(self.norm(torch.tanh(self.inner(torch.cat([x, c[:, None]], 1)))))
 
 
 def changing() -> tuple[ScoreModel, torch.optim.Optimizer]:
