@@ -37,6 +37,7 @@ OWN = {
     "divergence/orthogonal": {"probes", "directions"},
     "divergence/hadamard": {"probes", "directions", "fresh"},
     "problem/mixture_64d": {"dimension"},
+    "problem/inverse_mixture_64d": {"dimension", "components", "rows"},
     "loss/edm": {"weight", "times"},
     "model/gaussian_chain": {"outputs"},
     "model/unet": {"dropout"},

@@ -1,5 +1,6 @@
 """One comparison on the command line: its plan from the configuration, its folder, and what is printed and logged."""
 
+import math
 from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
@@ -12,7 +13,7 @@ from scoresde import runs
 from scoresde.build import build
 from scoresde.cli.jobs import chosen, logged_as, out_folder, usual_place
 from scoresde.cli.settings import CompareSettings, listed
-from scoresde.comparison import Comparison, Plan, Problem, Reference, Trained
+from scoresde.comparison import Comparison, Plan, Problem, Reference, Trained, posteriors
 from scoresde.comparison.collect import collected
 from scoresde.comparison.entries import Defaults, candidates, sde_of, sdes
 from scoresde.comparison.output import measured, report
@@ -71,7 +72,11 @@ def _plan(cfg: Mapping[str, Any], settings: CompareSettings, metrics: Any) -> Pl
     corrector = build(sampler.get("corrector"), "sampler.corrector", allow, Corrector | None)
     folders = [Path(source.path) for source in HydraConfig.get().runtime.config_sources if source.path]
     defaults = Defaults(listed(settings.tolerances), grid, corrector, allow, run, folders[::-1])
-    samplers, device = candidates(cfg["solvers"], defaults), runs.pick_device(settings.device)
+    asked = cfg["posteriors"]
+    usual = asked and not any(o.startswith("solvers=") for o in HydraConfig.get().overrides.task)
+    samplers, device = candidates("auto" if usual else cfg["solvers"], defaults), runs.pick_device(settings.device)
+    if asked:
+        samplers = posteriors(asked, samplers, math.gcd(settings.n, settings.batch_size))
     problem = _problem(cfg, settings)
     return Plan(
         problem, samplers, _sdes(cfg, problem, defaults), listed(settings.budgets), settings.n, settings.seed,

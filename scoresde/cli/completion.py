@@ -47,7 +47,7 @@ complete -c scoresde -f -a '(scoresde completion words (commandline -cp | string
 }
 _FLAGS = ("--help", "--multirun", "--cfg", "-m")
 _FOLDERS = ("run", "init", "folder", "data.folder", "data.cache")  # keys that no file is for
-_LISTS = {"solvers": "solver", "sdes": "sde"}  # keys whose values are options of a group
+_LISTS = {"solvers": "solver", "sdes": "sde", "posteriors": "posterior"}  # keys whose values are options of a group
 
 
 def completion(arguments: Sequence[str]) -> str:

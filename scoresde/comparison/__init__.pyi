@@ -2,6 +2,12 @@ from scoresde.comparison.api import compare as compare
 from scoresde.comparison.budget import Candidate as Candidate
 from scoresde.comparison.budget import fitting as fitting
 from scoresde.comparison.entries import candidates as candidates
+from scoresde.comparison.inverse import Inverse as Inverse
+from scoresde.comparison.inverse import InverseFinite as InverseFinite
+from scoresde.comparison.inverse import InverseMixture as InverseMixture
+from scoresde.comparison.inverse import InverseModes as InverseModes
+from scoresde.comparison.inverse import Ring as Ring
+from scoresde.comparison.inverse import posteriors as posteriors
 from scoresde.comparison.measure import Comparison as Comparison
 from scoresde.comparison.output import report as report
 from scoresde.comparison.plan import Plan as Plan

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,7 +31,8 @@ def compare(
     model: Model | Run | Problem,
     data: Any = None,
     *,
-    solvers: Any = SOLVERS,
+    solvers: Any = None,
+    posteriors: Any = None,
     budgets: Sequence[int] = (5, 10, 20, 50),
     tolerances: Sequence[float] = (1e-3, 1e-5),
     sdes: Any = None,
@@ -56,7 +58,9 @@ def compare(
         model: any model, a run, or an exact problem such as `scoresde.comparison.Mixture()`.
         data: real data in model units: a `Dataset`, a data source, items (N, *event) of which every other one makes
             the floor, or a `GaussianMixture`; None for the data of a run or a problem.
-        solvers: see `scoresde.comparison.candidates`.
+        solvers: see `scoresde.comparison.candidates`; None takes the usual ones, or `auto` with `posteriors`.
+        posteriors: methods of posterior sampling, each a row, of an inverse problem: see
+            `scoresde.comparison.posteriors`.
         budgets: network evaluations per sample, the final denoising included.
         tolerances: of adaptive solvers, a row for each.
         sdes: names or objects of the SDEs to sample under; None is that of the model, and VP for an exact problem.
@@ -76,15 +80,18 @@ def compare(
         InputError: something that cannot be compared.
     """
     from scoresde import metrics as measures
-    from scoresde.comparison import entries, measure, output, plan
+    from scoresde.comparison import entries, inverse, measure, output, plan
 
     problem = problem_of(model, data)
     run = model.path if isinstance(model, Run) else None
     defaults = entries.Defaults(tolerances, grid, corrector, allow, run)
     paths = entries.sdes(sdes or problem.default_sdes, lambda: problem.sigma_max, defaults)
+    samplers = entries.candidates(solvers or ("auto" if posteriors else SOLVERS), defaults)
+    if posteriors:
+        samplers = inverse.posteriors(posteriors, samplers, math.gcd(n, batch_size))
     distances = [measures.SlicedWasserstein(), measures.EnergyDistance(), measures.MMD()]
     what = plan.Plan(
-        problem, entries.candidates(solvers, defaults), paths, budgets, n, seed, seeds,
+        problem, samplers, paths, budgets, n, seed, seeds,
         distances if metrics is None else metrics, reference or plan.Reference(), batch_size, dtype,
     )  # fmt: skip
     out = None if folder is None else Path(folder)

@@ -1,17 +1,23 @@
 """How many steps a budget of network evaluations allows, by counting what a sampler spends."""
 
 import functools
+import math
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
 from scoresde.analytic import ExactModel
 from scoresde.errors import refuse
 from scoresde.evaluations import count_evaluations
+from scoresde.model import Model
 from scoresde.noise import Noise
 from scoresde.sampling import Corrector, Grid, Sampler, Solver, Tuned
 from scoresde.sde import SDE
+
+Asked = Callable[[Model], Model]  # a prior to its posterior by the method of a candidate
 
 
 @dataclass(frozen=True)
@@ -22,6 +28,7 @@ class Candidate:
         name: for tables and plots.
         solver, grid, corrector: see `scoresde.sampling.Sampler`.
         tolerance: of an adaptive solver, for the table; None for others.
+        method: of posterior sampling, or `exact`; None where nothing is observed.
     """
 
     name: str
@@ -29,23 +36,35 @@ class Candidate:
     grid: Grid | None = None
     corrector: Corrector | None = None
     tolerance: float | None = None
+    method: Any = None
 
     def sampler(self, steps: int | None) -> Sampler:
         """The sampler with this number of steps, the denoising at the end included; None for an adaptive solver."""
         return Sampler(self.solver, self.grid, steps or 50, corrector=self.corrector)
 
 
-def spent(candidate: Candidate, steps: int, sde: SDE, event_shape: tuple[int, ...], cost: int = 1) -> int:
-    """Evaluations per sample with this number of steps, counted at a model of one point."""
+def _same(model: Model) -> Model:
+    return model
+
+
+def spent(
+    candidate: Candidate, steps: int, sde: SDE, event_shape: tuple[int, ...], cost: int = 1, asked: Asked = _same
+) -> int:
+    """Evaluations per sample with this number of steps, counted at a model of one point; rounded up."""
     # away from zero, since a score may not vanish where a solver divides by its length
-    model = ExactModel(torch.full((1, *event_shape), 0.01), sde)
-    start = torch.ones((1, *event_shape)) * sde.prior_std
+    point = ExactModel(torch.full((1, *event_shape), 0.01), sde)
+    sampler, model = candidate.sampler(steps), asked(point)
+    sampler = sampler if model is point else sampler.suited(model, event_shape)
+    n = getattr(candidate.method, "draws", 1)
+    start = torch.ones((n, *event_shape)) * sde.prior_std
     with torch.no_grad(), count_evaluations() as counted:
-        deque(candidate.sampler(steps).path(model, start, Noise(0)), maxlen=0)
-    return cost * counted.samples
+        deque(sampler.path(model, start, Noise(0)), maxlen=0)
+    return cost * math.ceil(counted.samples / n)
 
 
-def fitting(candidate: Candidate, budget: int, sde: SDE, event_shape: tuple[int, ...], cost: int = 1) -> int:
+def fitting(
+    candidate: Candidate, budget: int, sde: SDE, event_shape: tuple[int, ...], cost: int = 1, asked: Asked = _same
+) -> int:
     """The largest number of steps that spends at most `budget` evaluations per sample; at least 2 and `least_steps`.
 
     With guidance a call of the model costs two evaluations, so about half as many steps fit.
@@ -53,7 +72,7 @@ def fitting(candidate: Candidate, budget: int, sde: SDE, event_shape: tuple[int,
     Raises:
         InputError: the budget is too small; the message says how many evaluations the solver needs at least.
     """
-    nfe = functools.cache(lambda steps: spent(candidate, steps, sde, event_shape, cost))
+    nfe = functools.cache(lambda steps: spent(candidate, steps, sde, event_shape, cost, asked))
     if isinstance(candidate.solver, Tuned):
         return budget // cost  # one call per step; only numbers of steps that were tuned work
     least = max(2, candidate.solver.least_steps)

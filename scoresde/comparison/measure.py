@@ -14,6 +14,7 @@ from torch import Tensor
 
 from scoresde.comparison.brownian import SharedNoise
 from scoresde.comparison.budget import Candidate, fitting
+from scoresde.comparison.inverse import EXACT, QUANTITIES
 from scoresde.comparison.memory import peak_memory
 from scoresde.comparison.plan import Plan
 from scoresde.comparison.reference import Accuracy, Distribution, accuracy, endpoints
@@ -102,10 +103,16 @@ class Comparison:
     def _entry(self, candidate: Candidate, sde: str, budget: int) -> Entry:
         row, model = Row(candidate.name, sde, budget, candidate.tolerance), self.models[sde]
         try:
-            row.steps = fitting(candidate, budget, model.sde, self.plan.problem.event_shape, model.cost)
+            asked = None if candidate.method in (None, EXACT) else partial(self._asked, candidate)
+            shape = self.plan.problem.event_shape
+            row.steps = fitting(candidate, budget, model.sde, shape, model.cost, *([asked] if asked else []))
         except Exception as error:  # its row says so
             row.failed(error)
         return Entry(candidate, row)
+
+    def _asked(self, candidate: Candidate, model: Model, i: int = 0) -> Model:
+        """The model that a candidate samples for seed number i."""
+        return self.plan.problem.asked(model, candidate.method, self.plan.seed + i)
 
     def tuned(self) -> dict[int, int]:
         """For each number of steps that a solver or a grid was tuned for, the evaluations which that took."""
@@ -154,7 +161,7 @@ class Comparison:
         """Fill the row, unless it has an error."""
         if row.error is not None:
             return
-        model = self.models[row.setting]
+        model = self._asked(candidate, self.models[row.setting])
         try:
             with first_before_others():
                 sampler = (plain := candidate.sampler(row.steps)).suited(model, self.plan.problem.event_shape)
@@ -165,7 +172,7 @@ class Comparison:
                 self._warm_up(sampler, model)
             with peak_memory(model.device) as peak, count_evaluations() as spent:
                 done = lambda _: self._report(spent.samples * sharers().size)  # noqa: E731
-                nfe = [self._repeat(row, i, drawn) for i, drawn in self._draw(row, sampler, done)]
+                nfe = [self._repeat(row, i, drawn) for i, drawn in self._draw(row, candidate, sampler, done)]
             row.memory, row.nfe = peak.megabytes, math.fsum(nfe) / len(nfe)
         except Exception as error:  # whatever a solver does, the others are measured
             row.failed(error)
@@ -194,15 +201,20 @@ class Comparison:
         found = scorer(x)
         if exact is not None and self.plan.problem.distribution is not None and not row.stochastic:
             found |= against(exact[i], x.to(exact[i].device), self.plan.problem.distribution)
-        self.results.add(row, found, {**scorer.quantities, **ENDPOINT})
+        found |= self.plan.problem.measured(drawn, self._seeds[i])
+        self.results.add(row, found, {**scorer.quantities, **ENDPOINT, **QUANTITIES})
         return drawn.nfe
 
-    def _draw(self, row: Row, sampler: Sampler, on_step: Callable[[int], None]) -> Iterator[tuple[int, Samples]]:
+    def _draw(
+        self, row: Row, candidate: Candidate, sampler: Sampler, on_step: Callable[[int], None]
+    ) -> Iterator[tuple[int, Samples]]:
         """Each number of a seed, and its samples on the CPU."""
         parts = list(product(range(self.plan.seeds), chunks(range(self.plan.n), self.plan.batch_size)))
 
         def of_seed() -> Iterator[tuple[int, Samples]]:
-            made = shared(parts, lambda part: self._batch(row, sampler, part[1], self._seeds[part[0]], on_step))
+            prior = self.models[row.setting]
+            models = [self._asked(candidate, prior, i) for i in range(self.plan.seeds)]
+            made = shared(parts, lambda p: self._batch(models[p[0]], sampler, p[1], self._seeds[p[0]], on_step))
             for (i, _), arrays in zip(parts, made, strict=True):
                 row.stochastic |= bool(arrays["stochastic"])
                 yield i, Samples.of(arrays)
@@ -211,10 +223,10 @@ class Comparison:
             yield i, Samples.joined(batch for _, batch in batches)
 
     def _batch(
-        self, row: Row, sampler: Sampler, rows: range, seed: int, on_step: Callable[[int], None]
+        self, model: Model, sampler: Sampler, rows: range, seed: int, on_step: Callable[[int], None]
     ) -> Mapping[str, Any]:
         """A batch of samples as arrays; those of all samplers on fixed grids come from one source of noise."""
-        model, noise = self.models[row.setting], Noise(seed, rows)
+        noise = Noise(seed, rows)
         shared = SharedNoise(noise, model.sde, sampler.times(model, event_shape=self.plan.problem.event_shape))
         (drawn,) = sampler.batches(
             model, self.plan.problem.event_shape, rows=rows, seed=seed, batch_size=len(rows), dtype=self.plan.dtype,

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -13,12 +13,14 @@ from scoresde.constraints import Checked, Count, NonNegativeInt
 from scoresde.control.guidance import Label
 from scoresde.data import Dataset, Transform
 from scoresde.data.dataset import CLASS
-from scoresde.errors import InputError
+from scoresde.errors import InputError, refuse
 from scoresde.mixture import GaussianMixture
 from scoresde.model import Model
 from scoresde.named import name_of
 from scoresde.noise import Noise, derived_seed, permutation
+from scoresde.results import Measurement
 from scoresde.runs import Run
+from scoresde.sampling import Samples
 from scoresde.sde import SDE
 
 
@@ -64,22 +66,40 @@ class Problem(Checked, ABC):
     def model(self, sde: SDE | None, device: str) -> Model:
         """The model under an SDE, or under its own for None."""
 
+    def asked(self, model: Model, method: Any, seed: int) -> Model:
+        """The model of a seed, by a method of posterior sampling; the same for all where nothing is observed.
+
+        Raises:
+            InputError: a method where nothing is observed.
+        """
+        refuse(method is not None, "posteriors: nothing is observed; give problem=inverse_mixture or another inverse_*")
+        return model
+
+    def measured(self, drawn: Samples, seed: int) -> dict[str, Measurement]:
+        """What is known of samples of a seed besides the metrics."""
+        return {}
+
     @abstractmethod
     def real(self, n: int, seeds: Sequence[int]) -> list[Dataset]:
         """For each seed n real items as `train` and more as `heldout`, with which samples are compared."""
 
 
-class _Exact(Problem):
+class Exact(Problem):
     """A problem whose distribution gives the score."""
+
+    @property
+    def of_items(self) -> Distribution | None:
+        """The distribution whose score it is."""
+        return self.distribution
 
     def model(self, sde: SDE | None, device: str) -> Model:
         if sde is None:
             raise InputError("sde: an exact problem needs one; give sde=vp")
-        assert self.distribution is not None
-        return ExactModel(self.distribution, sde).to(device).eval()
+        assert self.of_items is not None
+        return ExactModel(self.of_items, sde).to(device).eval()
 
 
-class _FromMixture(Problem):
+class FromMixture(Problem):
     """A problem whose real data are drawn from a Gaussian mixture."""
 
     distribution: GaussianMixture
@@ -91,7 +111,7 @@ class _FromMixture(Problem):
         return [Dataset(draw("floor", s), draw("real", s), self.transform) for s in seeds]
 
 
-class Mixture(_FromMixture, _Exact):
+class Mixture(FromMixture, Exact):
     """A random Gaussian mixture in any dimension, the same for the same arguments, with its exact score.
 
     Its components have unequal weights and covariances with standard deviations from 0.15 to 0.4 in random directions;
@@ -119,7 +139,7 @@ class Mixture(_FromMixture, _Exact):
         self.transform = plain_transform((dimension,))
 
 
-class Finite(_Exact):
+class Finite(Exact):
     """The distribution that puts equal mass on each training item of a data set, with its exact score.
 
     A perfect sampler draws training items, so there are correct samples of real images; it says nothing about how well
@@ -194,7 +214,7 @@ class Given(_OfModel):
         return self.dataset.sigma_max
 
 
-class GivenMixture(_OfModel, _FromMixture):
+class GivenMixture(_OfModel, FromMixture):
     """Any model with a Gaussian mixture from which the real data are drawn.
 
     Exact endpoints are those of the mixture: the distance to them is an error of the sampler and of the model.

@@ -34,7 +34,7 @@ class Samples:
     def arrays(self) -> dict[str, Any]:
         """Everything by name, as arrays or what numpy makes arrays of; see `of`."""
         own = self.choices._asdict() if self.choices else {}
-        return {"x": self.x.cpu().numpy(), "nfe": self.nfe, "seconds": self.seconds, **own}
+        return {"x": self.x.cpu().numpy(), "nfe": self.nfe, "seconds": self.seconds, "products": self.products, **own}
 
     @classmethod
     def of(cls, arrays: Mapping[str, Any]) -> Self:
@@ -43,7 +43,8 @@ class Samples:
         if "shares" in arrays:
             names, levels = (list(np.asarray(arrays[key]).tolist()) for key in ("names", "levels"))
             choices = Choices(names, levels, torch.as_tensor(arrays["shares"]))
-        return cls(torch.as_tensor(arrays["x"]), float(arrays["nfe"]), float(arrays["seconds"]), choices)
+        nfe, seconds, products = (float(arrays.get(key, 0.0)) for key in ("nfe", "seconds", "products"))
+        return cls(torch.as_tensor(arrays["x"]), nfe, seconds, choices, products)
 
     @classmethod
     def joined(cls, batches: Iterable[Self]) -> Self:

@@ -33,5 +33,5 @@ def _work(settings: CompareSettings, cfg: dict[str, Any]) -> float | None:
     return compare(settings, cfg)
 
 
-GROUPS = ("problem", "solvers", "sde", "sdes", "reference", "sampler", "metrics", "logger")
+GROUPS = ("problem", "solvers", "posteriors", "sde", "sdes", "reference", "sampler", "metrics", "logger")
 COMMAND = Command(__name__, __doc__, CompareSettings, GROUPS, _work, rank=3, keeps=True)
