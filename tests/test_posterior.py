@@ -310,6 +310,7 @@ def test_weights_of_a_population_are_those_of_its_levels():
         wanted = torch.distributions.MultivariateNormal(Y, noise).log_prob(x0 @ A.T)
         assert (crowd.weights - wanted - (crowd.weights - wanted)[0]).abs().max() < 1e-9
         before = s
+    assert (Crowd(asked, x0).resampled(x0, torch.inf, torch.inf, Noise(0), 1.1) == x0).all()  # equal ones, once each
     share = torch.softmax(crowd.weights, 0)
     taken = crowd.resampled(x0, 0.0, 0.0, Noise(0), 1.0)
     times = (taken[:, None] == x0).all(-1).sum(0)
@@ -388,13 +389,15 @@ class Same(Wrapper):
         return self.model(x, t, cond)
 
 
-SOLVERS = ["auto", "heun", "dpmpp_3m", "sde_dpmpp_2m", "restart", "adaptive_bosh3", "scipy"]
+SOLVERS = ["auto", "dpmpp_3m", "sde_dpmpp_2m", "restart", "adaptive_bosh3", "scipy"]
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_every_kind_of_solver(solver):
     rule = solver_named(solver)
     for method in METHODS:
+        if method == "twisted":  # which takes few, see test_twisted
+            continue
         asked, of_ode = Posterior(prior("vp"), seen(), Y, method), rule.eta == 0
         if method in ("gibbs", "population") and of_ode and "eta" not in vars(rule):
             with pytest.raises(InputError, match="eta"):
