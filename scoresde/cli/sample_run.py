@@ -10,29 +10,34 @@ from torch import Tensor
 
 from scoresde import figures, runs
 from scoresde.build import build
+from scoresde.cli.asked import Asked, ask
 from scoresde.cli.jobs import chosen, out_folder
 from scoresde.cli.parts import continuable
 from scoresde.cli.path import draw_path
 from scoresde.cli.settings import SampleSettings
+from scoresde.cli.start import interpolate, items, redrawn
 from scoresde.cli.stream import sample_files
 from scoresde.described import describe
+from scoresde.errors import refuse
 from scoresde.model import Model
 from scoresde.parallel.shared import first_before_others, sharers
 from scoresde.runs import Run
-from scoresde.runs.samples import draw
+from scoresde.runs.samples import Begin, draw
 from scoresde.runs.sizes import require_batch, require_disk
 from scoresde.sampling import Choices, Sampler
 
 _KEPT = 2000  # samples kept in memory for the picture
 
 
-def sample(settings: SampleSettings, arguments: Any, path: bool) -> None:
+def sample(settings: SampleSettings, arguments: Any, path: bool, observation: Any, posterior: Any) -> None:
     """Draw samples from a run and write them, with a picture and a summary, into a folder of their own.
 
     Args:
         settings: of the command.
         arguments: the configuration of the sampler.
         path: draw the path from noise to data too.
+        observation: the configuration of what was observed.
+        posterior: the configuration of the method; None for the default one.
 
     Raises:
         InputError: something in the configuration is not possible; no folder is left behind then.
@@ -40,6 +45,12 @@ def sample(settings: SampleSettings, arguments: Any, path: bool) -> None:
     sampler: Sampler = build(arguments, "sampler", settings.packages, Sampler, run=Path(settings.run))
     run = settings.load(settings.run)
     model = run.conditioned(run.model, settings.label, settings.guidance)
+    asked = ask(run, model, observation, posterior, settings.packages, settings.seed)
+    both = settings.start is not None and (path or asked is not None)
+    refuse(both, "start: sampler.path and observation begin from noise; leave one out")
+    model = model if asked is None else asked.model
+    ends = items(settings, run) if settings.interpolate else None
+    begin = None if settings.start is None or ends is not None else redrawn(settings, run, model)
     require_batch("batch_size", min(settings.n, settings.batch_size), run.event_shape, str(model.device))
     require_disk(settings.n, run.transform, run.path)
     label = chosen("solver", arguments["solver"])
@@ -50,7 +61,9 @@ def sample(settings: SampleSettings, arguments: Any, path: bool) -> None:
         with first_before_others():
             sampler = sampler.suited(model, run.event_shape)
         with settings.accelerated(run):
-            _write(out, run, model, sampler, label, settings, arguments)
+            if ends is not None:
+                return interpolate(out, run, model, sampler, settings, ends)
+            _write(out, run, model, sampler, label, settings, arguments, asked, begin)
             path = path and first
             shown = min(settings.n, settings.batch_size)
             pictures = draw_path(out, run, model, sampler, shown, settings.seed, label) if path else []
@@ -63,7 +76,15 @@ def sample(settings: SampleSettings, arguments: Any, path: bool) -> None:
 
 
 def _write(
-    out: Path, run: Run, model: Model, sampler: Sampler, label: str, settings: SampleSettings, arguments: dict[str, Any]
+    out: Path,
+    run: Run,
+    model: Model,
+    sampler: Sampler,
+    label: str,
+    settings: SampleSettings,
+    arguments: dict[str, Any],
+    asked: Asked | None,
+    begin: Begin | None,
 ) -> None:
     """Draw in batches and write each as it comes; the picture is of the first ones.
 
@@ -76,16 +97,19 @@ def _write(
     summary: dict[str, Any] = {"run": str(run.path), "checkpoint_step": run.step, "weights": settings.weights}
     summary |= {"n": n, "seed": settings.seed, "label": settings.label, "guidance": settings.guidance}
     summary |= {"precision": settings.precision, "compile": settings.compile, "sampler": arguments}
-    summary |= {"grid": describe(sampler.grid)}
+    summary |= {"grid": describe(sampler.grid)} | (asked.content if asked else {})
+    summary |= {"start": settings.start, "strength": settings.strength} if begin else {}
 
     request = {**summary, "batch_size": size}
-    drawing = partial(draw, sampler, model, run.event_shape, n, settings.seed, size, label, None)
+    drawing = partial(draw, sampler, model, run.event_shape, n, settings.seed, size, label, None, begin=begin)
     if not (group := sharers()).first:
         deque(drawing(), 0)
         return
     with continuable(out, run.path) as place, sample_files(out, n, run.transform, settings.format) as append:
         for part in drawing(place, request):
             append(run.transform.finish(part.x))
+            if asked:
+                asked.add(part.x, run)
             if len(shown) * size < _KEPT:
                 shown.append(part.x.cpu())
             spent += part.nfe * len(part.x)
@@ -93,12 +117,16 @@ def _write(
             taken.append((len(part.x), part.choices))
     nfe = spent / n
     title = f"{label}, {nfe:.0f} evaluations"
-    figures.picture(torch.cat(shown)[:_KEPT], run.transform, out / "samples.png", title=title)
+    few = torch.cat(shown)[:_KEPT]
+    figures.picture(few, run.transform, out / "samples.png", title=title)
     summary |= {"nfe": nfe, "seconds": seconds, "versions": runs.versions()}
     choices = Choices.joined(taken)
     summary |= {"choices": choices.content()} if choices else {}
+    summary |= asked.finish(out, few, run, f"{asked.name}, {title}") if asked else {}
     runs.write_json(out / runs.SUMMARY, summary)
     time = f"{seconds:.1f} s" + (f" of {group.size} processes" if group.size > 1 else "")
     print(f"{label}: {n:,} samples, {nfe:.0f} network evaluations each, {time}, in {out}", flush=True)
+    if asked:
+        print(asked.said(summary), flush=True)
     if choices:
         print(f"auto took {choices} (mean shares of the steps)", flush=True)

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar
 
 from scoresde.build import TARGET, build
-from scoresde.constraints import Constraint, Count, NonNegative, NonNegativeInt, Positive, PowerOfTwo, at_least, fitting
+from scoresde.constraints import Constraint, Count, NonNegative, NonNegativeInt, Positive, PowerOfTwo, ProperFraction
+from scoresde.constraints import at_least, fitting
 from scoresde.errors import refuse
 
 if TYPE_CHECKING:
@@ -142,11 +143,19 @@ class BatchSettings(DrawSettings, ModelSettings):
 
 @dataclass(frozen=True)
 class SampleSettings(BatchSettings):
-    """The run, and where the samples go, in which format."""
+    """The run, where the samples go, in which format, and what they redraw or interpolate."""
 
     run: Place
     out: Place | None
     format: Format
+    start: str | list[str] | None
+    strength: ProperFraction
+    interpolate: Annotated[int, at_least(2), fitting(1000)] | None
+
+    def __post_init__(self) -> None:
+        refuse(self.start == [], "start: it names no file; give an image or a .npy file")
+        two = self.interpolate is None or len(listed(self.start or [])) == 2
+        refuse(not two, f"interpolate: {self.interpolate} needs two items; give start=[FILE,FILE]")
 
 
 @dataclass(frozen=True)

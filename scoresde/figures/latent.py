@@ -23,7 +23,12 @@ _RANKED = 30  # images at either end
 _EDGE = 18  # pixels around sheets
 
 
-def interpolation(x: Tensor, reference: Tensor, transform: Transform, path: str | Path | None = None) -> Figure:
+_BETWEEN = "interpolation of latents between held-out items"
+
+
+def interpolation(
+    x: Tensor, reference: Tensor, transform: Transform, path: str | Path | None = None, title: str = _BETWEEN
+) -> Figure:
     """Rows of items that lead from one to another: images as sheets, other items as paths in their first two values.
 
     Args:
@@ -31,12 +36,12 @@ def interpolation(x: Tensor, reference: Tensor, transform: Transform, path: str 
         reference: real data (m, *event) in model units, on which the paths are drawn.
         transform: to data units.
         path: of a PNG to write.
+        title: above it.
     """
     rows, k = x.shape[:2]
     if style.form(transform) in ("image", "volume"):
         real = transform.finish(reference)
         images = style.as_images(transform.finish(x.flatten(0, 1)), transform)
-        title = "interpolation of latents between held-out items"
         return _sheets({title: style.tiled(images, *style.greys(real, transform), across=k)}, path)
     figure, ((ax,),) = style.panels(1, 1, 5.2, 5.0)
     cloud, lines = (_first_two(transform.decode(items)) for items in (reference, x.flatten(0, 1)))
@@ -47,7 +52,6 @@ def interpolation(x: Tensor, reference: Tensor, transform: Transform, path: str 
     plane = style.form(transform) == "plane"
     x_axis, y_axis = style.square(cloud, 0.05) if plane else (style.span(column, 0.05) for column in cloud.T)
     style.plane(ax, x_axis, y_axis, equal=plane)
-    title = "interpolation of latents between held-out items"
     return style.finished(figure, path, title)
 
 

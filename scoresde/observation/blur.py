@@ -73,7 +73,8 @@ class Blur(Observation):
 
     def _filtered(self, x: Tensor, factor: Tensor) -> Tensor:
         wave = torch.fft.rfftn(x, dim=self._dims)
-        return torch.fft.irfftn(wave * factor.to(wave), s=self.sizes, dim=self._dims)
+        out: Tensor = torch.fft.irfftn(wave * factor.to(wave), s=self.sizes, dim=self._dims)
+        return out
 
     def _solve(self, v: Tensor, r: Any, s: Any) -> Tensor:
         power = (self.real**2 + self.imaginary**2).to(v)

@@ -48,7 +48,8 @@ class Fourier(Observation):
         self.index = nn.Buffer(kept.nonzero()[:, 0])
 
     def forward(self, x: Tensor) -> Tensor:
-        return self._hartley(x).flatten(-len(self.sizes)).index_select(-1, self.index.to(x.device))
+        wave: Tensor = self._hartley(x)
+        return wave.flatten(-len(self.sizes)).index_select(-1, self.index.to(x.device))
 
     def adjoint(self, y: Tensor) -> Tensor:
         count = int(torch.Size(self.sizes).numel())
@@ -57,7 +58,8 @@ class Fourier(Observation):
 
     def _hartley(self, x: Tensor) -> Tensor:
         wave = torch.fft.fftn(x, dim=self._dims, norm="ortho")
-        return wave.real - wave.imag
+        real: Tensor = wave.real - wave.imag
+        return real
 
     def _solve(self, v: Tensor, r: Any, s: Any) -> Tensor:
         found: Tensor = v / (r + s)

@@ -31,17 +31,19 @@ class Grey(Observation):
     ) -> None:
         super().__init__(event_shape, sigma_y)
         channels = self.event_shape[0] if len(self.event_shape) > 1 else 1
-        require(channels > 1, "observation", "grey", f"the items {list(self.event_shape)} have no colors")
+        require(channels > 1, "event_shape", list(self.event_shape), "grey is for items with several channels")
         usual = _LUMA if channels == len(_LUMA) else [1 / channels] * channels
         given = list(usual if weights is None else weights)
         require(len(given) == channels and any(given), "weights", given, f"give {channels} numbers, not all zero")
         self.w = nn.Buffer(torch.tensor(given, dtype=torch.float64))
 
     def forward(self, x: Tensor) -> Tensor:
-        return (x * self._w(x)).sum(1, keepdim=True)
+        weighted: Tensor = x * self._w(x)
+        return weighted.sum(1, keepdim=True)
 
     def adjoint(self, y: Tensor) -> Tensor:
-        return y * self._w(y)
+        colored: Tensor = y * self._w(y)
+        return colored
 
     def _w(self, x: Tensor) -> Any:
         return expand(self.w.to(x), x[0])

@@ -21,6 +21,7 @@ from scoresde.sampling import Choices, Sampler, Samples
 from scoresde.sampling.foresight import say_once
 
 _SHOWN = 2000
+Begin = Callable[[range], tuple[Tensor, float]]
 _FAR = 10  # standard deviations of the data
 
 
@@ -46,6 +47,7 @@ def batches(
     place: Path | None = None,
     request: Mapping[str, Any] | None = None,
     on_step: Callable[[int], None] | None = None,
+    begin: Begin | None = None,
 ) -> Iterator[Samples]:
     """Draw n samples in batches on the CPU; several processes share out the batches, see `scoresde.parallel.sharing`.
 
@@ -59,11 +61,13 @@ def batches(
         place: folder in which batches are kept for a call that goes on after a kill; None keeps nothing.
         request: all that they depend on.
         on_step: called after each step of a batch in this process with its number of samples.
+        begin: of the samples with these numbers their states and the time of these; None for draws from the prior.
     """
 
     def drawn(rows: range) -> Arrays:
         request: dict[str, Any] = {"rows": rows, "seed": seed, "batch_size": batch_size, "on_step": on_step}
-        (part,) = sampler.batches(model, event_shape, **request)
+        start, at = (None, None) if begin is None else begin(rows)
+        (part,) = sampler.batches(model, event_shape, start=start, at=at, **request)
         return part.arrays
 
     return map(Samples.of, kept(place, request or {}, chunks(range(n), batch_size), drawn, "samples"))
@@ -80,6 +84,7 @@ def draw(
     reach: float | None = None,
     place: Path | None = None,
     request: Mapping[str, Any] | None = None,
+    begin: Begin | None = None,
 ) -> Iterator[Samples]:
     """Yield n samples as `batches` does, with a bar that moves within a batch; a note says what is `far`.
 
@@ -94,6 +99,7 @@ def draw(
         reach: the largest plausible absolute value; ten standard deviations of the data unless given.
         place: see `batches`.
         request: see `batches`.
+        begin: see `batches`.
     """
     done, fraction, seen, group = 0, 0.0, [], sharers()
     with first_before_others():
@@ -107,7 +113,7 @@ def draw(
         fraction = min(fraction + 1 / (sampler.steps + 1), 1.0)
         show(done + fraction * min(count * group.size, n - done))
 
-    parts = batches(sampler, model, event_shape, n, seed, batch_size, place, request, on_step)
+    parts = batches(sampler, model, event_shape, n, seed, batch_size, place, request, on_step, begin)
     if group.first:
         say_once(sampler, model.sde, model.sigma_data)
         _note_idle(n, batch_size, group.size)

@@ -9,8 +9,8 @@ examples, where RUN is a folder made by scoresde train:
   scoresde sample run=runs/RUN solver=heun sampler.path=true          with a film of noise becoming data
   scoresde sample run=runs/RUN solver=ddim sampler.eta=1              with the noise of DDPM
   scoresde sample run=runs/RUN solver=reverse_diffusion corrector=langevin sampler.steps=200
-  scoresde sample run=runs/RUN solver=torchdiffeq sampler.solver.rtol=1e-4   an integrator with adaptive steps
-  scoresde sample run=runs/RUN checkpoint=best weights=raw            other weights of the same run
+  scoresde sample run=runs/RUN start=photo.png strength=0.6           redraw an image
+  scoresde sample run=runs/RUN observation=inpaint observation.mask=hole.png observation.item=photo.png posterior=mmps n=16
   scoresde sample run=runs/RUN label=[0,1] guidance=2                 of these classes, if trained with classes
   scoresde sample run=runs/RUN seed=1,2,3 -m                          other samples
 """
@@ -40,7 +40,7 @@ def _work(settings: SampleSettings, cfg: dict[str, Any]) -> None:
     from scoresde.cli.sample_run import sample  # imports torch
 
     arguments, path = without_path(cfg["sampler"])
-    sample(settings, arguments, path)
+    sample(settings, arguments, path, cfg["observation"], cfg["posterior"])
 
 
-COMMAND = Command(__name__, __doc__, SampleSettings, ("sampler",), _work, rank=2, keeps=True)
+COMMAND = Command(__name__, __doc__, SampleSettings, ("sampler", "observation", "posterior"), _work, rank=2, keeps=True)

@@ -1,0 +1,123 @@
+"""What a posterior method infers from an observation: truth, observation, samples, mean and spread."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from scoresde.figures import style
+from scoresde.figures.style import DATA, FAINT, INK, SAMPLES
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from scoresde.data.transform import Transform
+
+_SIDE = 150  # pixels of the larger side of one image
+_SAMPLES = 9  # images
+_FEATURES, _CHANNELS, _LINES = 9, 4, 30
+_EDGE, _HEADER = 18, 64
+
+
+def inferred(
+    samples: np.ndarray,
+    found: Mapping[str, np.ndarray],
+    transform: Transform,
+    path: str | Path | None = None,
+    title: str | None = None,
+) -> Figure:
+    """Images side by side, series with bands, pairs of numbers in the plane, and tables as histograms.
+
+    Args:
+        samples: (n, *event), all in data units.
+        found: `mean` and `spread`, the standard deviation, (*event); perhaps `truth`, and `observation`, which is NaN
+            where nothing was seen; an observed image may have another size.
+        transform: of the data.
+        path: of a PNG to write.
+        title: above all.
+    """
+    draw = {"image": _images, "volume": _images, "series": _series, "plane": _plane, "table": _histograms}
+    return style.finished(draw[style.form(transform)](samples, found, transform), path, title)
+
+
+def _images(samples: np.ndarray, found: Mapping[str, np.ndarray], transform: Transform) -> Figure:
+    low, high = style.greys(style.as_images(samples, transform), transform)
+    sheets = {}
+    for name in ("truth", "observation", "samples", "mean"):
+        if name in found or name == "samples":
+            images = samples[:_SAMPLES] if name == "samples" else found[name][None]
+            shown = style.as_images(np.nan_to_num(images, nan=(low + high) / 2), transform)
+            pixels = _SIDE if name != "samples" else _SIDE // 2
+            sheets[name] = style.tiled(shown, low, high, across=min(3, len(shown)), pixels=pixels)
+    spread = style.as_images(found["spread"][None], transform).mean(1, keepdims=True)
+    sheets[f"spread, 0 to {spread.max():.2g}"] = style.tiled(spread, 0.0, float(spread.max()), across=1, pixels=_SIDE)
+    wide = [max(sheet.shape[1], _SIDE // 2) for sheet in sheets.values()]
+    tall = max(sheet.shape[0] for sheet in sheets.values())
+    figure, left = style.canvas(sum(wide) + _EDGE * (len(wide) + 1), tall + _HEADER + _EDGE), _EDGE
+    for (name, sheet), width in zip(sheets.items(), wide, strict=True):
+        style.place(figure, sheet, left, _HEADER).set_title(name, fontsize=10, color=INK, loc="left", pad=4)
+        left += width + _EDGE
+    return figure
+
+
+def _series(samples: np.ndarray, found: Mapping[str, np.ndarray], _: Transform) -> Figure:
+    rows, place = min(samples.shape[1], _CHANNELS), np.arange(samples.shape[2])
+    figure, axes = style.panels(rows, 1, 7.0, 2.2)
+    for k, ax in enumerate(axes[:, 0]):
+        mean, spread = found["mean"][k], found["spread"][k]
+        ax.fill_between(place, mean - 2 * spread, mean + 2 * spread, color=SAMPLES, alpha=0.15, linewidth=0)
+        ax.plot(samples[:_LINES, k].T, color=SAMPLES, linewidth=0.4, alpha=0.4)
+        ax.plot(mean, color=SAMPLES, linewidth=1.6, label="mean, with samples and two deviations")
+        if "truth" in found:
+            ax.plot(found["truth"][k], color=DATA, linewidth=1.2, label="truth")
+        if "observation" in found and found["observation"].shape == found["mean"].shape:
+            ax.plot(found["observation"][k], color=INK, marker=".", markersize=3, linewidth=0, label="observation")
+        style.plain(ax)
+    style.legend(figure, axes[0, 0])
+    return figure
+
+
+def _plane(samples: np.ndarray, found: Mapping[str, np.ndarray], transform: Transform) -> Figure:
+    figure, ((ax,),) = style.panels(1, 1, 5.0, 5.0)
+    points, mean = samples.reshape(-1, 2), found["mean"].reshape(1, 2)
+    style.dots(ax, points, SAMPLES, 0.6)
+    marked = [points, mean]
+    ax.plot(*mean[0], color=INK, marker="+", markersize=12, linewidth=0, label="mean")
+    if "truth" in found:
+        marked.append(truth := found["truth"].reshape(1, 2))
+        ax.plot(*truth[0], color=DATA, marker="o", markersize=7, linewidth=0, label="truth")
+    for k, value in enumerate(found["observation"].reshape(2) if "observation" in found else ()):
+        if np.isfinite(value):
+            _line(ax, float(value), k, "observation", INK)
+    style.plane(ax, *style.square(np.concatenate(marked), 0.25))
+    style.name_axes(ax, transform)
+    style.legend(figure, ax)
+    return figure
+
+
+def _histograms(samples: np.ndarray, found: Mapping[str, np.ndarray], transform: Transform) -> Figure:
+    columns = samples.reshape(len(samples), -1)
+    size = columns.shape[1]
+    figure, axes = style.wrapped(min(size, _FEATURES), 3, 3.4, 2.5)
+    for k, ax in enumerate(axes):
+        ax.hist(columns[:, k], 30, color=FAINT, label="samples")
+        for name, color in (("observation", INK), ("truth", DATA), ("mean", SAMPLES)):
+            value = found[name].reshape(-1)[k] if name in found else np.nan
+            if np.isfinite(value):
+                _line(ax, float(value), 0, name, color)
+        ax.set_yticks([])
+        ax.locator_params("x", nbins=4)
+        style.plain(ax)
+        ax.spines["left"].set_visible(False)
+        ax.set_xlabel(style.feature(transform, k), color=INK)
+    style.legend(figure, max(axes, key=lambda ax: len(ax.lines)))
+    return figure
+
+
+def _line(ax: Axes, value: float, axis: int, label: str, color: str) -> None:
+    """A line at a value of one of the axes."""
+    (ax.axhline if axis else ax.axvline)(value, color=color, linewidth=1.2, linestyle="--", label=label)
