@@ -23,7 +23,7 @@ from scoresde.files import aside
 from scoresde.model import Model
 from scoresde.named import name_of
 from scoresde.noise import Noise
-from scoresde.observation import InUnits, Inpaint, Observation, in_units
+from scoresde.observation import Inpaint, InUnits, Observation, in_units
 from scoresde.posterior import Method, Posterior
 from scoresde.runs import Run
 

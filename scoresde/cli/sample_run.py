@@ -48,7 +48,7 @@ def sample(settings: SampleSettings, arguments: Any, path: bool, observation: An
     asked = ask(run, model, observation, posterior, settings.packages, settings.seed)
     both = settings.start is not None and (path or asked is not None)
     refuse(both, "start: sampler.path and observation begin from noise; leave one out")
-    model = model if asked is None else asked.model
+    prior, model = model, model if asked is None else asked.model
     ends = items(settings, run) if settings.interpolate else None
     begin = None if settings.start is None or ends is not None else redrawn(settings, run, model)
     require_batch("batch_size", min(settings.n, settings.batch_size), run.event_shape, str(model.device))
@@ -59,7 +59,8 @@ def sample(settings: SampleSettings, arguments: Any, path: bool, observation: An
     first = sharers().first
     try:
         with first_before_others():
-            sampler = sampler.suited(model, run.event_shape)
+            # a pilot of the prior is cheaper than one of a posterior, and the same for every observation
+            sampler = sampler.suited(prior, run.event_shape).suited(model, run.event_shape)
         with settings.accelerated(run):
             if ends is not None:
                 return interpolate(out, run, model, sampler, settings, ends)
@@ -91,7 +92,7 @@ def _write(
     Several processes share out the batches; the first one writes.
     """
     n, size = settings.n, settings.batch_size
-    spent, seconds = 0.0, 0.0
+    spent, products, seconds = 0.0, 0.0, 0.0
     taken: list[tuple[int, Choices | None]] = []
     shown: list[Tensor] = []
     summary: dict[str, Any] = {"run": str(run.path), "checkpoint_step": run.step, "weights": settings.weights}
@@ -113,12 +114,14 @@ def _write(
             if len(shown) * size < _KEPT:
                 shown.append(part.x.cpu())
             spent += part.nfe * len(part.x)
+            products += part.products * len(part.x)
             seconds += part.seconds
             taken.append((len(part.x), part.choices))
     nfe = spent / n
     title = f"{label}, {nfe:.0f} evaluations"
     few = torch.cat(shown)[:_KEPT]
     figures.picture(few, run.transform, out / "samples.png", title=title)
+    summary |= {"products": products / n} if asked else {}
     summary |= {"nfe": nfe, "seconds": seconds, "versions": runs.versions()}
     choices = Choices.joined(taken)
     summary |= {"choices": choices.content()} if choices else {}

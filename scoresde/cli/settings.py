@@ -9,8 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar
 
 from scoresde.build import TARGET, build
-from scoresde.constraints import Constraint, Count, NonNegative, NonNegativeInt, Positive, PowerOfTwo, ProperFraction
-from scoresde.constraints import at_least, fitting
+from scoresde.constraints import (
+    Constraint,
+    Count,
+    NonNegative,
+    NonNegativeInt,
+    Positive,
+    PowerOfTwo,
+    ProperFraction,
+    at_least,
+    fitting,
+)
 from scoresde.errors import refuse
 
 if TYPE_CHECKING:

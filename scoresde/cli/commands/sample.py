@@ -10,7 +10,7 @@ examples, where RUN is a folder made by scoresde train:
   scoresde sample run=runs/RUN solver=ddim sampler.eta=1              with the noise of DDPM
   scoresde sample run=runs/RUN solver=reverse_diffusion corrector=langevin sampler.steps=200
   scoresde sample run=runs/RUN start=photo.png strength=0.6           redraw an image
-  scoresde sample run=runs/RUN observation=inpaint observation.mask=hole.png observation.item=photo.png posterior=mmps n=16
+  scoresde sample run=runs/RUN observation=inpaint observation.mask=hole.png observation.item=photo.png n=16
   scoresde sample run=runs/RUN label=[0,1] guidance=2                 of these classes, if trained with classes
   scoresde sample run=runs/RUN seed=1,2,3 -m                          other samples
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -52,7 +53,7 @@ def _images(samples: np.ndarray, found: Mapping[str, np.ndarray], transform: Tra
             images = samples[:_SAMPLES] if name == "samples" else found[name][None]
             shown = style.as_images(np.nan_to_num(images, nan=(low + high) / 2), transform)
             pixels = _SIDE if name != "samples" else _SIDE // 2
-            sheets[name] = style.tiled(shown, low, high, across=min(3, len(shown)), pixels=pixels)
+            sheets[name] = style.tiled(shown, low, high, across=math.ceil(math.sqrt(len(shown))), pixels=pixels)
     spread = style.as_images(found["spread"][None], transform).mean(1, keepdims=True)
     sheets[f"spread, 0 to {spread.max():.2g}"] = style.tiled(spread, 0.0, float(spread.max()), across=1, pixels=_SIDE)
     wide = [max(sheet.shape[1], _SIDE // 2) for sheet in sheets.values()]
