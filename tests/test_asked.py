@@ -9,10 +9,11 @@ import pytest
 import torch
 from PIL import Image
 
-from scoresde import ExactModel, GaussianMixture, InputError, Sampler, figures, load, sde, solver
+from scoresde import ExactModel, GaussianMixture, InputError, Sampler, load, sde, solver
 from scoresde.cli.main import main
 from scoresde.data import Transform
 from scoresde.data.single import read_item
+from scoresde.figures.posterior import inferred
 from scoresde.sampling.noised import noised
 
 RUN = Path(__file__).parent / "fixtures/d14582e/run"
@@ -155,7 +156,7 @@ def test_pictures_show_all_that_is_known(kind, tmp_path):
     mean, seen = np.zeros(event), np.full(event, np.nan)
     seen.flat[0] = 1.0
     found = {"mean": mean, "spread": mean + 1, "truth": mean, "observation": seen}
-    figure = figures.inferred(np.random.default_rng(0).normal(size=(5, *event)), found, transform, tmp_path / "p.png")
+    figure = inferred(np.random.default_rng(0).normal(size=(5, *event)), found, transform, tmp_path / "p.png")
     titles = [ax.get_title(loc="left").partition(",")[0] for ax in figure.axes]
     if kind == "image":
         assert titles == ["truth", "observation", "samples", "mean", "spread"]

@@ -12,13 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from scoresde import figures
 from scoresde.build import TARGET, build
 from scoresde.constraints import NonNegativeInt, checked
 from scoresde.data.pixels import CHANNELS, image_of
 from scoresde.data.single import read_array, read_item
 from scoresde.described import describe
 from scoresde.errors import refuse, require
+from scoresde.figures.posterior import inferred
 from scoresde.files import aside
 from scoresde.model import Model
 from scoresde.named import name_of
@@ -85,7 +85,7 @@ class Asked:
         seen = self.picture(run)
         found |= {} if self.truth is None else {"truth": self.truth.numpy()}
         found |= {} if seen is None else {"observation": seen}
-        figures.inferred(transform.decode(shown.double()).numpy(), found, transform, out / "posterior.png", title)
+        inferred(transform.decode(shown.double()).numpy(), found, transform, out / "posterior.png", title)
         content = {"residual": self._misfit / self._count, "spread": float(spread.square().mean().sqrt())}
         if self.truth is not None:
             content["rmse"] = float((mean - self.truth).square().mean().sqrt())

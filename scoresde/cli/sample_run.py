@@ -95,11 +95,8 @@ def _write(
     spent, products, seconds = 0.0, 0.0, 0.0
     taken: list[tuple[int, Choices | None]] = []
     shown: list[Tensor] = []
-    summary: dict[str, Any] = {"run": str(run.path), "checkpoint_step": run.step, "weights": settings.weights}
-    summary |= {"n": n, "seed": settings.seed, "label": settings.label, "guidance": settings.guidance}
-    summary |= {"precision": settings.precision, "compile": settings.compile, "sampler": arguments}
-    summary |= {"grid": describe(sampler.grid)} | (asked.content if asked else {})
-    summary |= {"start": settings.start, "strength": settings.strength} if begin else {}
+    summary = _request(run, settings) | {"sampler": arguments, "grid": describe(sampler.grid)}
+    summary |= asked.content if asked else {}
 
     request = {**summary, "batch_size": size}
     drawing = partial(draw, sampler, model, run.event_shape, n, settings.seed, size, label, None, begin=begin)
@@ -133,3 +130,10 @@ def _write(
         print(asked.said(summary), flush=True)
     if choices:
         print(f"auto took {choices} (mean shares of the steps)", flush=True)
+
+
+def _request(run: Run, settings: SampleSettings) -> dict[str, Any]:
+    """What was asked for, for the summary."""
+    keys = ("weights", "n", "seed", "label", "guidance", "precision", "compile")
+    keys += ("start", "strength") if settings.start else ()
+    return {"run": str(run.path), "checkpoint_step": run.step} | {key: getattr(settings, key) for key in keys}
