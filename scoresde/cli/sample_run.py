@@ -124,16 +124,24 @@ def _write(
     summary |= {"choices": choices.content()} if choices else {}
     summary |= asked.finish(out, few, run, f"{asked.name}, {title}") if asked else {}
     runs.write_json(out / runs.SUMMARY, summary)
-    time = f"{seconds:.1f} s" + (f" of {group.size} processes" if group.size > 1 else "")
-    print(f"{label}: {n:,} samples, {nfe:.0f} network evaluations each, {time}, in {out}", flush=True)
-    if asked:
-        print(asked.said(summary), flush=True)
-    if choices:
-        print(f"auto took {choices} (mean shares of the steps)", flush=True)
+    _say(out, label, summary, group.size, choices, asked)
 
 
 def _request(run: Run, settings: SampleSettings) -> dict[str, Any]:
     """What was asked for, for the summary."""
-    keys = ("weights", "n", "seed", "label", "guidance", "precision", "compile")
-    keys += ("start", "strength") if settings.start else ()
+    keys = ["weights", "n", "seed", "label", "guidance", "precision", "compile"]
+    keys += ["start", "strength"] if settings.start else []
     return {"run": str(run.path), "checkpoint_step": run.step} | {key: getattr(settings, key) for key in keys}
+
+
+def _say(
+    out: Path, label: str, summary: dict[str, Any], size: int, choices: Choices | None, asked: Asked | None
+) -> None:
+    """Say what was drawn, at what cost, by so many processes."""
+    time = f"{summary['seconds']:.1f} s" + (f" of {size} processes" if size > 1 else "")
+    spent = f"{summary['n']:,} samples, {summary['nfe']:.0f} network evaluations each"
+    print(f"{label}: {spent}, {time}, in {out}", flush=True)
+    if asked:
+        print(asked.said(summary), flush=True)
+    if choices:
+        print(f"auto took {choices} (mean shares of the steps)", flush=True)
