@@ -43,11 +43,7 @@ class Samples:
         if "shares" in arrays:
             names, levels = (list(np.asarray(arrays[key]).tolist()) for key in ("names", "levels"))
             choices = Choices(names, levels, torch.as_tensor(arrays["shares"]))
-<<<<<<< HEAD
         nfe, seconds, products = (float(arrays.get(key, 0.0)) for key in ("nfe", "seconds", "products"))
-=======
-        nfe, seconds, products = (float(arrays[key]) for key in ("nfe", "seconds", "products"))
->>>>>>> c0ab2d8 (Document observations, redrawing and interpolation, and interpolate lengths of latents by themselves)
         return cls(torch.as_tensor(arrays["x"]), nfe, seconds, choices, products)
 
     @classmethod
