@@ -21,6 +21,7 @@ from scoresde import train as train_python
 from scoresde.cli.launch import require_devices
 from scoresde.loss import DenoisingScoreMatching
 from scoresde.parallel import World, join, world
+from scoresde.parallel import group as parallel_group
 from scoresde.training import Interrupted, Muon, Trainer
 from scoresde.training.checkpoint import Checkpoint, at_step, saved_steps
 from scoresde.training.shares import parts_of
@@ -148,6 +149,14 @@ def killed(folder: Path, rank: int, strategy: str) -> None:
         os._exit(2)
 
 
+def killed_early() -> None:
+    """The second process is killed after it has joined, before they are connected; the first one looks often."""
+    parallel_group._BEAT, parallel_group._DEAD = 0.1, 0.5  # type: ignore[misc]
+    if os.environ["RANK"] == "1":
+        torch.distributed.init_process_group = lambda *args, **kwargs: os.kill(os.getpid(), signal.SIGKILL)
+    world()
+
+
 def process(rank: int, size: int, port: int, work: Callable[..., None], arguments: tuple[Any, ...]) -> None:
     os.environ.update(RANK=str(rank), WORLD_SIZE=str(size), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     world.cache_clear()
@@ -221,6 +230,12 @@ def test_all_end_when_one_is_killed_and_the_run_goes_on(folder: Path, tmp_path: 
     if strategy == "exact":
         assert_same(one, other)
     assert distance(one, other) < 1e-5
+
+
+def test_all_end_when_one_is_killed_before_they_are_connected() -> None:
+    began = time.monotonic()
+    assert launch(2, killed_early) == [1, -signal.SIGKILL]
+    assert time.monotonic() - began < 30
 
 
 # ---- gradients that torch averages ----

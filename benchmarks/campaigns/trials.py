@@ -1,20 +1,24 @@
 """Tiny trainings of several kinds, each in a process of its own, and what they leave in their folder."""
 
+import csv
 import json
 import os
+import random
 import signal
+import socket
 import sys
 import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from PIL import Image
 from tqdm import tqdm
 
@@ -23,12 +27,16 @@ from scoresde import Sampler, figures, runs
 from scoresde.data import Dataset, ImageFolder, Transform
 from scoresde.loss import DenoisingScoreMatching
 from scoresde.nets import ResidualMLP
+from scoresde.parallel import world
 from scoresde.sampling import Heun
 from scoresde.training import Muon, Trainer, heldout
 
 STEPS = 6
 POINTS = torch.randn(40, 2, generator=torch.Generator().manual_seed(0))
 CLOCKS = {"time", "steps_per_second", "samples_per_second", "seconds", "training_seconds", "record"}
+CLOCKS |= {"memory", "evaluations"}  # the latter of a tuning, which makes no pilot if one is there
+_MEASURED = ("seconds", "memory")
+_LAUNCHER = 20.0  # seconds after which the launcher of several processes ends what is left of them, at the latest
 EDM: dict[str, Any] = {
     "condition": {"class": "class", "augment": "vector"}, "condition_size": {"class": 3, "augment": 9},
     "condition_dropout": {"class": 0.2, "augment": 0.0},
@@ -69,7 +77,37 @@ KINDS: dict[str, Callable[[Path], tuple[Any, dict[str, Any], dict[str, Any]]]] =
     "bf16": lambda place: (POINTS, {}, {"precision": "bf16"}),
     "classes, augmentation": lambda place: (images(), {"model": _net((1, 4, 4), **EDM)}, {"augment": 0.3}),
     "data on the disk": lambda place: (photos(place), {"model": _net((1, 4, 4))}, {}),
+    "two processes": lambda place: (POINTS, {"model": _net((2,), dropout=0.3)}, {"micro_batch": 2}),
 }  # fmt: skip
+TOGETHER = {"two processes"}
+
+
+@contextmanager
+def pair() -> Iterator[None]:
+    """Fork this process: both do what is within the block, as the two of torch.distributed; the second ends there."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    second = os.fork()
+    os.environ.update(RANK=str(int(not second)), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    world.cache_clear()
+    try:
+        yield
+        world().leave()
+    except BaseException:
+        world().leave(failed=True)
+        if second:
+            raise
+    finally:
+        if not second:
+            os._exit(0)
+    os.waitpid(second, 0)
+
+
+def call(kind: str, place: Path) -> None:
+    """A training of this kind, by as many processes as it takes; in a process that then ends."""
+    with pair() if kind in TOGETHER else nullcontext():
+        train(kind, place)
 
 
 def train(kind: str, place: Path, **changes: Any) -> None:
@@ -96,10 +134,14 @@ def cheap() -> Iterator[None]:
     def score_field(levels: Any, transform: Any, path: Path, *more: Any) -> None:
         runs.write_text(path, "score")
 
+    def savefig(figure: Figure, path: Any, **more: Any) -> None:
+        path.write(b"figure") if hasattr(path, "write") else Path(path).write_text("figure")
+
     with (
         mock.patch.object(os, "fsync"),
         mock.patch.object(figures, "picture", picture),
         mock.patch.object(figures, "score_field", score_field),
+        mock.patch.object(Figure, "savefig", savefig),
         mock.patch.object(heldout, "_BATCHES", 1),
         mock.patch("scoresde.data.dataset._IN_MEMORY", 1000),
     ):
@@ -131,12 +173,31 @@ def forked(act: Callable[[], object], killed_after: float | None = None) -> tupl
             sys.stderr.flush()
             os._exit(code)
     os.close(writing)
+    launcher = threading.Timer(_LAUNCHER, _kill, [[]])
     if killed_after is not None:
         time.sleep(killed_after)
-        os.kill(child, signal.SIGKILL)  # no other process has its number before it is waited for
+        both = _pair(child)
+        victims = random.Random(killed_after).choice([both[:1], both[1:], both]) if both[1:] else both
+        _kill(victims)
+        launcher = threading.Timer(_LAUNCHER, _kill, [[process for process in both if process not in victims]])
+        launcher.start()
     with os.fdopen(reading, errors="replace") as stream:
         said = stream.read()
+    launcher.cancel()
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), said
+
+
+def _pair(child: int) -> list[int]:
+    """A process, and one that it has started and waits for, if there is one."""
+    with suppress(OSError):
+        return [child, *map(int, Path(f"/proc/{child}/task/{child}/children").read_text().split())]
+    return [child]
+
+
+def _kill(processes: list[int]) -> None:
+    for process in processes:
+        with suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)  # no other process has its number before it is waited for
 
 
 def timeless(value: Any) -> Any:
@@ -164,6 +225,12 @@ def content(place: Path) -> dict[str, Any]:
 
 
 def _content(whole: bytes, kind: str) -> Any:
+    if kind == ".csv":
+        rows = list(csv.reader(whole.decode().splitlines()))
+        columns = [k for k, name in enumerate(rows[0]) if not name.startswith(_MEASURED)]
+        return [[row[k] for k in columns] for row in rows]
+    if kind == ".html":  # of what is in the other files, and of times
+        return b"there"
     if kind in (".json", ".jsonl"):
         with suppress(ValueError):  # it is damaged
             lines = whole.splitlines() if kind == ".jsonl" else [whole]

@@ -30,7 +30,7 @@ class Watch:
             self.see(event, os.fsdecode(arguments[0]))
 
     def see(self, event: str, name: str) -> None:
-        path = Path(name)
+        path = Path(name).absolute()
         if self.place is not None and self.place in path.parents and path.name != ".lock":
             self.count += 1
             if self.count >= self.at:
@@ -55,7 +55,7 @@ class _Raw(io.FileIO):
 
 def _open(file: Any, mode: str = "r", buffering: int = -1, *text: Any, **more: Any) -> Any:
     seen = WATCH.writes and set(mode) & set("wax+") and not isinstance(file, int)
-    if not seen or WATCH.place is None or WATCH.place not in Path(file).parents:
+    if not seen or WATCH.place is None or WATCH.place not in Path(file).absolute().parents:
         return _OPEN(file, mode, buffering, *text, **more)
     raw = _Raw(file, mode.replace("b", "").replace("t", ""))
     if buffering == 0:

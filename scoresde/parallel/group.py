@@ -40,8 +40,8 @@ class Group(World):
 
     def __post_init__(self) -> None:
         self.store.set(f"beat-{self.rank}", "0")
-        self.meet()
         threading.Thread(target=self._watch, args=(self.store.clone(),), daemon=True).start()
+        self.meet()
 
     def sum(self, flat: Any, beside: Any) -> tuple[Any, Any]:
         import torch
@@ -162,6 +162,7 @@ class Group(World):
         watched = range(1, self.size) if self.first else range(1)
         keys, seen, said = [f"beat-{rank}" for rank in watched], [b""] * len(watched), 0.0
         since: dict[int, float] = {}
+        self._wait_in(store, keys)  # a program of the user may call the processes one after another
         for beat in itertools.count(1):
             if self._left.wait(_BEAT):
                 return
@@ -174,15 +175,22 @@ class Group(World):
             since = {r: now if old != new else since[r] for r, old, new in zip(watched, seen, beats, strict=True)}
             seen, dead = beats, [r for r, last in since.items() if now - last > _DEAD]
             self._lost = len(dead)
-            self._say_lost(dead)
+            self._say_lost(dead, store)
             said = said or (now if over or dead else 0.0)
             self._heard = bool(said)
             if said and now - said > _GRACE:  # another one has left this process alone in an exchange
                 with suppress(RuntimeError):
-                    self.store.add("left", 1)
+                    store.add("left", 1)
                 os._exit(1)
 
-    def _say_lost(self, dead: list[int]) -> None:
+    @staticmethod
+    def _wait_in(store: Any, keys: list[str]) -> None:
+        while not store.check(keys):
+            time.sleep(_LONGEST_NAP)
+
+    def _say_lost(self, dead: list[int], store: Any) -> None:
+        if dead:
+            self.store = store  # the other one is taken while processes connect
         if dead and self.speaks():
             line = f"error: parallel: process {dead[0]} of {self.size} is lost"
             print("; ".join(filter(None, [line, self.hint])), file=sys.__stderr__, flush=True)

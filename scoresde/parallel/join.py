@@ -75,15 +75,15 @@ def _joined(place: _Place, address: str, port: int) -> World:
     from scoresde.parallel.group import Group
 
     own_device = place.local_size <= torch.cuda.device_count()
-    if dist.is_initialized():  # by the program of the user
-        store = dist.distributed_c10d._get_default_store()
-    else:
-        store = _connected(dist, rank, size, address, port)
+    own = not dist.is_initialized()  # else by the program of the user
+    store = _connected(dist, rank, size, address, port) if own else dist.distributed_c10d._get_default_store()
+    group = Group(rank, size, place.local, own_device, store=store)
+    if own:
         if own_device:
             torch.cuda.set_device(place.local)
         backend, limit = "cpu:gloo,cuda:nccl" if own_device else "gloo", timedelta(seconds=_STUCK)
-        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=limit)
-    group = Group(rank, size, place.local, own_device, store=store)
+        with group.together():  # which may wait for one that is lost
+            dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=limit)
     atexit.register(lambda: group.leave(failed=getattr(sys, "last_value", None) is not None))
     return group
 
@@ -94,6 +94,7 @@ def _connected(dist: Any, rank: int, size: int, address: str, port: int) -> Any:
     limit, wanted = timedelta(seconds=_JOIN), "give MASTER_ADDR and MASTER_PORT of process 0"
     try:
         store = dist.TCPStore(address, port, size, host, limit, wait_for_workers=False, multi_tenant=True)
+        store.set(f"beat-{rank}", "0")  # the first of `Group`, so that all are watched once all have joined
         here, end = store.add("joined", 1), time.monotonic() + _JOIN
         while here < size and time.monotonic() < end:
             time.sleep(_NAP)
