@@ -10,6 +10,7 @@ from scoresde.posterior.steps import DPS as DPS
 from scoresde.posterior.steps import Loop as Loop
 from scoresde.posterior.steps import RePaint as RePaint
 from scoresde.posterior.steps import Replace as Replace
+from scoresde.posterior.tilted import Exact as Exact
 from scoresde.posterior.twisted import Populations as Populations
 from scoresde.posterior.twisted import Twisted as Twisted
 from scoresde.posterior.twisted import populations as populations
