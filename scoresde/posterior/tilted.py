@@ -60,6 +60,7 @@ class Exact(ClassifierFree):
         refuse(own.corrector is not None, "corrector: guidance_method=exact has moves of its own; give corrector=none")
         other = copy.copy(own)
         other.solver = own.solver if isinstance(own.solver, _Particles) else _Particles(self)
+        other.grid = other.solver.default_grid if own._usual_grid else own.grid
         return cast(S, other)
 
 
