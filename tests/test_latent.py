@@ -59,17 +59,20 @@ def test_items_come_back_and_arrive_as_normal_numbers(tmp_path: Path) -> None:
     )  # data units are twice the model units
 
 
-def test_great_circles_keep_their_ends_and_their_radius() -> None:
-    a, b = torch.randn(2, 3, 1, 8, 8, dtype=torch.float64)
-    b = b * (a.flatten(1).norm(dim=1) / b.flatten(1).norm(dim=1))[:, None, None, None]
-    way = slerp(a, b, torch.tensor([0.0, 0.25, 0.5, 1.0]))
-    torch.testing.assert_close(way[:, 0], a)
-    torch.testing.assert_close(way[:, -1], b)
-    torch.testing.assert_close(way[:, 2], way[:, 2].clone() * 0 + slerp(b, a, torch.tensor([0.5]))[:, 0])
-    radius = a.flatten(1).norm(dim=1)
-    torch.testing.assert_close(way.flatten(2).norm(dim=2), radius[:, None].expand(-1, 4))
-    halves = (way[:, 1] - way[:, 0]).flatten(1).norm(dim=1), (way[:, 2] - way[:, 1]).flatten(1).norm(dim=1)
-    torch.testing.assert_close(*halves)  # equal shares are equal angles
+@pytest.mark.parametrize("ratio", [1.0, 40.0])
+def test_between_two_latents_angles_and_lengths_go_evenly_from_one_to_the_other(ratio: float) -> None:
+    a, b = torch.randn(2, 200, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    b, share = ratio * b, torch.tensor([0.0, 0.2, 0.5, 1.0], dtype=torch.float64)
+    way = slerp(a, b, share)
+    assert torch.equal(way[:, 0], a)
+    assert torch.equal(way[:, -1], b)
+    torch.testing.assert_close(way, slerp(b, a, 1 - share.flip(0)).flip(1))
+    torch.testing.assert_close(way.norm(dim=2), torch.lerp(a.norm(dim=1)[:, None], b.norm(dim=1)[:, None], share))
+    angle = [torch.cosine_similarity(a, v, dim=1).clamp(-1, 1).arccos() for v in way.unbind(1)]
+    for s, found in zip(share, angle, strict=True):
+        torch.testing.assert_close(found, s * angle[-1], atol=1e-6, rtol=0)
+    still = slerp(torch.zeros_like(a), a, share)  # zero has no direction
+    torch.testing.assert_close(torch.cosine_similarity(still[:, 1], a, dim=1), torch.ones(200, dtype=torch.float64))
 
 
 def test_a_solver_with_noise_has_no_latent_space() -> None:

@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from scoresde import runs
-from scoresde._shapes import expand
 from scoresde.cli.settings import SampleSettings, listed
 from scoresde.cli.stream import sample_files
 from scoresde.data.single import read_item
@@ -35,7 +34,7 @@ def redrawn(settings: SampleSettings, run: Run, model: Model) -> Begin:
 
 
 def interpolate(out: Path, run: Run, model: Model, sampler: Sampler, settings: SampleSettings, x: Tensor) -> None:
-    """Write samples between two items x (2, *event), equally spaced on a great circle of their latents.
+    """Write samples between two items x (2, *event), at equal angles between their latents.
 
     The first and the last are the items after a round trip to noise and back, whose error is reported.
     """
@@ -43,7 +42,7 @@ def interpolate(out: Path, run: Run, model: Model, sampler: Sampler, settings: S
     space = LatentSpace(None if isinstance(sampler.solver, Auto) else sampler.solver, steps=sampler.steps)
     with count_evaluations() as spent:
         z = space.encode(model, x)
-        found = space.decode(model, _between(z, count)).cpu()
+        found = space.decode(model, slerp(z[:1], z[1:], torch.linspace(0, 1, count, dtype=z.dtype))[0]).cpu()
     back, given = run.transform.decode(found[[0, -1]]), run.transform.decode(x)
     error = float((back - given).square().mean().sqrt())
     with sample_files(out, count, run.transform, settings.format) as append:
@@ -56,14 +55,3 @@ def interpolate(out: Path, run: Run, model: Model, sampler: Sampler, settings: S
     summary |= {"round_trip": error, "angle": float(torch.rad2deg(angle)), "versions": runs.versions()}
     runs.write_json(out / runs.SUMMARY, summary)
     print(f"{count} items between two, round trip within {error:.3g} (RMS, data units), in {out}", flush=True)
-
-
-def _between(z: Tensor, count: int) -> Tensor:
-    """Latents (count, *event) with equal angles between those of two items, and lengths that go from one to the other.
-
-    Lengths have a part of their own, since in few dimensions two latents can have lengths that differ much.
-    """
-    lengths, share = z.flatten(1).norm(dim=1), torch.linspace(0, 1, count, dtype=z.dtype, device=z.device)
-    units = z / expand(lengths, z)
-    found = slerp(units[:1], units[1:], share)[0]
-    return found * expand(torch.lerp(lengths[0], lengths[1], share), found)

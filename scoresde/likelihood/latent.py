@@ -69,17 +69,21 @@ class LatentSpace:
 
 
 def slerp(a: Tensor, b: Tensor, share: Tensor) -> Tensor:
-    """Points on great circles from a to b (n, *event), at the shares (k,) of the way: (n, k, *event).
+    """Points at equal angles from a to b (n, *event), at the shares (k,) of the way: (n, k, *event).
 
-        [sin((1 - s) w) a + sin(s w) b] / sin w,   w the angle between a and b
+        |x_s| / sin w * [sin((1 - s) w) a / |a| + sin(s w) b / |b|],   |x_s| = (1 - s) |a| + s |b|
 
-    Mixtures a sqrt(1 - s) + b sqrt(s) of independent normal numbers are normal; so are these for vectors at right
-    angles, as latents in many dimensions are, where a straight line is too short. Shoemake 1985, eq. for Slerp.
+    w is the angle between a and b. Latents in many dimensions have about the same length, which a straight line does
+    not keep; those in few dimensions may not, so lengths have a part of their own. Opposite vectors are joined through
+    zero, since no circle is the one between them. Shoemake 1985, eq. for Slerp, of the directions.
     """
-    cosine = (flat(a) * flat(b)).sum(1) / (flat(a).norm(dim=1) * flat(b).norm(dim=1))
-    angle = cosine.clamp(-1, 1).arccos().clamp(1e-6, math.pi - 1e-6)[:, None]
+    lengths = [flat(v).norm(dim=1, keepdim=True).clamp_min(1e-30) for v in (a, b)]
+    cosine = (flat(a) / lengths[0] * (flat(b) / lengths[1])).sum(1, keepdim=True)
+    angle = cosine.clamp(-1, 1).arccos().clamp(1e-6, math.pi - 1e-6)
     s, tail = share.to(angle)[None], (1,) * (a.ndim - 1)
-    first, last = ((torch.sin(w * angle) / torch.sin(angle)).reshape(len(a), -1, *tail) for w in (1 - s, s))
+    length = torch.lerp(*lengths, s)
+    parts = [torch.sin(w * angle) / torch.sin(angle) for w in (1 - s, s)]
+    first, last = ((part * (length / own)).reshape(len(a), -1, *tail) for part, own in zip(parts, lengths, strict=True))
     return first * a[:, None] + last * b[:, None]
 
 
