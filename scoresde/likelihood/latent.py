@@ -81,10 +81,11 @@ def slerp(a: Tensor, b: Tensor, share: Tensor) -> Tensor:
     cosine = (flat(a) / lengths[0] * (flat(b) / lengths[1])).sum(1, keepdim=True)
     angle = cosine.clamp(-1, 1).arccos().clamp(1e-6, math.pi - 1e-6)
     s, tail = share.to(angle)[None], (1,) * (a.ndim - 1)
-    length = torch.lerp(*lengths, s)
+    length = torch.lerp(lengths[0], lengths[1], s)
     parts = [torch.sin(w * angle) / torch.sin(angle) for w in (1 - s, s)]
     first, last = ((part * (length / own)).reshape(len(a), -1, *tail) for part, own in zip(parts, lengths, strict=True))
-    return first * a[:, None] + last * b[:, None]
+    found: Tensor = first * a[:, None] + last * b[:, None]
+    return found
 
 
 @dataclass(eq=False)
