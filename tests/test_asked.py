@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,8 @@ import torch
 from PIL import Image
 
 from scoresde import ExactModel, GaussianMixture, InputError, Sampler, load, sde, solver
+from scoresde.cli import asked
+from scoresde.cli.asked import Asked
 from scoresde.cli.main import main
 from scoresde.data import Transform
 from scoresde.data.single import read_item
@@ -59,6 +62,36 @@ def test_what_was_measured_takes_the_place_of_an_item(sample):
     assert "rmse" not in json.loads(Path("out/summary.json").read_text())
     sample(*ASKED, "observation.held_out=3", "batch_size=7")
     assert "rmse" in json.loads(Path("out/summary.json").read_text())
+
+
+def test_what_was_stopped_goes_on_with_the_same_observation_and_no_other(sample, monkeypatch):
+    np.save("y.npy", np.array([0.4]))
+    np.save("seen.npy", np.array([1, 0]))
+    settings = ["observation=inpaint", "observation.mask=seen.npy", "observation.measured=y.npy", *ASKED[2:]]
+    sample(*settings)
+    whole = {name: values.tobytes() for name, values in np.load("out/posterior.npz").items()}
+    samples = np.load("out/samples.npz")["samples"]
+    shutil.rmtree("out")
+    add, calls = Asked.add, []
+
+    def stopped(self, x, run):
+        calls.append(len(x))
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        add(self, x, run)
+
+    monkeypatch.setattr(asked, "_MOST", 0)  # the change is beyond what a summary lists
+    monkeypatch.setattr(Asked, "add", stopped)
+    assert "continue with" in sample(*settings, code=130)
+    for name, other in {"y": np.array([0.5]), "seen": np.array([0, 1])}.items():
+        before = np.load(f"{name}.npy")
+        np.save(f"{name}.npy", other)
+        assert "out: out/parts holds parts of other samples; continue those" in sample(*settings, code=2)
+        np.save(f"{name}.npy", before)
+    sample(*settings)
+    assert calls == [3, 3, 3, 3, 1]
+    np.testing.assert_array_equal(np.load("out/samples.npz")["samples"], samples)
+    assert {name: values.tobytes() for name, values in np.load("out/posterior.npz").items()} == whole
 
 
 @pytest.mark.parametrize(

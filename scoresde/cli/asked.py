@@ -20,6 +20,7 @@ from scoresde.described import describe
 from scoresde.errors import refuse, require
 from scoresde.figures.posterior import inferred
 from scoresde.files import aside
+from scoresde.metrics.extractor import sha256
 from scoresde.model import Model
 from scoresde.named import name_of
 from scoresde.noise import Noise
@@ -158,7 +159,9 @@ def ask(run: Run, model: Model, observation: Any, method: Any, packages: list[st
     with torch.no_grad():
         measured = _measured(seen, run, str(place)) if truth is None else seen.measure(truth[None], Noise(seed))
         posterior = Posterior(model, own, own.encode(measured).float(), rule)
+    probe = Noise(0).normal("probe", 0, (1, *seen.event_shape), dtype=torch.float64)  # tells operators of files apart
     content = {"observation": describe(seen), source: place, "y": measured.flatten().tolist()[:_MOST]}
+    content["observed"] = sha256([measured, seen(probe).detach()])
     return Asked(posterior, own, measured, truth, content | {"posterior": describe(posterior.method)})
 
 
