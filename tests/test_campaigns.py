@@ -1,11 +1,17 @@
 """The campaigns of benchmarks/ with small counts: what is killed ends as undisturbed, what is damaged is refused."""
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import pytest
 from test_record import cheap, trials
+
+from scoresde.parallel import joined
+from scoresde.training.heldout import heldout_loss
 
 import calls  # isort: skip
 import corrupted  # isort: skip
@@ -28,6 +34,36 @@ def test_what_is_killed_ends_as_an_undisturbed_training(tmp_path: Path) -> None:
         assert count.writes > 170
         assert count.killed >= 1
         assert count.wrong == []
+
+
+def test_what_is_killed_ends_as_an_undisturbed_command(tmp_path: Path) -> None:
+    for count in killed.campaign(1, 0, ["sample", "compare"], tmp_path):
+        assert count.writes > 10
+        assert count.wrong == []
+
+
+def test_one_of_two_processes_killed_in_an_evaluation_ends_as_undisturbed(tmp_path: Path) -> None:
+    places = [tmp_path / name for name in ("warm", "whole", "cut")]
+    for place in places:
+        place.mkdir()
+    trials.train("plain", places[0])  # imports what all share
+
+    def dying(*about: Any) -> float:
+        if joined().rank:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return heldout_loss(*about)
+
+    def cut() -> None:
+        quick = mock.patch.multiple("scoresde.parallel.group", _BEAT=0.1, _GRACE=0.5)
+        with quick, mock.patch("scoresde.training.loop.heldout_loss", dying):
+            trials.call("two processes", places[2])
+
+    code, said = trials.forked(cut)
+    assert code == 2
+    assert "parallel: another process" in said
+    for place in places[1:]:
+        assert trials.forked(lambda place=place: trials.call("two processes", place))[0] == 0
+    assert trials.difference(*map(trials.content, places[1:])) == ""
 
 
 def test_what_is_damaged_is_refused_or_harmless(tmp_path: Path) -> None:

@@ -287,21 +287,23 @@ def test_processes_that_cannot_share_a_batch_are_refused() -> None:
         parts_of(Trainer(batch_size=25, micro_batch=5), two)
 
 
-def test_processes_that_do_not_find_each_other_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processes_that_do_not_find_each_other_are_refused(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(join, "_JOIN", 0.3)
-    for number, (size, address, wanted) in enumerate(
-        [
-            (3, "127.0.0.1", "not a power of two; start 2"),
-            (2, "127.0.0.1", "1 of 2 processes came"),
-            (2, "no.invalid", "cannot be reached"),
-        ]
-    ):
-        env = {"RANK": "0", "WORLD_SIZE": str(size), "MASTER_ADDR": address, "MASTER_PORT": "0"}
-        monkeypatch.setattr(os, "environ", {**os.environ, **env, "TORCHELASTIC_USE_AGENT_STORE": str(number == 2)})
+    for rank, size, address, wanted in [
+        (0, 3, "127.0.0.1", "not a power of two; start 2"),
+        (0, 2, "127.0.0.1", "1 of 2 processes came"),
+        (1, 2, "127.0.0.1", "cannot be reached .*refused"),
+        (1, 2, "no.invalid", "cannot be reached"),
+    ]:
+        env = {"RANK": str(rank), "WORLD_SIZE": str(size), "MASTER_ADDR": address, "MASTER_PORT": "0"}
+        monkeypatch.setattr(os, "environ", {**os.environ, **env})
         world.cache_clear()
         with pytest.raises(InputError, match=f"parallel: .*{wanted}"):
             world()
     world.cache_clear()
+    assert capfd.readouterr().err == ""  # no page of torch besides
 
 
 def test_slurm_says_where_a_process_is() -> None:

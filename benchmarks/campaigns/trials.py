@@ -33,7 +33,7 @@ from scoresde.training import Muon, Trainer, heldout
 
 STEPS = 6
 POINTS = torch.randn(40, 2, generator=torch.Generator().manual_seed(0))
-CLOCKS = {"time", "steps_per_second", "samples_per_second", "seconds", "training_seconds", "record"}
+CLOCKS = {"time", "steps_per_second", "samples_per_second", "seconds", "training_seconds", "record", "date"}
 CLOCKS |= {"memory", "evaluations"}  # the latter of a tuning, which makes no pilot if one is there
 _MEASURED = ("seconds", "memory")
 _LAUNCHER = 20.0  # seconds after which the launcher of several processes ends what is left of them, at the latest

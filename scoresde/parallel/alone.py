@@ -5,7 +5,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from scoresde.errors import refuse
+from scoresde.errors import InputError, refuse
+
+
+class Gone(InputError):
+    """Another process has ended, in an exchange with which this one cannot go on."""
 
 
 @dataclass(eq=False)

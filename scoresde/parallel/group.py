@@ -11,8 +11,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from scoresde.errors import InputError, one_line, refuse
-from scoresde.parallel.alone import World
+from scoresde.errors import one_line
+from scoresde.parallel.alone import Gone, World
 
 _BEAT, _DEAD = 2.0, 12.0  # seconds between the signs of life of a process, and without any, after which it is dead
 _GRACE = 5.0  # seconds for a process to end by itself when another one has said why
@@ -143,7 +143,8 @@ class Group(World):
         """Wait for a key of the store, unless another process ends all; Python's handlers of signals run meanwhile."""
         nap = 1e-4
         while not self.store.check([key]):
-            refuse(self._heard and not leaving, "parallel: another process has ended")
+            if self._heard and not leaving:
+                raise Gone("parallel: another process has ended")
             time.sleep(nap := min(1.25 * nap, _LONGEST_NAP))
 
     @contextmanager
@@ -155,7 +156,7 @@ class Group(World):
         except RuntimeError as error:
             if computing and not isinstance(error, dist.DistError) and "gloo" not in str(error):
                 raise
-            raise InputError(f"parallel: another process is lost ({one_line(error):.100})") from error
+            raise Gone(f"parallel: another process is lost ({one_line(error):.100})") from error
 
     def _watch(self, store: Any) -> None:
         """Give signs of life, and end this process if another one is dead or has said how all end."""

@@ -3,6 +3,7 @@
 import atexit
 import os
 import re
+import socket
 import sys
 import time
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from scoresde.errors import InputError, one_line, refuse
 from scoresde.parallel.alone import World
 
 _JOIN = 60.0  # seconds within which all processes must have begun
+_ANSWER = 10.0  # seconds within which process 0 answers, once it has
 _STUCK = 3600.0  # of one exchange: a process may compile, or write to a slow disk
 _NAP = 0.1
 
@@ -91,11 +93,15 @@ def _joined(place: _Place, address: str, port: int) -> World:
 def _connected(dist: Any, rank: int, size: int, address: str, port: int) -> Any:
     """A store to which all processes are connected."""
     host = rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"  # else torchrun is the host
-    limit, wanted = timedelta(seconds=_JOIN), "give MASTER_ADDR and MASTER_PORT of process 0"
+    end, wanted = time.monotonic() + _JOIN, "give MASTER_ADDR and MASTER_PORT of process 0"
+    limit = timedelta(seconds=_ANSWER)
     try:
+        if not host:
+            _await_first(address, port, end)
         store = dist.TCPStore(address, port, size, host, limit, wait_for_workers=False, multi_tenant=True)
+        store.set_timeout(timedelta(seconds=_JOIN))
         store.set(f"beat-{rank}", "0")  # the first of `Group`, so that all are watched once all have joined
-        here, end = store.add("joined", 1), time.monotonic() + _JOIN
+        here = store.add("joined", 1)
         while here < size and time.monotonic() < end:
             time.sleep(_NAP)
             here = store.add("joined", 0)
@@ -103,3 +109,14 @@ def _connected(dist: Any, rank: int, size: int, address: str, port: int) -> Any:
         raise InputError(f"parallel: {address}:{port} cannot be reached ({one_line(error):.100}); {wanted}") from None
     refuse(here < size, f"parallel: {here} of {size} processes came to {address}:{port} in {_JOIN:.0f} s; {wanted}")
     return store
+
+
+def _await_first(address: str, port: int, end: float) -> None:
+    """Wait until process 0 listens; torch would wait for twice its limit, and say so on a page."""
+    while True:
+        try:
+            return socket.create_connection((address, port), _ANSWER).close()
+        except OSError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(_NAP)

@@ -21,7 +21,7 @@ from scoresde.loggers import Logger
 from scoresde.loss import Loss
 from scoresde.model import device_of
 from scoresde.noise import Noise
-from scoresde.parallel import World
+from scoresde.parallel import Gone, World
 from scoresde.training import checkpoint as checkpoints
 from scoresde.training.acceleration import Acceleration, gradient_scaler, half_type
 from scoresde.training.batches import Batches
@@ -160,10 +160,10 @@ class Loop:
 
     @contextmanager
     def _saved_if_broken(self) -> Iterator[None]:
-        """A context for what may fail, such as the user's code or a full disk: the training is saved first."""
+        """The training is saved if the user's code fails, or the disk is full; not if another process is gone."""
         try:
             yield
-        except TrainingDiverged:
+        except (TrainingDiverged, Gone):
             raise
         except Exception:
             if self.cut is None:  # else the others, who do not come here, would have to write their part
