@@ -1,8 +1,6 @@
-"""Runs and comparisons written by earlier versions still load, resume, sample to the same numbers, and are collected.
+"""Results of earlier versions still load, resume, go on, sample to the same numbers, and are collected.
 
-tests/fixtures/<commit> was written by the program at that commit and is never written again:
-`run` is a training of 60 steps with a tuned grid and samples, `resumed.safetensors` its average after 90 steps,
-`classes` a training with classes, `compare` a comparison.
+tests/fixtures/README.md says what there is, and which version wrote it.
 """
 
 import json
@@ -12,12 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from golden import SAMPLES
 from safetensors.torch import load_file
 
 from scoresde import load
+from scoresde.cli import collect_run
 from scoresde.cli.main import main
 
-OLD = Path(__file__).parent / "fixtures" / "d14582e"
+FIXTURES = Path(__file__).parent / "fixtures"
+OLD, SWEPT = FIXTURES / "d14582e", FIXTURES / "b001d96"
 
 
 @pytest.fixture
@@ -96,3 +97,50 @@ def test_values_and_floors_are_collected_as_they_were_written(old: Path) -> None
     assert [row["setting"] for row in results["rows"]] == [row["sde"] for row in compared["rows"]]
     assert results["floors"] == compared["floors"]
     assert results["title"] == compared["problem"]
+
+
+@pytest.fixture
+def swept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy with a sweep, in the working directory; without pictures."""
+    shutil.copytree(SWEPT, tmp_path / "old")
+    monkeypatch.chdir(tmp_path / "old")
+    monkeypatch.setattr(collect_run, "_drawn", lambda *arguments: [])
+    return tmp_path / "old"
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_the_state_of_a_sweep_is_shown(swept: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["status", "sweep"]) == 0
+    shown = capsys.readouterr().out
+    jobs = [json.loads(file.read_text()) for file in (SWEPT / "sweep" / "jobs").iterdir()]
+    assert "2 finished" in shown
+    assert f"best {min(job['value'] for job in jobs):.4g}, job 1 (seed=0)" in shown
+    for job in jobs:
+        (row,) = [line.split() for line in shown.splitlines() if line.endswith(job["overrides"][0])]
+        assert row[:4] == ["finished", str(job["job"]), "4", f"{job['value']:.4g}"]
+
+
+def test_a_sweep_is_collected_into_the_same_table(swept: Path) -> None:
+    assert main(["collect", "sweep", "logger=none", "out=again"]) == 0
+    found, stored = (json.loads((swept / name / "table.json").read_text()) for name in ("again", "sweep"))
+    assert {key: found[key] for key in ("metric", "settings", "jobs")}.items() <= stored.items()
+
+
+def test_a_sweep_typed_again_trains_nothing(swept: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before, typed = files(swept / "sweep"), json.loads((SWEPT / "sweep" / "sweep.json").read_text())
+    assert main(["train", "-m", "sweep=sweep", *typed["values"], *typed["fixed"]]) == 0
+    said, after = capsys.readouterr().out, files(swept / "sweep")
+    assert said.count("finished already, in") == 2
+    runs = [name for name in before if "/" in name and not name.startswith("jobs/")]
+    assert len(runs) > 16
+    assert [name for name in runs if after[name] != before[name]] == []
+    assert {name for name in after if name.endswith("config.yaml")} < before.keys()
+
+
+@pytest.mark.parametrize("of", SAMPLES)
+def test_a_tuned_grid_and_a_converted_run_give_the_same_samples(of: str, swept: Path) -> None:
+    assert main(["sample", *SAMPLES[of], "out=new"]) == 0
+    np.testing.assert_allclose(samples(swept / "new"), samples(SWEPT / of), rtol=0, atol=1e-6)
