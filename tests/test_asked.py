@@ -113,6 +113,7 @@ def test_what_was_stopped_goes_on_with_the_same_observation_and_no_other(sample,
         (["start=item.npy", "strength=0.99999"], "strength: .*this SDE has noise of .* to"),
         (["start=item.npy", "interpolate=3"], r"interpolate: 3 needs two items; give start=\[FILE,FILE\]"),
         (["start=item.npy", *ASKED, "observation.held_out=0"], "start: .*leave one out"),
+        ([*ASKED, "observation.held_out=0", "observation.sigma_y=0", "posterior=daps"], "observation.sigma_y: 0"),
         ([*ASKED, "observation.held_out=0", "observation.sigma_y=0", "posterior=dps"], None),
     ],
 )

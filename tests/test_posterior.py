@@ -13,7 +13,7 @@ from scoresde.noise import Noise
 from scoresde.observation import Observation, Projection
 from scoresde.posterior import DAPS, DPS, MMPS, DiffPIR, Gibbs, PiGDM, Population, Posterior, RePaint, Replace
 from scoresde.posterior.population import Crowd
-from scoresde.sampling import Ancestral, LambdaUniform
+from scoresde.sampling import Ancestral, ExponentialMultistep, LambdaUniform
 from scoresde.sde import SDE
 
 METHODS = options("posterior")
@@ -453,12 +453,35 @@ def test_wrappers_around_a_posterior_and_copies_of_it():
         ((Bent(2), Y, "pigdm"), "linear"),
         ((seen(0.0), Y, "daps"), "sigma_y"),
         ((seen(), Y, "mmp"), "mmps"),
+        ((seen(), Y, 3), "method: 'int'"),
+        ((seen(), Y, MMPS), "method: 'ABCMeta'"),
+        ((torch.sin, Y), "observation: 'builtin_function_or_method'"),
+        ((seen(), None), "y: it is no array of numbers"),
+        ((seen(), [[1.0], [1.0, 2.0]]), "y: it is no array of numbers"),
+        ((seen(), Y * 1j), "y: 'torch.complex"),
     ],
 )
 def test_bad_input(arguments, words):
     with pytest.raises(InputError, match=words) as error:
         Posterior(prior("vp"), *arguments)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("method", ["replace", "pigdm", "gibbs", "population"])
+def test_what_follows_from_the_rest_is_refused_where_it_has_to_be_inverted(method):
+    rows = torch.tensor([[1.0, 0.3, 0.0, 0.2], [0.0, 0.7, 0.1, 0.5]], dtype=torch.float64)
+    both = Projection((4,), matrix=torch.cat([rows, 0.1 * rows[:1] + 0.2 * rows[1:]]), sigma_y=0)
+    with pytest.raises(InputError, match=r"observation: part of what is seen follows from the rest, .*posterior=mmps"):
+        Sampler(steps=2).sample(Posterior(prior("vp"), both, torch.zeros(3), method), n=2)
+    assert torch.isfinite(Sampler(steps=2).sample(Posterior(prior("vp"), both, torch.zeros(3)), n=2).x).all()
+
+
+def test_messages_name_the_solver_and_the_method():
+    sampler = Sampler(ExponentialMultistep(predictor=3), steps=3).suited(Posterior(prior("vp"), seen(), Y, "replace"))
+    with pytest.raises(InputError, match="ExponentialMultistep with Replace needs an integer >= 3"):
+        sampler.solver.check_steps(2)
+    with pytest.raises(InputError, match=r"times: ExponentialMultistep with Replace runs from noise to data only"):
+        sampler.sample(prior("vp"), at=0.1, to=0.9, start=torch.zeros(1, 4))
 
 
 def test_a_posterior_of_a_posterior_and_steps_without_one():

@@ -69,7 +69,7 @@ class PlusPlus(GuidanceMethod):
 
     def suits(self, sampler: S) -> S:
         own: Any = sampler
-        name = type(own.solver).__name__
+        name = own.solver.called
         wanted = "takes more than one prediction of a step from x; give solver=ddim, ancestral or dpmpp_2m"
         refuse(not own.solver.renoises, f"guidance_method: cfgpp is not defined for {name}, which {wanted}")
         refuse(own.corrector is not None, "guidance_method: cfgpp has no corrector; give corrector=none")

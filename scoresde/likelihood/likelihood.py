@@ -90,7 +90,7 @@ class Likelihood(Rebuildable):
         self._finer = Sampler(solver, grid, _FINER * steps, denoise=False)
         self.solver, self.grid, self.steps = self._sampler.solver, self._sampler.grid, steps
         self.divergence = divergence
-        name = type(self.solver).__name__
+        name = self.solver.called
         refuse(
             not self.solver.bidirectional,
             f"solver: {name} adds noise, and a likelihood needs the probability-flow ODE; use solver=heun, or eta=0",

@@ -16,6 +16,7 @@ from scoresde.noise import Noise
 from scoresde.observation.solve import conjugate_gradients
 
 _TOLERANCE = 1e-8  # of a random pair, relative; an adjoint of another operator is off by about 1
+_RANK = 1e-3  # of a random y, relative; what cannot be inverted is off by about 1
 _DENSE = 2**22  # values of a matrix that is decomposed once, 32 MB
 _CHUNK = 2**22  # values that are measured at once to find the matrix
 
@@ -81,8 +82,11 @@ class Observation(Described, nn.Module, ABC):
             s: >= 0, likewise; > 0 unless A A^T has full rank.
 
         Raises:
-            InputError: conjugate gradients did not converge.
+            InputError: conjugate gradients did not converge, or s is 0 and A A^T has no inverse.
         """
+        if isinstance(s, float | int) and s == 0:
+            culprit = "part of what is seen follows from the rest, and A A^T has no inverse"
+            refuse(not self._full, f"observation: {culprit}; leave that out, or use posterior=mmps")
         b = v.to(torch.float64)
         r, s = (expand(c.to(b) if isinstance(c, Tensor) else c, b) for c in (r, s))
         return self._solve(b, r, s).to(v.dtype)
@@ -110,6 +114,13 @@ class Observation(Described, nn.Module, ABC):
         a = self.matrix()
         values, vectors = torch.linalg.eigh(a @ a.T)
         return values.clamp(min=0), vectors
+
+    @cached_property
+    def _full(self) -> bool:
+        """Whether A A^T has an inverse, by that of a random y."""
+        y = Noise(0).normal("rank", 0, (1, *self.seen), dtype=torch.float64)
+        with torch.no_grad():
+            return bool((self(self.adjoint(self._solve(y, 1.0, 0.0))) - y).norm() <= _RANK * y.norm())
 
     @torch.no_grad()
     def matrix(self) -> Tensor:

@@ -18,6 +18,7 @@ from scoresde.model import Model, S
 from scoresde.named import named
 from scoresde.nets.condition import Cond
 from scoresde.observation import Observation
+from scoresde.observation.files import values
 from scoresde.prediction import Prediction
 
 Product = Callable[[Tensor], Tensor]  # directions v (k, B, *event) to v J of each sample, J = dx0_hat / dx
@@ -68,18 +69,22 @@ class Posterior(Wrapper):
     """
 
     def __init__(self, model: Model, observation: Observation, y: Tensor, method: Method | str | None = None) -> None:
+        method = named("posterior", method or "mmps") if method is None or isinstance(method, str) else method
+        parts = {"model": (model, Model), "observation": (observation, Observation), "method": (method, Method)}
+        for key, (part, kind) in parts.items():
+            require(isinstance(part, kind), key, type(part).__name__, f"give a scoresde {kind.__name__}")
         super().__init__(model)
         model.needs_gaussian("posterior")
         shape, mine = model.event_shape, observation.event_shape
         require(shape is None or tuple(shape) == mine, "observation.event_shape", mine, f"the model has {shape}")
-        method = named("posterior", method or "mmps") if method is None or isinstance(method, str) else method
         self.observation, self.method, seen, name = observation, method, observation.seen, type(method).__name__
         refuse(
             method.linear and not observation.linear, f"posterior: {name} needs a linear observation; use mmps or dps"
         )
         divided = not method.divides or observation.sigma_y > 0
-        require(divided, "sigma_y", observation.sigma_y, f"{name} divides by it; give a number > 0")
-        y = torch.as_tensor(y)
+        require(divided, "observation.sigma_y", observation.sigma_y, f"{name} divides by it; give a number > 0")
+        y = y if isinstance(y, Tensor) else values(y, "y")
+        require(not y.is_complex(), "y", str(y.dtype), "give real numbers")
         y = y[None] if tuple(y.shape) == seen else y
         require(tuple(y.shape[1:]) == seen and len(y) > 0, "y", tuple(y.shape), f"give {seen}, or rows (n, *{seen})")
         require(bool(torch.isfinite(y).all()), "y", "NaN or infinity", "give finite numbers")

@@ -82,6 +82,10 @@ class Interleaved(Solver):
     bidirectional = False
 
     @property
+    def called(self) -> str:
+        return f"{self.inner.called} with {type(self.method).__name__}"
+
+    @property
     def adaptive(self) -> bool:
         return self.inner.adaptive
 

@@ -117,7 +117,7 @@ class Twisted(Loop):
         fine = fine and not getattr(solver, "corrector", 0)
         refuse(
             not fine,
-            f"solver: the steps of {type(solver).__name__} have no density, which twisted weighs by; "
+            f"solver: the steps of {solver.called} have no density, which twisted weighs by; "
             "use ancestral, sde_dpmpp_2m or euler_maruyama",
         )
         return solver

@@ -67,7 +67,7 @@ def caution(sampler: Any, sde: SDE, std: float = 1.0) -> str:
     helps = apart[best] < abs(math.log(found)) / 2
     remedy = f"use grid={best}, or more steps" if helps else "use more steps"
     steps = "1 step" if sampler.steps == 1 else f"{sampler.steps} steps"
-    where = f"{steps} of {type(sampler.solver).__name__} on {type(sampler.grid).__name__}"
+    where = f"{steps} of {sampler.solver.called} on {type(sampler.grid).__name__}"
     return f"with {where} the variance of Gaussian data becomes {found:.2g} times as large; {remedy}"
 
 

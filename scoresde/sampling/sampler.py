@@ -232,7 +232,7 @@ class Sampler(Rebuildable):
             t = next((t for t, x in walk() if not torch.isfinite(x).all()), math.nan)
             raise InputError(
                 f"sampler: {bad} of {n} samples are NaN or infinite, first at t = {t:.4g} (solver "
-                f"{type(self.solver).__name__}, steps={self.steps}); use more steps, or a checkpoint from before "
+                f"{self.solver.called}, steps={self.steps}); use more steps, or a checkpoint from before "
                 "training diverged"
             )
         return Samples(x, nfe, seconds, choices_of(noted), spent.products / n)

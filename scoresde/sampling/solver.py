@@ -80,6 +80,11 @@ class Solver(Rebuildable, ABC):
     states: ClassVar[States] = "gaussian"
 
     @property
+    def called(self) -> str:
+        """Its name in messages."""
+        return type(self).__name__
+
+    @property
     def order(self) -> int | None:
         """Order of the global error on the probability-flow ODE, from exact history; None where none is claimed.
 
@@ -135,7 +140,7 @@ class Solver(Rebuildable, ABC):
         """
         if not falling(times) and not self.bidirectional:
             raise InputError(
-                f"times: {type(self).__name__} runs from noise to data only, and these times rise; "
+                f"times: {self.called} runs from noise to data only, and these times rise; "
                 "use a solver of the probability-flow ODE, such as heun, or eta=0"
             )
         return self.carry(model, times, x, noise, corrector) if len(times) > 1 else iter(())
@@ -161,8 +166,8 @@ class Solver(Rebuildable, ABC):
     def check(self, corrector: Corrector | None) -> None:
         """Refuse a combination that cannot work, with the reason; called when a sampler is made."""
         if corrector is not None and not self.takes_corrector:
-            name = type(self).__name__
-            raise InputError(f"corrector: {name} takes its own steps and allows no corrector; use corrector=none")
+            takes = "takes its own steps and allows no corrector; use corrector=none"
+            raise InputError(f"corrector: {self.called} {takes}")
 
     def check_levels(self, sde: SDE, times: Tensor, event_shape: Sequence[int] | None) -> None:
         """Refuse times (N,) between which the rule cannot step; called when a sampler places them."""
@@ -170,7 +175,7 @@ class Solver(Rebuildable, ABC):
     def check_steps(self, steps: int) -> None:
         """Refuse a number of steps of a sampler below `least_steps`."""
         least, order = self.least_steps, f" of order {self.least_steps}" if self.order else ""
-        require(steps >= least, "steps", steps, f"{type(self).__name__}{order} needs an integer >= {least}")
+        require(steps >= least, "steps", steps, f"{self.called}{order} needs an integer >= {least}")
 
     def with_eta(self, eta: float) -> "Solver":
         """The same solver at another noise level; a solver of the ODE refuses eta > 0."""
@@ -179,7 +184,7 @@ class Solver(Rebuildable, ABC):
             return type(self)(**{**fields, "eta": eta})
         if eta != 0:
             raise InputError(
-                f"eta: {eta} is not possible with {type(self).__name__}, which solves the probability-flow ODE; "
+                f"eta: {eta} is not possible with {self.called}, which solves the probability-flow ODE; "
                 "use eta=0 or a stochastic solver"
             )
         return self
