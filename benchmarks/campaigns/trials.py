@@ -28,6 +28,7 @@ from scoresde.data import Dataset, ImageFolder, Transform
 from scoresde.loss import DenoisingScoreMatching
 from scoresde.nets import ResidualMLP
 from scoresde.parallel import world
+from scoresde.parallel.shared import Lost
 from scoresde.sampling import Heun
 from scoresde.training import Muon, Trainer, heldout
 
@@ -151,7 +152,8 @@ def cheap() -> Iterator[None]:
 def forked(act: Callable[[], object], killed_after: float | None = None) -> tuple[int, str]:
     """Call a function in a child process, which shares what is imported; its exit status and what it printed.
 
-    The status is that of `scoresde`: 2 after an InputError, 1 after another exception, -9 after a SIGKILL.
+    The status is that of `scoresde`: 2 after an InputError and where another process is lost, 1 after another exception,
+    -9 after a SIGKILL.
     """
     reading, writing = os.pipe()
     child = os.fork()
@@ -164,7 +166,7 @@ def forked(act: Callable[[], object], killed_after: float | None = None) -> tupl
         try:
             act()
             code = 0
-        except scoresde.InputError as error:
+        except (scoresde.InputError, Lost) as error:
             print(error, file=sys.stderr)
             code = 2
         except BaseException:
