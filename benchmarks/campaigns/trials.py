@@ -152,7 +152,7 @@ def cheap() -> Iterator[None]:
 def forked(act: Callable[[], object], killed_after: float | None = None) -> tuple[int, str]:
     """Call a function in a child process, which shares what is imported; its exit status and what it printed.
 
-    The status is that of `scoresde`: 2 after an InputError and where another process is lost, 1 after another exception,
+    The status is that of `scoresde`: 2 after an InputError and where another process is lost, 1 after any other error,
     -9 after a SIGKILL.
     """
     reading, writing = os.pipe()
