@@ -388,8 +388,8 @@ def test_a_run_is_sampled_as_it_was_trained(
     stored = Path("augmented/config.yaml")
     written = stored.read_text()
     assert "condition:\n      augment: vector\n    condition_size:\n      augment: 9" in written
-    # as it was written before conditions had names
-    old = written.replace("condition:\n      augment: vector", "condition: vector")
+    # as it was written before conditions had names, and before the line with the SHA-256
+    old = written.partition("\n")[2].replace("condition:\n      augment: vector", "condition: vector")
     stored.write_text(old.replace("condition_size:\n      augment: 9", "condition_size: 9"))
     assert torch.equal(load("augmented").plain(x, 0.3).eps, run.plain(x, 0.3).eps)
     assert main(["train", "run=augmented", "trainer.steps=60"]) == 0
