@@ -19,7 +19,7 @@ from wandb_server import serving
 from scoresde import InputError
 from scoresde._secrets import without_secrets
 from scoresde.loggers import METRICS, Logger, Loggers, MetricsFile, NoLogger, WandbLogger
-from scoresde.loggers.wandb_files import keep
+from scoresde.loggers.wandb_files import keep, kept
 
 # ---- metrics.jsonl ----
 
@@ -359,6 +359,24 @@ def test_a_killed_run_loses_nothing_before_the_last_flush_and_sends_the_rest_whe
     assert sorted((row["step"], row["loss"]) for row in server.rows if "loss" in row) == losses
     assert sorted(row["_step"] for row in server.rows) == list(range(len(sent)))  # none takes the place of another
     assert server.runs.keys() == {mine.run_id}
+
+
+@pytest.mark.parametrize("broken", [b'{"step": 2, "na', b'{"step": 2}\n', b'{"step": 2, "name": "\xff', b"[2]\n"])
+def test_a_broken_line_of_media_costs_no_other(broken: bytes, tmp_path: Path) -> None:
+    file, media = tmp_path / "wandb/media.jsonl", [table(step) for step in (1, 2, 3)]
+    file.parent.mkdir()
+    keep(tmp_path, media[0])
+    with file.open("ab") as stream:
+        stream.write(broken)
+    assert kept(tmp_path, 2) == media[:1]
+    for medium in media[1:]:
+        keep(tmp_path, medium)
+    assert kept(tmp_path, 2) == media[:2]
+    assert lines(file) == media[:2]
+
+
+def table(step: int) -> dict[str, Any]:
+    return {"step": step, "name": "a table", "columns": ["a"], "data": [[step]]}
 
 
 def find(run: Path, path: str) -> Path:

@@ -52,12 +52,18 @@ def keep(folder: Path, medium: Medium) -> None:
 
 
 def kept(folder: Path, step: int) -> list[Medium]:
-    """The media of a run up to a step of which all is still there; later ones are forgotten."""
+    """The media of a run up to a step of which all is still there; others are forgotten."""
     file = folder / "wandb" / _MEDIA
-    lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []  # older versions had none
-    if len(before := [line for line in lines if step_of(line) <= step]) < len(lines):
-        write_text(file, "".join(line + "\n" for line in before))
+    text = file.read_text(encoding="utf-8", errors="replace") if file.exists() else ""  # older versions had none
+    before = [line for line in text.splitlines() if step_of(line) <= step and _whole(json.loads(line))]
+    if (left := "".join(line + "\n" for line in before)) != text:
+        write_text(file, left)
     return [one for one in map(json.loads, before) if "data" in one or _same(folder, one)]
+
+
+def _whole(one: Medium) -> bool:
+    """Whether a line has all of a medium, as one that a kill has cut has not."""
+    return {"name", "columns", "data"} <= one.keys() or {"name", "path", "sha256"} <= one.keys()
 
 
 def _same(folder: Path, one: Medium) -> bool:
