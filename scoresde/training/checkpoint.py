@@ -15,7 +15,9 @@ import os
 import re
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,7 +27,7 @@ from scoresde.errors import InputError, one_line, refuse
 from scoresde.files import flush, read_json, strict_json, write_json, writing
 from scoresde.parallel import joined
 from scoresde.training.manifest import damage as damage
-from scoresde.training.manifest import seal
+from scoresde.training.manifest import digest, seal
 from scoresde.training.power_ema import POWER
 
 if TYPE_CHECKING:
@@ -57,10 +59,14 @@ class Checkpoint:
     record: str | None = None
 
     @property
+    def parts(self) -> dict[str, Mapping[str, Tensor]]:
+        """The optimizer, which is the largest, and the modules, in the order in which they are written."""
+        return {"optimizer": self.optimizer, **self.modules}
+
+    @property
     def cut(self) -> dict[str, Mapping[str, Tensor]]:
-        """The modules, and the optimizer, of which each process holds a part."""
-        every = {**self.modules, "optimizer": self.optimizer}
-        return {k: m for k, m in every.items() if any(hasattr(t, "placements") for t in m.values())}
+        """The parts of which each process holds a part."""
+        return {k: m for k, m in self.parts.items() if any(hasattr(t, "placements") for t in m.values())}
 
     @property
     def averages(self) -> dict[str, Mapping[str, Tensor]]:
@@ -145,17 +151,25 @@ def _write(place: Path, checkpoint: Checkpoint) -> None:
 
     if checkpoint.cut:
         joined().share(str(place.absolute()))
-    for name, module in {**checkpoint.modules, "optimizer": checkpoint.optimizer}.items():
-        if name in checkpoint.cut:
-            write(place / name, module)
-            continue
-        # copies, since safetensors refuses tensors that share memory, such as tied weights
-        host = {key: t.detach().to("cpu", copy=True).contiguous() for key, t in module.items()}
-        save_file(host, place / f"{name}.safetensors")
-    state = {"schema": SCHEMA, "step": checkpoint.step, **checkpoint.state}
-    state |= {"seconds": checkpoint.seconds, "record": checkpoint.record}
-    (place / "state.json").write_text(strict_json(state), encoding="utf-8")
-    seal(place)
+    with ThreadPoolExecutor() as pool:
+        digests = {}
+        for name, module in checkpoint.parts.items():
+            if name in checkpoint.cut:
+                write(place / name, module)
+                continue
+            save_file(_apart(module), file := place / f"{name}.safetensors")
+            digests[file] = pool.submit(digest, file)  # while others are written
+        state = {"schema": SCHEMA, "step": checkpoint.step, **checkpoint.state}
+        state |= {"seconds": checkpoint.seconds, "record": checkpoint.record}
+        (place / "state.json").write_text(strict_json(state), encoding="utf-8")
+        seal(place, pool, digests)
+
+
+def _apart(module: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """On the CPU, with copies of tensors that share memory, such as tied weights, which safetensors refuses."""
+    owners = Counter(t.untyped_storage().data_ptr() for t in module.values())
+    shared = {key: owners[t.untyped_storage().data_ptr()] > 1 for key, t in module.items()}
+    return {key: t.detach().to("cpu", copy=shared[key]).contiguous() for key, t in module.items()}
 
 
 def newest(run: Path) -> Path:

@@ -1,6 +1,8 @@
 """The manifest of a checkpoint: size and SHA-256 of every file, written last."""
 
 import hashlib
+from collections.abc import Mapping
+from concurrent.futures import Executor, Future
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +12,20 @@ from scoresde.files import flush, read_json, strict_json
 _MANIFEST = "manifest.json"
 
 
-def seal(place: Path) -> None:
-    """Write the manifest of the files in a folder, when all are flushed to the disk."""
+def seal(place: Path, pool: Executor, started: Mapping[Path, Future[str]]) -> None:
+    """Write the manifest of the files in a folder, when all are flushed to the disk.
+
+    Args:
+        place: the folder.
+        pool: of threads, for the digests, which would make up half of the cost of a checkpoint.
+        started: digests of some of the files.
+    """
     files = _files(place)
+    digests = {file: started.get(file) or pool.submit(digest, file) for file in files}
     for file in files:
         file.chmod((place / "state.json").stat().st_mode)  # safetensors makes files readable by their owner only
         flush(file)
-    about = ({"size": file.stat().st_size, "sha256": digest(file)} for file in files)
-    manifest = dict(zip((_name(place, file) for file in files), about, strict=True))
+    manifest = {_name(place, f): {"size": f.stat().st_size, "sha256": digests[f].result()} for f in files}
     (place / _MANIFEST).write_text(strict_json(manifest), encoding="utf-8")
     flush(place / _MANIFEST)
     for folder in {file.parent for file in files}:
