@@ -10,7 +10,7 @@ import torch
 from scipy import stats
 from support import SOLVERS, built, exact_model, gaussian, mixture, sde_named, solver_named
 
-from scoresde import EDMSDE, VPSDE, Auto, ExactModel, InputError, Wrapper, compare
+from scoresde import EDMSDE, VPSDE, Auto, Conditioned, ExactModel, GaussianMixture, InputError, Wrapper, compare
 from scoresde.analytic import FiniteData
 from scoresde.comparison import Candidate, Comparison, Mixture, Plan, Reference, endpoints, fitting
 from scoresde.comparison.brownian import BrownianPath, SharedNoise
@@ -19,6 +19,8 @@ from scoresde.comparison.measure import against
 from scoresde.comparison.notes import notes
 from scoresde.comparison.problems import Given, plain_transform
 from scoresde.comparison.reference import accuracy, smallest_scale
+from scoresde.conditional import ConditionalMixture, ExactConditional
+from scoresde.control import Guided
 from scoresde.data import Dataset
 from scoresde.metrics import EnergyDistance, SlicedWasserstein, energy_distance
 from scoresde.noise import Noise
@@ -181,6 +183,19 @@ def test_a_budget_is_used_and_not_exceeded(name, corrector):
     for budget in (8, 24):
         steps = fitting(candidate, budget, sde, (3,))
         assert spent(candidate, steps, sde, (3,)) <= budget < spent(candidate, steps + 1, sde, (3,))
+
+
+def test_guidance_within_an_interval_leaves_more_steps_of_a_budget():
+    """What a sampler really spends, call by call, is what its steps were counted for."""
+    data = ConditionalMixture(GaussianMixture([0.5, 0.5], [[-1.0], [1.0]], [[[0.1]]] * 2), [0, 1])
+    model, candidate = ExactConditional(data, sde_named("vp")), Candidate("heun", Heun(), Karras())
+    steps = {}
+    for interval in (None, (0.2, 3.0)):
+        guided = Guided(Conditioned(model, [0]), Conditioned(model, [0], 0.0), 2.0, interval)
+        steps[interval] = fitting(candidate, 40, model.sde, (1,), guided.cost_at)
+        drawn = candidate.sampler(steps[interval]).sample(guided, n=2)
+        assert drawn.nfe == spent(candidate, steps[interval], model.sde, (1,), guided.cost_at) <= 40
+    assert steps[0.2, 3.0] > steps[None] + 2
 
 
 def test_a_budget_that_is_too_small_names_what_is_needed():

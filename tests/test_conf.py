@@ -29,7 +29,8 @@ FILES = sorted(p.relative_to(CONF).with_suffix("").as_posix() for p in CONF.rglo
 GROUPS = [f for f in FILES if "/" in f]
 NAMED = [f for f in GROUPS if f == "model/custom" or not f.endswith("/custom")]  # others name no class by themselves
 PRESETS = ("experiment", "debug", "hparams_search", "launcher", "sweeper")
-ELSEWHERE = ("solver", "grid", "corrector", "problem", "divergence", "observation", "posterior")  # not of a training
+ELSEWHERE = ("solver", "grid", "corrector", "problem", "divergence")  # not of a training
+ELSEWHERE += ("observation", "posterior", "guidance_method")
 # where an option differs from the defaults of its class, and so has a name of its own
 OWN = {
     "divergence/hutchinson": {"probes"},

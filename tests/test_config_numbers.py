@@ -21,7 +21,8 @@ from scoresde.workflows.job import check_types
 
 TYPED = {
     "train": [[], ["data=digits", "model=dit", "optimizer=muon"], ["sde=rectified", "model=ncsnpp", "loss=velocity"]],
-    "sample": [["run=r", f"solver={s}"] for s in ("auto", "ancestral", "torchdiffeq", "scipy", "adaptive_sde")],
+    "sample": [["run=r", f"solver={s}"] for s in ("auto", "ancestral", "torchdiffeq", "scipy", "adaptive_sde")]
+    + [["run=r", f"guidance_method={m}"] for m in ("apg", "exact")],
     "compare": [["problem=mixture_2d"]],
     "evaluate": [["run=r"]],
     "evaluate_selftest": [[]],
@@ -33,7 +34,7 @@ TYPED = {
 ACCEPTED = {
     0: r"\w*seed|eta|guidance|mean|atol|budgets|seeds|reference\.n|iterations|"
     r"dropout|condition_dropout|condition_size|head_width|noise_shift|"
-    r"eps|momentum|weight_decay|ema|clip|radius|warmup|restart|augment|\w+_every|auto_check",
+    r"moves|guidance_method\.parallel|eps|momentum|weight_decay|ema|clip|radius|warmup|restart|augment|\w+_every|auto_check",
     -1: r"mean|noise_shift|budgets|seeds",  # the mean of a logarithm; and what the plan of a comparison refuses
     1e308: r"clip",  # never clips
 }
@@ -51,6 +52,8 @@ def check(command: str, values: dict[str, Any]) -> None:
             build(values[key], key)
     if command in ("sample", "evaluate"):
         build(without_path(values["sampler"])[0], "sampler", run=None)
+    if command == "sample":
+        build(values["guidance_method"], "guidance_method")
     if command == "tune":
         build({TARGET: f"{tune.__name__}.TuneArguments", **values["tune"]}, "tune")
         build({TARGET: f"{tune.__name__}.Steps", **values["sampler"]}, "sampler")

@@ -17,7 +17,7 @@ from scoresde.nets import ResidualMLP, UNet
 from scoresde.training import Muon
 
 GROUPS = ("corrector", "data", "divergence", "grid", "logger", "loss", "metrics", "model", "optimizer", "problem")
-GROUPS += ("observation", "posterior", "sde", "solver")
+GROUPS += ("guidance_method", "observation", "posterior", "sde", "solver")
 OPTIONS = [f"{group}/{name}" for group in (*GROUPS, "trainer") for name in options(group)]
 
 

@@ -17,6 +17,7 @@ from scoresde.cli.path import draw_path
 from scoresde.cli.settings import SampleSettings
 from scoresde.cli.start import interpolate, items, redrawn
 from scoresde.cli.stream import sample_files
+from scoresde.control import GuidanceMethod, Guided
 from scoresde.described import describe
 from scoresde.errors import refuse
 from scoresde.model import Model
@@ -29,13 +30,16 @@ from scoresde.sampling import Choices, Sampler
 _KEPT = 2000  # samples kept in memory for the picture
 
 
-def sample(settings: SampleSettings, arguments: Any, path: bool, observation: Any, posterior: Any) -> None:
+def sample(
+    settings: SampleSettings, arguments: Any, path: bool, guidance_method: Any, observation: Any, posterior: Any
+) -> None:
     """Draw samples from a run and write them, with a picture and a summary, into a folder of their own.
 
     Args:
         settings: of the command.
         arguments: the configuration of the sampler.
         path: draw the path from noise to data too.
+        guidance_method: the configuration of a `scoresde.control.GuidanceMethod`.
         observation: the configuration of what was observed.
         posterior: the configuration of the method; None for the default one.
 
@@ -44,7 +48,7 @@ def sample(settings: SampleSettings, arguments: Any, path: bool, observation: An
     """
     sampler: Sampler = build(arguments, "sampler", settings.packages, Sampler, run=Path(settings.run))
     run = settings.load(settings.run)
-    model = run.conditioned(run.model, settings.label, settings.guidance)
+    model = settings.guided(run, build(guidance_method, "guidance_method", settings.packages, GuidanceMethod))
     asked = ask(run, model, observation, posterior, settings.packages, settings.seed)
     both = settings.start is not None and (path or asked is not None)
     refuse(both, "start: sampler.path and observation begin from noise; leave one out")
@@ -64,7 +68,8 @@ def sample(settings: SampleSettings, arguments: Any, path: bool, observation: An
         with settings.accelerated(run):
             if ends is not None:
                 return interpolate(out, run, model, sampler, settings, ends)
-            _write(out, run, model, sampler, label, settings, arguments, asked, begin)
+            summary = _request(run, settings, prior) | {"sampler": arguments, "grid": describe(sampler.grid)}
+            _write(out, run, model, sampler, label, settings, summary, asked, begin)
             path = path and first
             shown = min(settings.n, settings.batch_size)
             pictures = draw_path(out, run, model, sampler, shown, settings.seed, label) if path else []
@@ -83,7 +88,7 @@ def _write(
     sampler: Sampler,
     label: str,
     settings: SampleSettings,
-    arguments: dict[str, Any],
+    summary: dict[str, Any],
     asked: Asked | None,
     begin: Begin | None,
 ) -> None:
@@ -95,9 +100,7 @@ def _write(
     spent, products, seconds = 0.0, 0.0, 0.0
     taken: list[tuple[int, Choices | None]] = []
     shown: list[Tensor] = []
-    summary = _request(run, settings) | {"sampler": arguments, "grid": describe(sampler.grid)}
-    summary |= asked.content if asked else {}
-
+    summary = summary | (asked.content if asked else {})
     request = {**summary, "batch_size": size}
     drawing = partial(draw, sampler, model, run.event_shape, n, settings.seed, size, label, None, begin=begin)
     if not (group := sharers()).first:
@@ -127,11 +130,14 @@ def _write(
     _say(out, label, summary, group.size, choices, asked)
 
 
-def _request(run: Run, settings: SampleSettings) -> dict[str, Any]:
+def _request(run: Run, settings: SampleSettings, prior: Model) -> dict[str, Any]:
     """What was asked for, for the summary."""
     keys = ["weights", "n", "seed", "label", "guidance", "precision", "compile"]
     keys += ["start", "strength"] if settings.start else []
-    return {"run": str(run.path), "checkpoint_step": run.step} | {key: getattr(settings, key) for key in keys}
+    guided = isinstance(prior, Guided)
+    keys += ["guidance_interval", "guide", "guide_checkpoint", "guide_weights"] if guided else []
+    method = {"guidance_method": describe(prior.method)} if guided else {}
+    return {"run": str(run.path), "checkpoint_step": run.step} | method | {key: getattr(settings, key) for key in keys}
 
 
 def _say(

@@ -20,9 +20,10 @@ from scoresde.constraints import (
     at_least,
     fitting,
 )
-from scoresde.errors import refuse
+from scoresde.errors import InputError, refuse
 
 if TYPE_CHECKING:
+    from scoresde.model import Model
     from scoresde.runs import Run
 
 T = TypeVar("T")
@@ -152,11 +153,15 @@ class BatchSettings(DrawSettings, ModelSettings):
 
 @dataclass(frozen=True)
 class SampleSettings(BatchSettings):
-    """The run, where the samples go, in which format, and what they redraw or interpolate."""
+    """The run, where the samples go, in which format, what guides them, and what they redraw or interpolate."""
 
     run: Place
     out: Place | None
     format: Format
+    guidance_interval: list[float] | None
+    guide: Place | None
+    guide_checkpoint: str | int
+    guide_weights: str
     start: str | list[str] | None
     strength: ProperFraction
     interpolate: Annotated[int, at_least(2), fitting(1000)] | None
@@ -165,6 +170,24 @@ class SampleSettings(BatchSettings):
         refuse(self.start == [], "start: it names no file; give an image or a .npy file")
         two = self.interpolate is None or len(listed(self.start or [])) == 2
         refuse(not two, f"interpolate: {self.interpolate} needs two items; give start=[FILE,FILE]")
+        for key, plain in (("guide_checkpoint", "last"), ("guide_weights", "ema")):
+            alone = self.guide is None and (value := getattr(self, key)) != plain
+            refuse(alone, f"{key}: {value} is that of a run; give guide=FOLDER" if alone else "")
+
+    def guided(self, run: "Run", method: Any) -> "Model":
+        """What samples are drawn from, by a `scoresde.control.GuidanceMethod`."""
+        from scoresde import runs
+        from scoresde.runs.guiding import guided
+
+        guide = None
+        if self.guide is not None:
+            try:
+                guide = runs.load(self.guide, self.guide_checkpoint, self.device, self.guide_weights, self.packages)
+            except InputError as error:
+                key, _, rest = str(error).partition(": ")
+                own = {"run": "guide", "checkpoint": "guide_checkpoint", "weights": "guide_weights"}
+                raise InputError(f"{own.get(key, f'guide: {key}')}: {rest}") from None
+        return guided(run, self.label, self.guidance, self.guidance_interval, method, guide)
 
 
 @dataclass(frozen=True)

@@ -8,16 +8,21 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from scoresde.analytic import ExactModel
+from scoresde.control import Wrapper
 from scoresde.errors import refuse
 from scoresde.evaluations import count_evaluations
 from scoresde.model import Model
+from scoresde.nets.condition import Cond
 from scoresde.noise import Noise
+from scoresde.prediction import Prediction
 from scoresde.sampling import Corrector, Grid, Sampler, Solver, Tuned
 from scoresde.sde import SDE
 
 Asked = Callable[[Model], Model]  # a prior to its posterior by the method of a candidate
+Cost = Callable[[float], int]  # `Model.cost_at`
 
 
 @dataclass(frozen=True)
@@ -43,38 +48,54 @@ class Candidate:
         return Sampler(self.solver, self.grid, steps or 50, corrector=self.corrector)
 
 
+class _Costly(Wrapper):
+    """A model each of whose calls counts as so many."""
+
+    def __init__(self, model: Model, cost: Cost) -> None:
+        super().__init__(model)
+        self.cost_of = cost
+
+    def forward(self, x: Tensor, t: float | Tensor, cond: Cond = None) -> Prediction:
+        times = self.cost_of(float(torch.as_tensor(t).flatten()[0]))
+        return [self.model(x, t, cond) for _ in range(times)][-1]
+
+
 def _same(model: Model) -> Model:
     return model
 
 
+def _once(t: float) -> int:
+    return 1
+
+
 def spent(
-    candidate: Candidate, steps: int, sde: SDE, event_shape: tuple[int, ...], cost: int = 1, asked: Asked = _same
+    candidate: Candidate, steps: int, sde: SDE, event_shape: tuple[int, ...], cost: Cost = _once, asked: Asked = _same
 ) -> int:
     """Evaluations per sample with this number of steps, counted at a model of one point; rounded up."""
     # away from zero, since a score may not vanish where a solver divides by its length
     point = ExactModel(torch.full((1, *event_shape), 0.01), sde)
-    sampler, model = candidate.sampler(steps), asked(point)
-    sampler = sampler if model is point else sampler.suited(model, event_shape)
+    sampler, model = candidate.sampler(steps), asked(_Costly(point, cost))
+    sampler = sampler if asked is _same else sampler.suited(model, event_shape)
     n = getattr(candidate.method, "draws", 1)
     start = torch.ones((n, *event_shape)) * sde.prior_std
     with torch.no_grad(), count_evaluations() as counted:
         deque(sampler.path(model, start, Noise(0)), maxlen=0)
-    return cost * math.ceil(counted.samples / n)
+    return math.ceil(counted.samples / n)
 
 
 def fitting(
-    candidate: Candidate, budget: int, sde: SDE, event_shape: tuple[int, ...], cost: int = 1, asked: Asked = _same
+    candidate: Candidate, budget: int, sde: SDE, event_shape: tuple[int, ...], cost: Cost = _once, asked: Asked = _same
 ) -> int:
     """The largest number of steps that spends at most `budget` evaluations per sample; at least 2 and `least_steps`.
 
-    With guidance a call of the model costs two evaluations, so about half as many steps fit.
+    With guidance a call of the model costs two evaluations, at the levels where it acts, so fewer steps fit.
 
     Raises:
         InputError: the budget is too small; the message says how many evaluations the solver needs at least.
     """
     nfe = functools.cache(lambda steps: spent(candidate, steps, sde, event_shape, cost, asked))
     if isinstance(candidate.solver, Tuned):
-        return budget // cost  # one call per step; only numbers of steps that were tuned work
+        return budget // cost(sde.T)  # one call per step; only numbers of steps that were tuned work
     least = max(2, candidate.solver.least_steps)
     refuse(nfe(least) > budget, f"budgets: {budget} is too small for {candidate.name}; it needs at least {nfe(least)}")
     slope = max((nfe(least + 6) - nfe(least)) / 6, 1e-9)

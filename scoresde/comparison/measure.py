@@ -105,7 +105,7 @@ class Comparison:
         try:
             asked = None if candidate.method in (None, EXACT) else partial(self._asked, candidate)
             shape = self.plan.problem.event_shape
-            row.steps = fitting(candidate, budget, model.sde, shape, model.cost, *([asked] if asked else []))
+            row.steps = fitting(candidate, budget, model.sde, shape, model.cost_at, *([asked] if asked else []))
         except Exception as error:  # its row says so
             row.failed(error)
         return Entry(candidate, row)

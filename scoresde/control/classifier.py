@@ -43,7 +43,7 @@ class ClassifierGuided(Guided):
     Raises:
         InputError: no classes, or see `Guided`.
 
-    P. Dhariwal and A. Nichol, arXiv 2105.05233, algorithms 1 and 2, whose s is the scale.
+    P. Dhariwal and A. Nichol, arXiv 2105.05233, whose s is the scale.
     """
 
     def __init__(

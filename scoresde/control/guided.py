@@ -40,7 +40,7 @@ class Guided(Wrapper):
         InputError: models of events of different shapes, a weaker one that cannot change its path, or an interval that
             is empty.
 
-    T. Karras et al., arXiv 2406.02507, eq. 6 (autoguidance); T. Kynkäänniemi et al., arXiv 2404.07724, eq. 4-5.
+    T. Karras et al., arXiv 2406.02507 (autoguidance); T. Kynkäänniemi et al., arXiv 2404.07724 (intervals).
     """
 
     def __init__(

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -15,7 +15,13 @@ from scoresde.prediction import Prediction
 
 
 class GuidanceMethod(Rebuildable, ABC):
-    """A rule for the prediction D of guidance, from that of a model D_1 and of a weaker one D_0."""
+    """A rule for the prediction D of guidance, from that of a model D_1 and of a weaker one D_0.
+
+    Attributes:
+        of_score: whether it is a change of the score alone, which an observation may change further.
+    """
+
+    of_score: ClassVar[bool] = True
 
     @abstractmethod
     def __call__(self, strong: Prediction, weak: Prediction, scale: float) -> Prediction:
@@ -39,7 +45,7 @@ class ClassifierFree(GuidanceMethod):
     Its score is that of p_t(x) p_t(c | x)^scale, but a sampler that follows it from level to level samples neither
     p(x) p(c | x)^scale nor another simple distribution, see docs/guidance.md.
 
-    J. Ho and T. Salimans, arXiv 2207.12598, eq. 6, whose w is scale - 1.
+    J. Ho and T. Salimans, arXiv 2207.12598, whose w is scale - 1.
     """
 
     def __call__(self, strong: Prediction, weak: Prediction, scale: float) -> Prediction:
@@ -58,8 +64,10 @@ class PlusPlus(GuidanceMethod):
     length h in log(alpha / sigma), so that more steps guide more: the paper takes a scale from 0 to 1. With 1 x0 is
     that of the model.
 
-    H. Chung et al., arXiv 2406.08070, algorithm 2.
+    H. Chung et al., arXiv 2406.08070.
     """
+
+    of_score = False
 
     def __call__(self, strong: Prediction, weak: Prediction, scale: float) -> Prediction:
         return weak.toward(strong, scale).with_noise_of(weak)
@@ -89,7 +97,7 @@ class Projected(GuidanceMethod):
         parallel: eta, the share of the part along D_1 that is kept; 1 keeps all, which is `cfg`.
         norm: r, the largest |D_1 - D_0|, in model units; None for no limit. The paper takes 2.5 for latents of EDM2.
 
-    S. Sadat et al., arXiv 2410.02416, eq. 6-9.
+    S. Sadat et al., arXiv 2410.02416.
     """
 
     parallel: Fraction = 0.0

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from scoresde._shapes import Coefficient, expand
-from scoresde.control import Wrapper
+from scoresde.control import Guided, Wrapper
 from scoresde.described import Rebuildable
 from scoresde.divergence.products import with_products
 from scoresde.errors import InputError, refuse, require
@@ -65,7 +65,7 @@ class Posterior(Wrapper):
 
     Raises:
         InputError: a model of bits or of another shape than the observation, y of another shape or not finite, a method
-            that needs a linear observation or sigma_y > 0.
+            that needs a linear observation or sigma_y > 0, guidance with steps of its own.
     """
 
     def __init__(self, model: Model, observation: Observation, y: Tensor, method: Method | str | None = None) -> None:
@@ -89,6 +89,8 @@ class Posterior(Wrapper):
         require(tuple(y.shape[1:]) == seen and len(y) > 0, "y", tuple(y.shape), f"give {seen}, or rows (n, *{seen})")
         require(bool(torch.isfinite(y).all()), "y", "NaN or infinity", "give finite numbers")
         refuse(any(isinstance(m, Posterior) for m in model.modules()), "model: it has an observation; join the two")
+        steps = any(isinstance(m, Guided) and not m.method.of_score for m in model.modules())
+        refuse(steps, "guidance_method: it has steps of its own, which no observation leads; give cfg or apg")
         self.y, self.event_shape = y.to(model.device), mine
 
     def of_samples(self, rows: Tensor) -> Posterior:

@@ -43,12 +43,14 @@ class Exact(ClassifierFree):
     Raises:
         InputError: a corrector, an interval, or a chain of bits.
 
-    M. Skreta et al., arXiv 2503.02819, prop. 3.1 (weights); A. Bradley and P. Nakkiran, arXiv 2408.09000 (moves).
+    M. Skreta et al., arXiv 2503.02819 (weights); A. Bradley and P. Nakkiran, arXiv 2408.09000 (moves).
     """
 
     particles: Count = 16
     moves: NonNegativeInt = 2
     snr: ProperFraction = 0.3
+
+    of_score = False
 
     def check(self, model: Model, interval: object) -> None:
         model.needs_gaussian("guidance_method=exact")

@@ -1,6 +1,6 @@
 """The model of a run with guidance."""
 
-from scoresde.control import ClassifierFree, GuidanceMethod, Guided
+from scoresde.control import ClassifierFree, GuidanceMethod, Guided, Projected
 from scoresde.control.guidance import Label, condition_of, labelled
 from scoresde.control.guided import Interval, require_interval
 from scoresde.errors import refuse
@@ -27,8 +27,12 @@ def guided(
         guide: a weaker run, on data in the same units.
 
     Raises:
-        InputError: what `Run.conditioned` refuses, a guide of other data, or a method or interval without either.
+        InputError: what `Run.conditioned` refuses, a guide of other data, a method or interval without either, or a
+            scale of 1 that does nothing.
     """
+    idle = guidance == 1 and (method is None or type(method) in (ClassifierFree, Projected))
+    given = "guide" if guide is not None else "guidance_interval" if interval is not None else ""
+    refuse(idle and given != "", f"{given}: guidance=1 is the run itself, without it; give guidance=2")
     if guide is None and interval is None and (method is None or type(method) is ClassifierFree):
         return run.conditioned(run.model, label, guidance)
     interval = None if interval is None else require_interval(interval, "guidance_interval")

@@ -7,11 +7,11 @@ examples, where RUN is a folder made by scoresde train:
   scoresde sample run=runs/RUN solver=heun,ddim sampler.steps=10,20 -m
   scoresde sample run=runs/RUN n=50000 batch_size=1000 format=png     any number, images as single files too
   scoresde sample run=runs/RUN solver=heun sampler.path=true          with a film of noise becoming data
-  scoresde sample run=runs/RUN solver=ddim sampler.eta=1              with the noise of DDPM
   scoresde sample run=runs/RUN solver=reverse_diffusion corrector=langevin sampler.steps=200
   scoresde sample run=runs/RUN start=photo.png strength=0.6           redraw an image
   scoresde sample run=runs/RUN observation=inpaint observation.mask=hole.png observation.item=photo.png n=16
-  scoresde sample run=runs/RUN label=[0,1] guidance=2                 of these classes, if trained with classes
+  scoresde sample run=runs/RUN label=[0,1] guidance=3 guidance_interval=[0.2,3]   of these classes
+  scoresde sample run=runs/RUN guidance=2 guide=runs/RUN guide_checkpoint=2000   led away from its own past
   scoresde sample run=runs/RUN seed=1,2,3 -m                          other samples
 """
 
@@ -40,7 +40,8 @@ def _work(settings: SampleSettings, cfg: dict[str, Any]) -> None:
     from scoresde.cli.sample_run import sample  # imports torch
 
     arguments, path = without_path(cfg["sampler"])
-    sample(settings, arguments, path, cfg["observation"], cfg["posterior"])
+    sample(settings, arguments, path, cfg["guidance_method"], cfg["observation"], cfg["posterior"])
 
 
-COMMAND = Command(__name__, __doc__, SampleSettings, ("sampler", "observation", "posterior"), _work, rank=2, keeps=True)
+GROUPS = ("sampler", "guidance_method", "observation", "posterior")
+COMMAND = Command(__name__, __doc__, SampleSettings, GROUPS, _work, rank=2, keeps=True)
