@@ -48,7 +48,7 @@ def with_products(field: Field, x: Tensor, key: str = "divergence") -> tuple[Ten
     return value.detach(), product
 
 
-def require_derivative(field: Field, x: Tensor, direction: Tensor) -> None:
+def require_derivative(field: Field, x: Tensor, direction: Tensor, key: str = "divergence") -> None:
     """Refuse a field whose network has no derivative, as after detach() or round(): torch says that it is zero.
 
     What is left of J is then c I, from the part of the field that is known; and x moved in a direction moves the field
@@ -58,18 +58,19 @@ def require_derivative(field: Field, x: Tensor, direction: Tensor) -> None:
         field: see `with_products`.
         x: some samples (B, *event) of at least two values.
         direction: like x.
+        key: what needs the derivative, for messages.
 
     Raises:
         InputError: the field has no derivative.
     """
-    value, product = with_products(field, x)
+    value, product = with_products(field, x, key)
     (found,) = product(direction[None])
     square = (direction * direction).flatten(1).sum(1)
     linear = expand((direction * found).flatten(1).sum(1) / square, x) * direction
     moved = field(x + direction) - value
     lost = (found - linear).norm() <= 1e-9 * found.norm() and (moved - linear).norm() > 1e-2 * moved.norm()
     what = "its output changes with x and has no derivative, as after detach() or round()"
-    refuse(bool(lost), f"divergence: it is not defined for this model; {what}")
+    refuse(bool(lost), f"{key}: it is not defined for this model; {what}")
 
 
 def _backward(value: Tensor, at: Tensor, directions: Tensor) -> Tensor:

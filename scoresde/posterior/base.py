@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import ClassVar
@@ -12,11 +13,13 @@ from torch import Tensor
 from scoresde._shapes import Coefficient, expand
 from scoresde.control import Guided, Wrapper
 from scoresde.described import Rebuildable
-from scoresde.divergence.products import with_products
+from scoresde.divergence.products import require_derivative, with_products
 from scoresde.errors import InputError, refuse, require
-from scoresde.model import Model, S
+from scoresde.evaluations import evaluating, uncounted
+from scoresde.model import Model, NetworkModel, S
 from scoresde.named import named
 from scoresde.nets.condition import Cond
+from scoresde.noise import Noise
 from scoresde.observation import Observation
 from scoresde.observation.files import values
 from scoresde.prediction import Prediction
@@ -33,10 +36,12 @@ class Method(Rebuildable, ABC):
     Attributes:
         linear: whether it needs a linear observation.
         divides: whether it divides by sigma_y.
+        differentiates: whether it needs the derivative of the network.
     """
 
     linear: ClassVar[bool] = True
     divides: ClassVar[bool] = False
+    differentiates: ClassVar[bool] = False
 
     @abstractmethod
     def denoised(self, asked: Posterior, x: Tensor, t: float | Tensor, cond: Cond) -> Tensor:
@@ -65,7 +70,8 @@ class Posterior(Wrapper):
 
     Raises:
         InputError: a model of bits or of another shape than the observation, y of another shape or not finite, a method
-            that needs a linear observation or sigma_y > 0, guidance with steps of its own.
+            that needs a linear observation, sigma_y > 0 or derivatives that the network does not have, guidance with
+            steps of its own.
     """
 
     def __init__(self, model: Model, observation: Observation, y: Tensor, method: Method | str | None = None) -> None:
@@ -92,6 +98,8 @@ class Posterior(Wrapper):
         steps = any(isinstance(m, Guided) and not m.method.of_score for m in model.modules())
         refuse(steps, "guidance_method: it has steps of its own, which no observation leads; give cfg or apg")
         self.y, self.event_shape = y.to(model.device), mine
+        if self.network is not None and method.differentiates and math.prod(mine) > 1:
+            self._require_derivative()
 
     def of_samples(self, rows: Tensor) -> Posterior:
         other = self.around(self.model.of_samples(rows))
@@ -104,7 +112,23 @@ class Posterior(Wrapper):
     def forward(self, x: Tensor, t: float | Tensor, cond: Cond = None) -> Prediction:
         return Prediction.of(x, self.sde, t, x0=self.method.denoised(self, x, t, cond))
 
+    def _require_derivative(self) -> None:
+        own, t, std = self.model.of_samples(torch.arange(2)), self.sde.t_start, self.sde.prior_std
+        z = std * Noise(0).normal("derivative", 0, (4, *self.observation.event_shape), self.y.device, torch.float64)
+        x, direction = z[:2], z[2:]
+        with torch.no_grad(), evaluating(self.model), uncounted():
+            try:
+                own(x, t)
+            except InputError:  # it lacks a condition, which a wrapper around may bring
+                return
+            require_derivative(lambda x: own(x, t).x0, x, direction, "posterior")
+
     # ---- what methods ask ----
+
+    @property
+    def network(self) -> NetworkModel | None:
+        """The network within wrappers, if there is one."""
+        return next((m for m in self.model.modules() if isinstance(m, NetworkModel)), None)
 
     def plain(self, x: Tensor, t: float | Tensor, cond: Cond = None) -> Tensor:
         """x0_hat of the prior (B, *event)."""

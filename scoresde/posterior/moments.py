@@ -8,10 +8,11 @@ from torch import Tensor
 from scoresde._shapes import expand, flat
 from scoresde.constraints import Count, NonNegativeInt, Positive
 from scoresde.nets.condition import Cond
-from scoresde.observation import conjugate_gradients
 from scoresde.posterior.base import Method, Posterior
+from scoresde.posterior.projected import arnoldi, whole
 from scoresde.posterior.tangent import Tangent
 from scoresde.progress import note
+from scoresde.sampling.grid import widest
 
 _SAID: set[object] = set()  # methods that did not converge, which is said once
 
@@ -23,7 +24,9 @@ class MMPS(Method):
         x0_hat = D + V A^T u,   (A V A^T + sigma_y^2 I) u = y - A(D),   V = (sigma^2 / alpha) J^T,   J = dD/dx_t
 
     V is exact for an exact score, whose J is symmetric, so Gaussian data have their exact posterior once u is solved
-    for. A network's J is not symmetric: J^T, by backward derivatives of the one evaluation, is used throughout.
+    for. A network's J is neither symmetric nor positive: J^T, by backward derivatives of the one evaluation, is used
+    throughout, in a small space whose matrix is made so, see `scoresde.posterior.projected`, and V A^T u is held to the
+    length that data allow. Neither acts on an exact score.
     Of other data the third moment is lost: where x0 given x_t has several modes, their weights are wrong.
     A nonlinear A is replaced by its tangent at D.
 
@@ -31,10 +34,9 @@ class MMPS(Method):
     8-D mixtures (benchmarks/posterior.py, 5 problems, n = 2,000, 95 %).
 
     Args:
-        iterations: most conjugate-gradient steps, of one product each; 1 to 5 were published.
+        iterations: most steps, of one product each; 1 to 5 were published.
         tolerance: of |residual| / |y - A(D)|, at which a sample is done.
-        dense: values of y up to which A V A^T is formed, by as many products in one pass, and solved with its negative
-            eigenvalues, which a network can have, taken as 0; 0 always iterates.
+        dense: values of y up to which A V A^T is formed, by as many products in one pass; 0 always iterates.
 
     Rozet et al. 2024 (arXiv 2405.13712), section 4; the dense form is that of Boys et al. 2023 (arXiv 2310.06721).
     """
@@ -43,34 +45,29 @@ class MMPS(Method):
     tolerance: Positive = 1e-4
     dense: NonNegativeInt = 16
 
-    linear = False
+    linear, differentiates = False, True
 
     def denoised(self, asked: Posterior, x: Tensor, t: float | Tensor, cond: Cond) -> Tensor:
         x0, product = asked.with_products(x, t, cond)
         factor, left, tangent = expand(asked.covariance_factor(t), x), asked.left(x0), Tangent(asked.observation, x0)
         noise = asked.observation.sigma_y**2
-        if left[0].numel() <= self.dense:
-            units = torch.eye(left[0].numel()).to(left).reshape(-1, 1, *left.shape[1:]).expand(-1, *left.shape)
-            gains = factor * product(torch.stack([tangent.adjoint(one) for one in units]))
-            return x0 + _gained(gains, torch.stack([tangent(one) for one in gains]), left, noise)
 
         def gain(u: Tensor) -> Tensor:
-            return factor * product(tangent.adjoint(u)[None])[0]
+            return factor * product(torch.stack([tangent.adjoint(one) for one in u]))
 
-        def apply(u: Tensor) -> Tensor:
-            return tangent(gain(u)) + noise * u
+        if left[0].numel() <= self.dense:
+            step, energy, _ = whole(gain, tangent, left, noise)
+        else:
+            step, energy, residual = arnoldi(gain, tangent, left, noise, self.iterations, self.tolerance)
+            if self.iterations < left[0].numel():
+                self._say(float(residual.max()))
+        return x0 + _held(asked, t, step, energy)
 
-        u, residual = conjugate_gradients(apply, left, steps=self.iterations, tolerance=self.tolerance)
-        worst = float(residual.max())
+    def _say(self, worst: float) -> None:
         if worst > self.tolerance and self not in _SAID:
             _SAID.add(self)
-            steps = (
-                "1 conjugate-gradient step leaves"
-                if self.iterations == 1
-                else f"{self.iterations} conjugate-gradient steps leave"
-            )
+            steps = "1 step leaves" if self.iterations == 1 else f"{self.iterations} steps leave"
             note(f"warning: {steps} a residual of {worst:.2g} in {self!r}; raise iterations, or tolerance")
-        return x0 + gain(u)
 
 
 @dataclass(frozen=True, repr=False)
@@ -93,11 +90,15 @@ class PiGDM(Method):
 
     sigma_data: Positive | None = None
 
+    differentiates = True
+
     def denoised(self, asked: Posterior, x: Tensor, t: float | Tensor, cond: Cond) -> Tensor:
         x0, product = asked.with_products(x, t, cond)
-        s2, sd2 = asked.noise_ratio(t), (self.sigma_data or asked.sigma_data) ** 2
-        u = asked.observation.solve(asked.left(x0), s2 * sd2 / (s2 + sd2), asked.observation.sigma_y**2)
-        return x0 + expand(asked.covariance_factor(t), x) * product(asked.observation.adjoint(u)[None])[0]
+        s2, sd2, noise = asked.noise_ratio(t), (self.sigma_data or asked.sigma_data) ** 2, asked.observation.sigma_y**2
+        left = asked.left(x0)
+        u = asked.observation.solve(left, s2 * sd2 / (s2 + sd2), noise)
+        step = expand(asked.covariance_factor(t), x) * product(asked.observation.adjoint(u)[None])[0]
+        return x0 + (step if asked.network is None else _damped(asked, step, u, left))
 
 
 @dataclass(frozen=True, repr=False)
@@ -124,11 +125,23 @@ class DiffPIR(Method):
         return asked.pulled(asked.plain(x, t, cond), asked.noise_ratio(t) / self.lam)
 
 
-def _gained(gains: Tensor, seen: Tensor, b: Tensor, s: float) -> Tensor:
-    """V A^T (A V A^T + s I)^-1 b (B, *event), from the columns of V A^T (M, B, *event) and A V A^T (M, B, *seen)."""
-    matrix = seen.flatten(2).permute(1, 2, 0).double()
-    values, axes = torch.linalg.eigh((matrix + matrix.mT) / 2)
-    variance = values.clamp(min=0) + s
-    along = (axes.mT @ flat(b).double()[..., None])[..., 0]
-    u = axes @ torch.where(variance > 0, along / variance, 0.0)[..., None]
-    return torch.einsum("bm,mb...->b...", u[..., 0].to(gains), gains)
+def _held(asked: Posterior, t: float | Tensor, step: Tensor, energy: Tensor) -> Tensor:
+    """V A^T u (B, *event), no longer than it can be if V <= v I: |V A^T u|^2 <= v u^T A V A^T u.
+
+    Cauchy's inequality, with v = (2 + sqrt(D))^2 s^2 sd^2 / (s^2 + sd^2), s = sigma / alpha: the length of the noise in
+    x / alpha bounds V, and so does the covariance of the data. A model that is no network may not know its scale.
+    """
+    if asked.network is None:
+        return step
+    s2, sd2 = asked.noise_ratio(t), max(1.0, asked.network.sigma_data) ** 2
+    most = (widest(step[0].numel()) ** 2 * s2 * sd2 / (s2 + sd2) * energy).sqrt()
+    part = (most / flat(step).double().norm(dim=1).clamp(min=1e-300)).clamp(max=1.0)
+    return step * expand(part.to(step), step)
+
+
+def _damped(asked: Posterior, step: Tensor, u: Tensor, left: Tensor) -> Tensor:
+    """V A^T u (B, *event), at most as far as one step of steepest descent for (A V A^T + sigma_y^2 I) u = left goes."""
+    u, left, seen = (flat(v).double() for v in (u, left, asked.observation(step)))
+    energy = (u * seen).sum(1)
+    part = (u * left).sum(1) / (energy + asked.observation.sigma_y**2 * u.square().sum(1)).clamp(min=1e-300)
+    return step * expand(torch.where(energy > 0, part.clamp(0.0, 1.0), 0.0).to(step), step)

@@ -247,7 +247,7 @@ class DPS(Loop):
 
     zeta: Positive = 1.0
 
-    linear = False
+    linear, differentiates = False, True
 
     def carry(
         self, solver: Solver, model: Model, times: Tensor, x: Tensor, noise: NoiseSource, then: Corrector | None

@@ -98,7 +98,7 @@ class Twisted(Loop):
     twist: Literal["mmps", "pigdm"] = "mmps"
     share: Fraction = 0.5
 
-    divides = True
+    divides = differentiates = True
 
     def __post_init__(self) -> None:
         fits = self.particles % self.draws == 0
