@@ -98,8 +98,7 @@ class Posterior(Wrapper):
         steps = any(isinstance(m, Guided) and not m.method.of_score for m in model.modules())
         refuse(steps, "guidance_method: it has steps of its own, which no observation leads; give cfg or apg")
         self.y, self.event_shape = y.to(model.device), mine
-        if self.network is not None and method.differentiates and math.prod(mine) > 1:
-            self._require_derivative()
+        self._require_derivative()
 
     def of_samples(self, rows: Tensor) -> Posterior:
         other = self.around(self.model.of_samples(rows))
@@ -113,6 +112,8 @@ class Posterior(Wrapper):
         return Prediction.of(x, self.sde, t, x0=self.method.denoised(self, x, t, cond))
 
     def _require_derivative(self) -> None:
+        if self.network is None or not self.method.differentiates or math.prod(self.observation.event_shape) < 2:
+            return
         own, t, std = self.model.of_samples(torch.arange(2)), self.sde.t_start, self.sde.prior_std
         z = std * Noise(0).normal("derivative", 0, (4, *self.observation.event_shape), self.y.device, torch.float64)
         x, direction = z[:2], z[2:]
