@@ -66,7 +66,7 @@ def distances(problem: tuple[int, int, int], scale: float, n: int, seeds: int) -
 def overhead(repeats: int = 300) -> float:
     """Time that `Guided` adds to the calls of its two models, as a share of one call of a U-Net."""
     small = ScoreModel(torch.nn.Identity(), VPSDE()).eval()
-    small.net.forward = lambda x, c: x  # type: ignore[method-assign, assignment] - next to nothing
+    small.net.forward = lambda x, c: x  # type: ignore[method-assign, assignment]  # next to nothing
     unet, x = ScoreModel(UNet((1, 32, 32), channels=64), VPSDE()).eval(), torch.randn(8, 1, 32, 32)
     guided = Guided(small, small, 2.0, [0.2, 3.0])
 
