@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ from scoresde.build import MEASURED, build
 from scoresde.errors import InputError, refuse
 from scoresde.files import read_yaml, write_text
 from scoresde.plain import each, join, to_yaml
+from scoresde.progress import note
 from scoresde.runs.folder import CONFIG, check_inside
 from scoresde.runs.upgrade import upgraded
 
@@ -32,12 +34,20 @@ def _sealed(text: str) -> str:
     return f"{'; '.join(_SEAL)}: {hashlib.sha256(text.encode()).hexdigest()}\n{text}"
 
 
+@cache
+def _say_changed(path: Path, text: str) -> None:
+    """Say once that a file is not as it was written: people edit it, and disks damage it."""
+    told = "was changed since it was written; if you have edited it, delete its first line"
+    note(f"warning: {path}: {told}, else take it from a copy")
+
+
 def read_config(run: Path) -> dict[str, Any]:
     """The configuration of a run as plain values, without what would have a stranger's folder write elsewhere.
 
+    A file that was changed under the line with its SHA-256 is read, with a warning.
+
     Raises:
-        InputError: the folder or the file is missing or damaged, was changed under the line with its SHA-256, holds
-            references, or is refused by `check_inside`.
+        InputError: the folder or the file is missing or damaged, holds references, or is refused by `check_inside`.
     """
     path = run / CONFIG
     check_inside(run)
@@ -47,8 +57,8 @@ def read_config(run: Path) -> dict[str, Any]:
         raise InputError(f"run: {missing}{_runs_near(run)}")
     cfg, text = read_yaml(path, str(path)), path.read_text(encoding="utf-8")
     sealed = any(part in text for part in _SEAL)  # also if one of them is damaged
-    changed = "was changed since it was written; if you have edited it, delete its line with the SHA-256"
-    refuse(sealed and text != _sealed(text.partition("\n")[2]), f"{path}: {changed}, else take it from a copy")
+    if sealed and text != _sealed(text.partition("\n")[2]):
+        _say_changed(path, text)
     refuse(not isinstance(cfg, dict), f"{path}: holds {type(cfg).__name__}, not a mapping of keys to values")
     wanted = "a reference, which no stored configuration may hold; give the value"
     for key, value in leaves(cfg):
