@@ -37,8 +37,8 @@ def _sealed(text: str) -> str:
 @cache
 def _say_changed(path: Path, text: str) -> None:
     """Say once that a file is not as it was written: people edit it, and disks damage it."""
-    told = "was changed since it was written; if you have edited it, delete its first line"
-    note(f"warning: {path}: {told}, else take it from a copy")
+    changed = "was changed since it was written; if you have edited it, delete its first line"
+    note(f"warning: {path}: {changed}, else take it from a copy")
 
 
 def read_config(run: Path) -> dict[str, Any]:
