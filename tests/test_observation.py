@@ -223,6 +223,11 @@ def test_a_sensor_needs_a_range():
         Saturate((2,), low=1.0, high=1.0)
 
 
+def test_a_sensor_shows_its_range_and_its_ends_beyond():
+    dark, bright = Saturate((5,), gain=4.0, low=-1.0, high=9.0), torch.tensor([[-7.0, -0.25, 0.5, 2.25, 3.0]])
+    assert dark(bright).tolist() == [[-1, -1, 2, 9, 9]]
+
+
 def test_a_matrix_must_fit():
     with pytest.raises(InputError, match=r"matrix: .*\[2, 3\]; give \[M, 4\]"):
         Projection((4,), matrix=np.ones((2, 3)))

@@ -316,6 +316,9 @@ def test_slurm_says_where_a_process_is() -> None:
     assert join._meeting_point({**step, "SLURM_STEP_NODELIST": "node-3,node-4"})[0] == "node-3"
     batch_script = {"SLURM_NTASKS": "8", "SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_JOB_ID": "1"}
     assert join._place(batch_script).size == 1
+    for port in ("294506", "abc", "-1"):
+        with pytest.raises(InputError, match=rf"MASTER_PORT: '{port}' is not a port; give a number from 1"):
+            join._meeting_point({**step, "MASTER_PORT": port})
     torchrun = {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "a"}
     assert join._place({**step, **torchrun}) == (3, 4, 1, 2)
 

@@ -34,6 +34,19 @@ def test_the_weights_are_the_normaliser_of_the_tilted_gaussian(sde: str, scale: 
     torch.testing.assert_close(total, torch.full_like(total, expected), rtol=4e-3, atol=1e-12)
 
 
+def test_a_move_keeps_the_law_of_its_level() -> None:
+    """Of N(0, 1), the law of every level under VP: a move is x <- a x + b z, and a^2 + b^2 is 1 to order snr^4."""
+    snr, model = 0.05, exact_model(sde_named("vp"), GaussianMixture([1.0], [[0.0]], [[[1.0]]]))
+    method = Exact(1, 1, snr)
+    x = torch.tensor([[0.0], [1.0]], dtype=torch.float64)
+    cloud = _Cloud(method, Guided(model, model, 2.0, None, method), x, 0.6, Noise(0))
+    z = cloud._normal("move 0", 0)
+    cloud.move(0, evaluate=False)
+    b = cloud.x[0] / z[0]
+    a = cloud.x[1] - b * z[1]
+    assert abs(float(a**2 + b**2) - 1) <= 4 * snr**4 < 0.01 * float(b**2)
+
+
 def guided(scale: float, method: Exact | None = None) -> Guided:
     model = ExactConditional(DATA, sde_named("vp"))
     return Guided(Conditioned(model, [0]), Conditioned(model, [0], 0.0), scale, None, method)

@@ -18,6 +18,7 @@ _JOIN = 60.0  # seconds within which all processes must have begun
 _ANSWER = 10.0  # seconds within which process 0 answers, once it has
 _STUCK = 3600.0  # of one exchange: a process may compile, or write to a slow disk
 _NAP = 0.1
+_LAST_PORT = 65_535
 
 
 class _Place(NamedTuple):
@@ -43,8 +44,10 @@ def _place(env: Mapping[str, str]) -> _Place:
 def _meeting_point(env: Mapping[str, str]) -> tuple[str, int]:
     """Address and port of process 0; under Slurm the first machine of the step, and a port of its own for each job."""
     name, first = re.match(r"([^,\[]*)\[?([^],-]*)", env.get("SLURM_STEP_NODELIST", "")).groups()  # type: ignore[union-attr]
-    port = 20_000 + int(env.get("SLURM_JOB_ID", 0)) % 20_000
-    return env.get("MASTER_ADDR", name + first), int(env.get("MASTER_PORT", port))
+    port = env.get("MASTER_PORT", str(20_000 + int(env.get("SLURM_JOB_ID", 0)) % 20_000))
+    fine = port.isdecimal() and int(port) <= _LAST_PORT
+    refuse(not fine, f"parallel: MASTER_PORT: {port!r} is not a port; give a number from 1 to {_LAST_PORT}")
+    return env.get("MASTER_ADDR", name + first), int(port)
 
 
 @cache
