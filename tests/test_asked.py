@@ -35,6 +35,10 @@ def sample(tmp_path, monkeypatch, capsys):
     return call
 
 
+def stop(*_, **__):
+    raise KeyboardInterrupt
+
+
 def test_a_posterior_is_written_with_its_moments_and_how_well_it_fits(sample):
     np.save("item.npy", np.array([0.5, 0.25]))
     said = sample(*ASKED, "observation.item=item.npy", "observation.sigma_y=0.3", "posterior=mmps")
@@ -140,6 +144,18 @@ def test_items_are_redrawn_from_their_noise(sample):
     np.testing.assert_allclose(np.load("out/samples.npz")["samples"], near, atol=1e-5)
 
 
+def test_what_was_stopped_is_not_continued_from_another_item(sample, monkeypatch):
+    np.save("a.npy", [0.5, 0.25])
+    few = ["start=a.npy", "n=4", "batch_size=2", "sampler.steps=5", "solver=ddim"]
+    with monkeypatch.context() as patch:
+        patch.setattr(Transform, "finish", stop)
+        sample(*few, code=130)
+    np.save("a.npy", [1.5, -0.25])
+    assert "out: out/parts holds parts of other samples" in sample(*few, code=2)
+    np.save("a.npy", [0.5, 0.25])
+    sample(*few)
+
+
 def test_between_two_items_lies_a_great_circle(sample):
     np.save("a.npy", [0.5, 0.25])
     np.save("b.npy", [1.5, -0.25])
@@ -149,6 +165,7 @@ def test_between_two_items_lies_a_great_circle(sample):
     error = np.sqrt(np.mean((found[[0, -1]] - ends) ** 2))
     assert summary["round_trip"] == pytest.approx(error, rel=1e-3, abs=1e-6)
     assert error < 0.02
+    assert (summary["start"], summary["n"], summary["seed"]) == (["a.npy", "b.npy"], 5, 0)
     z = load(RUN).encode(torch.as_tensor(found.astype(float)))
     angles = torch.rad2deg(torch.nn.functional.cosine_similarity(z[:1], z, dim=1).clamp(-1, 1).arccos())
     assert angles[-1] == pytest.approx(summary["angle"], abs=1)

@@ -1,6 +1,8 @@
 """Guidance of runs: `scoresde sample` with an interval, a guide or a method, and `scoresde.runs.guiding.guided`."""
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,10 @@ from support import options
 from scoresde import load
 from scoresde.cli.main import main
 from scoresde.control import Guided
+from scoresde.data import Transform
 from scoresde.named import named
 from scoresde.runs.guiding import guided
+from scoresde.training import checkpoint as checkpoints
 
 OLD = Path(__file__).parent / "fixtures/d14582e"
 CLASSES, OTHER = OLD / "classes", OLD / "run"
@@ -65,6 +69,31 @@ def test_a_guide_needs_no_label_and_exact_guidance_brings_its_steps(sample: Any)
     _, summary = sample("label=3", "guidance=1", "guidance_method=exact", "guidance_method.particles=2")
     assert summary["guidance_method"]["particles"] == 2
     assert summary["nfe"] == 2 * (2 * (1 + 3 * 3 - 1) + 1)
+
+
+def test_samples_that_were_stopped_do_not_go_on_with_a_guide_that_trained_on(
+    sample: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    weak = shutil.copytree(CLASSES, tmp_path / "weak")
+    line = ["sample", f"run={CLASSES}", *DRAW, "guidance=2", f"guide={weak}", "guide_weights=raw", "out=stopped"]
+    with monkeypatch.context() as patch:
+        patch.setattr(Transform, "finish", stop)
+        assert main(line) == 130
+    then = checkpoints.read(checkpoints.find(weak))
+    step = 2 * then.step
+    later = checkpoints.save(weak, replace(then, step=step, state={**then.state, "step": step}))
+    capsys.readouterr()
+    assert main(line) == 2
+    assert "out: stopped/parts holds parts of other samples" in capsys.readouterr().err
+    shutil.rmtree(later)
+    assert main(line) == 0
+    summary = json.loads(Path("stopped/summary.json").read_text())
+    assert (summary["guide"], summary["guide_checkpoint_step"]) == (str(weak), then.step)
+    x, _ = sample(*line[5:-1])
+    np.testing.assert_array_equal(np.load("stopped/samples.npz")["samples"], x)
 
 
 def test_an_observation_is_seen_through_guidance(sample: Any) -> None:

@@ -1,6 +1,7 @@
 """Samples from a trained run, written as they are drawn, so that any number of them fits into memory."""
 
 from collections import deque
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,11 @@ from scoresde.cli.stream import sample_files
 from scoresde.control import GuidanceMethod, Guided
 from scoresde.described import describe
 from scoresde.errors import refuse
+from scoresde.metrics.extractor import sha256
 from scoresde.model import Model
 from scoresde.parallel.shared import first_before_others, sharers
 from scoresde.runs import Run
+from scoresde.runs.guiding import guided
 from scoresde.runs.samples import Begin, draw
 from scoresde.runs.sizes import require_batch, require_disk
 from scoresde.sampling import Choices, Sampler
@@ -48,13 +51,16 @@ def sample(
     """
     sampler: Sampler = build(arguments, "sampler", settings.packages, Sampler, run=Path(settings.run))
     run = settings.load(settings.run)
-    model = settings.guided(run, build(guidance_method, "guidance_method", settings.packages, GuidanceMethod))
+    others = settings.others()
+    method = build(guidance_method, "guidance_method", settings.packages, GuidanceMethod)
+    scale, interval = settings.guidance, settings.guidance_interval
+    model = guided(run, settings.label, scale, interval, method, others.get("guide"))
     asked = ask(run, model, observation, posterior, settings.packages, settings.seed)
     both = settings.start is not None and (path or asked is not None)
     refuse(both, "start: sampler.path and observation begin from noise; leave one out")
     prior, model = model, model if asked is None else asked.model
-    ends = items(settings, run) if settings.interpolate else None
-    begin = None if settings.start is None or ends is not None else redrawn(settings, run, model)
+    given = items(settings, run) if settings.start else None
+    begin = None if given is None or settings.interpolate else redrawn(settings, model, given)
     require_batch("batch_size", min(settings.n, settings.batch_size), run.event_shape, str(model.device))
     require_disk(settings.n, run.transform, run.path)
     label = chosen("solver", arguments["solver"])
@@ -66,9 +72,10 @@ def sample(
             # a pilot of the prior is cheaper than one of a posterior, and the same for every observation
             sampler = sampler.suited(prior, run.event_shape).suited(model, run.event_shape)
         with settings.accelerated(run):
-            if ends is not None:
-                return interpolate(out, run, model, sampler, settings, ends)
-            summary = _request(run, settings, prior) | {"sampler": arguments, "grid": describe(sampler.grid)}
+            summary = _request(run, settings, prior, others, given)
+            if given is not None and begin is None:
+                return interpolate(out, run, model, sampler, settings, given, summary)
+            summary |= {"sampler": arguments, "grid": describe(sampler.grid)}
             _write(out, run, model, sampler, label, settings, summary, asked, begin)
             path = path and first
             shown = min(settings.n, settings.batch_size)
@@ -130,14 +137,21 @@ def _write(
     _say(out, label, summary, group.size, choices, asked)
 
 
-def _request(run: Run, settings: SampleSettings, prior: Model) -> dict[str, Any]:
-    """What was asked for, for the summary."""
+def _request(
+    run: Run, settings: SampleSettings, prior: Model, others: Mapping[str, Run], given: Tensor | None
+) -> dict[str, Any]:
+    """What was asked for, for the summary: with the steps of all runs that take part, and what files hold."""
     keys = ["weights", "n", "seed", "label", "guidance", "precision", "compile"]
-    keys += ["start", "strength"] if settings.start else []
-    guided = isinstance(prior, Guided)
-    keys += ["guidance_interval", "guide", "guide_checkpoint", "guide_weights"] if guided else []
-    method = {"guidance_method": describe(prior.method)} if guided else {}
-    return {"run": str(run.path), "checkpoint_step": run.step} | method | {key: getattr(settings, key) for key in keys}
+    content: dict[str, Any] = {"run": str(run.path), "checkpoint_step": run.step}
+    if given is not None:
+        keys += ["start"] if settings.interpolate else ["start", "strength"]
+        content["started"] = sha256([given])
+    if isinstance(prior, Guided):
+        keys += ["guidance_interval", "guide"]
+        content["guidance_method"] = describe(prior.method)
+    for key, other in others.items():
+        content |= {f"{key}_checkpoint_step": other.step, f"{key}_weights": getattr(settings, f"{key}_weights")}
+    return content | {key: getattr(settings, key) for key in keys}
 
 
 def _say(

@@ -23,7 +23,6 @@ from scoresde.constraints import (
 from scoresde.errors import InputError, refuse
 
 if TYPE_CHECKING:
-    from scoresde.model import Model
     from scoresde.runs import Run
 
 T = TypeVar("T")
@@ -33,6 +32,7 @@ Place = Annotated[str, Constraint(lambda path: all(len(p.encode()) <= _LONGEST f
 _MOST = 64  # characters of a name that stands after the time in that of a folder
 Name = Annotated[str, Constraint(lambda name: len(name) <= _MOST, f"at most {_MOST} characters")]
 Format = Literal["npz", "png"]  # of samples
+_OTHERS = ("guide",)  # settings that name a further run, whose checkpoint and weights are settings too
 
 
 def listed(value: T | list[T]) -> list[T]:
@@ -170,24 +170,26 @@ class SampleSettings(BatchSettings):
         refuse(self.start == [], "start: it names no file; give an image or a .npy file")
         two = self.interpolate is None or len(listed(self.start or [])) == 2
         refuse(not two, f"interpolate: {self.interpolate} needs two items; give start=[FILE,FILE]")
-        for key, plain in (("guide_checkpoint", "last"), ("guide_weights", "ema")):
-            alone = self.guide is None and (value := getattr(self, key)) != plain
-            refuse(alone, f"{key}: {value} is that of a run; give guide=FOLDER" if alone else "")
+        for other in _OTHERS:
+            for part, plain in (("checkpoint", "last"), ("weights", "ema")):
+                alone = getattr(self, other) is None and (value := getattr(self, f"{other}_{part}")) != plain
+                refuse(alone, f"{other}_{part}: {value} is that of a run; give {other}=FOLDER" if alone else "")
 
-    def guided(self, run: "Run", method: Any) -> "Model":
-        """What samples are drawn from, by a `scoresde.control.GuidanceMethod`."""
+    def others(self) -> "dict[str, Run]":
+        """The further runs that settings name, by the names of these."""
+        return {key: self._other(key) for key in _OTHERS if getattr(self, key) is not None}
+
+    def _other(self, key: str) -> "Run":
+        """The run that a setting names, with the checkpoint and the weights that are its own."""
         from scoresde import runs
-        from scoresde.runs.guiding import guided
 
-        guide = None
-        if self.guide is not None:
-            try:
-                guide = runs.load(self.guide, self.guide_checkpoint, self.device, self.guide_weights, self.packages)
-            except InputError as error:
-                key, _, rest = str(error).partition(": ")
-                own = {"run": "guide", "checkpoint": "guide_checkpoint", "weights": "guide_weights"}
-                raise InputError(f"{own.get(key, f'guide: {key}')}: {rest}") from None
-        return guided(run, self.label, self.guidance, self.guidance_interval, method, guide)
+        own = {"run": key, "checkpoint": f"{key}_checkpoint", "weights": f"{key}_weights"}
+        folder, checkpoint, weights = (getattr(self, name) for name in own.values())
+        try:
+            return runs.load(folder, checkpoint, self.device, weights, self.packages)
+        except InputError as error:
+            name, _, rest = str(error).partition(": ")
+            raise InputError(f"{own.get(name, f'{key}: {name}')}: {rest}") from None
 
 
 @dataclass(frozen=True)

@@ -26,14 +26,16 @@ def items(settings: SampleSettings, run: Run) -> Tensor:
     return run.transform.encode(torch.stack(found))
 
 
-def redrawn(settings: SampleSettings, run: Run, model: Model) -> Begin:
-    """Where each sample begins: at its item with noise, see `scoresde.sampling.noised`."""
-    x = items(settings, run).float()
+def redrawn(settings: SampleSettings, model: Model, x: Tensor) -> Begin:
+    """Where each sample begins: at its item, of these in turn, with noise; see `scoresde.sampling.noised`."""
+    x = x.float()
     noised(model, x, settings.strength, range(1))  # a strength that cannot be is refused before anything is written
     return lambda rows: noised(model, x, settings.strength, rows, settings.seed)
 
 
-def interpolate(out: Path, run: Run, model: Model, sampler: Sampler, settings: SampleSettings, x: Tensor) -> None:
+def interpolate(
+    out: Path, run: Run, model: Model, sampler: Sampler, settings: SampleSettings, x: Tensor, request: dict[str, Any]
+) -> None:
     """Write samples between two items x (2, *event), at equal angles between their latents.
 
     The first and the last are the items after a round trip to noise and back, whose error is reported.
@@ -50,8 +52,7 @@ def interpolate(out: Path, run: Run, model: Model, sampler: Sampler, settings: S
     title = f"interpolation of latents, round trip within {error:.2g}"
     interpolation(found[None].float(), x, run.transform, out / "samples.png", title)
     angle = torch.nn.functional.cosine_similarity(z[0].flatten(), z[1].flatten(), dim=0).clamp(-1, 1).arccos()
-    summary: dict[str, Any] = {"run": str(run.path), "checkpoint_step": run.step, "weights": settings.weights}
-    summary |= {"n": count, "start": settings.start, "interpolate": count, "nfe": spent.samples / count}
+    summary = request | {"n": count, "interpolate": count, "nfe": spent.samples / count}
     summary |= {"round_trip": error, "angle": float(torch.rad2deg(angle)), "versions": runs.versions()}
     runs.write_json(out / runs.SUMMARY, summary)
     print(f"{count} items between two, round trip within {error:.3g} (RMS, data units), in {out}", flush=True)
