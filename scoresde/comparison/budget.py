@@ -4,7 +4,7 @@ import functools
 import math
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -18,7 +18,7 @@ from scoresde.model import Model
 from scoresde.nets.condition import Cond
 from scoresde.noise import Noise
 from scoresde.prediction import Prediction
-from scoresde.sampling import Corrector, Grid, Sampler, Solver, Tuned
+from scoresde.sampling import Auto, Corrector, Grid, Sampler, Solver, Tuned
 from scoresde.sde import SDE
 
 Asked = Callable[[Model], Model]  # a prior to its posterior by the method of a candidate
@@ -88,14 +88,17 @@ def fitting(
 ) -> int:
     """The largest number of steps that spends at most `budget` evaluations per sample; at least 2 and `least_steps`.
 
-    With guidance a call of the model costs two evaluations, at the levels where it acts, so fewer steps fit.
+    With guidance a call of the model costs two evaluations, at the levels where it acts, so fewer steps fit. Of `Tuned`
+    it is a number that was tuned after which one more step, of average cost, would not fit.
 
     Raises:
         InputError: the budget is too small; the message says how many evaluations the solver needs at least.
     """
     nfe = functools.cache(lambda steps: spent(candidate, steps, sde, event_shape, cost, asked))
-    if isinstance(candidate.solver, Tuned):
-        return budget // cost(sde.T)  # one call per step; only numbers of steps that were tuned work
+    if isinstance(candidate.solver, Tuned):  # only numbers of steps that were tuned work
+        known = [n for n in candidate.solver.tuned if n <= budget and budget * n // nfe(n) == n]
+        other = replace(candidate, solver=Auto(), grid=None)  # of whose number of steps the sampler says how to tune it
+        return max(known) if known else fitting(other, budget, sde, event_shape, cost, asked)
     least = max(2, candidate.solver.least_steps)
     refuse(nfe(least) > budget, f"budgets: {budget} is too small for {candidate.name}; it needs at least {nfe(least)}")
     slope = max((nfe(least + 6) - nfe(least)) / 6, 1e-9)

@@ -56,6 +56,12 @@ def file_for(run: pathlib.Path | str, points: int) -> pathlib.Path:
     return pathlib.Path(run) / FOLDER / f"steps-{points}.json"
 
 
+def steps_in(run: pathlib.Path | str) -> list[int]:
+    """The numbers of steps for which there is a tuning in a run."""
+    files = pathlib.Path(run, FOLDER).glob("steps-*.json")
+    return sorted(int(name) for file in files if (name := file.stem.removeprefix("steps-")).isdecimal())
+
+
 def read(run: pathlib.Path | str | None, points: int, sde: SDE) -> TunedRule:
     """The tuning for so many points.
 
@@ -66,8 +72,7 @@ def read(run: pathlib.Path | str | None, points: int, sde: SDE) -> TunedRule:
         raise InputError("run: a tuned grid belongs to a trained run, and none is given")
     file = file_for(run, points)
     if not file.is_file():
-        there = sorted(int(f.stem.removeprefix("steps-")) for f in file.parent.glob("steps-*.json"))
-        known = f" (there are {', '.join(map(str, there))})" if there else ""
+        known = f" (there are {', '.join(map(str, there))})" if (there := steps_in(run)) else ""
         make = f"scoresde tune {shlex.quote(f'run={run}')} sampler.steps={points}"
         raise InputError(f"steps: {run} has no grid tuned for {points}{known}; make one with {make}")
     found = _kept(file)
@@ -147,6 +152,11 @@ class Tuned(Solver):
     @property
     def default_grid(self) -> Grid:
         return TunedGrid(self.run)
+
+    @property
+    def tuned(self) -> list[int]:
+        """The numbers of steps for which it was tuned."""
+        return steps_in(self.run) if self.run else []
 
     def costs(self, points: Sequence[int]) -> dict[int, int]:
         """Evaluations that the tuning for so many steps took in all, where there was one."""
