@@ -372,24 +372,6 @@ def test_impossible_plans_are_refused(changes, message):
         small(**{"candidates": [Candidate("ddim", DDIM())], **changes})
 
 
-def test_a_tuned_sampler_takes_the_tuned_steps_that_a_budget_of_guidance_allows(tmp_path):
-    data = ConditionalMixture(GaussianMixture([0.5, 0.5], [[-1.0], [1.0]], [[[0.1]]] * 2), [0, 1])
-    model, candidate = ExactConditional(data, sde_named("vp")), Candidate("tuned", Tuned(tmp_path))
-    (tmp_path / "tuned").mkdir()
-    for steps in (6, 12, 14, 15, 20):
-        rule = TunedRule(repr(model.sde), Terminal()(model.sde, steps).tolist(), AUTO, None, {})
-        file_for(tmp_path, steps).write_text(rule.text())
-    strong, weak = Conditioned(model, [0]), Conditioned(model, [0], 0.0)
-    taken = {}
-    for interval in (None, (0.05, 1.0)):  # the first call, at T, is outside of it
-        guided = Guided(strong, weak, 2.0, interval)
-        found = [fitting(candidate, budget, model.sde, (1,), guided.cost_at) for budget in (20, 24, 30)]
-        taken[interval] = found
-        for steps, budget in zip(found[1:], (24, 30), strict=True):
-            assert candidate.sampler(steps).sample(guided, n=2).nfe <= budget
-    assert taken == {None: [10, 12, 15], (0.05, 1.0): [13, 15, 20]}  # 10 and 13 are not tuned, which a sampler says
-
-
 def test_a_budget_that_is_too_small_for_all_stops_the_comparison_before_it_begins():
     with pytest.raises(InputError, match="budgets: 2 is too small for heun"):
         Comparison(small([Candidate("heun", Heun())], budgets=(2, 10)))
