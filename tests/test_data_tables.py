@@ -1,6 +1,7 @@
 """Tables of text: every number to its digits whatever separates them, integers and categories as they came."""
 
 import csv
+import re
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from scoresde.cli.stream import sample_files
 from scoresde.data import ArrayFile, Dataset, Transform
 from scoresde.data.columns import Column
+from scoresde.data.single import read_item
 from scoresde.errors import InputError
 
 VALUES = np.random.default_rng(0).standard_normal((40, 3)) * [1, 100, 1e-3] + [0, 1e6, 5]
@@ -159,3 +161,31 @@ def test_what_is_no_table_is_one_line(tmp_path, case):
         loaded(tmp_path, text, **settings)
     for word in words:
         assert word in str(found.value), str(found.value)
+
+
+def test_a_row_is_read_by_the_names_of_its_columns(tmp_path):
+    lines = [f"{COLORS[k % 3]},{k},{k / 7}" for k in range(30)]
+    (tmp_path / "t.csv").write_text("\n".join(["color,age,size", *lines]).replace("blue, dark", '"blue, dark"'))
+    transform = ArrayFile(str(tmp_path / "t.csv")).load().transform
+    file = tmp_path / "row.csv"
+
+    def read(text, **how):
+        file.write_text(text)
+        return read_item(str(file), "observation.item", transform, **how).tolist()
+
+    assert read("color,age,size\nred,3,0.5\n") == [0, 0, 1, 3, 0.5]
+    assert read("size;id;age;color\n0,5;one;3;green\n") == [0, 1, 0, 3, 0.5]
+    assert read('"blue, dark",3,0.5') == [1, 0, 0, 3, 0.5]
+    assert np.isnan(read("age,size\n3,\n", finite=False)).tolist() == [True, True, True, False, True]
+    for text, message in {
+        "age,size\n3,0.5\n": "holds NaN or infinite values for color=blue, dark, color=green, color=red; give finite",
+        "color,age,size\nred,3,\n": "holds NaN or infinite values for size; give finite numbers",
+        "color,age,size\nred,3,1\nred,4,2\n": "has 2 rows; give a file of one",
+        "color,age,size\npink,3,1\n": "column color: 'pink' is no category of it; give one of blue, dark, green, red",
+        "color,age,size\nred,three,1\n": "column age: 'three' is not a number; give one",
+        "sice,ages\n3,1\n": "has none of the columns of these data, which are color, age, size; did you mean size?",
+        "3,1\n": "has 2 columns; give 3, or a header",
+        "": "holds no rows of numbers",
+    }.items():
+        with pytest.raises(InputError, match=f"^observation.item: {re.escape(str(file))}.*{re.escape(message)}"):
+            read(text)

@@ -92,6 +92,26 @@ def test_a_run_encodes_and_decodes_data_units() -> None:
         run.encode(torch.zeros(3, 7, 7))
 
 
+def test_a_run_goes_from_one_item_to_another_and_says_the_error_of_the_round_trip() -> None:
+    run = load(Path(__file__).parent / "fixtures/d14582e/run")
+    a, b = run.transform.decode(torch.tensor([[0.3, -0.2], [-0.4, 0.5]], dtype=torch.float64))
+    space = LatentSpace(steps=30)
+    found = run.interpolate(a, b.numpy(), 5, space=space)
+    assert len(found) == 5
+    assert found.nfe == (2 * 30 + 5 * 30) / 5
+    z = run.encode(torch.stack([a, b]), space=space)
+    ends = run.decode(z, space=space)
+    torch.testing.assert_close(run.transform.decode(found.x[[0, -1]]), ends, rtol=0, atol=1e-9)
+    assert found.round_trip == pytest.approx(float((ends - torch.stack([a, b])).square().mean().sqrt()), rel=1e-3)
+    middle = run.encode(run.transform.decode(found.x[2:3]), space=LatentSpace(steps=200))
+    half = torch.rad2deg(torch.cosine_similarity(z[:1], middle).arccos())
+    assert float(half) == pytest.approx(found.angle / 2, abs=1)
+    with pytest.raises(InputError, match=r"last: \(3,\) is not allowed"):
+        run.interpolate(a, torch.zeros(3))
+    with pytest.raises(InputError, match="count: 1 is not allowed"):
+        run.interpolate(a, b, 1)
+
+
 # ---- the Ito density ----
 
 

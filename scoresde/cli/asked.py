@@ -15,7 +15,7 @@ from torch import Tensor
 from scoresde.build import TARGET, build
 from scoresde.constraints import NonNegativeInt, checked
 from scoresde.data.pixels import CHANNELS, image_of
-from scoresde.data.single import read_array, read_item
+from scoresde.data.single import read_array, read_item, require_finite
 from scoresde.described import describe
 from scoresde.errors import refuse, require
 from scoresde.figures.posterior import inferred
@@ -179,7 +179,9 @@ def _measured(seen: Observation, run: Run, path: str) -> Tensor:
     key = "observation.measured"
     if not isinstance(seen, Inpaint) or _has_shape(path, seen.seen):
         return read_item(path, key, run.transform, seen.seen)[None]
-    y: Tensor = seen(read_item(path, key, run.transform, run.event_shape)[None])
+    y: Tensor = seen(read_item(path, key, run.transform, run.event_shape, finite=False)[None])
+    names = run.transform.names
+    require_finite(y, key, path, names and [names[k] for k in seen.index.tolist()])
     return y
 
 

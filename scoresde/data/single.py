@@ -11,6 +11,8 @@ from torch import Tensor
 
 from scoresde.data.numpy_files import read_npy, readable
 from scoresde.data.pixels import CHANNELS, FORMATS, Mode, levels, opened
+from scoresde.data.row import read_row
+from scoresde.data.table import ENDINGS
 from scoresde.data.transform import Transform
 from scoresde.errors import InputError, refuse, require
 
@@ -27,7 +29,7 @@ def read_array(path: str, key: str) -> np.ndarray:
         InputError: beginning with the setting: there is no such file, or it is damaged or of another kind.
     """
     file, where = _there(path, key), f"{key}: {path}"
-    refuse(file.suffix != ".npy", f"{where} is of no known kind; give .npy or {', '.join(FORMATS)}")
+    refuse(file.suffix != ".npy", f"{where} is of no known kind; give .npy, .csv or {', '.join(FORMATS)}")
     with readable(file, where), file.open("rb") as stream:
         return read_npy(stream, file.stat().st_size, where)
 
@@ -47,8 +49,10 @@ def _there(path: str, key: str) -> Path:
     return Path(path)
 
 
-def read_item(path: str, key: str, transform: Transform, shape: Sequence[int] | None = None) -> Tensor:
-    """An item in data units, float64, from a .npy file or an image.
+def read_item(
+    path: str, key: str, transform: Transform, shape: Sequence[int] | None = None, finite: bool = True
+) -> Tensor:
+    """An item in data units, float64, from a .npy file, an image, or a table of one row.
 
     Images of the size of items cover it and are cropped at the center, as those of a folder are; their levels are
     stretched from black to white over the range of the data, as images of samples are.
@@ -58,6 +62,7 @@ def read_item(path: str, key: str, transform: Transform, shape: Sequence[int] | 
         key: the setting that names it.
         transform: of the data.
         shape: of the array instead of that of an item; then an image is not resized.
+        finite: refuse NaN, which also stand for what a table does not say.
 
     Raises:
         InputError: another or a damaged file, or an array of another shape or with numbers that are not finite.
@@ -72,10 +77,20 @@ def read_item(path: str, key: str, transform: Transform, shape: Sequence[int] | 
         found = read_image(path, key, mode, (wanted[1], wanted[2]) if shape is None else None)
         low, high = transform.low or 0.0, 1.0 if transform.high is None else transform.high
         found = low + found.astype(np.float64) / np.iinfo(found.dtype).max * (high - low)
+    elif wanted == transform.event_shape and len(wanted) == 1 and Path(path).suffix.lower() in ENDINGS:
+        found = read_row(_there(path, key), key, transform)
     else:
         found = read_array(path, key)
     refuse(found.dtype.kind not in "biuf", f"{key}: {path} holds no numbers; give numbers")
     require(found.shape == wanted, key, path, f"it has the shape {list(found.shape)}; give {list(wanted)}")
     out = torch.from_numpy(found.astype(np.float64))
-    refuse(not bool(torch.isfinite(out).all()), f"{key}: {path} holds NaN or infinite values; give finite numbers")
+    if finite:
+        require_finite(out, key, path, transform.names)
     return out
+
+
+def require_finite(values: Tensor, key: str, path: str, names: Sequence[str] | None = None) -> None:
+    """Refuse NaN and infinite values of a file, and say of which features they are."""
+    bad = (~values.isfinite()).flatten().nonzero()[:, 0].tolist()
+    of = f" for {', '.join(names[k] for k in bad)}" if names else ""
+    refuse(bool(bad), f"{key}: {path} holds NaN or infinite values{of}; give finite numbers")

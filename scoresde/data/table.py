@@ -19,6 +19,7 @@ from scoresde.progress import note
 
 Missing = Literal["error", "drop"]
 Wanted = Sequence[str | int] | None
+Cell = str | float  # NaN where it misses something
 ENDINGS = (".csv", ".tsv", ".txt", ".dat")
 _MARKS = ";\t, "
 _MISSING = frozenset({"", "na", "n/a", "nan", "null"})
@@ -32,6 +33,12 @@ class Table(NamedTuple):
     values: np.ndarray
     names: tuple[str, ...] | None
     columns: tuple[Column, ...] | None
+
+
+def cells_of(path: Path) -> tuple[tuple[str, ...] | None, list[list[Cell]]]:
+    """The names of the columns, if the first line holds no number, and the rows of a text file; see `read_table`."""
+    reader = _read(path)
+    return reader.names, [[reader.cell(row, k) for k in range(reader.width)] for row in range(len(reader.lines))]
 
 
 def read_table(path: Path, wanted: Wanted = None, missing: Missing = "error") -> Table:
@@ -50,9 +57,13 @@ def read_table(path: Path, wanted: Wanted = None, missing: Missing = "error") ->
         InputError: the file is empty or no UTF-8 text, a line has another number of columns, a column is not there, or
             a cell is not a finite number. The message names the line and the column.
     """
+    return _read(path).table(wanted, missing)
+
+
+def _read(path: Path) -> _Reader:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            return _Reader(path).read(file).table(wanted, missing)
+            return _Reader(path).read(file)
     except (UnicodeDecodeError, csv.Error, OSError) as error:
         raise InputError(f"data.path: {path} is not a csv of UTF-8 text ({error})") from None
 
@@ -161,6 +172,11 @@ class _Reader:
         if number is None:
             self.texts[k][len(self.lines)] = cell
         return math.nan if number is None else number
+
+    def cell(self, row: int, k: int) -> Cell:
+        """The number or the text in a cell."""
+        text = self.texts[k].get(row, "")
+        return self.numbers[row * self.width + k] if text.lower() in _MISSING else text
 
     def table(self, wanted: Wanted, missing: Missing) -> Table:
         """The columns that are wanted, checked, without rows that miss something if they may be dropped."""

@@ -23,6 +23,7 @@ from scoresde.results import Results
 from scoresde.runs.config import get, read_config, section, stored_data
 from scoresde.runs.folder import SUMMARY
 from scoresde.runs.history import history
+from scoresde.runs.interpolation import Interpolation, interpolate
 from scoresde.runs.samples import RunSamples, draw
 from scoresde.runs.sizes import require_batch, require_network, require_samples
 from scoresde.sampling import Grid, Sampler, Samples, Solver
@@ -172,6 +173,28 @@ class Run:
         require(tuple(z.shape[1:]) == self.event_shape, "z", tuple(z.shape), f"give latents {self.event_shape}")
         model = self.conditioned(self.model, label)
         return self.transform.decode((space or LatentSpace()).decode(model, z).cpu())
+
+    def interpolate(
+        self, first: Any, last: Any, count: int = 8, *, label: Label = None, space: LatentSpace | None = None
+    ) -> Interpolation:
+        """Items that lead from one to another through the latent space, with the error of the round trip.
+
+        Args:
+            first: an item in data units, (*event).
+            last: likewise.
+            count: of items, at least 2.
+            label: see `sample`.
+            space: see `encode`.
+
+        Raises:
+            InputError: items of another shape, or fewer than two wanted.
+        """
+        require(count > 1, "count", count, "give at least 2")
+        ends = {"first": torch.as_tensor(first), "last": torch.as_tensor(last)}
+        for key, x in ends.items():
+            require(tuple(x.shape) == self.event_shape, key, tuple(x.shape), f"give an item {self.event_shape}")
+        x = self.transform.encode(torch.stack([x.to("cpu", torch.float64) for x in ends.values()]))
+        return interpolate(self.conditioned(self.model, label), x, count, self.transform, space)
 
     def dataset(self) -> Dataset:
         """Load the data on which the model was trained, from where the configuration says it is, in its units."""
