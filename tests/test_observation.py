@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from scoresde import InputError
 from scoresde.data import Transform
@@ -129,7 +130,9 @@ def test_masks_boxes_and_columns_hide_what_they_say(tmp_path):
     mask = torch.ones(4, 4)
     mask[1:3, 1:4] = 0
     np.save(tmp_path / "m.npy", mask.numpy())
-    assert Inpaint((1, 4, 4), mask=str(tmp_path / "m.npy"))(x).tolist() == hidden(x).tolist()
+    Image.fromarray((255 * mask).numpy().astype(np.uint8)).save(tmp_path / "m.png")
+    for name in ("m.npy", "m.png"):
+        assert Inpaint((1, 4, 4), mask=str(tmp_path / name))(x).tolist() == hidden(x).tolist()
     table = Inpaint((4,), columns=["city", 0], names=["a", "b", "city=x", "city=y"])
     assert table(torch.arange(4.0)[None]).tolist() == [[0, 2, 3]]
     assert Inpaint((3, 8, 8), share=0.25).seen == (3 * 16,)

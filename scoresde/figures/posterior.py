@@ -47,15 +47,16 @@ def inferred(
 
 def _images(samples: np.ndarray, found: Mapping[str, np.ndarray], transform: Transform) -> Figure:
     low, high = style.greys(style.as_images(samples, transform), transform)
-    sheets = {}
+    some = style.as_images(samples[:_SAMPLES], transform)
+    drawn = style.tiled(some, low, high, across=math.ceil(math.sqrt(len(some))), pixels=_SIDE // 2)
+    side, sheets = max(len(drawn), _SIDE), {}
     for name in ("truth", "observation", "samples", "mean"):
-        if name in found or name == "samples":
-            images = samples[:_SAMPLES] if name == "samples" else found[name][None]
-            shown = style.as_images(np.nan_to_num(images, nan=(low + high) / 2), transform)
-            pixels = _SIDE if name != "samples" else _SIDE // 2
-            sheets[name] = style.tiled(shown, low, high, across=math.ceil(math.sqrt(len(shown))), pixels=pixels)
+        if name in found:
+            sheets[name] = style.tiled(style.as_images(found[name][None], transform), low, high, across=1, pixels=side)
+        elif name == "samples":
+            sheets[name] = drawn
     spread = style.as_images(found["spread"][None], transform).mean(1, keepdims=True)
-    sheets[f"spread, 0 to {spread.max():.2g}"] = style.tiled(spread, 0.0, float(spread.max()), across=1, pixels=_SIDE)
+    sheets[f"spread, 0 to {spread.max():.2g}"] = style.tiled(spread, 0.0, float(spread.max()), across=1, pixels=side)
     wide = [max(sheet.shape[1], _SIDE // 2) for sheet in sheets.values()]
     tall = max(sheet.shape[0] for sheet in sheets.values())
     figure, left = style.canvas(sum(wide) + _EDGE * (len(wide) + 1), tall + _HEADER + _EDGE), _EDGE

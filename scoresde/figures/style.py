@@ -25,6 +25,7 @@ SAMPLES = "#0072B2"
 DATA = "#D98200"
 FAINT = "#C4C4C4"
 INK = "#333333"
+HIDDEN = (0.62, 0.78, 0.90)  # of an image: what is not known, in a color that no grey is taken for
 GAP = 0.42  # between images: grey, so that neither black nor white ones run into each other
 SPACE = 5  # pixels between images
 MOST_POINTS = 4000
@@ -201,12 +202,13 @@ def greys(ruler: np.ndarray, transform: Transform) -> tuple[float, float]:
 def colors(image: np.ndarray, low: float, high: float) -> np.ndarray:
     """An image (channels, height, width) as (height, width, 3) from 0 to 1: colors, with a fourth channel on white.
 
-    Of other numbers of channels the first one in grey.
+    Of other numbers of channels the first one in grey. NaN is drawn in the color of what is hidden.
     """
     unit = np.nan_to_num((image.astype(np.float64) - low) / max(high - low, 1e-12)).clip(0, 1)
     if len(unit) == 4:
         unit = 1 - unit[3] * (1 - unit[:3])
-    return np.moveaxis(unit if len(unit) == 3 else unit[:1].repeat(3, axis=0), 0, -1)
+    shown = np.moveaxis(unit if len(unit) == 3 else unit[:1].repeat(3, axis=0), 0, -1)
+    return np.where(np.isnan(image).any(axis=0)[..., None], HIDDEN, shown)
 
 
 def tiled(images: np.ndarray, low: float, high: float, across: int | None = None, pixels: int = 44) -> np.ndarray:

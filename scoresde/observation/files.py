@@ -27,7 +27,7 @@ def values(source: Any, key: str) -> Tensor:
     if isinstance(source, str):
         source = read_image(source, key, "rgba") if is_image(source) else read_array(source, key)
     try:
-        found = torch.as_tensor(source if isinstance(source, Tensor) else np.asarray(source)).to(torch.float64)
+        found = torch.as_tensor(source if isinstance(source, Tensor) else np.array(source)).to(torch.float64)
     except (TypeError, ValueError):
         raise InputError(f"{key}: it is no array of numbers; give a .npy file or nested lists") from None
     refuse(not bool(torch.isfinite(found).all()), f"{key}: it holds NaN or infinite values; give finite numbers")
