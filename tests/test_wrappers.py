@@ -8,12 +8,15 @@ import torch
 from support import exact_model, sde_named
 
 from scoresde import InputError, Sampler, count_evaluations
+from scoresde.chains import ExactBits
 from scoresde.control import Wrapper
 from scoresde.noise import Noise
 from scoresde.sampling import (
     DDIM,
     AdaptiveSDE,
     Ancestral,
+    AnnealedLangevinDynamics,
+    Auto,
     Churn,
     DPMSolverPP2M,
     EulerMaruyama,
@@ -24,6 +27,7 @@ from scoresde.sampling import (
     Langevin,
     Restart,
     ReverseDiffusion,
+    Terminal,
     UnderdampedLangevin,
 )
 
@@ -140,6 +144,17 @@ def test_without_an_interval_on_the_way_restart_is_its_solver():
     for lowest, highest in ((1e5, 1e6), between.tolist()):
         far = Sampler(Restart(Heun(), lowest=lowest, highest=highest), steps=10).sample(model, (2,), 4).x
         assert torch.equal(far, Sampler(Heun(), steps=10).sample(model, (2,), 4).x)
+
+
+def test_restart_needs_what_its_solver_needs():
+    model, rule = exact_model(sde_named("vp")), AnnealedLangevinDynamics(steps=2)
+    assert Sampler(Restart(EulerMaruyama())).grid == EulerMaruyama().default_grid
+    with pytest.raises(InputError, match="annealed Langevin dynamics needs geometric levels"):
+        Sampler(Restart(rule), Terminal(), steps=10).sample(model, (2,), 3)
+    chain = ExactBits(torch.tensor([[1.0, -1.0]]), sde_named("rectified"))
+    for solver in (Restart(Auto()), Restart()):
+        with pytest.raises(InputError, match="solver: "):
+            Sampler(solver, steps=10).suited(chain)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,8 @@ from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar, cast
+from operator import attrgetter
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor
@@ -19,10 +20,9 @@ from scoresde.model import Model, S
 from scoresde.nets.condition import Cond
 from scoresde.posterior.base import Method, Posterior, posterior_in
 from scoresde.prediction import Prediction
-from scoresde.sampling import Corrector, Grid, Sampler, Solver
+from scoresde.sampling import Corrector, Sampler, Solver
 from scoresde.sampling.solver import NoiseSource, Path
-from scoresde.sampling.wrappers import Renamed
-from scoresde.sde import SDE
+from scoresde.sampling.wrappers import Around, Renamed
 
 Then = Callable[[Tensor, float, Callable[[], Tensor]], Tensor]  # x at t, and normals, to x
 
@@ -68,47 +68,23 @@ class Loop(Method):
 
 
 @dataclass(frozen=True, repr=False)
-class Interleaved(Solver):
+class Interleaved(Around):
     """The steps of a solver with those of a method between them; they run from noise to data.
 
     Args:
-        inner: the solver.
-        method: what acts between its steps.
+        solver: whose steps they are.
+        method: what acts between them.
     """
 
-    inner: Solver
+    solver: Solver
     method: Loop
 
-    bidirectional = False
+    inner = property(attrgetter("solver"))
+    extrapolates = reaches_zero = property(attrgetter("method.reaches_zero"))
 
     @property
     def called(self) -> str:
         return f"{self.inner.called} with {type(self.method).__name__}"
-
-    @property
-    def adaptive(self) -> bool:
-        return self.inner.adaptive
-
-    @property
-    def extrapolates(self) -> bool:
-        return self.method.reaches_zero
-
-    reaches_zero = extrapolates
-
-    @property
-    def default_grid(self) -> Grid:
-        return self.inner.default_grid
-
-    @property
-    def least_steps(self) -> int:
-        return self.inner.least_steps
-
-    def check_levels(self, sde: SDE, times: Tensor, event_shape: Any) -> None:
-        self.inner.check_levels(sde, times, event_shape)
-
-    def suited(self, model: Model) -> Solver:
-        solver = self.inner.suited(model)
-        return self if solver is self.inner else Interleaved(solver, self.method)
 
     def carry(self, model: Model, times: Tensor, x: Tensor, noise: NoiseSource, corrector: Corrector | None) -> Path:
         return self.method.carry(self.inner, model, times, x, noise, corrector)

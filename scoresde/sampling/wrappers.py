@@ -1,8 +1,10 @@
 """Noise added again between steps: wrappers of a solver in which the errors of earlier steps contract."""
 
 import math
+from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -84,8 +86,36 @@ class Churn(GridSolver):
         return Step(self.inner.step(model, x, inner, None, lambda k=0: noise(k + 1)).x)
 
 
+class Around(Solver):
+    """Base of solvers from noise to data that run another one, `inner`, of their field `solver`.
+
+    On which grid, in how many steps, with which corrector and for which models is as the inner one needs it.
+    """
+
+    bidirectional = False
+    adaptive = property(attrgetter("inner.adaptive"))
+    default_grid = property(attrgetter("inner.default_grid"))
+    least_steps = property(attrgetter("inner.least_steps"))
+
+    @property
+    @abstractmethod
+    def inner(self) -> Solver:
+        """The solver that takes the steps."""
+
+    def check(self, corrector: Corrector | None) -> None:
+        self.inner.check(corrector)
+
+    def check_levels(self, sde: SDE, times: Tensor, event_shape: Sequence[int] | None) -> None:
+        self.inner.check_levels(sde, times, event_shape)
+
+    def suited(self, model: Model) -> Solver:
+        super().suited(model)
+        solver = self.inner.suited(model)
+        return self if solver is self.inner else replace(self, solver=solver)  # type: ignore[type-var]
+
+
 @dataclass(frozen=True, repr=False)
-class Restart(Solver):
+class Restart(Around):
     """At `lowest`, noise is added up to `highest` and the interval is integrated again, `times` times.
 
     Xu et al. 2023 (arXiv 2306.14878), algorithm 1. Adding noise contracts the errors that have accumulated; in
@@ -114,23 +144,9 @@ class Restart(Solver):
         least = self.inner.least_steps
         require(self.steps >= least, "steps", self.steps, f"give an integer >= {least}, which the solver needs")
 
-    bidirectional = False
-
     @property
     def inner(self) -> Solver:
-        """The rule that takes the steps."""
         return Heun() if self.solver is None else self.solver
-
-    @property
-    def least_steps(self) -> int:
-        return self.inner.least_steps
-
-    @property
-    def adaptive(self) -> bool:
-        return self.inner.adaptive
-
-    def check(self, corrector: Corrector | None) -> None:
-        self.inner.check(corrector)
 
     def carry(self, model: Model, times: Tensor, x: Tensor, noise: NoiseSource, corrector: Corrector | None) -> Path:
         sde = model.sde
