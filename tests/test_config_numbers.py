@@ -24,7 +24,7 @@ TYPED = {
     "sample": [["run=r", f"solver={s}"] for s in ("auto", "ancestral", "torchdiffeq", "scipy", "adaptive_sde")]
     + [["run=r", f"guidance_method={m}"] for m in ("apg", "exact")],
     "compare": [["problem=mixture_2d"]],
-    "evaluate": [["run=r"]],
+    "evaluate": [["run=r"], ["run=r", "guidance_method=exact"]],
     "evaluate_selftest": [[]],
     "tune": [["run=r"]],
     "ema": [["run=r", "length=0.1"]],
@@ -52,7 +52,7 @@ def check(command: str, values: dict[str, Any]) -> None:
             build(values[key], key)
     if command in ("sample", "evaluate"):
         build(without_path(values["sampler"])[0], "sampler", run=None)
-    if command == "sample":
+    if command in ("sample", "evaluate"):
         build(values["guidance_method"], "guidance_method")
     if command == "tune":
         build({TARGET: f"{tune.__name__}.TuneArguments", **values["tune"]}, "tune")

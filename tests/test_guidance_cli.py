@@ -151,3 +151,37 @@ def test_a_run_without_classes_is_guided_by_another_alone(sample: Any) -> None:
     assert "this network was trained without classes" in said
     x, _ = sample("guidance=2", f"guide={OTHER}", "guide_weights=raw", "guidance_method=apg", run=OTHER)
     assert np.isfinite(x).all()
+
+
+def test_evaluate_draws_what_sample_draws_and_reads_the_label_of_a_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    ways = ["label=[3,7]", "guidance=2", "guidance_method=apg", "guidance_interval=[0.2,30]"]
+    few = [*DRAW[2:], "n=24"]
+    assert main(["sample", f"run={CLASSES}", *few, *ways, "out=drawn"]) == 0
+    evaluate = ["evaluate", f"run={CLASSES}", "device=cpu", "logger=none", "metrics=[distances]"]
+    assert main([*evaluate, *few, *ways, "out=direct"]) == 0
+    assert main([*evaluate, "samples=drawn", "out=stored"]) == 0
+    assert main([*evaluate, "samples=drawn", "label=null", "out=all"]) == 0
+    found = {name: json.loads(Path(name, "results.json").read_text()) for name in ("direct", "stored", "all")}
+    values = {name: one["rows"][0]["values"]["sliced_wasserstein"][0] for name, one in found.items()}
+    assert values["stored"] == pytest.approx(values["direct"], rel=5e-3)  # whole levels
+    assert abs(values["all"] - values["stored"]) > 0.02 * values["stored"]
+    assert found["direct"]["rows"][0]["nfe"] == found["stored"]["rows"][0]["nfe"] > 4
+    said = [" ".join(found[name]["notes"]) for name in ("direct", "stored", "all")]
+    assert "drawn with label [3, 7] and guidance 2 by apg." in said[0]
+    assert "drawn with label [3, 7] and guidance 2 by apg." in said[1]
+    assert ["Real data are those of label [3, 7]." in text for text in said] == [True, True, False]
+    capsys.readouterr()
+    for typed, says in (
+        (["samples=drawn", *ways], "samples: they are drawn already"),
+        (["guidance=2", "guidance_method=apg"], "label: null is not allowed"),
+        (["label=3", "guide_weights=raw"], "guide_weights: raw is that of a run"),
+        (["label=3", "guidance_method=exact", "metrics=[latent]"], "has steps of its own, and no score; leave it out"),
+    ):
+        assert main([*evaluate, *typed, "out=not"]) == 2
+        err = capsys.readouterr().err
+        assert says in err, err
+        assert err.count("\n") == 1
+        assert not Path("not").exists()

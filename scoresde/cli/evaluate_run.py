@@ -2,6 +2,7 @@
 
 import textwrap
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,15 @@ from scoresde.build import build
 from scoresde.cli.jobs import logged_as, out_folder, typed_keys
 from scoresde.cli.parts import continuation, continue_with
 from scoresde.cli.settings import EvaluateSettings
-from scoresde.errors import InputError, require
+from scoresde.control import ClassifierFree, GuidanceMethod
+from scoresde.errors import InputError, refuse, require
 from scoresde.kept import PARTS
 from scoresde.loggers import Logger, NoLogger
+from scoresde.model import Model
 from scoresde.parallel.shared import first_before_others, sharers
 from scoresde.results import Metric, ModelMetric, Results
 from scoresde.results.sheet import NARROWEST, text
+from scoresde.runs import Run
 from scoresde.runs.folder import RESULTS
 from scoresde.runs.report import EVALUATIONS, REPORT, TABLE
 from scoresde.runs.saved import Saved
@@ -34,15 +38,17 @@ def evaluate(settings: EvaluateSettings, cfg: dict[str, Any]) -> float | None:
     if folder is None:
         said = "" if saved is None else f", and {saved.path} does not name one"
         raise InputError(f"run: not given{said}; give run=FOLDER of a trained run, whose data are the real ones")
-    if saved and "n" in typed_keys():
-        require(settings.n == len(saved.data), "n", settings.n, f"{saved.path} holds {len(saved.data)}; leave it out")
     logger: Logger = build(cfg["logger"], "logger", allow, Logger | None) or NoLogger()
     metrics = build(cfg["metrics"], "metrics", allow, Mapping[str, Metric | ModelMetric] | None) or {}
     sampler: Sampler = build(cfg["sampler"], "sampler", allow, Sampler, run=Path(folder))
     run, given = settings.load(folder), Path(settings.run) if settings.run else None
+    settings = settings if saved is None else _of_saved(settings, saved)
+    guided = _guided(settings, run, cfg["guidance_method"])
+    refuse(guided is not None and saved is not None, "samples: they are drawn already; leave out what guides them")
     what = Evaluation(
-        run, metrics, saved, sampler, settings.n, settings.seed, settings.batch_size, settings.label, settings.guidance
-    )
+        run, metrics, saved, sampler, settings.n, settings.seed, settings.batch_size, settings.label, settings.guidance,
+        guided,
+    )  # fmt: skip
     with first_before_others():
         what.sampler = sampler.suited(what.model, run.event_shape) if what.draws else sampler
     out = out_folder(settings.out, run.path / EVALUATIONS, f"{what.row.name}-{settings.seed}")
@@ -58,6 +64,20 @@ def evaluate(settings: EvaluateSettings, cfg: dict[str, Any]) -> float | None:
         _remove_empty(out)
     _finish(what, out, results, cfg, logger)
     return results.objective()
+
+
+def _of_saved(settings: EvaluateSettings, saved: Saved) -> EvaluateSettings:
+    """The settings with the label of saved samples, unless one is typed."""
+    if "n" in typed_keys():
+        require(settings.n == len(saved.data), "n", settings.n, f"{saved.path} holds {len(saved.data)}; leave it out")
+    return settings if "label" in typed_keys() else replace(settings, label=saved.label)
+
+
+def _guided(settings: EvaluateSettings, run: Run, method: Any) -> Model | None:
+    """What is measured, if keys of guidance say more than a label and a scale."""
+    rule: GuidanceMethod = build(method, "guidance_method", settings.packages, GuidanceMethod)
+    plain = type(rule) is ClassifierFree and not settings.leads
+    return None if plain else settings.guided(run, rule, settings.guidance)
 
 
 def _remove_empty(out: Path) -> None:

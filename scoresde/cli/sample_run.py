@@ -1,7 +1,6 @@
 """Samples from a trained run, written as they are drawn, so that any number of them fits into memory."""
 
 from collections import deque
-from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,6 @@ from scoresde.metrics.extractor import sha256
 from scoresde.model import Model
 from scoresde.parallel.shared import first_before_others, sharers
 from scoresde.runs import Run
-from scoresde.runs.guiding import guided
 from scoresde.runs.samples import Begin, draw
 from scoresde.runs.sizes import require_batch, require_disk
 from scoresde.sampling import Choices, Sampler
@@ -51,10 +49,8 @@ def sample(
     """
     sampler: Sampler = build(arguments, "sampler", settings.packages, Sampler, run=Path(settings.run))
     run = settings.load(settings.run)
-    others = settings.others()
     method = build(guidance_method, "guidance_method", settings.packages, GuidanceMethod)
-    scale, interval = settings.guidance, settings.guidance_interval
-    model = guided(run, settings.label, scale, interval, method, others.get("guide"))
+    model = settings.guided(run, method, settings.guidance)
     asked = ask(run, model, observation, posterior, settings.packages, settings.seed)
     both = settings.start is not None and (path or asked is not None)
     refuse(both, "start: sampler.path and observation begin from noise; leave one out")
@@ -72,7 +68,7 @@ def sample(
             # a pilot of the prior is cheaper than one of a posterior, and the same for every observation
             sampler = sampler.suited(prior, run.event_shape).suited(model, run.event_shape)
         with settings.accelerated(run):
-            summary = _request(run, settings, prior, others, given)
+            summary = _request(run, settings, prior, given)
             if given is not None and begin is None:
                 return interpolate(out, run, model, sampler, settings, given, summary)
             summary |= {"sampler": arguments, "grid": describe(sampler.grid)}
@@ -137,9 +133,7 @@ def _write(
     _say(out, label, summary, group.size, choices, asked)
 
 
-def _request(
-    run: Run, settings: SampleSettings, prior: Model, others: Mapping[str, Run], given: Tensor | None
-) -> dict[str, Any]:
+def _request(run: Run, settings: SampleSettings, prior: Model, given: Tensor | None) -> dict[str, Any]:
     """What was asked for, for the summary: with the steps of all runs that take part, and what files hold."""
     keys = ["weights", "n", "seed", "label", "guidance", "precision", "compile"]
     content: dict[str, Any] = {"run": str(run.path), "checkpoint_step": run.step}
@@ -149,7 +143,7 @@ def _request(
     if isinstance(prior, Guided):
         keys += ["guidance_interval", "guide"]
         content["guidance_method"] = describe(prior.method)
-    for key, other in others.items():
+    for key, other in settings.others.items():
         content |= {f"{key}_checkpoint_step": other.step, f"{key}_weights": getattr(settings, f"{key}_weights")}
     return content | {key: getattr(settings, key) for key in keys}
 

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar
 
@@ -23,6 +24,7 @@ from scoresde.constraints import (
 from scoresde.errors import InputError, refuse
 
 if TYPE_CHECKING:
+    from scoresde.model import Model
     from scoresde.runs import Run
 
 T = TypeVar("T")
@@ -92,7 +94,6 @@ class ModelSettings(Settings):
         checkpoint: last, best or the number of a step.
         weights: which average of the weights, or raw.
         label: a class, or several that the samples take in turn; None for none.
-        guidance: scale of the guidance; 1 turns it off.
     """
 
     seed: NonNegativeInt
@@ -100,7 +101,6 @@ class ModelSettings(Settings):
     checkpoint: str | int
     weights: str
     label: int | list[int] | None
-    guidance: NonNegative
 
     def load(self, run: str) -> "Run":
         """The run in a folder, with these weights on this device."""
@@ -152,29 +152,41 @@ class BatchSettings(DrawSettings, ModelSettings):
 
 
 @dataclass(frozen=True)
-class SampleSettings(BatchSettings):
-    """The run, where the samples go, in which format, what guides them, and what they redraw or interpolate."""
+class GuideSettings(BatchSettings):
+    """What commands that sample with guidance have besides.
 
-    run: Place
-    out: Place | None
-    format: Format
+    Args:
+        guidance: its scale, or several; 1 turns it off.
+        guidance_interval: noise levels between which it acts; None for all.
+        guide: a weaker run, from which samples are led away.
+        guide_checkpoint: of the guide.
+        guide_weights: likewise.
+    """
+
+    guidance: NonNegative | list[NonNegative]
     guidance_interval: list[float] | None
     guide: Place | None
     guide_checkpoint: str | int
     guide_weights: str
-    start: str | list[str] | None
-    strength: ProperFraction
-    interpolate: Annotated[int, at_least(2), fitting(1000)] | None
 
     def __post_init__(self) -> None:
-        refuse(self.start == [], "start: it names no file; give an image or a .npy file")
-        two = self.interpolate is None or len(listed(self.start or [])) == 2
-        refuse(not two, f"interpolate: {self.interpolate} needs two items; give start=[FILE,FILE]")
         for other in _OTHERS:
             for part, plain in (("checkpoint", "last"), ("weights", "ema")):
                 alone = getattr(self, other) is None and (value := getattr(self, f"{other}_{part}")) != plain
                 refuse(alone, f"{other}_{part}: {value} is that of a run; give {other}=FOLDER" if alone else "")
 
+    @property
+    def leads(self) -> bool:
+        """Whether more than a label and a scale says where samples are led."""
+        return self.guidance_interval is not None or any(getattr(self, key) is not None for key in _OTHERS)
+
+    def guided(self, run: "Run", method: Any, guidance: float) -> "Model":
+        """What samples are drawn from with a scale, by a `scoresde.control.GuidanceMethod`."""
+        from scoresde.runs.guiding import guided
+
+        return guided(run, self.label, guidance, self.guidance_interval, method, self.others.get("guide"))
+
+    @cached_property
     def others(self) -> "dict[str, Run]":
         """The further runs that settings name, by the names of these."""
         return {key: self._other(key) for key in _OTHERS if getattr(self, key) is not None}
@@ -193,12 +205,32 @@ class SampleSettings(BatchSettings):
 
 
 @dataclass(frozen=True)
-class EvaluateSettings(BatchSettings):
+class SampleSettings(GuideSettings):
+    """The run, where the samples go, in which format, and what they redraw or interpolate."""
+
+    run: Place
+    out: Place | None
+    format: Format
+    guidance: NonNegative
+    start: str | list[str] | None
+    strength: ProperFraction
+    interpolate: Annotated[int, at_least(2), fitting(1000)] | None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        refuse(self.start == [], "start: it names no file; give an image or a .npy file")
+        two = self.interpolate is None or len(listed(self.start or [])) == 2
+        refuse(not two, f"interpolate: {self.interpolate} needs two items; give start=[FILE,FILE]")
+
+
+@dataclass(frozen=True)
+class EvaluateSettings(GuideSettings):
     """The run, its samples if they are saved, and where the result goes."""
 
     run: Place | None
     samples: Place | None
     out: Place | None
+    guidance: NonNegative
 
 
 @dataclass(frozen=True)
@@ -218,6 +250,7 @@ class SelfTestSettings(Settings):
 class CompareSettings(BatchSettings):
     """What is compared, how often, and where the result goes."""
 
+    guidance: NonNegative
     run: Place | None
     folder: Place | None
     out: Place | None

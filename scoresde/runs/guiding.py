@@ -5,6 +5,7 @@ from scoresde.control.guidance import Label, condition_of, labelled
 from scoresde.control.guided import Interval, require_interval
 from scoresde.errors import refuse
 from scoresde.model import Model
+from scoresde.named import name_of
 from scoresde.runs.run import Run
 
 
@@ -45,3 +46,9 @@ def guided(
         refuse(other, f"guide: {guide.path} was trained on other data; give a run of the data of {run.path}")
         weak = guide.conditioned(guide.model, label if condition_of(guide.model) is not None else None)
     return Guided(run.conditioned(run.model, label), weak, guidance, interval, method)
+
+
+def guided_by(label: Label, guidance: float, model: Model) -> str:
+    """A sentence about how samples of a model were guided."""
+    by = f" by {name_of('guidance_method', model.method)}" if isinstance(model, Guided) else ""
+    return f"Samples are drawn with label {label} and guidance {guidance:g}{by}."

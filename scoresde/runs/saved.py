@@ -11,6 +11,7 @@ from torch import Tensor
 
 from scoresde.build import TARGET
 from scoresde.constraints import checked
+from scoresde.control.guidance import Label
 from scoresde.data import Transform
 from scoresde.data.numpy_files import read_npy, read_npz, readable
 from scoresde.errors import InputError, refuse
@@ -70,6 +71,21 @@ class Saved:
         name, steps = name_of("solver", solver), None if "rtol" in solver else steps
         label = name if steps is None else f"{name} {steps}"
         return Row(label, steps=steps, nfe=self.summary["nfe"], seconds=[self.summary["seconds"]])
+
+    @property
+    def label(self) -> Label:
+        """The class of the samples, or several in turn; None without one."""
+        found: Label = checked(self.summary.get("label"), f"{self.key}: {self.path}: label", int | list[int] | None)
+        return found
+
+    @property
+    def guidance(self) -> str:
+        """How they were guided, in words that follow a name; empty if they were not."""
+        if self.summary.get("guidance", 1) == 1 and self.label is None:
+            return ""
+        method = self.summary.get("guidance_method")
+        by = f" by {name_of('guidance_method', method)}" if method else ""
+        return f", drawn with label {self.label} and guidance {self.summary.get('guidance', 1):g}{by}"
 
     def encoded(self, transform: Transform) -> Tensor:
         """The samples (n, *event) in model units, float32.

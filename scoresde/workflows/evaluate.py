@@ -14,6 +14,7 @@ from torch import Tensor
 
 from scoresde import figures, runs
 from scoresde.build import build
+from scoresde.control import Guided
 from scoresde.control.guidance import Label
 from scoresde.data import Dataset
 from scoresde.errors import InputError, refuse
@@ -28,6 +29,7 @@ from scoresde.results.sheet import html, judged
 from scoresde.results.verdict import WARNING
 from scoresde.runs import Run
 from scoresde.runs.config import of_run
+from scoresde.runs.guiding import guided_by
 from scoresde.runs.report import REPORT, write
 from scoresde.runs.samples import draw, sizes
 from scoresde.runs.saved import Saved
@@ -55,6 +57,7 @@ class Evaluation:
         batch_size: samples computed at once.
         label: a class, or several in turn, that samples are drawn of and compared with; None for all data.
         guidance: see `scoresde.Conditioned`.
+        guided: what is measured in place of the run with this label and guidance, see `scoresde.runs.guiding`.
 
     Raises:
         InputError: data, samples or a model that cannot be measured so.
@@ -69,6 +72,7 @@ class Evaluation:
     batch_size: int = 500
     label: Label = None
     guidance: float = 1.0
+    guided: Model | None = None
 
     def __post_init__(self) -> None:
         refuse(not self.metrics, "metrics: none is given; give one, such as metrics=[default]")
@@ -85,16 +89,24 @@ class Evaluation:
         self._scorer = Scorer(of_samples, self.dataset, self.model.device) if of_samples else None
         self.quantities: dict[str, Quantity] = dict(self._scorer.quantities) if self._scorer else {}
         for name, metric in self._of_model.items():
-            metric.needs().check(f"metrics.{name}", self.dataset)
-            metric.check(self._whole_model, self.dataset)
-            for q in metric.quantities:
-                refuse(q.key in self.quantities, f"metrics: {q.key} is measured by two metrics; leave one of them out")
-                self.quantities[q.key] = q
+            self._take(name, metric)
         if self._scorer:
             self._scorer.prepare(self.n)
 
+    def _take(self, name: str, metric: ModelMetric) -> None:
+        """Check a metric of the model, and take over what it measures."""
+        metric.needs().check(f"metrics.{name}", self.dataset)
+        steps = isinstance(self._whole_model, Guided) and not self._whole_model.method.of_score
+        refuse(steps, f"metrics.{name}: the guidance_method has steps of its own, and no score; leave it out")
+        metric.check(self._whole_model, self.dataset)
+        for q in metric.quantities:
+            refuse(q.key in self.quantities, f"metrics: {q.key} is measured by two metrics; leave one of them out")
+            self.quantities[q.key] = q
+
     def _model(self) -> Model:
         """What samples are drawn from; where there are none, metrics may give a network the classes of items."""
+        if self.guided is not None:
+            return self.guided
         plain = not self.draws and self.label is None and self.guidance == 1
         return self.run.model if plain else self.run.conditioned(self.run.model, self.label, self.guidance)
 
@@ -168,11 +180,13 @@ class Evaluation:
         held, train = len(self.dataset.heldout), len(self.dataset.items)
         yield f"Real data are {held:,} held-out items, which the training never saw, and {train:,} training items."
         if self.samples is not None:
-            yield f"The samples are those of {self.samples.path}."
+            yield f"The samples are those of {self.samples.path}{self.samples.guidance}."
         elif self.draws:
             yield f"The samples are drawn with seed {self.seed} by {self.sampler!r}."
+        if self.draws and (self.label is not None or isinstance(self.model, Guided)):
+            yield guided_by(self.label, self.guidance, self.model)
         if self.label is not None:
-            yield f"Samples and real data are those of label {self.label}, drawn with guidance {self.guidance:g}."
+            yield f"Real data are those of label {self.label}."
         if self._scorer:
             yield (
                 "Where there are several sets of real data their spread is that of values of a perfect sampler, and a "
@@ -237,7 +251,7 @@ def evaluate(
         n: number of samples that are drawn.
         seed: of these.
         batch_size: samples computed at once.
-        label: a class, or several in turn, that samples are drawn of and compared with.
+        label: a class, or several in turn, that samples are drawn of and compared with; None takes that of `samples`.
         guidance: see `scoresde.Conditioned`.
         folder: where report.html, results.json, results.csv and pictures are written, if given.
 
@@ -246,9 +260,8 @@ def evaluate(
     """
     loaded = run if isinstance(run, Run) else runs.load(run)
     saved = None if samples is None else Saved.read(Path(samples))
-    what = Evaluation(
-        loaded, _by_name(metrics), saved, sampler or Sampler(), n, seed, batch_size, label, guidance
-    )  # fmt: skip
+    label = saved.label if label is None and saved is not None else label
+    what = Evaluation(loaded, _by_name(metrics), saved, sampler or Sampler(), n, seed, batch_size, label, guidance)
     out = None if folder is None else Path(folder)
     results = what.results(out)
     if out is not None and sharers().first:

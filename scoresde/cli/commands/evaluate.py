@@ -13,7 +13,7 @@ examples, where RUN is a folder made by scoresde train:
   scoresde evaluate run=runs/RUN samples=runs/RUN/samples/heun-20-0-1a2b3c
   scoresde evaluate run=runs/RUN samples=mine.npz                  samples of another program, in data units
   scoresde evaluate run=runs/RUN checkpoint=best weights=raw       other weights of the same run
-  scoresde evaluate run=runs/RUN label=[0,1] guidance=2            of these classes, if trained with classes
+  scoresde evaluate run=runs/RUN label=[0,1] guidance=2 guidance_method=apg   of these classes
   scoresde evaluate run=runs/A,runs/B out=both -m                  several runs
   scoresde evaluate run=runs/RUN seed=0,1,2,3 out=seeds -m         several sets of samples
   scoresde evaluate run=runs/RUN metrics=[standard,custom] metrics.custom._target_=my.Metric allow=[my]
@@ -31,4 +31,5 @@ def _work(settings: EvaluateSettings, cfg: dict[str, Any]) -> float | None:
     return evaluate(settings, cfg)
 
 
-COMMAND = Command(__name__, __doc__, EvaluateSettings, ("sampler", "metrics", "logger"), _work, rank=4, keeps=True)
+GROUPS = ("sampler", "guidance_method", "metrics", "logger")
+COMMAND = Command(__name__, __doc__, EvaluateSettings, GROUPS, _work, rank=4, keeps=True)

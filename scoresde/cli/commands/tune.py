@@ -26,14 +26,15 @@ from typing import Annotated, Any
 from scoresde.build import TARGET, build
 from scoresde.cli.command import Command
 from scoresde.cli.settings import ModelSettings
-from scoresde.constraints import Fraction, NonNegativeInt, at_least
+from scoresde.constraints import Fraction, NonNegative, NonNegativeInt, at_least
 
 
 @dataclass(frozen=True)
 class TuneSettings(ModelSettings):
-    """The run; its seed is that of the starts."""
+    """The run and the scale of its guidance; the seed is that of the starts."""
 
     run: str
+    guidance: NonNegative
 
 
 @dataclass(frozen=True)
