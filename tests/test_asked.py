@@ -15,7 +15,9 @@ from scoresde.cli import asked
 from scoresde.cli.asked import Asked
 from scoresde.cli.main import main
 from scoresde.data import Transform
+from scoresde.data.columns import Column
 from scoresde.data.single import read_item
+from scoresde.figures.latent import interpolation
 from scoresde.figures.posterior import inferred
 from scoresde.sampling.noised import noised
 
@@ -196,6 +198,8 @@ def test_items_are_read_as_their_data_are_written(tmp_path):
     np.testing.assert_allclose(found, levels, atol=0.04)
     Image.new("RGB", (12, 8), (255, 0, 0)).save(tmp_path / "large.png")  # covers the items, as in a folder
     assert read_item(str(tmp_path / "large.png"), "key", transform)[:, 0, 0].tolist() == [16, 0, 0]
+    mean = image_of(np.full((3, 4, 6), 127.6, np.float32), Transform.of_levels((3, 4, 6)))  # no level of its own
+    assert np.asarray(mean).ravel().tolist() == [128] * 72
     with pytest.raises(InputError, match=r"key: .*large\.png.*shape"):
         read_item(str(tmp_path / "large.png"), "key", transform, (3, 4, 6))
 
@@ -212,3 +216,30 @@ def test_pictures_show_all_that_is_known(kind, tmp_path):
     if kind == "image":
         assert titles == ["truth", "observation", "samples", "mean", "spread"]
     assert (tmp_path / "p.png").stat().st_size > 1000
+
+
+def test_a_category_is_drawn_as_shares_of_its_texts():
+    columns = (Column("age", "integer"), Column("color", "category", ("blue", "red")))
+    transform = Transform("table", (3,), names=("age", "color=blue", "color=red"), columns=columns)
+    samples = np.array([[30, 0.9, 0.2], [31, 0.4, 0.5], [32, 0.8, 0.1]])
+    found = {"mean": samples.mean(0), "spread": samples.std(0), "truth": np.array([30, 1.0, 0.0])}
+    found["observation"] = np.array([30.4, np.nan, np.nan])
+    ages, colors = inferred(samples, found, transform).axes
+    assert [ax.get_xlabel() for ax in (ages, colors)] == ["age", "color"]
+    assert [bar.get_height() for bar in colors.patches] == [2, 1]
+    assert [text.get_text() for text in colors.get_xticklabels()] == ["blue", "red"]
+    assert len(colors.lines) == 1  # the truth; a mean of texts is none
+    assert len(ages.lines) == 3
+
+
+@pytest.mark.parametrize("event", [(1, 8, 8), (2, 12), (5,), (2,)])
+def test_an_interpolation_lies_within_its_frame(event):
+    x = torch.randn(1, 6, *event, generator=torch.Generator().manual_seed(0)) * torch.tensor([1.0, 9, 9, 9, 9, 1]).view(
+        1, 6, *(1,) * len(event)
+    )
+    transform = Transform("image" if len(event) == 3 else "points" if event == (2,) else "table", event)
+    figure = interpolation(x, x[0, [0, -1]], transform)
+    for ax in figure.axes if len(event) < 3 else ():
+        (left, right), (low, high) = ax.get_xlim(), ax.get_ylim()
+        drawn = np.concatenate([line.get_xydata() for line in ax.lines])
+        assert ((drawn >= [left, low]) & (drawn <= [right, high])).all()

@@ -83,9 +83,8 @@ class Asked:
         if transform.kind == "image" and transform.event_shape[0] in CHANNELS:
             _save(out / "mean.png", found["mean"], run)
             _save(out / "std.png", (transform.low or 0.0) + _span(run) * found["spread"] / found["spread"].max(), run)
-        seen = self.picture(run)
         found |= {} if self.truth is None else {"truth": self.truth.numpy()}
-        found |= {} if seen is None else {"observation": seen}
+        found |= self.picture(run)
         inferred(transform.decode(shown.double()).numpy(), found, transform, out / "posterior.png", title)
         content = {"residual": self._misfit / self._count, "spread": float(spread.square().mean().sqrt())}
         if self.truth is not None:
@@ -102,19 +101,19 @@ class Asked:
         parts += [f"PSNR {summary['psnr']:.1f} dB"] if "psnr" in summary else []
         return f"posterior by {self.name}: {', '.join(parts)}"
 
-    def picture(self, run: Run) -> np.ndarray | None:
-        """What was seen as an item in data units, or as an image of another size; None if it looks like neither."""
+    def picture(self, run: Run) -> dict[str, np.ndarray]:
+        """What was seen by its name: an item in data units or an image of another size; empty if it is like neither."""
         shape, seen = tuple(self.measured.shape[1:]), self.seen.observation
-        if shape == run.event_shape or (run.transform.kind == "image" and len(shape) == 3):
-            return self.measured[0].numpy()
         if isinstance(seen, Inpaint):
             values = np.full(math.prod(run.event_shape), np.nan)
             values[seen.index.cpu().numpy()] = self.measured[0].numpy()
-            return values.reshape(run.event_shape)
+            return {"observation": values.reshape(run.event_shape)}
+        if shape == run.event_shape or (run.transform.kind == "image" and len(shape) == 3):
+            return {"observation": self.measured[0].numpy()}
         if not seen.linear:
-            return None
+            return {}
         nearest = self.seen.adjoint(self.seen.solve(self.seen.encode(self.measured), 1.0, _FLOOR))
-        return run.transform.decode(nearest)[0].numpy()
+        return {"observation, put back": run.transform.decode(nearest)[0].numpy()}
 
 
 def _span(run: Run) -> float:

@@ -66,7 +66,8 @@ def sample(
     try:
         with first_before_others():
             # a pilot of the prior is cheaper than one of a posterior, and the same for every observation
-            sampler = sampler.suited(prior, run.event_shape).suited(model, run.event_shape)
+            if settings.interpolate is None:  # which goes by an ODE of its own
+                sampler = sampler.suited(prior, run.event_shape).suited(model, run.event_shape)
         with settings.accelerated(run):
             summary = _request(run, settings, prior, given)
             if given is not None and begin is None:

@@ -127,10 +127,10 @@ def _covering(image: Image, size: tuple[int, int] | None, dtype: Any) -> np.ndar
 
 
 def image_of(event: np.ndarray, transform: Transform) -> Image:
-    """A finished image (channels, height, width) for a file: 8 and 16-bit levels as they are, others over 8 bits."""
+    """An image (channels, height, width) for a file: finished 8 and 16-bit levels as they are, others over 8 bits."""
     from PIL import Image as pillow
 
-    if event.dtype == np.uint16 or transform.levels == _FULL - 1:
+    if event.dtype == np.uint16 or (event.dtype == np.uint8 and transform.levels == _FULL - 1):
         levels = event
     else:
         low, high = transform.low or 0.0, 1.0 if transform.high is None else transform.high

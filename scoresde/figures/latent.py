@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 _BINS = 40
 _RANKED = 30  # images at either end
 _EDGE = 18  # pixels around sheets
+_PIXELS, _WIDE = 44, 760  # of an image, and of a row that stands alone
+_CHANNELS = 3
 
 
 _BETWEEN = "interpolation of latents between held-out items"
@@ -29,7 +31,9 @@ _BETWEEN = "interpolation of latents between held-out items"
 def interpolation(
     x: Tensor, reference: Tensor, transform: Transform, path: str | Path | None = None, title: str = _BETWEEN
 ) -> Figure:
-    """Rows of items that lead from one to another: images as sheets, other items as paths in their first two values.
+    """Rows of items that lead from one to another.
+
+    Images are sheets, series lines from dark to light, and other items paths in their first two values.
 
     Args:
         x: (rows, k, *event) in model units.
@@ -39,19 +43,37 @@ def interpolation(
         title: above it.
     """
     rows, k = x.shape[:2]
-    if style.form(transform) in ("image", "volume"):
+    kind = style.form(transform)
+    if kind in ("image", "volume"):
         real = transform.finish(reference)
         images = style.as_images(transform.finish(x.flatten(0, 1)), transform)
-        return _sheets({title: style.tiled(images, *style.greys(real, transform), across=k)}, path)
+        looks = {"across": k, "pixels": _PIXELS if rows > 1 else max(_PIXELS, _WIDE // k)}
+        return _sheets({title: style.tiled(images, *style.greys(real, transform), **looks)}, path)
+    if kind == "series":
+        return _lines(transform.decode(x.flatten(0, 1)).reshape(x.shape).numpy(), path, title)
     figure, ((ax,),) = style.panels(1, 1, 5.2, 5.0)
     cloud, lines = (_first_two(transform.decode(items)) for items in (reference, x.flatten(0, 1)))
     style.dots(ax, cloud, FAINT, 0.6)
     for line in lines.reshape(rows, k, 2):
         ax.plot(*line.T, color=SAMPLES, marker="o", markersize=3, linewidth=1)
         ax.plot(*line[[0, -1]].T, color=DATA, marker="o", markersize=6, linewidth=0)
-    plane = style.form(transform) == "plane"
-    x_axis, y_axis = style.square(cloud, 0.05) if plane else (style.span(column, 0.05) for column in cloud.T)
-    style.plane(ax, x_axis, y_axis, equal=plane)
+    shown = np.concatenate([cloud, lines])
+    x_axis, y_axis = style.square(shown, 0.05) if kind == "plane" else (style.span(own, 0.05) for own in shown.T)
+    style.plane(ax, x_axis, y_axis, equal=kind == "plane")
+    style.name_axes(ax, transform)
+    return style.finished(figure, path, title)
+
+
+def _lines(x: np.ndarray, path: str | Path | None, title: str) -> Figure:
+    """Series (rows, k, channels, length), of each row the first channels; dark is the first one, and light the last."""
+    rows, k, channels = len(x), x.shape[1], min(x.shape[2], _CHANNELS)
+    figure, axes = style.panels(channels, rows, 4.6, 2.0)
+    colors = style.dark_to_light(k)
+    for line, column in zip(x, axes.T, strict=True):
+        for channel, ax in enumerate(column):
+            for own, color in zip(line[:, channel], colors, strict=True):
+                ax.plot(own, color=color, linewidth=1.1)
+            style.plain(ax)
     return style.finished(figure, path, title)
 
 

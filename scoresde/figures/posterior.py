@@ -35,8 +35,8 @@ def inferred(
 
     Args:
         samples: (n, *event), all in data units.
-        found: `mean` and `spread`, the standard deviation, (*event); perhaps `truth`, and `observation`, which is NaN
-            where nothing was seen; an observed image may have another size.
+        found: `mean` and `spread`, the standard deviation, (*event); perhaps `truth`, and `observation` or what
+            begins so, which is NaN where nothing was seen; an observed image may have another size.
         transform: of the data.
         path: of a PNG to write.
         title: above all.
@@ -45,12 +45,17 @@ def inferred(
     return style.finished(draw[style.form(transform)](samples, found, transform), path, title)
 
 
+def _seen(found: Mapping[str, np.ndarray]) -> str:
+    """The name of what was observed."""
+    return next((name for name in found if name.startswith("observation")), "observation")
+
+
 def _images(samples: np.ndarray, found: Mapping[str, np.ndarray], transform: Transform) -> Figure:
     low, high = style.greys(style.as_images(samples, transform), transform)
     some = style.as_images(samples[:_SAMPLES], transform)
     drawn = style.tiled(some, low, high, across=math.ceil(math.sqrt(len(some))), pixels=_SIDE // 2)
     side, sheets = max(len(drawn), _SIDE), {}
-    for name in ("truth", "observation", "samples", "mean"):
+    for name in ("truth", _seen(found), "samples", "mean"):
         if name in found:
             sheets[name] = style.tiled(style.as_images(found[name][None], transform), low, high, across=1, pixels=side)
         elif name == "samples":
@@ -76,8 +81,8 @@ def _series(samples: np.ndarray, found: Mapping[str, np.ndarray], _: Transform) 
         ax.plot(mean, color=SAMPLES, linewidth=1.6, label="mean, with samples and two deviations")
         if "truth" in found:
             ax.plot(found["truth"][k], color=DATA, linewidth=1.2, label="truth")
-        if "observation" in found and found["observation"].shape == found["mean"].shape:
-            ax.plot(found["observation"][k], color=INK, marker=".", markersize=3, linewidth=0, label="observation")
+        if (seen := _seen(found)) in found and found[seen].shape == found["mean"].shape:
+            ax.plot(found[seen][k], color=INK, marker=".", markersize=3, linewidth=0, label=seen)
         style.plain(ax)
     style.legend(figure, axes[0, 0])
     return figure
@@ -92,9 +97,10 @@ def _plane(samples: np.ndarray, found: Mapping[str, np.ndarray], transform: Tran
     if "truth" in found:
         marked.append(truth := found["truth"].reshape(1, 2))
         ax.plot(*truth[0], color=DATA, marker="o", markersize=7, linewidth=0, label="truth")
-    for k, value in enumerate(found["observation"].reshape(2) if "observation" in found else ()):
+    seen = _seen(found)
+    for k, value in enumerate(found[seen].reshape(2) if seen in found else ()):
         if np.isfinite(value):
-            _line(ax, float(value), k, "observation", INK)
+            _line(ax, float(value), k, seen, INK)
     style.plane(ax, *style.square(np.concatenate(marked), 0.25))
     style.name_axes(ax, transform)
     style.legend(figure, ax)
@@ -103,21 +109,47 @@ def _plane(samples: np.ndarray, found: Mapping[str, np.ndarray], transform: Tran
 
 def _histograms(samples: np.ndarray, found: Mapping[str, np.ndarray], transform: Transform) -> Figure:
     columns = samples.reshape(len(samples), -1)
-    size = columns.shape[1]
-    figure, axes = style.wrapped(min(size, _FEATURES), 3, 3.4, 2.5)
-    for k, ax in enumerate(axes):
-        ax.hist(columns[:, k], 30, color=FAINT, label="samples")
-        for name, color in (("observation", INK), ("truth", DATA), ("mean", SAMPLES)):
-            value = found[name].reshape(-1)[k] if name in found else np.nan
-            if np.isfinite(value):
-                _line(ax, float(value), 0, name, color)
+    marks = {_seen(found): INK, "truth": DATA, "mean": SAMPLES}
+    values = {name: found[name].reshape(-1) for name in marks if name in found}
+    parts = _parts(transform, columns.shape[1])[:_FEATURES]
+    figure, axes = style.wrapped(len(parts), 3, 3.4, 2.5)
+    for ax, (name, categories, own) in zip(axes, parts, strict=True):
+        if categories:
+            _shares(ax, columns[:, own], categories, {k: v[own] for k, v in values.items() if k != "mean"}, marks)
+        else:
+            ax.hist(columns[:, own.start], 30, color=FAINT, label="samples")
+            for mark, value in values.items():
+                if np.isfinite(value[own.start]):
+                    _line(ax, float(value[own.start]), 0, mark, marks[mark])
+            ax.locator_params("x", nbins=4)
         ax.set_yticks([])
-        ax.locator_params("x", nbins=4)
         style.plain(ax)
         ax.spines["left"].set_visible(False)
-        ax.set_xlabel(style.feature(transform, k), color=INK)
-    style.legend(figure, max(axes, key=lambda ax: len(ax.lines)))
+        ax.set_xlabel(name, color=INK)
+    style.legend(figure, max((ax for ax in axes), key=lambda ax: len(ax.lines)))
     return figure
+
+
+def _parts(transform: Transform, size: int) -> list[tuple[str, tuple[str, ...], slice]]:
+    """What is drawn in a panel each: the name of a column, its categories if it has any, and its features."""
+    if transform.columns is None:
+        return [(style.feature(transform, k), (), slice(k, k + 1)) for k in range(size)]
+    ends = np.cumsum([len(column.features) for column in transform.columns]).tolist()
+    starts = [0, *ends[:-1]]
+    return [(c.name, c.categories, slice(a, b)) for c, a, b in zip(transform.columns, starts, ends, strict=True)]
+
+
+def _shares(
+    ax: Axes, samples: np.ndarray, categories: tuple[str, ...], found: Mapping[str, np.ndarray], colors: dict[str, str]
+) -> None:
+    """How many samples are of each category, the likeliest one of their features, with that of what else is known."""
+    counts = np.bincount(samples.argmax(1), minlength=len(categories))
+    ax.bar(range(len(categories)), counts, 0.7, color=FAINT, label="samples")
+    for k, (name, value) in enumerate(found.items()):
+        if np.isfinite(value).all():
+            place = int(value.argmax()) + 0.12 * (k - (len(found) - 1) / 2)  # beside each other
+            _line(ax, place, 0, name, colors[name])
+    ax.set_xticks(range(len(categories)), categories)
 
 
 def _line(ax: Axes, value: float, axis: int, label: str, color: str) -> None:

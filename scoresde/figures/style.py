@@ -92,6 +92,13 @@ def paths(ax: Axes, points: np.ndarray, alpha: float) -> None:
     ax.add_collection(lines)
 
 
+def dark_to_light(count: int) -> np.ndarray:
+    """Colors (count, 4) of things in an order, as those of `paths`."""
+    from matplotlib import colormaps
+
+    return np.asarray(colormaps["viridis"](np.linspace(0, 0.9, count)))
+
+
 def legend(figure: Figure, ax: Axes) -> None:
     figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False, fontsize=9)
 
