@@ -182,25 +182,6 @@ def test_isotropic_methods_are_exact_where_data_are_isotropic(sde):
     assert (Posterior(model, seen(), Y, "pigdm")(x, t).x0 - wanted).abs().max() < 1e-10
 
 
-def test_the_distribution_of_mmps_is_the_exact_one():
-    """Affine in the start: so its mean and its covariance follow from D + 1 starts, and no number is drawn."""
-    model, sampler = prior("vp"), Sampler(solver_named("dpmpp_3s"), steps=100)
-    level = model.sde.at(model.sde.T)
-    mean, covariance = given_y()
-    root = torch.linalg.cholesky(level.alpha**2 * covariance + level.sigma**2 * EYE)
-    start = level.alpha * mean + torch.cat([0 * EYE[:1], root.T])
-    errors = []
-    for steps in (40, 80):
-        sampler.steps = steps
-        ends = sampler.sample(Posterior(model, seen(), Y), start=start).x
-        moved = ends[1:] - ends[0]
-        errors.append(max(float((ends[0] - mean).abs().max()), float((moved.T @ moved - covariance).abs().max())))
-    assert errors[1] < errors[0] / 4
-    assert errors[1] < 1e-3
-    other = sampler.sample(exact("vp"), start=start).x
-    assert (ends - other).abs().max() < 1e-10
-
-
 # ---- steps between those of the solver ----
 
 
