@@ -6,7 +6,7 @@ and exact scores; and the time of a wrapper beside that of its two calls. 95 % i
 
 import argparse
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -48,8 +48,10 @@ def rows(scale: float) -> dict[str, tuple[Sampler, Callable[[ExactConditional], 
     }
 
 
-def distances(problem: tuple[int, int, int], scale: float, n: int, seeds: int) -> dict[str, list[float]]:
-    """Distance over floor of each row for each seed."""
+def distances(
+    problem: tuple[int, int, int], scale: float, n: int, seeds: int, only: Sequence[str] = ()
+) -> dict[str, list[float]]:
+    """Distance over floor of each row, or of some, for each seed."""
     mixture = Mixture(*problem).distribution
     data = ConditionalMixture(mixture, [k % 2 for k in range(problem[1])])
     model = ExactConditional(data, VPSDE())
@@ -57,6 +59,8 @@ def distances(problem: tuple[int, int, int], scale: float, n: int, seeds: int) -
     floor = sum(sliced_wasserstein(real[i], real[seeds + i]) for i in range(seeds)) / seeds
     found: dict[str, list[float]] = {}
     for name, (sampler, of) in rows(scale).items():
+        if only and name not in only:
+            continue
         for seed in range(seeds):
             x = sampler.sample(of(model), n=n, seed=seed, dtype=torch.float64).x
             found.setdefault(name, []).append(sliced_wasserstein(x, real[seed]) / floor)
