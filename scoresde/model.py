@@ -85,6 +85,11 @@ class Model(nn.Module):
         """The model for a batch of samples with the numbers `rows` (B,); itself unless samples differ by number."""
         return self
 
+    @property
+    def usual_solver(self) -> Any:
+        """The solver of a sampler that names none; None for that of all models, `scoresde.sampling.Auto`."""
+        return None
+
     def suits(self, sampler: S) -> S:
         """The sampler for this model: itself, unless the model needs steps of its own between those of the solver."""
         return sampler

@@ -73,10 +73,10 @@ def _plan(cfg: Mapping[str, Any], settings: CompareSettings, metrics: Any) -> Pl
     folders = [Path(source.path) for source in HydraConfig.get().runtime.config_sources if source.path]
     defaults = Defaults(listed(settings.tolerances), grid, corrector, allow, run, folders[::-1])
     asked = cfg["posteriors"]
-    usual = asked and not any(o.startswith("solvers=") for o in HydraConfig.get().overrides.task)
+    usual = bool(asked) and not any(o.startswith("solvers=") for o in HydraConfig.get().overrides.task)
     samplers, device = candidates("auto" if usual else cfg["solvers"], defaults), runs.pick_device(settings.device)
     if asked:
-        samplers = posteriors(asked, samplers, math.gcd(settings.n, settings.batch_size))
+        samplers = posteriors(asked, samplers, math.gcd(settings.n, settings.batch_size), usual)
     problem = _problem(cfg, settings)
     return Plan(
         problem, samplers, _sdes(cfg, problem, defaults), listed(settings.budgets), settings.n, settings.seed,

@@ -1,5 +1,6 @@
 """Samples from a trained run, written as they are drawn, so that any number of them fits into memory."""
 
+import re
 from collections import deque
 from functools import partial
 from pathlib import Path
@@ -11,7 +12,7 @@ from torch import Tensor
 from scoresde import figures, runs
 from scoresde.build import build
 from scoresde.cli.asked import Asked, ask
-from scoresde.cli.jobs import chosen, out_folder
+from scoresde.cli.jobs import chosen, out_folder, typed_keys
 from scoresde.cli.parts import continuable
 from scoresde.cli.path import draw_path
 from scoresde.cli.settings import SampleSettings
@@ -22,6 +23,7 @@ from scoresde.described import describe
 from scoresde.errors import refuse
 from scoresde.metrics.extractor import sha256
 from scoresde.model import Model
+from scoresde.named import name_of
 from scoresde.parallel.shared import first_before_others, sharers
 from scoresde.runs import Run
 from scoresde.runs.samples import Begin, draw
@@ -47,7 +49,7 @@ def sample(
     Raises:
         InputError: something in the configuration is not possible; no folder is left behind then.
     """
-    sampler: Sampler = build(arguments, "sampler", settings.packages, Sampler, run=Path(settings.run))
+    sampler = _sampler(arguments, settings)
     run = settings.load(settings.run)
     method = build(guidance_method, "guidance_method", settings.packages, GuidanceMethod)
     model = settings.guided(run, method, settings.guidance)
@@ -59,7 +61,8 @@ def sample(
     begin = None if given is None or settings.interpolate else redrawn(settings, model, given)
     require_batch("batch_size", min(settings.n, settings.batch_size), run.event_shape, str(model.device))
     require_disk(settings.n, run.transform, run.path)
-    label = chosen("solver", arguments["solver"])
+    label, arguments = _solver(arguments, model)
+    sampler = _sampler(arguments, settings)
     name = f"{label}-{sampler.steps}-{settings.seed}"
     out = out_folder(settings.out, run.path / "samples", name)
     first = sharers().first
@@ -83,6 +86,19 @@ def sample(
     finally:
         if first and not any(out.iterdir()):  # nothing was drawn
             out.rmdir()
+
+
+def _sampler(arguments: Any, settings: SampleSettings) -> Sampler:
+    sampler: Sampler = build(arguments, "sampler", settings.packages, Sampler, run=Path(settings.run))
+    return sampler
+
+
+def _solver(arguments: dict[str, Any], model: Model) -> tuple[str, dict[str, Any]]:
+    """The name of the solver, and the arguments with it: that of the model, if it brings one and the user named none."""
+    named, usual = any(re.match(r"(sampler\.)?solver\b", key) for key in typed_keys()), model.usual_solver
+    if named or usual is None:
+        return chosen("solver", arguments["solver"]), arguments
+    return name_of("solver", usual), {**arguments, "solver": describe(usual)}
 
 
 def _write(

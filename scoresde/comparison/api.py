@@ -58,7 +58,7 @@ def compare(
         model: any model, a run, or an exact problem such as `scoresde.comparison.Mixture()`.
         data: real data in model units: a `Dataset`, a data source, items (N, *event) of which every other one makes
             the floor, or a `GaussianMixture`; None for the data of a run or a problem.
-        solvers: see `scoresde.comparison.candidates`; None takes the usual ones, or `auto` with `posteriors`.
+        solvers: see `scoresde.comparison.candidates`; None takes the usual ones, or that of each of `posteriors`.
         posteriors: methods of posterior sampling, each a row, of an inverse problem: see
             `scoresde.comparison.posteriors`.
         budgets: network evaluations per sample, the final denoising included.
@@ -88,7 +88,7 @@ def compare(
     paths = entries.sdes(sdes or problem.default_sdes, lambda: problem.sigma_max, defaults)
     samplers = entries.candidates(solvers or ("auto" if posteriors else SOLVERS), defaults)
     if posteriors:
-        samplers = inverse.posteriors(posteriors, samplers, math.gcd(n, batch_size))
+        samplers = inverse.posteriors(posteriors, samplers, math.gcd(n, batch_size), not solvers)
     distances = [measures.SlicedWasserstein(), measures.EnergyDistance(), measures.MMD()]
     what = plan.Plan(
         problem, samplers, paths, budgets, n, seed, seeds,

@@ -179,7 +179,7 @@ class InverseFinite(Inverse):
         self.data, self.sigma_y = data, sigma_y
 
 
-def posteriors(entries: Any, solvers: Sequence[Candidate], most: int) -> list[Candidate]:
+def posteriors(entries: Any, solvers: Sequence[Candidate], most: int, usual: bool = False) -> list[Candidate]:
     """Each method with each solver.
 
     Args:
@@ -188,6 +188,7 @@ def posteriors(entries: Any, solvers: Sequence[Candidate], most: int) -> list[Ca
             samples each.
         solvers: with which they sample.
         most: samples that are always computed together.
+        usual: whether `solvers` was left open, so that a method takes its `usual_solver`, if it has one.
 
     Raises:
         InputError: a name or an argument that is not known.
@@ -195,7 +196,12 @@ def posteriors(entries: Any, solvers: Sequence[Candidate], most: int) -> list[Ca
     several = entries if isinstance(entries, Sequence) and not isinstance(entries, str) else [entries]
     asked = [_asked({"posterior": one} if isinstance(one, str) else one, most) for one in several]
     return [
-        replace(own, name=name if len(solvers) == 1 else f"{name} {own.name}", method=method)
+        replace(
+            own,
+            name=name if len(solvers) == 1 else f"{name} {own.name}",
+            solver=(usual and method != EXACT and method.usual_solver) or own.solver,
+            method=method,
+        )
         for name, method in asked
         for own in solvers
     ]

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator
 
 from scoresde.comparison.measure import Comparison
+from scoresde.named import name_of
 from scoresde.sampling.pilot import SAMPLES
 
 
@@ -16,6 +17,7 @@ def notes(comparison: Comparison) -> list[str]:
         "Intervals are Student's t over the seeds, 95 %; those of differences are of pairs of the same seed, "
         "at the level at which all pairs of a budget together are judged correctly with 95 % (Bonferroni).",
         "NFE is counted where the network is called. The clock sees the sampling alone, after a warm-up.",
+        *_of_methods(comparison),
         *comparison.far,
         *_of_steps(comparison),
         *_of_data(comparison),
@@ -23,6 +25,12 @@ def notes(comparison: Comparison) -> list[str]:
         *(f"{n} has its grid from {SAMPLES} pilot samples, which are not in NFE." for n in sorted(comparison.piloted)),
         *_of_memory(comparison),
     ]
+
+
+def _of_methods(comparison: Comparison) -> Iterator[str]:
+    rules = {c.name: name_of("solver", c.solver) for c in comparison.plan.candidates if c.method is not None}
+    if rules:
+        yield f"Solvers of the methods: {', '.join(f'{name} {rule}' for name, rule in rules.items())}."
 
 
 def _of_steps(comparison: Comparison) -> Iterator[str]:

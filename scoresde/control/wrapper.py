@@ -40,6 +40,7 @@ class Wrapper(Model):
     states = property(attrgetter("model.states"))
     prior = property(attrgetter("model.prior"))
     levels = property(attrgetter("model.levels"))
+    usual_solver = property(attrgetter("model.usual_solver"))
 
     def of_samples(self, rows: Tensor) -> Model:
         inner = self.model.of_samples(rows)

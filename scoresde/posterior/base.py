@@ -23,6 +23,7 @@ from scoresde.noise import Noise
 from scoresde.observation import Observation
 from scoresde.observation.files import values
 from scoresde.prediction import Prediction
+from scoresde.sampling import Ancestral, Solver
 
 Product = Callable[[Tensor], Tensor]  # directions v (k, B, *event) to v J of each sample, J = dx0_hat / dx
 
@@ -37,11 +38,13 @@ class Method(Rebuildable, ABC):
         linear: whether it needs a linear observation.
         divides: whether it divides by sigma_y.
         differentiates: whether it needs the derivative of the network.
+        usual_solver: of a sampler that names none; None for `scoresde.sampling.Auto`.
     """
 
     linear: ClassVar[bool] = True
     divides: ClassVar[bool] = False
     differentiates: ClassVar[bool] = False
+    usual_solver: ClassVar[Solver | None] = Ancestral()
 
     @abstractmethod
     def denoised(self, asked: Posterior, x: Tensor, t: float | Tensor, cond: Cond) -> Tensor:
@@ -104,6 +107,10 @@ class Posterior(Wrapper):
         other = self.around(self.model.of_samples(rows))
         other.y = self.y[rows.to(self.y.device) % len(self.y)]
         return other
+
+    @property
+    def usual_solver(self) -> Solver | None:
+        return self.method.usual_solver
 
     def suits(self, sampler: S) -> S:
         return self.method.suits(self.model.suits(sampler))

@@ -59,6 +59,7 @@ class Population(Gibbs):
     lowest: NonNegative | None = None
 
     reaches_zero = True
+    usual_solver = None
 
     def carry(
         self, solver: Solver, model: Model, times: Tensor, x: Tensor, noise: NoiseSource, then: Corrector | None

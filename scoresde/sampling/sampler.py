@@ -42,7 +42,7 @@ class Sampler(Rebuildable):
     Sample k depends on (seed, k) alone, not on n, the batch size or the other samples.
 
     Args:
-        solver: the rule for one step; `Auto` by default.
+        solver: the rule for one step; by default `Auto`, or what a model names, see `Model.usual_solver`.
         grid: where the times lie; by default equal steps in lam, or the solver's own, such as that of `Auto`.
         steps: number of steps, the last one included; a solver that chooses its own ignores it, also if it is 1.
         eta: noise level in place of the solver's own, see `scoresde.dynamics`; None keeps that.
@@ -63,10 +63,10 @@ class Sampler(Rebuildable):
         corrector: Corrector | None = None,
         denoise: bool = True,
     ) -> None:
+        self._usual_solver, self._usual_grid = solver is None, grid is None
         solver = Auto() if solver is None else solver
         solver.check_steps(steps)
         self.solver = solver if eta is None else solver.with_eta(eta)
-        self._usual_grid = grid is None
         self.grid = self.solver.default_grid if grid is None else grid
         self.steps, self.eta, self.corrector, self.denoise = steps, eta, corrector, denoise
         self.solver.check(corrector)
@@ -94,21 +94,29 @@ class Sampler(Rebuildable):
     def suited(self, model: Model, event_shape: Sequence[int] | None = None) -> "Sampler":
         """The sampler with the solver for a model, and with the grid that its own looks up, see `PilotGrid`.
 
-        A model may bring steps of its own, see `Model.suits`.
+        A model may bring a solver for samplers that name none, and steps of its own, see `Model.suits`.
 
         Raises:
             InputError: the solver is made for another kind of states.
         """
-        asked = other = model.suits(self)
-        solver = asked.solver.suited(model)
-        if solver is not asked.solver:
-            solver.check_steps(self.steps)
-            other = copy.copy(asked)
-            other.solver, other.grid = solver, solver.default_grid if self._usual_grid else self.grid
+        usual: Solver | None = model.usual_solver if self._usual_solver else None
+        named = self if usual is None else self._with(usual if self.eta is None else usual.with_eta(self.eta))
+        other = model.suits(named)
+        solver = other.solver.suited(model)
+        other = other if solver is other.solver else other._with(solver)
         grid = other.grid.lookup(other, model, model.event_shape if event_shape is None else event_shape)
         if grid is not other.grid:
             other = copy.copy(other)
             other.grid = grid
+        return other
+
+    def _with(self, solver: Solver) -> "Sampler":
+        """The sampler with another solver, and its grid where none was given."""
+        solver.check_steps(self.steps)
+        solver.check(self.corrector)
+        other = copy.copy(self)
+        other.solver, other._usual_solver = solver, False
+        other.grid = solver.default_grid if self._usual_grid else self.grid
         return other
 
     def _ends_clean(self, to: float | None) -> bool:
