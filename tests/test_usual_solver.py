@@ -1,6 +1,7 @@
 """The solver that a model brings for samplers that name none: of a posterior that of its method."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -67,15 +68,16 @@ def test_every_method_samples_with_it(method):
 def test_what_is_printed_and_written_is_the_solver_that_was_taken(settings, label, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     np.save("y.npy", np.array([0.4]))
+    shutil.copytree(RUN, "run")  # in which a pilot of auto writes
     seen = ["observation=inpaint", "observation.columns=[0]", "observation.measured=y.npy", "sampler.steps=4", "n=3"]
-    assert main(["sample", f"run={RUN}", *seen, *settings, "out=out"]) == 0
+    assert main(["sample", "run=run", *seen, *settings, "out=out"]) == 0
     assert f"{label}: 3 samples, 4 network evaluations each" in capsys.readouterr().out
     written = json.loads(Path("out/summary.json").read_text())["sampler"]
     kind = type(solver(label)).__name__
     assert written["solver"]["_target_"].endswith(f".{kind}")
     taken = np.load("out/samples.npz")["samples"]
     same = [f"solver={label}", *(s for s in settings if not s.startswith("solver="))]
-    assert main(["sample", f"run={RUN}", *seen, *same, "out=again"]) == 0
+    assert main(["sample", "run=run", *seen, *same, "out=again"]) == 0
     assert (np.load("again/samples.npz")["samples"] == taken).all()
 
 
