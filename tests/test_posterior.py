@@ -455,7 +455,7 @@ def test_every_kind_of_solver(solver):
             continue
         asked, of_ode = Posterior(prior("vp"), seen(), Y, method), rule.eta == 0
         if method in ("gibbs", "population") and of_ode and "eta" not in vars(rule):
-            with pytest.raises(InputError, match="eta"):
+            with pytest.raises(InputError, match=f"solver: {method} needs .* which {rule.called} is not; use auto"):
                 Sampler(rule, steps=6).sample(asked, n=2)
             continue
         drawn = Sampler(rule, steps=6).sample(asked, n=2, dtype=torch.float64)

@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 
 from scoresde.constraints import Count, NonNegativeInt, ProperFraction
+from scoresde.errors import InputError
 from scoresde.model import Model
+from scoresde.named import name_of
 from scoresde.posterior.base import Posterior, posterior_in
 from scoresde.posterior.steps import Loop
 from scoresde.posterior.tangent import Tangent
@@ -129,7 +131,14 @@ class Gibbs(_Alternating):
     sweeps: Count = 1
 
     def solver(self, solver: Solver) -> Solver:
-        return solver if solver.eta != 0 else solver.with_eta(1.0)
+        if solver.eta != 0:
+            return solver
+        try:
+            return solver.with_eta(1.0)
+        except InputError:
+            own, wanted = name_of("posterior", self), "use auto, ancestral or sde_dpmpp_2m"
+            why = f"{own} needs a solver of the reverse SDE, which {solver.called} is not"
+            raise InputError(f"solver: {why}; {wanted}") from None
 
     def noised(self, asked: Posterior, x0: Tensor, s: float, normal: Normal) -> Tensor:
         observation = asked.observation
