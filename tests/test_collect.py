@@ -41,6 +41,21 @@ def summary(folder: Path, rate: float, seed: int) -> None:
     (folder / "config.yaml").write_text(yaml.safe_dump(cfg))
 
 
+def test_of_samples_the_results_are_metrics_and_what_was_asked_for_is_not(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "80")
+    SweepRecord("sample", [], ["posterior"], ["posterior=dps,mmps"], "2026-01-01").write(tmp_path)
+    for number, (name, psnr) in enumerate((("dps", 12.5), ("mmps", 15.0)), 1):
+        asked = {"checkpoint_step": 9, "guide_checkpoint_step": 5, "guidance": 2.0, "held_out": 3, "n": 8, "seed": 0}
+        asked |= {"observation": {"_target_": "scoresde.observation.Inpaint", "share": 0.5}}
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "summary.json").write_text(json.dumps({**asked, "nfe": 10.0, "psnr": psnr}))
+        JobRecord(f"{number:016x}", [f"posterior={name}"], number, 2, folder=name).ending("finished").write(tmp_path)
+    assert main(["collect", f"folder={tmp_path}", "metric=psnr"]) == 0
+    said = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert said[:4] == [["posterior", "psnr", "nfe"], said[1], ["mmps", "15", "10"], ["dps", "12.5", "10"]]
+    assert not any("table.csv" in line and "columns" in line for line in said)
+
+
 @pytest.fixture
 def sweep(tmp_path, monkeypatch):
     """Nine finished jobs, one that failed and one that was stopped."""

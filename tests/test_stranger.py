@@ -177,6 +177,8 @@ def test_links_out_of_a_folder_are_not_followed(run, tmp_path, name, command, ca
 def test_a_deep_link_and_a_pipe_are_refused_and_a_link_within_is_not(run, tmp_path):
     (run / "wandb").mkdir()
     (run / "wandb" / "latest").symlink_to("../samples")
+    (run / "wandb" / "offline-run" / "logs").mkdir(parents=True)
+    (run / "wandb" / "offline-run" / "logs" / "debug-core.log").symlink_to(tmp_path / "where the run was")
     (tmp_path / "name").symlink_to(run)
     runs.read_config(tmp_path / "name")
     checkpoint = max((run / "checkpoints").glob("step-*/ema.safetensors"))

@@ -55,6 +55,9 @@ def holds_run(run: Path) -> bool:
 def check_inside(run: Path) -> None:
     """Refuse a run folder, perhaps from somebody else, from which a link leads out, or that holds pipes or devices.
 
+    Links among the logs of W&B, wandb/*/logs/*, may lead anywhere, as they do in a run that was moved: nothing follows
+    them.
+
     Raises:
         InputError: names the first of them.
     """
@@ -63,7 +66,10 @@ def check_inside(run: Path) -> None:
         for path in (Path(folder, name) for name in (*names, *files)):
             target = Path(os.path.realpath(path))
             where = f"run: {path} is a link to {target}; links out of a run folder are not followed"
-            refuse(path.is_symlink() and not target.is_relative_to(root), f"{where}, so put the files themselves there")
+            parts = path.relative_to(root).parts
+            out = path.is_symlink() and not target.is_relative_to(root)
+            out = out and (len(parts) != 4 or (parts[0], parts[2]) != ("wandb", "logs"))
+            refuse(out, f"{where}, so put the files themselves there")
             special = path.exists() and not (path.is_file() or path.is_dir())
             refuse(special, f"run: {path} is neither a file nor a folder; remove it")
 

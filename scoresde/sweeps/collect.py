@@ -21,7 +21,8 @@ VALUE, SEED = "value", "seed"
 _FORMER = "best_ratio"  # as older versions called the value
 # keys of a configuration, and of a summary, that are no settings and no metrics
 _ASIDE = ("run", "out", "name", "logger", "allow", "device")
-_NO_METRICS = ("results", "versions", "n", "seed", "best", _FORMER, "sampler")
+_NO_METRICS = ("results", "versions", "n", "seed", "best", _FORMER, "sampler", "guidance", "strength", "held_out")
+_STEP = "checkpoint_step"  # of the run, or after the name of a further one
 _KINDS = ("run", "comparison")
 
 
@@ -120,7 +121,7 @@ def _measure(own: Collected, root: Path) -> None:
         content = read_json(file)
         measured = content if file.name == RESULTS else content.get("results")
         if file.name == SUMMARY:
-            numbers = leaves({k: v for k, v in content.items() if k not in _NO_METRICS})
+            numbers = leaves({key: v for key, v in content.items() if not _is_asked(key, v)})
             own.values |= {key: float(v) for key, v in numbers if _is_number(v)}
             value: Any = content.get(_FORMER)
             own.values |= {VALUE: float(value)} if VALUE not in own.values and _is_number(value) else {}
@@ -128,6 +129,11 @@ def _measure(own: Collected, root: Path) -> None:
             _add_results(own, Results.of_content(measured, file))
     except InputError as error:
         own.state, own.reason, own.values = "broken", one_line(error), {}
+
+
+def _is_asked(key: str, value: Any) -> bool:
+    """Whether it is a part of what was asked for in a summary, such as the description of an object."""
+    return key in _NO_METRICS or key.endswith(_STEP) or (isinstance(value, Mapping) and TARGET in value)
 
 
 def _is_number(value: Any) -> bool:

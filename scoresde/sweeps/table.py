@@ -20,7 +20,11 @@ from scoresde.sweeps.collect import SEED, VALUE, Collected, collected
 
 _DONE = "finished"
 _NONE = Interval(math.nan, math.nan)
-_MEANS = {VALUE: Quantity(VALUE, words="what a sweeper minimises", direction="lower")}
+_MEANS = {
+    VALUE: Quantity(VALUE, words="what a sweeper minimises", direction="lower"),
+    "residual": Quantity("residual", words="|y - A(x)| in units of sigma_y, about 1 for the truth"),
+    "psnr": Quantity("psnr", words="of the posterior mean in dB", direction="higher"),
+}
 
 
 @dataclass(frozen=True)
@@ -174,7 +178,8 @@ class SweepTable:
                 kept, shown = [*kept, key], [*shown, own]
         hidden = len(keys[fitting:]) + len(self.metrics) - len(kept)
         lines = aligned(list(zip(*keys[:fitting], *shown, strict=True)), len(keys[:fitting]))
-        return "\n".join([*lines, "", *self._legend(kept, hidden, width)])
+        legend = self._legend(kept, hidden, width)
+        return "\n".join([*lines, *[""][: len(legend)], *legend])
 
     def _means(self, key: str) -> list[str]:
         """The column of a metric."""
