@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 
 from scoresde import runs
+from scoresde.checks import Calibration
 from scoresde.cli.main import main
 from scoresde.divergence import Hutchinson
 from scoresde.likelihood import LatentQuality, NegativeLogLikelihood, Outliers
+from scoresde.sampling import DDIM, Sampler
 from scoresde.workflows.evaluate import Evaluation
 
 RUN = Path(__file__).parent / "fixtures/d14582e/run"
@@ -22,6 +24,7 @@ METRICS = {
     "likelihood": NegativeLogLikelihood(divergence=Hutchinson(2), draws=2, bound_draws=1, **FEW),
     "latent": LatentQuality(ito=3, **FEW),
     "outliers": Outliers(divergence=Hutchinson(1), **FEW),
+    "calibration": Calibration("inpaint", "diffpir", Sampler(DDIM(), steps=3), 5, 9, batch_size=2),
 }
 
 

@@ -29,6 +29,7 @@ FLOORS = (
     {"results"},
     {"metrics", "loggers", "figures"},
     {"likelihood"},
+    {"checks"},
     {"training"},
     {"runs", "tuning"},
     {"workflows", "comparison", "convert", "sweeps"},

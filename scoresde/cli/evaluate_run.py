@@ -8,6 +8,7 @@ from typing import Any
 
 from scoresde import progress, runs
 from scoresde.build import build
+from scoresde.checks import Calibration
 from scoresde.cli.jobs import logged_as, out_folder, typed_keys
 from scoresde.cli.parts import continuation, continue_with
 from scoresde.cli.settings import EvaluateSettings
@@ -16,7 +17,9 @@ from scoresde.errors import InputError, refuse, require
 from scoresde.kept import PARTS
 from scoresde.loggers import Logger, NoLogger
 from scoresde.model import Model
+from scoresde.observation import Observation
 from scoresde.parallel.shared import first_before_others, sharers
+from scoresde.posterior import Method
 from scoresde.results import Metric, ModelMetric, Results
 from scoresde.results.sheet import NARROWEST, text
 from scoresde.runs import Run
@@ -45,6 +48,7 @@ def evaluate(settings: EvaluateSettings, cfg: dict[str, Any]) -> float | None:
     settings = settings if saved is None else _of_saved(settings, saved)
     guided = _guided(settings, run, cfg["guidance_method"])
     refuse(guided is not None and saved is not None, "samples: they are drawn already; leave out what guides them")
+    metrics = _asking(metrics, run, cfg, sampler, allow)
     what = Evaluation(
         run, metrics, saved, sampler, settings.n, settings.seed, settings.batch_size, settings.label, settings.guidance,
         guided,
@@ -78,6 +82,20 @@ def _guided(settings: EvaluateSettings, run: Run, method: Any) -> Model | None:
     rule: GuidanceMethod = build(method, "guidance_method", settings.packages, GuidanceMethod)
     plain = type(rule) is ClassifierFree and not settings.leads
     return None if plain else settings.guided(run, rule, settings.guidance)
+
+
+def _asking(
+    metrics: Mapping[str, Metric | ModelMetric], run: Run, cfg: Mapping[str, Any], sampler: Sampler, allow: list[str]
+) -> dict[str, Metric | ModelMetric]:
+    """The metrics, those of posteriors with the observation, the method and the sampler of the command."""
+    about: dict[str, Any] = {"event_shape": run.event_shape, "names": run.transform.names}
+    seen = build(cfg["observation"], "observation", allow, Observation | None, **about)
+    rule = build(cfg["posterior"], "posterior", allow, Method | None)
+    asking = {name: one.given(seen, rule, sampler) for name, one in metrics.items() if isinstance(one, Calibration)}
+    for key in ("observation", "posterior"):
+        idle = cfg[key] is not None and not asking
+        refuse(idle, f"{key}: none of the metrics asks for it; give metrics=calibration, or leave it out")
+    return {**metrics, **asking}
 
 
 def _remove_empty(out: Path) -> None:

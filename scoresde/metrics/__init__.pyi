@@ -34,6 +34,7 @@ from scoresde.metrics.sliced import SlicedWasserstein as SlicedWasserstein
 from scoresde.metrics.sliced import sliced_wasserstein as sliced_wasserstein
 from scoresde.metrics.sliced import wasserstein_1d as wasserstein_1d
 from scoresde.metrics.stein import kernel_stein as kernel_stein
+from scoresde.metrics.stein import stein_test as stein_test
 from scoresde.metrics.two_sample import TwoSampleTest as TwoSampleTest
 from scoresde.metrics.two_sample import two_sample_test as two_sample_test
 

@@ -54,6 +54,11 @@ class Run:
     _allow: Sequence[str] = field(default=(), repr=False)
 
     @property
+    def packages(self) -> Sequence[str]:
+        """Packages of your own whose classes its configuration may name."""
+        return self._allow
+
+    @property
     def plain(self) -> Model:
         """The model to sample from without a label."""
         return self.conditioned(self.model)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from scoresde import figures, runs
 from scoresde.build import build
+from scoresde.checks import KernelStein
 from scoresde.control import Guided
 from scoresde.control.guidance import Label
 from scoresde.data import Dataset
@@ -30,6 +31,7 @@ from scoresde.results.verdict import WARNING
 from scoresde.runs import Run
 from scoresde.runs.config import of_run
 from scoresde.runs.guiding import guided_by
+from scoresde.runs.meant import meant
 from scoresde.runs.report import REPORT, write
 from scoresde.runs.samples import draw, sizes
 from scoresde.runs.saved import Saved
@@ -86,6 +88,7 @@ class Evaluation:
         self.dataset = self._data()
         self._saved = None if self.samples is None else self.samples.encoded(self.dataset.transform)
         self.n = self.n if self._saved is None else len(self._saved)
+        self._aim(of_samples)
         self._scorer = Scorer(of_samples, self.dataset, self.model.device) if of_samples else None
         self.quantities: dict[str, Quantity] = dict(self._scorer.quantities) if self._scorer else {}
         for name, metric in self._of_model.items():
@@ -102,6 +105,12 @@ class Evaluation:
         for q in metric.quantities:
             refuse(q.key in self.quantities, f"metrics: {q.key} is measured by two metrics; leave one of them out")
             self.quantities[q.key] = q
+
+    def _aim(self, of_samples: Mapping[str, Any]) -> None:
+        """Say to metrics that compare samples with a score which one it is."""
+        for metric in of_samples.values():
+            if isinstance(metric, KernelStein):
+                metric.target = meant(self.run, self.model, self.samples, self.label, self.guidance)
 
     def _model(self) -> Model:
         """What samples are drawn from; where there are none, metrics may give a network the classes of items."""

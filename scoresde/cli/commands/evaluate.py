@@ -9,7 +9,7 @@ runs or seeds become one table by scoresde compare folder=FOLDER.
 examples, where RUN is a folder made by scoresde train:
   scoresde evaluate run=runs/RUN                                   the default metrics of 1,000 samples
   scoresde evaluate run=runs/RUN metrics=[default,distances]       also energy distance and MMD
-  scoresde evaluate run=runs/RUN solver=heun sampler.steps=20 n=5000
+  scoresde evaluate run=runs/RUN observation=inpaint posterior=mmps metrics=calibration   are posteriors right
   scoresde evaluate run=runs/RUN samples=runs/RUN/samples/heun-20-0-1a2b3c
   scoresde evaluate run=runs/RUN samples=mine.npz                  samples of another program, in data units
   scoresde evaluate run=runs/RUN checkpoint=best weights=raw       other weights of the same run
@@ -31,5 +31,5 @@ def _work(settings: EvaluateSettings, cfg: dict[str, Any]) -> float | None:
     return evaluate(settings, cfg)
 
 
-GROUPS = ("sampler", "guidance_method", "metrics", "logger")
+GROUPS = ("sampler", "guidance_method", "metrics", "observation", "posterior", "logger")
 COMMAND = Command(__name__, __doc__, EvaluateSettings, GROUPS, _work, rank=4, keeps=True)
