@@ -6,6 +6,7 @@ from scoresde.control import ClassifierGuided as ClassifierGuided
 from scoresde.control import Conditioned as Conditioned
 from scoresde.control import GuidanceMethod as GuidanceMethod
 from scoresde.control import Guided as Guided
+from scoresde.control import NetworkClassifier as NetworkClassifier
 from scoresde.control import PlusPlus as PlusPlus
 from scoresde.control import Projected as Projected
 from scoresde.control import Wrapper as Wrapper
@@ -38,6 +39,7 @@ from scoresde.loggers import WandbLogger as WandbLogger
 from scoresde.loss import Batch as Batch
 from scoresde.loss import BinomialBound as BinomialBound
 from scoresde.loss import Bound as Bound
+from scoresde.loss import CrossEntropy as CrossEntropy
 from scoresde.loss import DenoisingScoreMatching as DenoisingScoreMatching
 from scoresde.loss import ImplicitScoreMatching as ImplicitScoreMatching
 from scoresde.loss import Loss as Loss
@@ -53,7 +55,9 @@ from scoresde.results import Measurement as Measurement
 from scoresde.results import Metric as Metric
 from scoresde.results import Quantity as Quantity
 from scoresde.runs import Run as Run
+from scoresde.runs import RunClassifier as RunClassifier
 from scoresde.runs import load as load
+from scoresde.runs import load_classifier as load_classifier
 from scoresde.sampling import DDIM as DDIM
 from scoresde.sampling import Adaptive as Adaptive
 from scoresde.sampling import AdaptiveExponential as AdaptiveExponential

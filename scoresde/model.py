@@ -156,17 +156,23 @@ class NetworkModel(Model):
         Raises:
             InputError: the network does not return a tensor of the shape of x, or of twice its channels.
         """
-        parameter = _first_parameter(self.net)
-        dtype = x.dtype if parameter is None else parameter.dtype
-        if isinstance(c.c_noise, Tensor):
-            level = c.c_noise.to(device=x.device, dtype=dtype)
-        else:
-            # an expanded number (stride 0): networks may embed it once
-            level = torch.full((1,), c.c_noise, device=x.device, dtype=dtype).expand(x.shape[0])
-        scaled = (x * expand(c.c_in, x)).to(dtype)
-        out: Tensor = self.net(scaled, level) if cond is None else self.net(scaled, level, cond)
+        out = evaluated(self.net, x, c, cond)
         check_output(out, x, f"model.net: {type(self.net).__name__}", self.outputs)
         return out.to(x.dtype)
+
+
+def evaluated(net: nn.Module, x: Tensor, c: Preconditioning, cond: Cond = None) -> Tensor:
+    """The output of a network at x (B, *event) and the preconditioning `c`, in the dtype of the network."""
+    parameter = _first_parameter(net)
+    dtype = x.dtype if parameter is None else parameter.dtype
+    if isinstance(c.c_noise, Tensor):
+        level = c.c_noise.to(device=x.device, dtype=dtype)
+    else:
+        # an expanded number (stride 0): networks may embed it once
+        level = torch.full((1,), c.c_noise, device=x.device, dtype=dtype).expand(x.shape[0])
+    scaled = (x * expand(c.c_in, x)).to(dtype)
+    out: Tensor = net(scaled, level) if cond is None else net(scaled, level, cond)
+    return out
 
 
 class _Place(NamedTuple):

@@ -22,7 +22,7 @@ from PIL import Image
 
 from scoresde import runs
 from scoresde.build import build
-from scoresde.cli import train_run
+from scoresde.cli import course
 from scoresde.cli.main import main
 from scoresde.sampling import Sampler
 from scoresde.sweeps import record
@@ -243,13 +243,13 @@ def test_a_run_goes_on_in_processes_that_know_what_was_typed(copied, monkeypatch
         def call(*given):
             sent = pickle.dumps(given)
             GlobalHydra.instance().clear()  # as in a process that has just begun
-            monkeypatch.setattr(train_run, "in_processes", lambda name, count, cfg, hint: asked.append(cfg["trainer"]))
+            monkeypatch.setattr(course, "in_processes", lambda name, count, cfg, hint: asked.append(cfg["trainer"]))
             return {0: work(*pickle.loads(sent))}
 
         return call
 
     monkeypatch.setattr("torch.distributed.launcher.api.elastic_launch", launch)
-    monkeypatch.setattr(train_run, "require_devices", lambda count, device, key: None)
+    monkeypatch.setattr(course, "require_devices", lambda count, device, key: None)
     assert main(["train", f"run={copied}", "trainer.steps=8", "trainer.micro_batch=8", "trainer.devices=2"]) == 0
     assert [trainer["steps"] for trainer in asked] == [8]
 

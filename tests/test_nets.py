@@ -148,7 +148,7 @@ def test_drop_out_keeps_each_value_with_its_probability(shape: tuple[int, ...], 
 def test_a_scale_of_zero_hides_the_input_of_a_block(case: str) -> None:
     """What a block adds to its input depends on that input through the scale alone."""
     net, _, _ = made(case)
-    block = next(m for m in net.modules() if type(m).__name__ in ("ResidualBlock", "_Block"))
+    block = next(m for m in net.modules() if type(m).__name__ in ("ResidualBlock", "MLPBlock"))
     width = net.get_parameter("stem.weight" if case == "odd" else "first.weight").shape[0]
     event = (5, 4) if case == "odd" else ()
     h, other = torch.randn(2, 3, width, *event, dtype=torch.float64)

@@ -38,6 +38,7 @@ class Command:
             should minimise, or None.
         rank: place in the overview.
         keeps: whether there are results on disk, so that a sweep has a folder in runs/ and can be gone on with.
+        trains: whether it is a training, which saves itself when it is stopped, and has `trainer.devices`.
     """
 
     module: str
@@ -47,6 +48,7 @@ class Command:
     work: Callable[[Any, dict[str, Any]], float | None]
     rank: int
     keeps: bool = False
+    trains: bool = False
 
     @property
     def name(self) -> str:

@@ -83,7 +83,7 @@ def in_processes(name: str, count: int, cfg: Mapping[str, Any], job: Job | None 
         try:
             answers = elastic_launch(launch, _work)(hydra, about, name, dict(cfg), job)
         except SignalException as stop:  # which all processes have had; a training has said what is saved
-            if name != "train":
+            if not command(name).trains:
                 terminate(stop.sigval, None)
             raise SystemExit(128 + stop.sigval) from None
         except ChildFailedError as error:

@@ -91,7 +91,7 @@ def _run(row: Command, arguments: list[str]) -> int:
     if given is None and not searching and _MULTIRUN.isdisjoint(flags):
         return _called(row, [*flags, *_QUIET], typed)
     count = joined().size  # each of which would choose the jobs for itself
-    key = "trainer.devices" if row.name == "train" else "devices"
+    key = "trainer.devices" if row.trains else "devices"
     refuse(count > 1, f"multirun: not in {count} processes; start one, with {key}={count}")
     flags += ["-m"] if _MULTIRUN.isdisjoint(flags) else []
     with ExitStack() as stack:

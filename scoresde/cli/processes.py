@@ -8,7 +8,7 @@ from pathlib import Path
 from scoresde.cli.command import named
 from scoresde.parallel import world
 
-_SHARED = ("train", "sample", "compare", "evaluate")  # commands in which all have a part
+_SHARED = ("train", "classifier", "sample", "compare", "evaluate")  # commands in which all have a part
 
 
 @contextmanager

@@ -122,6 +122,16 @@ class TrainSettings(DrawSettings):
 
 
 @dataclass(frozen=True)
+class ClassifierSettings(Settings):
+    """The run for whose data the classifier is, the folder, None for a new one, the seed and the device."""
+
+    run: Place
+    out: Place | None
+    seed: NonNegativeInt
+    device: str
+
+
+@dataclass(frozen=True)
 class BatchSettings(DrawSettings, ModelSettings):
     """What commands that draw samples from a run in batches have besides.
 

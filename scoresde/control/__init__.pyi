@@ -5,6 +5,7 @@ from scoresde.control.methods import ClassifierFree as ClassifierFree
 from scoresde.control.methods import GuidanceMethod as GuidanceMethod
 from scoresde.control.methods import PlusPlus as PlusPlus
 from scoresde.control.methods import Projected as Projected
+from scoresde.control.noisy import NetworkClassifier as NetworkClassifier
 from scoresde.control.wrapper import Wrapper as Wrapper
 
 __all__: list[str]

@@ -5,6 +5,7 @@ from scoresde.loss.binomial import BinomialBound as BinomialBound
 from scoresde.loss.bound import Bound as Bound
 from scoresde.loss.bound import VariationalBound as VariationalBound
 from scoresde.loss.dsm import DenoisingScoreMatching as DenoisingScoreMatching
+from scoresde.loss.entropy import CrossEntropy as CrossEntropy
 from scoresde.loss.implicit import ImplicitScoreMatching as ImplicitScoreMatching
 from scoresde.loss.implicit import SlicedScoreMatching as SlicedScoreMatching
 

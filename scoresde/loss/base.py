@@ -2,7 +2,7 @@
 
 import functools
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -81,6 +81,7 @@ class Loss(Checked, ABC, Generic[M]):
         differentiates: the loss takes derivatives, so it is evaluated with gradients enabled on held-out data too.
         teacher: a module that the loss calls and that is not trained, or None. A training moves it to the device of
             the model and puts it into evaluation mode, without gradients.
+        targets: names of conditions of the data that the batch has besides those that the network takes.
         states: of the models that it takes, see `scoresde.Model`.
     """
 
@@ -90,6 +91,7 @@ class Loss(Checked, ABC, Generic[M]):
     importance: bool = False
     differentiates: bool = False
     teacher: nn.Module | None = None
+    targets: Sequence[str] = ()
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

@@ -81,7 +81,7 @@ class DenoisingScoreMatching(Loss[ScoreModel]):
             share = (u * (last + 1)).floor().clamp(max=last) / last
             return sde.t_min + (sde.t_start - sde.t_min) * share if self.levels else share.clamp(min=sde.t_train)
         if self.times == "lambda":
-            low, high = _ends(sde)
+            low, high = lam_range(sde)
             return sde.t_of_lam(high + (low - high) * u).clamp(sde.t_train, sde.t_start)
         ends = torch.tensor([sde.t_train, sde.T], dtype=torch.float64)
         ratios = -sde.lam(ends)
@@ -91,7 +91,7 @@ class DenoisingScoreMatching(Loss[ScoreModel]):
         return sde.t_of_lam(-log_ratio).clamp(sde.t_train, sde.T)
 
     def range_of_lam(self, model: ScoreModel) -> tuple[float, float]:
-        return _ends(model.sde)
+        return lam_range(model.sde)
 
     def __call__(self, model: ScoreModel, batch: Batch) -> LossTerms:
         x0, eps = batch.x0, batch.eps
@@ -109,13 +109,13 @@ class DenoisingScoreMatching(Loss[ScoreModel]):
         """w(t), over the density of the times where that is `lambda`: -lam' = g^2 / (2 sigma^2) over its mean in t."""
         if self.times != "lambda":
             return _WEIGHTS[self.weight](model, t, alpha, sigma)
-        low, high = _ends(model.sde)
+        low, high = lam_range(model.sde)
         mean = 2 * (high - low) / (model.sde.t_start - model.sde.t_train)  # of g^2 / sigma^2
         if self.weight == "likelihood":
             return mean
         return _WEIGHTS[self.weight](model, t, alpha, sigma) * mean * sigma**2 / model.sde.g2(t)
 
 
-def _ends(sde: SDE) -> tuple[float, float]:
+def lam_range(sde: SDE) -> tuple[float, float]:
     """The half log-SNR at t_start and at t_train."""
     return sde.at(sde.t_start).lam, sde.at(sde.t_train).lam

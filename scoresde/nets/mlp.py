@@ -16,7 +16,7 @@ from scoresde.nets.embedding import NoiseModulation
 from scoresde.nets.layers import Attention, through, zero
 
 
-class _Block(nn.Module):
+class MLPBlock(nn.Module):
     """h + B silu(A silu(scale h + shift)), then attention to tokens; begins as the identity, B being zero."""
 
     checkpointable = True  # trainer.checkpoint_activations keeps its inputs alone
@@ -79,7 +79,7 @@ class ResidualMLP(Described, nn.Module):
         require(event_shape != () or not self.condition.channels, "condition", "image", wanted)
         self.modulation = NoiseModulation([width] * blocks, embedding)
         self.first = nn.Linear(size + self.condition.channels * math.prod(event_shape[1:]), width)
-        self.blocks = nn.ModuleList(_Block(width, dropout, self.condition.context) for _ in range(blocks))
+        self.blocks = nn.ModuleList(MLPBlock(width, dropout, self.condition.context) for _ in range(blocks))
         self.last = zero(nn.Linear(width, outputs * size))
 
     def forward(self, x: Tensor, c: Tensor, cond: Cond = None) -> Tensor:

@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     from scoresde.data import Dataset
 
 CONVERTED = "convert.json"
+CLASSIFIES = "classifies"  # a key of the folder of a classifier of noisy data: the run for whose data it is
 CACHE = "cache"  # folders that the user gives, on this machine
 _SEAL = ("# SHA-256 of the lines below", "delete this line if you edit them")  # older versions wrote none
-_MEASURED = ("sigma_max", "sigma_data")  # attributes of a data set of the same names
+_MEASURED = ("sigma_max", "sigma_data", "classes")  # attributes of a data set of the same names
 
 
 def write_config(run: Path, cfg: Mapping[str, Any]) -> None:
@@ -103,6 +104,12 @@ def section(cfg: Mapping[str, Any], key: str, run: Path) -> Any:
         why = "this run was converted, not trained here; scoresde convert data=... gives it data to compare with"
     refuse(key not in cfg, f"{run / CONFIG}: {key} is missing; {why}")
     return cfg[key]
+
+
+def refuse_classifier(cfg: Mapping[str, Any], run: Path) -> None:
+    """Refuse the folder of a classifier of noisy data where that of a score model is wanted."""
+    wanted = "give the run for whose data it is, with classifier= for this folder"
+    refuse(CLASSIFIES in cfg, f"run: {run} holds a classifier of noisy data, not a score model; {wanted}")
 
 
 def of_run(cfg: Mapping[str, Any]) -> dict[str, Any]:

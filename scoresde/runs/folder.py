@@ -38,17 +38,17 @@ def new_folder(parent: Path, name: str) -> Path:
         return path
 
 
-def holds_run(run: Path) -> bool:
-    """Whether the folder holds a run, and so is resumed; False if it is not there or empty.
+def holds_run(run: Path, key: str = "run") -> bool:
+    """Whether the folder that a setting names holds a run, and so is resumed; False if it is not there or empty.
 
     Raises:
         InputError: it is a file, or has other files in it.
     """
-    refuse(run.exists() and not run.is_dir(), f"run: {run} is a file; give a folder")
+    refuse(run.exists() and not run.is_dir(), f"{key}: {run} is a file; give a folder")
     if not run.is_dir() or all(p.name.startswith((".lock", f".{CONFIG}.")) for p in run.iterdir()):
         return False  # at most what a program leaves that is killed while it writes the configuration
     wanted = "is not empty and not the folder of a run; give a new folder, or that of a run"
-    refuse(not (run / CONFIG).is_file(), f"run: {run} {wanted}")
+    refuse(not (run / CONFIG).is_file(), f"{key}: {run} {wanted}")
     return True
 
 

@@ -13,7 +13,7 @@ from scoresde.files import read_json
 from scoresde.loggers import METRICS, step_of
 from scoresde.named import name_of
 from scoresde.results import Quantity, Results
-from scoresde.runs.config import CONVERTED, get, read_config, section
+from scoresde.runs.config import CLASSIFIES, CONVERTED, get, read_config, section
 from scoresde.runs.folder import CONFIG, RESULTS, SUMMARY, check_inside, in_use
 from scoresde.runs.report import EVALUATIONS
 from scoresde.training import checkpoint as checkpoints
@@ -118,6 +118,7 @@ def _read_run(entry: Entry) -> None:
     for key in ("data", "sde", "model"):
         part = cfg.get(key) if converted else section(cfg, key, path)
         setattr(entry, key, _named(key, part))
+    entry.model = "classifier" if CLASSIFIES in cfg else entry.model
     entry.done = max([*saved, _logged(path) if entry.state == "running" else 0])
     if converted:
         entry.state = "converted"

@@ -10,26 +10,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from scoresde.build import build
 from scoresde.control.guidance import Label, condition_of, labelled
 from scoresde.data import Dataset, Transform
-from scoresde.errors import InputError, refuse, require
+from scoresde.errors import refuse, require
 from scoresde.files import of_the_disk, read_json
 from scoresde.likelihood import LatentSpace, Likelihood, LogDensity
 from scoresde.model import Model, NetworkModel
 from scoresde.named import name_of, named
-from scoresde.parallel import world
 from scoresde.results import Results
-from scoresde.runs.config import get, read_config, section, stored_data
+from scoresde.runs.config import get, read_config, refuse_classifier, stored_data
 from scoresde.runs.folder import SUMMARY
 from scoresde.runs.history import history
 from scoresde.runs.interpolation import Interpolation, interpolate
+from scoresde.runs.loading import loaded
 from scoresde.runs.samples import RunSamples, draw
-from scoresde.runs.sizes import require_batch, require_network, require_samples
+from scoresde.runs.sizes import require_batch, require_samples
 from scoresde.sampling import Grid, Sampler, Samples, Solver
 from scoresde.sde import SDE
-from scoresde.training import checkpoint as checkpoints
-from scoresde.training.state import load_module
 
 
 @dataclass(repr=False)
@@ -261,39 +258,7 @@ def load(
     """
     path = Path(run)
     cfg = read_config(path)
-    device = pick_device(device)
-    found = checkpoints.read(checkpoints.find(path, str(checkpoint)))
-    kept = found.averages | ({"raw": found.modules["model"]} if "model" in found.modules else {})
-    place = f"{path}, step {found.step}"
-    refuse(weights not in kept, f"weights: {weights!r} is not one of {', '.join(kept)}, which {place}, holds")
-    transform = Transform.from_dict(found.state["data"]["transform"])
-    stored_model = section(cfg, "model", path)
-    forward = section(cfg, "sde", path) if sde is None else sde
-    network = stored_model.get("net") if net is None else net
-    for key, part, kind in (("sde", forward, "an SDE"), ("net", network, "a network")):
-        refuse(part is None, f"{key}: {path} was trained with {kind} of your own; give an equal one with {key}=")
-    shape, about = tuple(transform.event_shape), {**stored_model, "net": network}
-    require_network(about, shape, device, allow)
-    model = build(about, "model", allow, NetworkModel, sde=build(forward, "sde", allow, SDE), event_shape=shape)
-    model.event_shape = shape
-    load_module(model, kept[weights], place)
-    return Run(path, model.to(device).eval(), transform, shape, cfg, found.step, allow)
-
-
-def pick_device(name: str) -> str:
-    """The device that `auto`, `cpu`, `cuda` or `cuda:N` means here.
-
-    Raises:
-        InputError: there is no such device.
-    """
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    there = ["cpu", *(f"cuda:{i}" for i in range(count)), *["cuda"][:count]]  # the last one is what auto means
-    group = world()
-    if group.own_device and name != "cpu":
-        wanted = "are started, each with a device of its own; give auto or cuda"
-        refuse(name not in ("auto", "cuda"), f"device: {name} is one, but {group.size} processes {wanted}")
-        return f"cuda:{group.local}"
-    if name not in ("auto", *there):
-        found = f"there are {count or 'no'} CUDA devices on this machine"
-        raise InputError(f"device: {name} is not there, {found}; give auto, cpu, cuda or cuda:0")
-    return there[-1] if name == "auto" else name
+    refuse_classifier(cfg, path)
+    found = loaded(path, cfg, NetworkModel, checkpoint, device, weights, allow, net, sde)
+    found.model.event_shape = found.event_shape
+    return Run(**vars(found), _allow=allow)

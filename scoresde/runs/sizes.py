@@ -71,6 +71,11 @@ def _room(device: str) -> int:
 def training_fits(cfg: Mapping[str, Any], trainer: Any, event_shape: Sequence[int], device: str, allow: Any) -> None:
     """Refuse a training whose network, batch or final samples do not fit."""
     require_samples(cfg["n"], event_shape)
+    network_fits(cfg, trainer, event_shape, device, allow)
+
+
+def network_fits(cfg: Mapping[str, Any], trainer: Any, event_shape: Sequence[int], device: str, allow: Any) -> None:
+    """Refuse a training whose network or batch does not fit."""
     key = "micro_batch" if trainer.micro_batch else "batch_size"
     require_batch(f"trainer.{key}", getattr(trainer, key), event_shape, device)
     require_network(cfg["model"], event_shape, device, allow, _WEIGHTS)

@@ -1,6 +1,6 @@
 """The conditions of a training: those that the network takes, of the data and of augmentation."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
@@ -38,8 +38,8 @@ def network_of(module: nn.Module) -> nn.Module:
     return net if isinstance(net, nn.Module) else module
 
 
-def conditions(model: nn.Module, dataset: Dataset, augment: float) -> TrainingConditions:
-    """What fits the network, the data and `Trainer.augment`.
+def conditions(model: nn.Module, dataset: Dataset, augment: float, targets: Sequence[str] = ()) -> TrainingConditions:
+    """What fits the network, the data, `Trainer.augment` and what the loss takes besides, see `Loss.targets`.
 
     Raises:
         InputError: they do not fit together; names the values.
@@ -50,9 +50,13 @@ def conditions(model: nn.Module, dataset: Dataset, augment: float) -> TrainingCo
         _check_augmented(augmentation, dataset, augment)
     for name, member in members.items():
         _check(member, _of_all(dataset, name))
-    train = {name: dataset.conditions[name] for name in members}
-    heldout = {name: dataset.heldout_conditions[name] for name in members}
-    samples = {"class": torch.unique(train["class"])} if members.keys() == {"class"} else heldout
+    for name in targets:
+        _of_all(dataset, name, "data", "give data with it")
+    train = {name: dataset.conditions[name] for name in (*members, *targets)}
+    heldout = {name: dataset.heldout_conditions[name] for name in (*members, *targets)}
+    samples = {name: heldout[name] for name in members}
+    if members.keys() == {"class"}:
+        samples = {"class": torch.unique(train["class"])}
     return TrainingConditions(train, heldout, samples, Augmentation(augment) if augment > 0 else None)
 
 
@@ -82,10 +86,12 @@ def _measured(name: str, kind: Kind | None, dataset: Dataset) -> int:
     return _size(kind, _of_all(dataset, name))
 
 
-def _of_all(dataset: Dataset, name: str) -> tuple[Tensor, Tensor]:
+def _of_all(
+    dataset: Dataset, name: str, key: str = _WHERE, remedy: str = "give null, or other data"
+) -> tuple[Tensor, Tensor]:
     known = dataset.conditions.keys() & dataset.heldout_conditions.keys()
-    wanted = f"this data has {', '.join(sorted(known)) or 'no conditions'}; give null, or other data"
-    require(name in known, _WHERE, name, wanted)
+    wanted = f"this data has {', '.join(sorted(known)) or 'no conditions'}; {remedy}"
+    require(name in known, key, name, wanted)
     return dataset.conditions[name], dataset.heldout_conditions[name]
 
 

@@ -67,7 +67,7 @@ class Loop:
         self.path: Path | None = None  # the newest checkpoint
         self.values: dict[str, float] = {}  # the latest ones
         s, data, model, loss, device = self.settings, self.dataset, self.model, self.loss, device_of(self.model)
-        self.conditions = conditions(model, data, s.augment)
+        self.conditions = conditions(model, data, s.augment, loss.targets)
         dtype = half_type(s.precision, device)
         self.acceleration = Acceleration(dtype, s.compile, s.channels_last, s.checkpoint_activations)
         self.acceleration.prepare(network_of(model))

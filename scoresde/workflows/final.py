@@ -1,6 +1,5 @@
 """The final samples of a training: drawn, measured, shown, and written into the run."""
 
-import dataclasses
 import math
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -22,6 +21,7 @@ from scoresde.runs.samples import draw, sizes
 from scoresde.sampling import Sampler, Samples
 from scoresde.training import FitResult
 from scoresde.workflows.enough import enough_evaluations, keep_grids
+from scoresde.workflows.recorded import of_training
 
 _SHOWN = 2000  # samples in a picture
 _LEVELS = (0.1, 0.3, 1.0)  # sigma / alpha at which the score of points is drawn
@@ -76,7 +76,7 @@ def final_samples(
         logger.picture(f"samples/{name}", path, result.step)
     logger.table("samplers", results.header(), results.flat(), result.step)
     summary: dict[str, Any] = {
-        **_of_training(result),
+        **of_training(result),
         **found,
         "n": n,
         "seed": seed,
@@ -95,13 +95,6 @@ def help_draw(model: Model, event_shape: Sequence[int], samplers: Mapping[str, S
     for sampler in samplers.values():
         with suppress(InputError, ArithmeticError):  # which the first one has too
             deque(draw(sampler, model, event_shape, n, seed), 0)
-
-
-def _of_training(result: FitResult[NetworkModel]) -> dict[str, Any]:
-    best = None if result.best is None else dataclasses.asdict(result.best)
-    return {
-        "step": result.step, "training_seconds": result.seconds, "loss": result.loss, "best_checkpoint": best,
-    }  # fmt: skip
 
 
 def _draw_score(model: Model, dataset: Dataset, path: Path) -> None:

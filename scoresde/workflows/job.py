@@ -1,10 +1,8 @@
 """One training from beginning to end: everything that it needs, built and checked, then the training itself."""
 
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +16,14 @@ from scoresde.constraints import parameters
 from scoresde.control.guidance import conditioned
 from scoresde.data import Dataset
 from scoresde.data.dataset import DataSource
-from scoresde.data.memory import save
 from scoresde.described import describe, public_name
 from scoresde.errors import InputError, refuse
 from scoresde.evaluations import evaluating
 from scoresde.files import writing
-from scoresde.loggers import METRICS, Logger, Loggers, MetricsFile
+from scoresde.loggers import Logger
 from scoresde.loss import Loss
 from scoresde.model import Model, NetworkModel
-from scoresde.parallel import sharing, world
+from scoresde.parallel import world
 from scoresde.plain import each, join
 from scoresde.results import Metric, Results, Scorer
 from scoresde.runs.samples import batches
@@ -38,10 +35,10 @@ from scoresde.training.checkpoint import Checkpoint
 from scoresde.training.conditions import condition_sizes, conditions
 from scoresde.training.job import Evaluate
 from scoresde.training.settings import HELDOUT_LOSS, check_optimizer
-from scoresde.training.shares import parts_of
 from scoresde.workflows.final import final_samples, help_draw
 from scoresde.workflows.initial import Initial
 from scoresde.workflows.network import fresh_weights, tried
+from scoresde.workflows.recorded import Recorded
 
 _SHOWN = 100  # samples in a picture during training
 _KINDS = {
@@ -50,116 +47,45 @@ _KINDS = {
 }  # fmt: skip
 
 
-@dataclass
-class Job:
-    """A training, ready to run.
+@dataclass(kw_only=True)
+class Job(Recorded[NetworkModel, Results]):
+    """The training of a score model, ready to run; at its end samples are drawn and measured.
 
     Attributes:
-        config: as plain values; stored in the run.
-        dataset: training and held-out items.
-        model: the network, on its device.
-        loss: what is minimized.
-        optimizer: over the parameters of `model`.
-        trainer: how long and how to train.
         scorer: the metrics of the final samples.
         samplers: that draw these, by name.
         n: number of samples of each.
-        seed: decides everything random.
-        logger: where values go besides <run>/metrics.jsonl.
-        keep_data: write the data into the run, since no configuration can name them.
     """
 
-    config: dict[str, Any]
-    dataset: Dataset
-    model: NetworkModel
-    loss: Loss[Any]
-    optimizer: Optimizer
-    trainer: Trainer
     scorer: Scorer
     samplers: Mapping[str, Sampler]
     n: int
-    seed: int
-    logger: Logger
-    keep_data: bool = False
 
     def __post_init__(self) -> None:
-        self.loss.check(self.model)
-        parts_of(self.trainer, world())
-        self.cond = conditions(self.model, self.dataset, self.trainer.augment).samples
-        self._evaluate = self._evaluation()
+        super().__post_init__()
+        self.cond = conditions(self.model, self.dataset, self.trainer.augment, self.loss.targets).samples
+        self.evaluate = self._evaluation()
+        self.direction = self.scorer.direction(self.trainer.monitor)
 
-    def run(
-        self, folder: Path, *, checkpoint: Checkpoint | None = None, group: str | None = None, name: str | None = None,
-        callbacks: Any = (),
-    ) -> tuple[FitResult[NetworkModel], Results]:  # fmt: skip
-        """Train, draw the final samples, and write everything into the folder of a run, which exists and is locked.
-
-        Args:
-            folder: of the run.
-            checkpoint: where to resume.
-            group: what the runs of one sweep have in common.
-            name: for people; that of the folder by default.
-            callbacks: see `Trainer.fit`.
-        """
-        logger = Loggers([MetricsFile(folder / METRICS), self.logger] if world().first else [])
-        monitor, direction = self.trainer.monitor, self.scorer.direction(self.trainer.monitor)
-
-        def begin() -> None:
-            self._write(folder, checkpoint)
-            run_id = None if checkpoint is None else checkpoint.state.get("run_id")
-            logger.start(folder, runs.without_secrets(self.config), name or folder.name, group, run_id, "train")
-            logger.declare(monitor, direction)
-            if checkpoint is None:
-                logger.rewind(-1)  # of what was killed before its first checkpoint
-
-        with sharing() as processes, self._finished(logger):
-            result = self.trainer.fit(
-                self.model, self.dataset, loss=self.loss, optimizer=self.optimizer, run=folder, seed=self.seed,
-                logger=logger, checkpoint=checkpoint, evaluate=self._evaluate, callbacks=callbacks,
-                direction=direction, begin=begin, picture=partial(self._picture, folder, logger),
-            )  # fmt: skip
-            if result.best is not None:
-                logger.summary({f"best_{monitor}": result.best.value, "best_step": result.best.step})
-            if result.path is not None:
-                logger.checkpoint(result.path, result.step)
-            model, check = conditioned(result.ema, self.cond), self.trainer.auto_check
-            if not processes.first:
-                help_draw(model, self.dataset.event_shape, self.samplers, self.n, self.seed)
-                return result, Results(str(folder), self.n, 1)
-            drawn, summary = final_samples(
-                folder, result, model, self.scorer, self.samplers, self.n, self.seed, check, logger,
-                self._found(result.ema),
-            )  # fmt: skip
-        runs.write_json(folder / runs.SUMMARY, summary)  # what is killed before all is logged is drawn again
-        return result, drawn
+    def finish(
+        self, folder: Path, result: FitResult[NetworkModel], logger: Logger, first: bool
+    ) -> tuple[Results, dict[str, Any]]:
+        model, check = conditioned(result.ema, self.cond), self.trainer.auto_check
+        if not first:
+            help_draw(model, self.dataset.event_shape, self.samplers, self.n, self.seed)
+            return Results(str(folder), self.n, 1), {}
+        return final_samples(
+            folder, result, model, self.scorer, self.samplers, self.n, self.seed, check, logger,
+            self._found(result.ema),
+        )  # fmt: skip
 
     def _found(self, model: NetworkModel) -> Mapping[str, Any]:
         """What the loss tells of the trained model on held-out items, see `Loss.summary`."""
-        about = conditions(self.model, self.dataset, self.trainer.augment).heldout
+        about = conditions(self.model, self.dataset, self.trainer.augment, self.loss.targets).heldout
         with evaluating(model):
             return self.loss.summary(model, self.dataset.heldout, about, self.seed)
 
-    def _write(self, folder: Path, start: Checkpoint | None) -> None:
-        """Write what a resumed training needs; the configuration first, which makes the folder that of a run."""
-        with writing(folder / runs.SUMMARY):
-            (folder / runs.SUMMARY).unlink(missing_ok=True)  # its results are those of an earlier end
-        if start is not None:
-            runs.record_changes(folder, start.step, self.config)
-        runs.write_config(folder, self.config)
-        if self.keep_data and start is None:
-            save(self.dataset, folder)
-
-    @contextmanager
-    def _finished(self, logger: Logger) -> Iterator[None]:
-        """A context at whose end the loggers are finished, whatever happens."""
-        try:
-            yield
-        except BaseException:
-            logger.finish(failed=True)
-            raise
-        logger.finish(failed=False)
-
-    def _picture(self, folder: Path, logger: Logger, model: NetworkModel, step: int) -> None:
+    def picture(self, folder: Path, logger: Logger, model: NetworkModel, step: int) -> None:
         """Draw samples of a model that is being trained: <run>/samples/step-00000500.png."""
         sampler, path = self._quick, folder / "samples" / f"step-{step:08d}.png"
         drawn = sampler.sample(conditioned(model, self.cond), self.dataset.event_shape, n=_SHOWN, seed=self.seed)
@@ -246,7 +172,8 @@ def prepare(
     parameters = list(model.to(device).parameters())
     made = optimizer(parameters) if optimizer else part("optimizer", params=parameters)
     stored = {k: _stored(v, k) for k, v in cfg.items() if k != "run"}
-    return Job(stored, dataset, model, optimizer=made, scorer=scorer, n=cfg["n"], seed=cfg["seed"], **own)
+    about = {"config": stored, "dataset": dataset, "model": model, "seed": cfg["seed"]}
+    return Job(**about, optimizer=made, scorer=scorer, n=cfg["n"], **own)
 
 
 def _chosen(samplers: Any) -> Any:
@@ -277,18 +204,23 @@ def _stored(value: Any, path: str) -> Any:
 
 def check_types(cfg: Mapping[str, Any], allow: Sequence[str]) -> None:
     """Find wrong names, keys and types in all groups before data is read, and wrong ranges of the SDE if possible."""
-    names, source, sde = (*RUNTIME, MEASURED), cfg["data"], cfg["sde"]
+    source, sde = cfg["data"], cfg["sde"]
     kind = resolve(str(source.get(TARGET)), "data", allow) if isinstance(source, Mapping) else type(source)
     refuse(not hasattr(kind, "load"), f"data: {kind.__name__} has no method load, as a source of data must have")
     samplers = cfg.get("samplers", {})
     refuse(not isinstance(samplers, Mapping), f"samplers: {samplers!r} is not a mapping of names to samplers")
     for name in map(str, samplers):  # which are those of pictures
         refuse("/" in name or len(name.encode()) > 200, f"samplers: {name:.60} is no name of a file; give a short one")
-    for key in _KINDS.keys() & cfg.keys():
-        check(cfg[key], key, allow, _KINDS[key], names)
-    check_optimizer(cfg.get("optimizer"))
+    check_parts(cfg, allow, _KINDS)
     if not isinstance(sde, Mapping) or MEASURED not in sde.values():
         build(sde, "sde", allow)
+
+
+def check_parts(cfg: Mapping[str, Any], allow: Sequence[str], kinds: Mapping[str, Any]) -> None:
+    """Find wrong names, keys and types in those groups that are there, by the class that each must be."""
+    for key in kinds.keys() & cfg.keys():
+        check(cfg[key], key, allow, kinds[key], (*RUNTIME, MEASURED))
+    check_optimizer(cfg.get("optimizer"))
 
 
 def resolved(cfg: Mapping[str, Any], dataset: Dataset) -> dict[str, Any]:

@@ -25,10 +25,10 @@ from scoresde.cli.settings import TrainSettings
 
 
 def _work(settings: TrainSettings, cfg: dict[str, Any]) -> float | None:
-    from scoresde.cli.train_run import train  # imports torch
+    from scoresde.cli.train_run import Training  # imports torch
 
-    return train(settings, {key: value for key, value in cfg.items() if key != "name"})
+    return Training(settings, {key: value for key, value in cfg.items() if key != "name"}).carry_out()
 
 
 GROUPS = ("sde", "model", "data", "loss", "optimizer", "trainer", "metrics", "logger", "samplers")
-COMMAND = Command(__name__, __doc__, TrainSettings, GROUPS, _work, rank=1, keeps=True)
+COMMAND = Command(__name__, __doc__, TrainSettings, GROUPS, _work, rank=1, keeps=True, trains=True)
