@@ -679,7 +679,7 @@ def test_the_overview_and_the_version(capsys):
     assert (
         failed(capsys, "trian")
         == "trian: no such command; did you mean scoresde train? (commands: train, sample, compare, evaluate, "
-        "evaluate selftest, tune, ema, doctor, convert, collect, list, status)"
+        "evaluate selftest, tune, classifier, ema, doctor, convert, collect, list, status)"
     )
 
 

@@ -17,12 +17,14 @@ from scoresde.cli.keys import keys
 from scoresde.named import config_folder
 from scoresde.runs.config import get, put
 from scoresde.training.power_ema import exponent
-from scoresde.workflows.job import check_types
+from scoresde.workflows.classifier import KINDS as CLASSIFIER
+from scoresde.workflows.job import check_parts, check_types
 
 TYPED = {
     "train": [[], ["data=digits", "model=dit", "optimizer=muon"], ["sde=rectified", "model=ncsnpp", "loss=velocity"]],
     "sample": [["run=r", f"solver={s}"] for s in ("auto", "ancestral", "torchdiffeq", "scipy", "adaptive_sde")]
     + [["run=r", f"guidance_method={m}"] for m in ("apg", "exact")],
+    "classifier": [["run=r"]],
     "compare": [["problem=mixture_2d"]],
     "evaluate": [["run=r"], ["run=r", "guidance_method=exact"]],
     "evaluate_selftest": [[]],
@@ -47,8 +49,10 @@ def check(command: str, values: dict[str, Any]) -> None:
         check_types({k: values[k] for k in values.keys() & {"sde", "data", "model", "optimizer", *PARTS}}, ())
     if command == "evaluate_selftest":
         build(values["data"], "data")
+    if command == "classifier":
+        check_parts(values, (), CLASSIFIER)
     for key in PARTS:
-        if command in ("train", "compare", "evaluate", "evaluate_selftest") and values.get(key):
+        if command in ("train", "classifier", "compare", "evaluate", "evaluate_selftest") and values.get(key):
             build(values[key], key)
     if command in ("sample", "evaluate"):
         build(without_path(values["sampler"])[0], "sampler", run=None)

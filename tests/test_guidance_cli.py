@@ -139,7 +139,7 @@ GUIDED = ["label=3", "guidance=2"]
         ([f"guide={CLASSES}"], "guide: guidance=1 is the run itself"),
         (["guidance=2", f"guide={CLASSES}", "guide_checkpoint=7"], "guide_checkpoint: 7 is not in"),
         (["guidance=2", f"guide={CLASSES}", "guide_weights=old"], "guide_weights: 'old' is not one of ema, raw"),
-        (["label=3", "guide_weights=raw"], "guide_weights: raw is that of a run; give guide=FOLDER"),
+        (["label=3", "guide_weights=raw"], "guide_weights: raw is that of a folder; give guide=FOLDER"),
     ],
 )
 def test_what_cannot_guide_is_one_line(sample: Any, typed: list[str], says: str) -> None:

@@ -20,7 +20,7 @@ _SWEEP = {"--multirun", "-m"}
 # Settings whose values are expressions in t, with parentheses that Hydra would take for a function of its own.
 _EXPRESSION = re.compile(r"sde\.(?:drift|diffusion|alpha_of_t|sigma_of_t)")
 _FILES = r"data\.(?:path|folder|cache)|observation\.(?:item|measured|mask|kernel|matrix)"
-PLACE = re.compile(rf"run|guide|init|out|folder|file|samples|config|{_FILES}")  # settings that are paths
+PLACE = re.compile(rf"run|guide|classifier|init|out|folder|file|samples|config|{_FILES}")  # settings that are paths
 _WORDS = {"~": "null", "None": "null"} | dict.fromkeys(("yes", "on"), "true") | dict.fromkeys(("no", "off"), "false")
 # Settings of Hydra for whoever writes a program with it: they name classes that it makes, or files that it writes.
 _INNER = re.compile(r"[+~]*hydra\b(?![./](launcher|sweeper|sweep\.dir|job\.chdir)\b)|[+~]*hydra[./].*_target_")

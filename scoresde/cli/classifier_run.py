@@ -67,7 +67,7 @@ class ClassifierTraining(Course[ClassifierSettings, Scores]):
         return None if result.best is None else result.best.value
 
     def closing(self, run: Path, result: FitResult[NetworkClassifier], results: Scores) -> None:
-        rows = [(f"{r:g}", f"{right:.1%}", f"{entropy:.3f}") for r, (right, entropy) in results.items()]
+        rows = [(f"{r:.3g}", f"{right:.1%}", f"{entropy:.3f}") for r, (right, entropy) in results.items()]
         if sweeping():
             print(", ".join(f"{right} at {r}" for r, right, _ in rows), flush=True)
             return

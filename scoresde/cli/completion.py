@@ -46,7 +46,7 @@ complete -c scoresde -f -a '(scoresde completion words (commandline -cp | string
 """,
 }
 _FLAGS = ("--help", "--multirun", "--cfg", "-m")
-_FOLDERS = ("run", "guide", "init", "folder", "data.folder", "data.cache")  # keys that no file is for
+_FOLDERS = ("run", "guide", "classifier", "init", "folder", "data.folder", "data.cache")  # keys that no file is for
 _LISTS = {"solvers": "solver", "sdes": "sde", "posteriors": "posterior"}  # keys whose values are options of a group
 
 
@@ -102,6 +102,6 @@ def _paths(value: str, key: str) -> Iterator[str]:
         for path in sorted(Path(above or ".").expanduser().iterdir()):
             if path.name.startswith(".") > last.startswith("."):
                 continue
-            is_run = key in ("run", "guide", "init") and (path / CONFIG).is_file()
+            is_run = key in ("run", "guide", "classifier", "init") and (path / CONFIG).is_file()
             if path.is_dir() or key not in _FOLDERS:
                 yield f"{above}{path.name}" + "/" * (path.is_dir() and not is_run)

@@ -118,7 +118,7 @@ class Course(ABC, Generic[S, R]):
             InputError: something in the configuration is not possible; a new folder is made only after all is checked.
         """
         if (own := current()) and (begun := own.begun) and self._folder is None:
-            self.settings = dataclasses.replace(self.settings, **self.within(begun))  # type: ignore[type-var]
+            self.settings = dataclasses.replace(self.settings, **self.within(begun))
         with ExitStack() as stack:
             start = self._start(stack)
             if start.run and start.complete:

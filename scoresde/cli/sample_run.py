@@ -158,7 +158,7 @@ def _request(run: Run, settings: SampleSettings, prior: Model, given: Tensor | N
         keys += ["start"] if settings.interpolate else ["start", "strength"]
         content["started"] = sha256([given])
     if isinstance(prior, Guided):
-        keys += ["guidance_interval", "guide"]
+        keys += ["guidance_interval", "guide", "classifier"]
         content["guidance_method"] = describe(prior.method)
     for key, other in settings.others.items():
         content |= {f"{key}_checkpoint_step": other.step, f"{key}_weights": getattr(settings, f"{key}_weights")}

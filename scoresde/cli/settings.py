@@ -34,7 +34,8 @@ Place = Annotated[str, Constraint(lambda path: all(len(p.encode()) <= _LONGEST f
 _MOST = 64  # characters of a name that stands after the time in that of a folder
 Name = Annotated[str, Constraint(lambda name: len(name) <= _MOST, f"at most {_MOST} characters")]
 Format = Literal["npz", "png"]  # of samples
-_OTHERS = ("guide",)  # settings that name a further run, whose checkpoint and weights are settings too
+# settings that name a further folder, whose checkpoint and weights are settings too, and what loads it
+_OTHERS = {"guide": "load", "classifier": "load_classifier"}
 
 
 def listed(value: T | list[T]) -> list[T]:
@@ -171,6 +172,9 @@ class GuideSettings(BatchSettings):
         guide: a weaker run, from which samples are led away.
         guide_checkpoint: of the guide.
         guide_weights: likewise.
+        classifier: of noisy data of the run, which leads samples to the label.
+        classifier_checkpoint: of the classifier.
+        classifier_weights: likewise.
     """
 
     guidance: NonNegative | list[NonNegative]
@@ -178,12 +182,15 @@ class GuideSettings(BatchSettings):
     guide: Place | None
     guide_checkpoint: str | int
     guide_weights: str
+    classifier: Place | None
+    classifier_checkpoint: str | int
+    classifier_weights: str
 
     def __post_init__(self) -> None:
         for other in _OTHERS:
             for part, plain in (("checkpoint", "last"), ("weights", "ema")):
                 alone = getattr(self, other) is None and (value := getattr(self, f"{other}_{part}")) != plain
-                refuse(alone, f"{other}_{part}: {value} is that of a run; give {other}=FOLDER" if alone else "")
+                refuse(alone, f"{other}_{part}: {value} is that of a folder; give {other}=FOLDER" if alone else "")
 
     @property
     def leads(self) -> bool:
@@ -194,21 +201,21 @@ class GuideSettings(BatchSettings):
         """What samples are drawn from with a scale, by a `scoresde.control.GuidanceMethod`."""
         from scoresde.runs.guiding import guided
 
-        return guided(run, self.label, guidance, self.guidance_interval, method, self.others.get("guide"))
+        return guided(run, self.label, guidance, self.guidance_interval, method, **self.others)
 
     @cached_property
-    def others(self) -> "dict[str, Run]":
-        """The further runs that settings name, by the names of these."""
+    def others(self) -> dict[str, Any]:
+        """The further runs and classifiers that settings name, by the names of these."""
         return {key: self._other(key) for key in _OTHERS if getattr(self, key) is not None}
 
-    def _other(self, key: str) -> "Run":
-        """The run that a setting names, with the checkpoint and the weights that are its own."""
+    def _other(self, key: str) -> Any:
+        """The run or classifier that a setting names, with the checkpoint and the weights that are its own."""
         from scoresde import runs
 
         own = {"run": key, "checkpoint": f"{key}_checkpoint", "weights": f"{key}_weights"}
         folder, checkpoint, weights = (getattr(self, name) for name in own.values())
         try:
-            return runs.load(folder, checkpoint, self.device, weights, self.packages)
+            return getattr(runs, _OTHERS[key])(folder, checkpoint, self.device, weights, self.packages)
         except InputError as error:
             name, _, rest = str(error).partition(": ")
             raise InputError(f"{own.get(name, f'{key}: {name}')}: {rest}") from None

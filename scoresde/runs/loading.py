@@ -35,7 +35,7 @@ class Loaded(Generic[M]):
 def loaded(
     path: Path,
     cfg: dict[str, Any],
-    kind: type[M],
+    kind: Any,
     checkpoint: str | int = "last",
     device: str = "auto",
     weights: str = "ema",

@@ -22,7 +22,7 @@ from scoresde.runs.config import get, read_config, refuse_classifier, stored_dat
 from scoresde.runs.folder import SUMMARY
 from scoresde.runs.history import history
 from scoresde.runs.interpolation import Interpolation, interpolate
-from scoresde.runs.loading import loaded
+from scoresde.runs.loading import Loaded, loaded
 from scoresde.runs.samples import RunSamples, draw
 from scoresde.runs.sizes import require_batch, require_samples
 from scoresde.sampling import Grid, Sampler, Samples, Solver
@@ -259,6 +259,6 @@ def load(
     path = Path(run)
     cfg = read_config(path)
     refuse_classifier(cfg, path)
-    found = loaded(path, cfg, NetworkModel, checkpoint, device, weights, allow, net, sde)
+    found: Loaded[NetworkModel] = loaded(path, cfg, NetworkModel, checkpoint, device, weights, allow, net, sde)
     found.model.event_shape = found.event_shape
     return Run(**vars(found), _allow=allow)

@@ -29,7 +29,7 @@ from scoresde.workflows.network import fresh_weights
 from scoresde.workflows.recorded import Recorded, of_training
 
 KINDS = {"model": NetworkClassifier, "loss": Loss, "optimizer": Optimizer, "trainer": Trainer, "logger": Logger}
-LEVELS = (0.1, 0.3, 1.0, 3.0, 10.0)  # sigma / alpha at which held-out items are classified
+LEVELS = (0.1, 0.3, 1.0, 3.0, 10.0)  # sigma / alpha at which held-out items are classified, if the path has it
 _MOST, _AT_ONCE = 2000, 500  # held-out items, evenly spaced
 
 Scores = dict[float, tuple[float, float]]  # by sigma / alpha: accuracy, and cross-entropy in nats
@@ -69,8 +69,9 @@ def scores(classifier: NetworkClassifier, items: Tensor, labels: Tensor) -> Scor
     index = torch.arange(min(len(items), _MOST)) * len(items) // min(len(items), _MOST)
     items, labels, sde, found = items[index], labels[index], classifier.sde, Scores()
     least, most = (math.exp(-sde.at(t).lam) for t in (sde.t_train, sde.t_start))
-    for ratio in (r for r in LEVELS if least <= r <= most):
-        alpha, sigma, _ = sde.at(float(sde.t_of_lam(-torch.tensor(ratio, dtype=torch.float64).log())))
+    for ratio in sorted({min(max(r, least), most) for r in LEVELS}):
+        t = float(sde.t_of_lam(-torch.tensor(ratio, dtype=torch.float64).log()))
+        alpha, sigma, _ = sde.at(min(max(t, sde.t_train), sde.t_start))
         right, entropy = 0.0, 0.0
         for first in range(0, len(items), _AT_ONCE):
             x0, own = (part[first : first + _AT_ONCE].to(classifier.device) for part in (items, labels))
@@ -86,7 +87,7 @@ def scores(classifier: NetworkClassifier, items: Tensor, labels: Tensor) -> Scor
 def _named(found: Scores) -> dict[str, float]:
     """The scores under the names that are logged."""
     both = ("accuracy", "cross_entropy")
-    return {f"{name}/noise_{r:g}": values[i] for i, name in enumerate(both) for r, values in found.items()}
+    return {f"{name}/noise_{r:.3g}": values[i] for i, name in enumerate(both) for r, values in found.items()}
 
 
 def prepare(
