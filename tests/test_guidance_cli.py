@@ -177,7 +177,7 @@ def test_evaluate_draws_what_sample_draws_and_reads_the_label_of_a_folder(
     for typed, says in (
         (["samples=drawn", *ways], "samples: they are drawn already"),
         (["guidance=2", "guidance_method=apg"], "label: null is not allowed"),
-        (["label=3", "guide_weights=raw"], "guide_weights: raw is that of a run"),
+        (["label=3", "guide_weights=raw"], "guide_weights: raw is that of a folder"),
         (["label=3", "guidance_method=exact", "metrics=[latent]"], "has steps of its own, and no score; leave it out"),
     ):
         assert main([*evaluate, *typed, "out=not"]) == 2
