@@ -249,3 +249,19 @@ def test_the_picture_of_auto_shows_the_errors_of_the_benchmark(monkeypatch: pyte
     lines = {line.get_label(): line.get_xydata() for line in auto_picture.picture({"rings": found}).axes[0].lines}
     assert lines.keys() == {*here, *auto_picture.AUTO}
     assert all(lines[name].tolist() == [list(point) for point in points] for name, points in found.items())
+
+
+def test_the_picture_of_posteriors_has_each_method_with_its_distance(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(FOLDER))
+    import posterior_picture
+
+    quick = {name: (method, Sampler(steps=4)) for name, (method, _) in posterior_picture.methods().items()}
+    monkeypatch.setattr(posterior_picture, "methods", lambda: quick)
+    monkeypatch.setattr(posterior_picture, "DRAWS", 400)
+    figure, distances = posterior_picture.plane(20)
+    titles = [ax.get_title().splitlines()[0] for ax in figure.axes]
+    assert titles[:2] == ["prior", "exact posterior"]
+    assert titles[2:] == [f"{name}: {distances[name]:.1f}" for name in quick]
+    assert distances["exact posterior"] < distances["prior"]
+    cloud = figure.axes[1].collections[-1].get_offsets()
+    assert abs(float(cloud[:, 0].mean()) - 0.3) < 0.1  # along the line

@@ -18,6 +18,17 @@ SMALLER = {
         **{"steps=6, seed=1": "steps=6, n=32, iterations=1, seed=1"},
     },
     "04_likelihood": {"steps=1500": "steps=10", "n = 80": "n = 8", "steps=30": "steps=4", "steps=15": "steps=3"},
+    "05_inverse_problems": {
+        **{
+            "n = 1000": "n = 40",
+            "12000": "400",
+            "VPSDE()), 200": "VPSDE()), 12",
+            "steps=1200": "steps=10",
+            "range(8)": "range(2)",
+        },
+        **{f"steps={steps})": "steps=3)" for steps in (50, 40, 30, 20, 10)},
+        **{"particles=16": "particles=4", "121": "21"},
+    },
     "03_lineage": {"n = 3000, 1000": "n = 40, 100", "steps=1000)": "steps=20)", "steps=100": "steps=10", "500)": "20)"},
 }
 

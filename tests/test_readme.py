@@ -30,6 +30,15 @@ def test_training_takes_less_than_ten_lines(tmp_path, monkeypatch):
     assert list((tmp_path / "runs").glob("*/config.yaml"))
 
 
+def test_a_posterior_takes_five_lines():
+    names, lines = {}, [line for line in BLOCKS[2].splitlines() if line]
+    assert len(lines) <= 5
+    exec(BLOCKS[0], names)
+    lines[-1] = lines[-1].replace("print(", "mean = (")
+    exec("\n".join(lines), names)
+    torch.testing.assert_close(names["mean"].float(), torch.tensor([0.9, 1.0]), atol=0.15, rtol=0)
+
+
 def test_links_lead_to_files():
     for target in re.findall(r"\]\(([^)#]+)\)", README):
         assert (ROOT / target).exists(), target
