@@ -67,10 +67,7 @@ def sample(
     out = out_folder(settings.out, run.path / "samples", name)
     first = sharers().first
     try:
-        with first_before_others():
-            # a pilot of the prior is cheaper than one of a posterior, and the same for every observation
-            if settings.interpolate is None:  # which goes by an ODE of its own
-                sampler = sampler.suited(prior, run.event_shape).suited(model, run.event_shape)
+        sampler = _suited(sampler, settings, run, prior, model)
         with settings.accelerated(run):
             summary = _request(run, settings, prior, given)
             if given is not None and begin is None:
@@ -94,11 +91,19 @@ def _sampler(arguments: Any, settings: SampleSettings) -> Sampler:
 
 
 def _solver(arguments: dict[str, Any], model: Model) -> tuple[str, dict[str, Any]]:
-    """The name of the solver, and the arguments with it: that of the model, if it brings one and the user named none."""
+    """The name of the solver and the arguments with it: that of the model if it brings one and the user named none."""
     named, usual = any(re.match(r"(sampler\.)?solver\b", key) for key in typed_keys()), model.usual_solver
     if named or usual is None:
         return chosen("solver", arguments["solver"]), arguments
     return name_of("solver", usual), {**arguments, "solver": describe(usual)}
+
+
+def _suited(sampler: Sampler, settings: SampleSettings, run: Run, prior: Model, model: Model) -> Sampler:
+    """With a grid from a pilot: of the prior, which is cheaper than a posterior and the same for each observation."""
+    if settings.interpolate is not None:  # it has an ODE of its own
+        return sampler
+    with first_before_others():
+        return sampler.suited(prior, run.event_shape).suited(model, run.event_shape)
 
 
 def _write(
