@@ -30,7 +30,7 @@ class MMPS(Method):
     Of other data the third moment is lost: where x0 given x_t has several modes, their weights are wrong.
     A nonlinear A is replaced by its tangent at D.
 
-    Samples are 19 (10 to 36) floors away at sigma_y = 0.05 and 16 (7.4 to 37) at 0.3 from the exact posterior of
+    Samples are 19 (10 to 36) floors away at sigma_y = 0.05 and 16 (7.3 to 37) at 0.3 from the exact posterior of
     8-D mixtures (benchmarks/posterior.py, 5 problems, n = 2,000, 95 %).
 
     Args:

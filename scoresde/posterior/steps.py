@@ -211,9 +211,9 @@ class DPS(Loop):
     The move does not shrink with the steps, nor does it know sigma_y: zeta has to be chosen for the data, their scale
     and the number of steps. Where D stands still the samples keep a distance from y of about zeta.
 
-    Samples are 36 (18 to 75), 19 (6.5 to 56) and 12 (6.4 to 22) floors away at sigma_y = 0.05 and 26, 14 and 9.4
-    (5.7 to 16) at 0.3 from the exact posterior of 8-D mixtures (benchmarks/posterior.py, 5 problems, n = 2,000, 95
-    %), for zeta = 0.1, 0.3 and 1.
+    Samples are 36 (18 to 75) floors away at sigma_y = 0.05 and 26 (12 to 55) at 0.3 for zeta = 0.1, 19 (6.5 to 56) and
+    14 (4.2 to 45) for 0.3, and 12 (6.4 to 22) and 9.4 (5.6 to 16) for 1, from the exact posterior of 8-D mixtures
+    (benchmarks/posterior.py, 5 problems, n = 2,000, 95 %).
 
     Args:
         zeta: length of a move, in units of x.
