@@ -209,6 +209,23 @@ def test_a_function_of_your_own():
             Custom((4,), function)
 
 
+def test_classes_of_your_own_are_refused_and_fail_as_what_they_are():
+    class Rounded(Observation):
+        linear = False
+
+        def forward(self, x):
+            return torch.from_numpy(np.round(x.numpy()))
+
+    class Misspelt(Observation):
+        def forward(self, x):
+            return x.sqare()
+
+    with pytest.raises(InputError, match="not differentiable; write it in torch alone"):
+        Rounded((2,)).check()
+    with pytest.raises(RuntimeError, match="observation: 'Tensor' object has no attribute 'sqare'"):
+        in_units(Misspelt((2,)), Transform("table", (2,))).seen  # noqa: B018
+
+
 def test_large_systems_are_solved_by_conjugate_gradients(monkeypatch):
     seen = Custom((3, 8, 8), Blur(EVENT, width=0.6).forward, Blur(EVENT, width=0.6).adjoint)
     v = normal(2, *EVENT)

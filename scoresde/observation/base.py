@@ -63,8 +63,11 @@ class Observation(Described, nn.Module, ABC):
     @cached_property
     def seen(self) -> tuple[int, ...]:
         """The shape of one y."""
-        with torch.no_grad():
-            return tuple(self(torch.zeros(1, *self.event_shape, dtype=torch.float64)).shape[1:])
+        try:
+            with torch.no_grad():
+                return tuple(self(torch.zeros(1, *self.event_shape, dtype=torch.float64)).shape[1:])
+        except AttributeError as error:  # of which a module would make one of its own, that there is no `seen`
+            raise RuntimeError(f"observation: {error}") from error
 
     def measure(self, x: Tensor, noise: Noise | None = None) -> Tensor:
         """A(x) + sigma_y n for items (B, *event); without noise A(x)."""
@@ -141,9 +144,7 @@ class Observation(Described, nn.Module, ABC):
         x, y = (Noise(0).normal(name, 0, (1, *shape), dtype=torch.float64)
                 for name, shape in (("x", self.event_shape), ("y", self.seen)))  # fmt: skip
         if not self.linear:
-            with torch.enable_grad():
-                smooth = self(x.requires_grad_()).requires_grad
-            refuse(not smooth, "observation: the function is not differentiable; write it in torch, without detach()")
+            refuse(not self._smooth(x), "observation: the function is not differentiable; write it in torch alone")
             return
         ax, aty = self(x), self.adjoint(y)
         shape = f"observation: the adjoint gives items of shape {tuple(aty.shape[1:])}, not {self.event_shape}"
@@ -152,3 +153,13 @@ class Observation(Described, nn.Module, ABC):
         off = abs(left - right) > _TOLERANCE * max(float(ax.norm() * y.norm()), float(x.norm() * aty.norm()))
         pair = f"<A x, y> is {left:.6g} and <x, A^T y> is {right:.6g}"
         refuse(off, f"observation: the adjoint is not one: {pair}; correct it")
+
+    def _smooth(self, x: Tensor) -> bool:
+        """Whether there is a derivative at x."""
+        try:
+            with torch.enable_grad():
+                return bool(self(x.requires_grad_()).requires_grad)
+        except RuntimeError as error:  # of numpy
+            if "requires grad" in str(error):
+                return False
+            raise

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from torch import Tensor
 
 from scoresde.constraints import NonNegative, Positive, Real
-from scoresde.errors import InputError, require
+from scoresde.errors import require
 from scoresde.observation.base import Observation
 
 
@@ -65,12 +65,7 @@ class Custom(Observation):
         self.check()
 
     def forward(self, x: Tensor) -> Tensor:
-        try:
-            return self.function(x)
-        except RuntimeError as error:
-            if "requires grad" not in str(error):
-                raise
-            raise InputError("observation: the function is not differentiable; write it in torch alone") from None
+        return self.function(x)
 
     def adjoint(self, y: Tensor) -> Tensor:
         return super().adjoint(y) if self._adjoint is None else self._adjoint(y)
