@@ -150,9 +150,9 @@ class Course(ABC, Generic[S, R]):
         """Look into the folder, if one was named; from here on it is locked if it holds a run."""
         if self._folder is None or not runs.holds_run(run := Path(self._folder), self.key):
             return Start(self.begin())
+        self.check(runs.read_config(run), run)  # nothing is written into the folder of another command
         stack.enter_context(runs.locked(run))
         stored = runs.read_config(run)
-        self.check(stored, run)
         merged = merge(stored, self.cfg, overrides())
         merged |= {key: self.cfg[key] for key in self.aside}
         packages = type(self.settings).of({**merged, **self.within(run)}).packages
