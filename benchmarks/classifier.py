@@ -40,7 +40,8 @@ class Judge:
     """What samples are worth beside the images of a data set."""
 
     def __init__(self, data: Dataset) -> None:
-        assert data.labels is not None and data.heldout_labels is not None
+        assert data.labels is not None
+        assert data.heldout_labels is not None
         self.train, self.labels = data.train.flatten(1), data.labels
         self.svm = SVC(gamma="scale", C=10).fit(self.train.numpy(), self.labels.numpy())
         held, own = data.heldout.flatten(1), data.heldout_labels

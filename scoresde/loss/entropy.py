@@ -21,7 +21,10 @@ class CrossEntropy(Loss[NetworkClassifier]):
 
     Args:
         times: density of the noise levels: `uniform` in t over [t_train, T], as published, or `lambda`, uniform in the
-            half log-SNR, which means the same on every path.
+            half log-SNR, which means the same on every path. After 600 steps on a mixture of two classes, E KL(exact ||
+            trained) at sigma / alpha = 0.1, 0.3 and 1 is 0.0003, 0.0008 and 0.0014 with `lambda` and 0.0002, 0.0007 and
+            0.0009 with `uniform` under VP, and 0.0003, 0.0007 and 0.0011 against 0.0047, 0.0041 and 0.0053 under EDM,
+            whose uniform times are nearly all noise (`python benchmarks/classifier.py --mixture 600`, 4,000 items).
         stratified: spread the times of a batch evenly, see `scoresde.loss.levels.stratified`.
 
     Raises:
