@@ -128,6 +128,14 @@ def test_the_scores_of_the_exact_classifier_are_its_entropies() -> None:
     for ratio, (right, entropy) in entropies().items():
         assert abs(own[ratio][0] - right) < 4 * (right * (1 - right) / 2000) ** 0.5
         assert abs(own[ratio][1] - entropy) < 0.05
+    spy = Exact(sde_named("vp"))
+    spy.log_classes = lambda x, alpha, sigma: seen.append((x, alpha, sigma)) or torch.zeros(len(x), 2)  # type: ignore
+    seen: list[Any] = []
+    scores(spy, torch.full((500, 64), 20.0), torch.zeros(500, dtype=torch.int64))
+    for ratio, (x, alpha, sigma) in zip(LEVELS, seen, strict=True):
+        assert abs(sigma / alpha / ratio - 1) < 1e-6
+        assert abs((x / alpha).mean() / 20 - 1) < 0.01 * max(ratio, 0.1)
+        assert abs(x.std() / sigma - 1) < 0.012  # three standard errors
     (alone,) = scores(Exact(sde_named("one_level")), *drawn(10, 0))  # at the level that there is
     assert abs(math.log(alone / 0.1)) < 0.01
 
