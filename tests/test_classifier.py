@@ -109,6 +109,8 @@ def test_the_loss_asks_for_the_class_of_noised_items_at_levels_of_its_density(sd
         p = DATA.log_classes(x.double(), alpha, sigma)
         apart = loss.double() + (p * p.exp()).sum(1)  # less the entropy
         assert abs(apart.mean()) < 4 * apart.std() / n**0.5
+    each = [CrossEntropy()(model, Batch(x0, u, eps, {"class": torch.full((n,), c)})).loss for c in (0, 1)]
+    torch.testing.assert_close(torch.stack(each).neg().exp().sum(0), torch.ones(n), rtol=0, atol=1e-5)
     with pytest.raises(InputError, match="cond: there is no class; give data with labels"):
         CrossEntropy()(model, Batch(x0, u, eps))
 
