@@ -35,7 +35,7 @@ PAIRS = 8  # of clouds, for a distance
 
 
 def drawn(problem: Inverse, own: Setting, n: int, seed: int) -> Samples:
-    model = problem.asked(problem.model(SDE, "cpu"), own.method, seed)
+    model = problem.asked(problem.model(SDE, "cpu"), own.of_n(n), seed)
     return own.sampler.sample(model, n=n, seed=seed, batch_size=n, dtype=torch.float64)
 
 

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from posterior_figures import TABLES, Figures, cell, comparison
 from posterior_peers import azula_rows, deepinv_rows
-from posterior_problems import NOISES, SDE, SIZES, Problem, Row, Setting, settings
+from posterior_problems import NOISES, OTHERS, SDE, SIZES, Problem, Row, Setting, settings
 from torch import Tensor
 
 from scoresde import ExactModel, Posterior
@@ -33,7 +33,7 @@ def ours(setting: Setting) -> Row:
     """A method of ours."""
 
     def draw(problem: Problem, n: int) -> tuple[Tensor, float, float]:
-        prior, method = ExactModel(problem.data, SDE), setting.method
+        prior, method = ExactModel(problem.data, SDE), setting.of_n(n)
         asked = Posterior(prior, problem.observation, problem.y, method) if method else ExactModel(problem.exact, SDE)
         found = setting.sampler.sample(asked, n=n, batch_size=n, dtype=torch.float64)
         return found.x, found.nfe, found.products
@@ -59,14 +59,14 @@ def measured(name: str, row: Row, problems: dict[float, list[Problem]], n: int) 
 
 def checked(row: Row) -> float:
     """The distance in floors on the problem of `CHECK`."""
-    size, seed, sigma, n = CHECK
-    problem = Problem(SIZES[size], seed, sigma, n)
+    name, seed, sigma, n = CHECK
+    problem = Problem(name, seed, sigma, n)
     return problem.distance(row(problem, n)[0])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--problem", choices=SIZES, default="mixture_8d")
+    parser.add_argument("--problem", choices=SIZES | OTHERS, default="mixture_8d")
     parser.add_argument("--problems", type=int, default=5, help="random mixtures, with one observation each")
     parser.add_argument("--n", type=int, default=2000, help="samples")
     parser.add_argument("--only", nargs="+", default=[""], help="rows whose names begin so")
@@ -81,7 +81,7 @@ def main() -> None:
         return
     torch.set_num_threads(1)
     figures, seeds = Figures(asked.problem, asked.out), range(asked.problems)
-    problems = {sigma: [Problem(SIZES[asked.problem], seed, sigma, asked.n) for seed in seeds] for sigma in NOISES}
+    problems = {sigma: [Problem(asked.problem, seed, sigma, asked.n) for seed in seeds] for sigma in NOISES}
     print(f"{asked.problem}, {asked.problems} problems, n = {asked.n}: distance in floors at sigma_y = {NOISES}")
     own = own_rows()
     for name, draw in itertools.chain(own.items(), azula_rows(), deepinv_rows()):

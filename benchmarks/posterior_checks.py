@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from posterior import NOISES, SDE, SIZES, Problem, Row, ours
+from posterior import ours
+from posterior_problems import NOISES, SDE, Problem, Row, settings
 from record import save
 from scipy.stats import spearmanr
 from torch import Tensor
@@ -27,7 +28,7 @@ from scoresde.comparison.problems import Mixture
 from scoresde.data import Dataset, Transform
 from scoresde.metrics.stein import stein_test
 from scoresde.observation import Projection
-from scoresde.posterior import DPS, MMPS, Method, PiGDM, Population, Twisted
+from scoresde.posterior import Method, Twisted
 from scoresde.results import student
 
 _LEVEL = 0.05
@@ -53,26 +54,22 @@ def prior(problem: Problem, n: int) -> tuple[Tensor, float, float]:
 ROWS: dict[str, Row] = {
     "exact draws": exact,
     "equal modes": equal_modes,
-    "population": ours(Population(), "dpmpp_2m", 10, eta=1.0),
-    "pigdm, sigma_data=0.25": ours(PiGDM(sigma_data=0.25), "ancestral", 100),
-    "dps, zeta=1": ours(DPS(1.0), "ancestral", 100),
-    "mmps": ours(MMPS(), "ancestral", 100),
-    "pigdm": ours(PiGDM(), "ancestral", 100),
+    **{
+        name: ours(settings()[name])
+        for name in ("population", "pigdm, sigma_data=0.25", "dps, zeta=1", "mmps", "pigdm")
+    },
     "prior": prior,
 }
 
 
 def asked_of(name: str) -> tuple[Method, Sampler]:
     """A method, with the sampler that it has in benchmarks/posterior.py."""
-    methods: dict[str, tuple[Method, str, int]] = {
-        "twisted": (Twisted(1000, 100), "ancestral", 100),
-        "population": (Population(), "dpmpp_2m", 10),
-        "mmps": (MMPS(), "ancestral", 100),
-        "pigdm": (PiGDM(), "ancestral", 100),
-        "dps": (DPS(1.0), "ancestral", 100),
-    }
-    method, rule, steps = methods[name]
-    return method, Sampler(solver_named(rule, eta=1.0) if rule == "dpmpp_2m" else solver_named(rule), steps=steps)
+    if name == "twisted":
+        return Twisted(1000, 100), Sampler(solver_named("ancestral"), steps=100)
+    of_n, sampler = settings()["dps, zeta=1" if name == "dps" else name]
+    method = of_n(100)
+    assert method is not None
+    return method, sampler
 
 
 def calibrated(names: list[str], n: int) -> list[dict[str, Any]]:
@@ -112,7 +109,7 @@ def main() -> None:
         found: dict[str, list[tuple[float, float, float]]] = {name: [] for name in ROWS}
         orders: list[float] = []
         for seed in range(asked.problems):
-            problem = Problem(SIZES["mixture_8d"], seed, sigma, asked.n)
+            problem = Problem("mixture_8d", seed, sigma, asked.n)
             target = Target(ExactModel(problem.data, SDE), problem.observation, problem.y)
             for name, draw in ROWS.items():
                 x = draw(problem, asked.n)[0]

@@ -4,11 +4,13 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from scoresde import GaussianMixture, Sampler
 from scoresde import sde as sde_named
 from scoresde import solver as solver_named
+from scoresde.comparison import Ring
 from scoresde.comparison.problems import Mixture
 from scoresde.metrics.sliced import sliced_wasserstein
 from scoresde.noise import Noise
@@ -16,8 +18,24 @@ from scoresde.observation import Projection
 from scoresde.posterior import DAPS, DPS, MMPS, DiffPIR, Gibbs, Method, PiGDM, Population, RePaint, Replace
 
 SIZES = {"mixture_2d": (2, 8, 1), "mixture_8d": (8, 6, 3), "mixture_64d": (64, 10, 16)}  # dimension, components, rows
+OTHERS = {"unequal": (8, 6, 3), "anisotropic": (8, 6, 3), "ring": (2, 8, 1)}
 NOISES = (0.05, 0.3)  # sigma_y
 SDE = sde_named("vp")
+
+
+def mixture(name: str, seed: int) -> GaussianMixture:
+    """The prior of a problem."""
+    dimension, components, _ = (SIZES | OTHERS)[name]
+    if name == "ring":
+        return Ring(components).distribution
+    data: GaussianMixture = Mixture(dimension, components, seed).distribution
+    if name == "unequal":  # the rarest of 6 has a weight of 0.002
+        covariances = (data.axes * data.variances[:, None]) @ data.axes.mT
+        return GaussianMixture(0.3 ** torch.arange(components), data.means, covariances)
+    if name == "anisotropic":  # standard deviations from 0.03 to 0.8 in each of them
+        variances = torch.logspace(math.log10(0.03), math.log10(0.8), dimension, dtype=torch.float64) ** 2
+        return GaussianMixture(data.weights, data.means, (data.axes * variances) @ data.axes.mT)
+    return data
 
 
 class Problem:
@@ -28,9 +46,9 @@ class Problem:
         floor: distance between two sets of exact samples.
     """
 
-    def __init__(self, size: tuple[int, int, int], seed: int, sigma_y: float, n: int) -> None:
-        dimension, components, rows = size
-        self.data: GaussianMixture = Mixture(dimension, components, seed).distribution
+    def __init__(self, name: str, seed: int, sigma_y: float, n: int) -> None:
+        dimension, _, rows = (SIZES | OTHERS)[name]
+        self.data = mixture(name, seed)
         self.observation = Projection((dimension,), rows=rows, seed=seed, sigma_y=sigma_y)
         self.y = self.observation.measure(self.data.sample(1, seed=100 + seed), Noise(seed))[0]
         self.exact = self.data.posterior(self.observation.matrix(), self.y, sigma_y)
@@ -47,17 +65,23 @@ Row = Callable[[Problem, int], tuple[Tensor, float, float]]  # samples, calls, p
 
 
 class Setting(NamedTuple):
-    """A method with a sampler; None is the exact conditional denoiser."""
+    """A method with a sampler.
 
-    method: Method | None
+    Attributes:
+        of_n: the method for n samples, which are one population where it has some; None is the exact denoiser.
+        sampler: how it samples.
+    """
+
+    of_n: Callable[[int], Method | None]
     sampler: Sampler
 
 
 def settings() -> dict[str, Setting]:
     """The methods, at about 100 calls where their names do not say otherwise."""
 
-    def of(method: Method | None, rule: str, steps: int, **changes: Any) -> Setting:
-        return Setting(method, Sampler(solver_named(rule, **changes), steps=steps))
+    def of(method: Method | Callable[[int], Method] | None, rule: str, steps: int, **changes: Any) -> Setting:
+        of_n = (lambda n: method) if method is None or isinstance(method, Method) else method
+        return Setting(of_n, Sampler(solver_named(rule, **changes), steps=steps))
 
     return {
         "exact denoiser": of(None, "ancestral", 100),
