@@ -75,7 +75,7 @@ def ours(
             continue  # it chooses its own
         candidate = Candidate(name, solver, None if name == "auto" else option("grid", grid))
         try:
-            steps = fitting(candidate, budget, sde, law.event_shape)
+            steps = fitting(candidate, budget, model, law.event_shape)
         except ValueError:
             continue  # too few evaluations for this solver
         *_, (_, x) = candidate.sampler(steps).path(model, references.z * sde.prior_std, Noise(0))

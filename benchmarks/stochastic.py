@@ -68,8 +68,9 @@ def drawn_by_ours(law: GaussianMixture, sde: SDE, name: str, grid: str, budget: 
     if name == "auto":
         solver = solver.with_eta(1.0)
     candidate = Candidate(name, solver, None if name == "auto" or grid == "default" else option("grid", grid))
-    sampler = candidate.sampler(fitting(candidate, budget, sde, law.event_shape))
-    return sampler.sample(exact(law, sde), law.event_shape, n, seed=seed, batch_size=n, dtype=torch.float64).x
+    model = exact(law, sde)
+    sampler = candidate.sampler(fitting(candidate, budget, model, law.event_shape))
+    return sampler.sample(model, law.event_shape, n, seed=seed, batch_size=n, dtype=torch.float64).x
 
 
 def rows_of(law: GaussianMixture, kind: str, given: argparse.Namespace) -> list[Row]:

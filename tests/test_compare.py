@@ -183,9 +183,11 @@ def test_a_budget_is_used_and_not_exceeded(name, corrector):
     sde = sde_named("vp")
     mending = None if corrector == "none" else built("corrector", corrector)
     candidate = Candidate(name, solver_named(name), corrector=mending)
+    model = ExactModel(torch.zeros(1, 3), sde)
     for budget in (8, 24):
-        steps = fitting(candidate, budget, sde, (3,))
-        assert spent(candidate, steps, sde, (3,)) <= budget < spent(candidate, steps + 1, sde, (3,))
+        steps = fitting(candidate, budget, model, (3,))
+        used, more = (spent(candidate.sampler(k), model, (3,)) for k in (steps, steps + 1))
+        assert used <= budget < more
 
 
 def test_guidance_within_an_interval_leaves_more_steps_of_a_budget():
@@ -195,9 +197,9 @@ def test_guidance_within_an_interval_leaves_more_steps_of_a_budget():
     steps = {}
     for interval in (None, (0.2, 3.0)):
         guided = Guided(Conditioned(model, [0]), Conditioned(model, [0], 0.0), 2.0, interval)
-        steps[interval] = fitting(candidate, 40, model.sde, (1,), guided.cost_at)
-        drawn = candidate.sampler(steps[interval]).sample(guided, n=2)
-        assert drawn.nfe == spent(candidate, steps[interval], model.sde, (1,), guided.cost_at) <= 40
+        steps[interval] = fitting(candidate, 40, guided, (1,))
+        sampler = candidate.sampler(steps[interval])
+        assert sampler.sample(guided, n=2).nfe == spent(sampler, guided, (1,)) <= 40
     assert steps[0.2, 3.0] > steps[None] + 2
 
 
@@ -212,7 +214,7 @@ def test_a_tuned_sampler_takes_the_tuned_steps_that_a_budget_of_guidance_allows(
     taken = {}
     for interval in (None, (0.05, 1.0)):  # the first call, at T, is outside of it
         guided = Guided(strong, weak, 2.0, interval)
-        found = [fitting(candidate, budget, model.sde, (1,), guided.cost_at) for budget in (20, 24, 30)]
+        found = [fitting(candidate, budget, guided, (1,)) for budget in (20, 24, 30)]
         taken[interval] = found
         for steps, budget in zip(found[1:], (24, 30), strict=True):
             assert candidate.sampler(steps).sample(guided, n=2).nfe <= budget
@@ -221,7 +223,7 @@ def test_a_tuned_sampler_takes_the_tuned_steps_that_a_budget_of_guidance_allows(
 
 def test_a_budget_that_is_too_small_names_what_is_needed():
     with pytest.raises(InputError, match="budgets: 2 is too small for heun; it needs at least 3"):
-        fitting(Candidate("heun", Heun()), 2, sde_named("vp"), (3,))
+        fitting(Candidate("heun", Heun()), 2, ExactModel(torch.zeros(1, 3), sde_named("vp")), (3,))
 
 
 # ---- intervals ----

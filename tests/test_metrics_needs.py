@@ -16,6 +16,7 @@ from scoresde.metrics import (
     MMD,
     ClassShares,
     Copies,
+    Diversity,
     EnergyDistance,
     FeatureQuality,
     FrechetDistance,
@@ -42,6 +43,7 @@ NEEDS = [
     (MMD(unbiased=False), Needs(1, 2, 1)),
     (MMD(bandwidth=1.0, unbiased=False), Needs(1, 1, 1)),
     (FrechetDistance(nn.Flatten()), Needs(2, 2, 2)),
+    (Diversity(), Needs(4, 6, 4)),
     (FeatureQuality(nn.Flatten()), Needs(4, 6, 4)),
     (FeatureQuality(nn.Flatten(), neighbours=1, wider=2), Needs(2, 3, 2)),
 ]

@@ -11,9 +11,10 @@ from hydra.core.hydra_config import HydraConfig
 
 from scoresde import runs
 from scoresde.build import build
-from scoresde.cli.jobs import chosen, logged_as, out_folder, usual_place
+from scoresde.cli.jobs import chosen, logged_as, out_folder, typed_keys, usual_place
 from scoresde.cli.settings import CompareSettings, listed
-from scoresde.comparison import Comparison, Plan, Problem, Reference, Trained, posteriors
+from scoresde.comparison import Comparison, Plan, Problem, Reference, Trained
+from scoresde.comparison.api import usual_metrics, with_methods
 from scoresde.comparison.collect import collected
 from scoresde.comparison.entries import Defaults, candidates, sde_of, sdes
 from scoresde.comparison.output import measured, report
@@ -22,6 +23,7 @@ from scoresde.loggers import Logger, NoLogger
 from scoresde.parallel.shared import sharers
 from scoresde.results import Metric, Results
 from scoresde.results.table import explained
+from scoresde.runs import Run
 from scoresde.runs.folder import RESULTS
 from scoresde.runs.report import TABLE
 from scoresde.sampling import Corrector, Grid
@@ -72,25 +74,41 @@ def _plan(cfg: Mapping[str, Any], settings: CompareSettings, metrics: Any) -> Pl
     corrector = build(sampler.get("corrector"), "sampler.corrector", allow, Corrector | None)
     folders = [Path(source.path) for source in HydraConfig.get().runtime.config_sources if source.path]
     defaults = Defaults(listed(settings.tolerances), grid, corrector, allow, run, folders[::-1])
-    asked = cfg["posteriors"]
-    usual = bool(asked) and not any(o.startswith("solvers=") for o in HydraConfig.get().overrides.task)
-    samplers, device = candidates("auto" if usual else cfg["solvers"], defaults), runs.pick_device(settings.device)
-    if asked:
-        samplers = posteriors(asked, samplers, math.gcd(settings.n, settings.batch_size), usual)
-    problem = _problem(cfg, settings)
+    asked, guidance, device = cfg["posteriors"], _guidance(cfg, settings), runs.pick_device(settings.device)
+    usual = (bool(asked) or guidance is not None) and "solvers" not in typed_keys()
+    samplers = candidates("auto" if usual else cfg["solvers"], defaults)
+    most = math.gcd(settings.n, settings.batch_size)
+    samplers = with_methods(samplers, asked, guidance or (None, None), most, usual)
+    metrics = usual_metrics(True) if guidance and not _typed("metrics") else metrics
+    problem = _problem(cfg, settings, guidance is None)
     return Plan(
         problem, samplers, _sdes(cfg, problem, defaults), listed(settings.budgets), settings.n, settings.seed,
         settings.seeds, metrics, reference, settings.batch_size, getattr(torch, settings.dtype), device,
     )  # fmt: skip
 
 
-def _problem(cfg: Mapping[str, Any], settings: CompareSettings) -> Problem:
+def _typed(key: str) -> bool:
+    """Whether a key or one below it was typed."""
+    return any(typed.split(".")[0] == key for typed in typed_keys())
+
+
+def _guidance(cfg: Mapping[str, Any], settings: CompareSettings) -> tuple[Any, Any, Any, Run | None] | None:
+    """Scales, methods, interval and guide, if they are more than one scale of a run."""
+    plain = settings.run is not None or settings.guidance == 1
+    if plain and not isinstance(settings.guidance, list) and cfg["guidance_methods"] is None and not settings.leads:
+        return None
+    interval = None if settings.guidance_interval is None else tuple(settings.guidance_interval)
+    return settings.guidance, cfg["guidance_methods"], interval, settings.others.get("guide")
+
+
+def _problem(cfg: Mapping[str, Any], settings: CompareSettings, alone: bool) -> Problem:
+    """What is sampled; guided by the scale of the settings if that is `alone`."""
     if settings.run is not None:
-        return Trained(settings.load(settings.run), settings.label, settings.guidance)
+        scale = settings.guidance if alone and not isinstance(settings.guidance, list) else 1.0
+        return Trained(settings.load(settings.run), settings.label, scale)
     require(settings.label is None, "label", settings.label, "it belongs to a run with classes; give null")
     for key, plain in (("precision", "float32"), ("compile", False)):
         require(cfg[key] == plain, key, cfg[key], f"it belongs to a run with its network; give {str(plain).lower()}")
-    require(settings.guidance == 1, "guidance", settings.guidance, "it belongs to a run with classes; give 1")
     problem: Problem = build(cfg["problem"], "problem", settings.packages, Problem)
     return problem
 

@@ -264,10 +264,9 @@ class SelfTestSettings(Settings):
 
 
 @dataclass(frozen=True)
-class CompareSettings(BatchSettings):
+class CompareSettings(GuideSettings):
     """What is compared, how often, and where the result goes."""
 
-    guidance: NonNegative
     run: Place | None
     folder: Place | None
     out: Place | None

@@ -1,7 +1,10 @@
 from scoresde.comparison.api import compare as compare
 from scoresde.comparison.budget import Candidate as Candidate
 from scoresde.comparison.budget import fitting as fitting
+from scoresde.comparison.classes import MixtureClasses as MixtureClasses
 from scoresde.comparison.entries import candidates as candidates
+from scoresde.comparison.guided import Guidance as Guidance
+from scoresde.comparison.guided import guidances as guidances
 from scoresde.comparison.inverse import Inverse as Inverse
 from scoresde.comparison.inverse import InverseFinite as InverseFinite
 from scoresde.comparison.inverse import InverseMixture as InverseMixture
@@ -17,7 +20,7 @@ from scoresde.comparison.problems import Given as Given
 from scoresde.comparison.problems import GivenMixture as GivenMixture
 from scoresde.comparison.problems import Mixture as Mixture
 from scoresde.comparison.problems import Problem as Problem
-from scoresde.comparison.problems import Trained as Trained
 from scoresde.comparison.reference import endpoints as endpoints
+from scoresde.comparison.trained import Trained as Trained
 
 __all__: list[str]

@@ -19,6 +19,7 @@ from scoresde.runs import Run
 from scoresde.sampling import Corrector, Grid
 
 if TYPE_CHECKING:  # else `scoresde.compare` would cost more to name than all other names
+    from scoresde.comparison.budget import Candidate
     from scoresde.comparison.plan import Reference
     from scoresde.comparison.problems import Problem
     from scoresde.results import Results
@@ -33,6 +34,8 @@ def compare(
     *,
     solvers: Any = None,
     posteriors: Any = None,
+    guidance: Any = None,
+    guidance_methods: Any = None,
     budgets: Sequence[int] = (5, 10, 20, 50),
     tolerances: Sequence[float] = (1e-3, 1e-5),
     sdes: Any = None,
@@ -61,12 +64,14 @@ def compare(
         solvers: see `scoresde.comparison.candidates`; None takes the usual ones, or that of each of `posteriors`.
         posteriors: methods of posterior sampling, each a row, of an inverse problem: see
             `scoresde.comparison.posteriors`.
+        guidance: scales of guidance, of `Trained(run, label)` or `MixtureClasses()`: each a row.
+        guidance_methods: `cfg` and others, each a row for each scale: see `scoresde.comparison.guidances`.
         budgets: network evaluations per sample, the final denoising included.
         tolerances: of adaptive solvers, a row for each.
         sdes: names or objects of the SDEs to sample under; None is that of the model, and VP for an exact problem.
         grid: of samplers that name none.
         corrector: of samplers that name none.
-        metrics: see `scoresde.results.Metric`; None takes three distances.
+        metrics: see `scoresde.results.Metric`; None takes three distances, or of guidance one and `Diversity`.
         n: samples of each seed.
         seeds: independent repetitions, which give the intervals.
         seed: of the first repetition.
@@ -79,20 +84,18 @@ def compare(
     Raises:
         InputError: something that cannot be compared.
     """
-    from scoresde import metrics as measures
-    from scoresde.comparison import entries, inverse, measure, output, plan
+    from scoresde.comparison import entries, measure, output, plan
 
     problem = problem_of(model, data)
     run = model.path if isinstance(model, Run) else None
     defaults = entries.Defaults(tolerances, grid, corrector, allow, run)
     paths = entries.sdes(sdes or problem.default_sdes, lambda: problem.sigma_max, defaults)
-    samplers = entries.candidates(solvers or ("auto" if posteriors else SOLVERS), defaults)
-    if posteriors:
-        samplers = inverse.posteriors(posteriors, samplers, math.gcd(n, batch_size), not solvers)
-    distances = [measures.SlicedWasserstein(), measures.EnergyDistance(), measures.MMD()]
+    guided = guidance is not None or guidance_methods is not None
+    samplers = entries.candidates(solvers or ("auto" if posteriors or guided else SOLVERS), defaults)
+    samplers = with_methods(samplers, posteriors, (guidance, guidance_methods), math.gcd(n, batch_size), not solvers)
     what = plan.Plan(
         problem, samplers, paths, budgets, n, seed, seeds,
-        distances if metrics is None else metrics, reference or plan.Reference(), batch_size, dtype,
+        usual_metrics(guided) if metrics is None else metrics, reference or plan.Reference(), batch_size, dtype,
     )  # fmt: skip
     out = None if folder is None else Path(folder)
     results = output.measured(measure.Comparison(what), out)
@@ -101,9 +104,42 @@ def compare(
     return results
 
 
+def with_methods(
+    samplers: list[Candidate], posteriors: Any, guidance: tuple[Any, ...], most: int, usual: bool
+) -> list[Candidate]:
+    """The samplers with each method of posterior sampling or each guidance.
+
+    Args:
+        samplers: without methods.
+        posteriors: see `scoresde.comparison.posteriors`.
+        guidance: scales and methods, perhaps an interval and a guide, see `scoresde.comparison.guidances`.
+        most: samples that are always computed together.
+        usual: whether the samplers are those that nobody asked for.
+
+    Raises:
+        InputError: both, or what these two refuse.
+    """
+    from scoresde.comparison import guided, inverse
+
+    scales, methods, *others = guidance
+    if scales is None and methods is None:
+        return inverse.posteriors(posteriors, samplers, most, usual) if posteriors else samplers
+    refuse(bool(posteriors), "posteriors: given together with guidance, which makes rows too; leave one of them out")
+    return guided.guidances(1.0 if scales is None else scales, methods, samplers, *others)
+
+
+def usual_metrics(guided: bool) -> list[Any]:
+    """The metrics of a comparison of which none are given: of guidance a distance, and fidelity beside diversity."""
+    from scoresde import metrics
+
+    first = metrics.SlicedWasserstein()
+    return [first, metrics.Diversity()] if guided else [first, metrics.EnergyDistance(), metrics.MMD()]
+
+
 def problem_of(model: Model | Run | Problem, data: Any = None) -> Problem:
     """What is sampled and with what samples are compared, see `compare`."""
-    from scoresde.comparison.problems import Given, GivenMixture, Problem, Trained
+    from scoresde.comparison.problems import Given, GivenMixture, Problem
+    from scoresde.comparison.trained import Trained
 
     if isinstance(model, Problem):
         return model

@@ -1,28 +1,27 @@
 """How many steps a budget of network evaluations allows, by counting what a sampler spends."""
 
+import copy
 import functools
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
-from scoresde.analytic import ExactModel
 from scoresde.control import Wrapper
 from scoresde.errors import refuse
 from scoresde.evaluations import count_evaluations
 from scoresde.model import Model
-from scoresde.nets.condition import Cond
+from scoresde.nets.condition import Cond, Condition
 from scoresde.noise import Noise
 from scoresde.prediction import Prediction
 from scoresde.sampling import Auto, Corrector, Grid, Sampler, Solver, Tuned
 from scoresde.sde import SDE
 
-Asked = Callable[[Model], Model]  # a prior to its posterior by the method of a candidate
-Cost = Callable[[float], int]  # `Model.cost_at`
+_POINT = 0.01  # not zero, since a score may not vanish where a solver divides by its length
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,8 @@ class Candidate:
         name: for tables and plots.
         solver, grid, corrector: see `scoresde.sampling.Sampler`.
         tolerance: of an adaptive solver, for the table; None for others.
-        method: of posterior sampling, or `exact`; None where nothing is observed.
+        method: what the problem makes of its model, see `Problem.asked`: a method of posterior sampling, `exact`, or a
+            `scoresde.comparison.Guidance`; None for the model itself.
     """
 
     name: str
@@ -48,57 +48,73 @@ class Candidate:
         return Sampler(self.solver, self.grid, steps or 50, corrector=self.corrector)
 
 
-class _Costly(Wrapper):
-    """A model each of whose calls counts as so many."""
+class _Point(Model):
+    """A model that predicts one point under all conditions: what stands in for a network to count its calls."""
 
-    def __init__(self, model: Model, cost: Cost) -> None:
-        super().__init__(model)
-        self.cost_of = cost
+    def __init__(self, model: Model) -> None:
+        super().__init__(model.sde)
+        self.sigma_data, self.event_shape, self.states = model.sigma_data, model.event_shape, model.states
+        self._conditions = model.conditions
+
+    @property
+    def conditions(self) -> Mapping[str, Condition]:
+        return self._conditions
+
+    def under(self, sde: SDE) -> Self:
+        other = copy.copy(self)
+        other.sde = sde
+        return other
 
     def forward(self, x: Tensor, t: float | Tensor, cond: Cond = None) -> Prediction:
-        times = self.cost_of(float(torch.as_tensor(t).flatten()[0]))
-        return [self.model(x, t, cond) for _ in range(times)][-1]
+        return Prediction.of(x, self.sde, t, x0=_POINT + 0 * x)
 
 
-def _same(model: Model) -> Model:
-    return model
+def costing(model: Model) -> Model:
+    """A model with points in place of its networks: it is called as often, at next to no cost."""
+    if not isinstance(model, Wrapper):
+        return _Point(model)
+    other = copy.copy(model)
+    inner = {k: costing(m) if isinstance(m, Model) else m for k, m in model._modules.items()}
+    other._modules = inner
+    return other
 
 
-def _once(t: float) -> int:
-    return 1
+def spent(sampler: Sampler, model: Model, event_shape: tuple[int, ...], n: int = 1) -> int:
+    """Evaluations per sample of a sampler of a model, counted with points in place of its networks; rounded up.
 
-
-def spent(
-    candidate: Candidate, steps: int, sde: SDE, event_shape: tuple[int, ...], cost: Cost = _once, asked: Asked = _same
-) -> int:
-    """Evaluations per sample with this number of steps, counted at a model of one point; rounded up."""
-    # away from zero, since a score may not vanish where a solver divides by its length
-    point = ExactModel(torch.full((1, *event_shape), 0.01), sde)
-    sampler, model = candidate.sampler(steps), asked(_Costly(point, cost))
-    sampler = sampler if asked is _same else sampler.suited(model, event_shape)
-    n = getattr(candidate.method, "draws", 1)
-    start = torch.ones((n, *event_shape)) * sde.prior_std
+    Args:
+        sampler: with its steps.
+        model: with all that wraps it.
+        event_shape: of one sample.
+        n: samples that share their evaluations.
+    """
+    model, start = costing(model), torch.ones((n, *event_shape), device=model.device) * model.sde.prior_std
     with torch.no_grad(), count_evaluations() as counted:
-        deque(sampler.path(model, start, Noise(0)), maxlen=0)
+        deque(model.suits(sampler).path(model.of_samples(torch.arange(n)), start, Noise(0)), maxlen=0)
     return math.ceil(counted.samples / n)
 
 
-def fitting(
-    candidate: Candidate, budget: int, sde: SDE, event_shape: tuple[int, ...], cost: Cost = _once, asked: Asked = _same
-) -> int:
+def fitting(candidate: Candidate, budget: int, model: Model, event_shape: tuple[int, ...]) -> int:
     """The largest number of steps that spends at most `budget` evaluations per sample; at least 2 and `least_steps`.
 
     With guidance a call of the model costs two evaluations, at the levels where it acts, so fewer steps fit. Of `Tuned`
     it is a number that was tuned after which one more step, of average cost, would not fit.
 
+    Args:
+        candidate: what is to be sampled with.
+        budget: evaluations per sample.
+        model: with all that wraps it; only its wrappers are called.
+        event_shape: of one sample.
+
     Raises:
         InputError: the budget is too small; the message says how many evaluations the solver needs at least.
     """
-    nfe = functools.cache(lambda steps: spent(candidate, steps, sde, event_shape, cost, asked))
+    n = getattr(candidate.method, "draws", 1)
+    nfe = functools.cache(lambda steps: spent(candidate.sampler(steps), model, event_shape, n))
     if isinstance(candidate.solver, Tuned):  # only numbers of steps that were tuned work
-        known = [n for n in candidate.solver.tuned if n <= budget and budget * n // nfe(n) == n]
+        known = [k for k in candidate.solver.tuned if k <= budget and budget * k // nfe(k) == k]
         other = replace(candidate, solver=Auto(), grid=None)  # of whose number of steps the sampler says how to tune it
-        return max(known) if known else fitting(other, budget, sde, event_shape, cost, asked)
+        return max(known) if known else fitting(other, budget, model, event_shape)
     least = max(2, candidate.solver.least_steps)
     refuse(nfe(least) > budget, f"budgets: {budget} is too small for {candidate.name}; it needs at least {nfe(least)}")
     slope = max((nfe(least + 6) - nfe(least)) / 6, 1e-9)

@@ -201,6 +201,7 @@ def _count_once(parts: Sequence[tuple[str, _Part]]) -> int:
             row.seconds, row.values = _some(row.seconds, kept, seeds), _each(row.values, kept, seeds)
         kept = _unseen(seen, label, seeds)
         results.seeds, results.floors = len(kept), _each(results.floors, kept, seeds)
+        results.targets = {name: _each(own, kept, seeds) for name, own in results.targets.items()}
     for label, (_, results, seeds) in parts:
         for row in results.failed:  # a job that was run again has not failed
             if not _unseen(seen, _owner(label, row), seeds):
@@ -209,7 +210,7 @@ def _count_once(parts: Sequence[tuple[str, _Part]]) -> int:
 
 
 def _owner(label: str, row: Row) -> tuple[Any, ...]:
-    return label, row.name, row.setting, row.budget, row.steps
+    return label, row.name, row.setting, row.budget, row.steps, row.target
 
 
 def _unseen(seen: set[Any], owner: Any, seeds: Sequence[Any]) -> list[int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from typing import Any, cast
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from scoresde.analytic import ExactModel
 from scoresde.comparison.budget import Candidate
+from scoresde.comparison.classes import EXPECTED, MODES
 from scoresde.comparison.problems import Exact, Finite, FromMixture, Mixture, Problem, Source, plain_transform
 from scoresde.comparison.reference import Distribution
 from scoresde.constraints import Count, NonNegativeInt, Positive
@@ -28,17 +29,12 @@ from scoresde.results import Measurement, Quantity
 from scoresde.sampling import Samples
 
 EXACT = "exact"  # the row of the exact conditional denoiser
-_EXPECTED = 5.0  # samples in a mode, from which on it should be found
 _TRUTH = "share of the values of the truth within the central {} of the samples"
-QUANTITIES = {
-    q.key: q
-    for q in (
-        Quantity("products", "products", "products with the Jacobian of the model per sample, counted"),
-        Quantity("modes_found", "modes", "share of the modes that have samples", direction="higher"),
-        Quantity("coverage_50", "50 %", _TRUTH.format("50 %"), note="0.5 if they are calibrated"),
-        Quantity("coverage_90", "90 %", _TRUTH.format("90 %"), note="0.9 if they are calibrated"),
-    )
-}
+PRODUCTS = Quantity("products", "products", "products with the Jacobian of the model per sample, counted")
+COVERAGE = (
+    Quantity("coverage_50", "50 %", _TRUTH.format("50 %"), note="0.5 if they are calibrated"),
+    Quantity("coverage_90", "90 %", _TRUTH.format("90 %"), note="0.9 if they are calibrated"),
+)
 
 
 class Ring(FromMixture, Exact):
@@ -72,6 +68,8 @@ class Inverse(Exact):
         InputError: a prior without a distribution, an observation of another shape, or one that is not linear.
     """
 
+    quantities = (PRODUCTS, MODES, *COVERAGE)
+
     def __init__(self, prior: Problem, observation: Observation) -> None:
         refuse(prior.distribution is None, f"problem.prior: {prior.name} has no exact posterior; give a mixture")
         shape = tuple(prior.event_shape)
@@ -101,17 +99,19 @@ class Inverse(Exact):
     def real(self, n: int, seeds: Sequence[int]) -> list[Dataset]:
         return [_drawn(self, self.posterior(seed), n, seed) for seed in seeds]
 
+    def notes(self, n: int, seeds: int) -> Iterator[str]:
+        yield "Each seed has a truth and an observation of its own; real data are draws from its exact posterior."
+
     @property
     def sigma_max(self) -> float:
         return self.prior.sigma_max
 
-    def measured(self, drawn: Samples, seed: int) -> dict[str, Measurement]:
-        """Products, modes found and coverage of the truth, see `QUANTITIES`."""
+    def measured(self, drawn: Samples, seed: int, method: Any, real: Dataset) -> dict[str, Measurement]:
         x, posterior = drawn.x.double().cpu(), self.posterior(seed)
         found = {"products": drawn.products}
         if isinstance(posterior, GaussianMixture):
             there = torch.bincount(posterior.component(x), minlength=len(posterior.weights)) > 0
-            expected = posterior.weights * len(x) >= _EXPECTED
+            expected = posterior.weights * len(x) >= EXPECTED
             found["modes_found"] = float(there[expected].double().mean())
             below = (x < self.seen(seed)[0]).double().mean(0)
             found |= {f"coverage_{p}": float(((below - 0.5).abs() <= p / 200).double().mean()) for p in (50, 90)}

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from scoresde.comparison.brownian import SharedNoise
-from scoresde.comparison.budget import Candidate, fitting
-from scoresde.comparison.inverse import EXACT, QUANTITIES
+from scoresde.comparison.budget import Candidate, fitting, spent
+from scoresde.comparison.guided import Guidance
 from scoresde.comparison.memory import peak_memory
 from scoresde.comparison.plan import Plan
 from scoresde.comparison.reference import Accuracy, Distribution, accuracy, endpoints
@@ -23,11 +23,13 @@ from scoresde.evaluations import count_evaluations
 from scoresde.model import Model
 from scoresde.noise import Noise, chunks
 from scoresde.parallel.shared import first_before_others, shared, sharers
+from scoresde.posterior import Posterior
 from scoresde.results import Measurement, Quantity, Results, Row, Scorer
 from scoresde.results.card import shared as shared_card
 from scoresde.runs.samples import far, sizes
 from scoresde.sampling import DDIM, Sampler, Samples, Tuned
 from scoresde.sampling.foresight import caution
+from scoresde.sampling.pilot import PilotGrid
 
 SHOWN = 400  # samples kept for pictures
 GUESS = 150  # evaluations of an adaptive solver, assumed for the remaining time
@@ -76,13 +78,17 @@ class Comparison:
     def __init__(self, plan: Plan, on_work: Callable[[float], object] = lambda amount: None) -> None:
         self.plan, self.on_work, self._reported = plan, on_work, 0.0
         self.models = {name: plan.problem.model(sde, plan.device) for name, sde in plan.sdes.items()}
+        for guided in (c for c in plan.candidates if isinstance(c.method, Guidance)):
+            self._asked(guided, next(iter(self.models.values())))  # what is not possible is no matter of a row
         self.entries = self._entries()
         self._seeds = range(plan.seed, plan.seed + plan.seeds)
         self.results = Results(plan.problem.name, plan.n, plan.seeds, transform=plan.problem.transform)
-        real = plan.problem.real(plan.n, self._seeds)
-        self._scorers = [Scorer(plan.metrics, one, plan.device).prepare(plan.n) for one in real]
-        of_seeds = [scorer.cards for scorer in self._scorers]
-        self.results.cards = {key: shared_card([cards[key] for cards in of_seeds]) for key in of_seeds[0]}
+        self._scorers: dict[str, list[Scorer]] = {}
+        for entry in self.entries:
+            if entry.row.target not in self._scorers:
+                self._scorers[entry.row.target] = self._scored(entry.candidate)
+        of_all = [scorer.cards for scorers in self._scorers.values() for scorer in scorers]
+        self.results.cards = {key: shared_card([cards[key] for cards in of_all]) for key in of_all[0]}
         self._endpoints: dict[str, list[Tensor]] = {}
         self.accuracy: dict[str, Accuracy] = {}
         self.far: list[str] = []
@@ -98,14 +104,23 @@ class Comparison:
             errors = [e.row.error for e in entries if e.row.error is not None]
             refuse(len(errors) == len(fixed) > 0, next(iter(errors), ""))
             found += entries
-        return found + [Entry(c, Row(c.name, sde, None, c.tolerance)) for sde, c in product(self.plan.sdes, adaptive)]
+        return found + [Entry(c, self._row(c, sde, None)) for sde, c in product(self.plan.sdes, adaptive)]
+
+    def _row(self, candidate: Candidate, sde: str, budget: int | None) -> Row:
+        target = self.plan.problem.target(candidate.method)
+        own = "" if target is self.plan.problem else target.name
+        return Row(candidate.name, sde, budget, candidate.tolerance, target=own)
+
+    def _scored(self, candidate: Candidate) -> list[Scorer]:
+        """What measures the samples of a candidate, for each seed."""
+        plan = self.plan
+        real = plan.problem.target(candidate.method).real(plan.n, self._seeds)
+        return [Scorer(plan.metrics, one, plan.device).prepare(plan.n) for one in real]
 
     def _entry(self, candidate: Candidate, sde: str, budget: int) -> Entry:
-        row, model = Row(candidate.name, sde, budget, candidate.tolerance), self.models[sde]
+        row, model = self._row(candidate, sde, budget), self.models[sde]
         try:
-            asked = None if candidate.method in (None, EXACT) else partial(self._asked, candidate)
-            shape = self.plan.problem.event_shape
-            row.steps = fitting(candidate, budget, model.sde, shape, model.cost_at, *([asked] if asked else []))
+            row.steps = fitting(candidate, budget, self._asked(candidate, model), self.plan.problem.event_shape)
         except Exception as error:  # its row says so
             row.failed(error)
         return Entry(candidate, row)
@@ -164,18 +179,33 @@ class Comparison:
         model = self._asked(candidate, self.models[row.setting])
         try:
             with first_before_others():
-                sampler = (plain := candidate.sampler(row.steps)).suited(model, self.plan.problem.event_shape)
-            self.piloted |= {row.name} if sampler.grid is not plain.grid else set()
+                sampler = self._suited(candidate, row, model)
             if caution(sampler, model.sde, model.sigma_data):
                 self.coarse.append(f"{row.name} with {row.steps} steps on {row.setting}")
             with suppress(Exception):  # which the first batch will raise, in all processes
                 self._warm_up(sampler, model)
             with peak_memory(model.device) as peak, count_evaluations() as spent:
                 done = lambda _: self._report(spent.samples * sharers().size)  # noqa: E731
-                nfe = [self._repeat(row, i, drawn) for i, drawn in self._draw(row, candidate, sampler, done)]
+                made = self._draw(row, candidate, sampler, done)
+                nfe = [self._repeat(row, candidate.method, i, drawn) for i, drawn in made]
             row.memory, row.nfe = peak.megabytes, math.fsum(nfe) / len(nfe)
         except Exception as error:  # whatever a solver does, the others are measured
             row.failed(error)
+
+    def _suited(self, candidate: Candidate, row: Row, model: Model) -> Sampler:
+        """The sampler of a row, with the grid that it looks up: with fewer steps where these cost more on that grid."""
+        shape, prior = self.plan.problem.event_shape, self.models[row.setting]
+        while True:
+            plain = candidate.sampler(row.steps)
+            # a pilot of the prior is cheaper than one of a posterior, and the same for every method
+            first = plain.suited(prior, shape) if isinstance(model, Posterior) else plain
+            sampler = first.suited(model, shape)
+            if not isinstance(model.suits(plain).grid, PilotGrid):
+                return sampler
+            self.piloted |= {row.name}
+            if row.budget is None or not row.steps or spent(sampler, model, shape) <= row.budget:
+                return sampler
+            row.steps -= 1
 
     def _report(self, done: float) -> None:
         """Call `on_work` with the evaluations of this row since its last call, of which `done` are done by now."""
@@ -190,9 +220,9 @@ class Comparison:
         *_, (_, x) = islice(path, 1 + _WARM_STEPS)
         x.cpu()  # waits for the device
 
-    def _repeat(self, row: Row, i: int, drawn: Samples) -> float:
+    def _repeat(self, row: Row, method: Any, i: int, drawn: Samples) -> float:
         """Add the time and the metrics of the samples of seed number i to the row; returns their evaluations."""
-        x, exact, scorer = drawn.x, self._endpoints.get(row.setting), self._scorers[i]
+        x, exact, scorer = drawn.x, self._endpoints.get(row.setting), self._scorers[row.target][i]
         row.seconds.append(drawn.seconds)
         if i == 0:
             row.shown, row.choices = x[:SHOWN].float(), drawn.choices
@@ -201,8 +231,9 @@ class Comparison:
         found = scorer(x)
         if exact is not None and self.plan.problem.distribution is not None and not row.stochastic:
             found |= against(exact[i], x.to(exact[i].device), self.plan.problem.distribution)
-        found |= self.plan.problem.measured(drawn, self._seeds[i])
-        self.results.add(row, found, {**scorer.quantities, **ENDPOINT, **QUANTITIES})
+        found |= (of_problem := self.plan.problem.measured(drawn, self._seeds[i], method, scorer.dataset))
+        known = {q.key: q for q in self.plan.problem.quantities if q.key in of_problem}
+        self.results.add(row, found, {**scorer.quantities, **ENDPOINT, **known})
         return drawn.nfe
 
     def _draw(

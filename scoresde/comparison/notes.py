@@ -1,9 +1,10 @@
 """What a reader of a comparison must know, a sentence each."""
 
-import math
 from collections.abc import Iterator
 
+from scoresde.comparison.guided import Guidance
 from scoresde.comparison.measure import Comparison
+from scoresde.control import ClassifierFree
 from scoresde.named import name_of
 from scoresde.sampling.pilot import SAMPLES
 
@@ -21,6 +22,7 @@ def notes(comparison: Comparison) -> list[str]:
         *comparison.far,
         *_of_steps(comparison),
         *_of_data(comparison),
+        *dict.fromkeys(_of_guidance(comparison)),
         *(f"Tuning {k} steps took {n:,} evaluations, which are not in NFE." for k, n in comparison.tuned().items()),
         *(f"{n} has its grid from {SAMPLES} pilot samples, which are not in NFE." for n in sorted(comparison.piloted)),
         *_of_memory(comparison),
@@ -39,17 +41,26 @@ def _of_steps(comparison: Comparison) -> Iterator[str]:
 
 
 def _of_data(comparison: Comparison) -> Iterator[str]:
-    plan, problem, accuracies = comparison.plan, comparison.plan.problem, comparison.accuracy.values()
-    if problem.distribution is None:
-        yield "Real data are the held-out items, the same for all seeds: intervals do not include their choice."
-        if plan.n * plan.seeds > (problem.largest_n or math.inf):
-            yield "There are too few training items for disjoint floors, so the interval of the floor is too short."
-    elif accuracies:
+    plan, accuracies = comparison.plan, comparison.accuracy.values()
+    yield from plan.problem.notes(plan.n, plan.seeds)
+    if accuracies:
         median, largest = max(a.median for a in accuracies), max(a.largest for a in accuracies)
         yield (
             "Exact endpoints are those of the probability-flow ODE in float64 at sigma = 0; a hundredfold tolerance "
             f"moves them by {median:.1g} (median) and at most {largest:.1g}."
         )
+
+
+def _of_guidance(comparison: Comparison) -> Iterator[str]:
+    """What the names of guided rows leave open."""
+    guided = [c.method for c in comparison.plan.candidates if isinstance(c.method, Guidance)]
+    for one in guided:
+        if len({id(other) for other in guided}) == 1:
+            yield f"Guidance has scale {one.scale:g}, by {name_of('guidance_method', one.method or ClassifierFree())}."
+        if one.interval is not None:
+            yield f"Guidance acts from {one.interval[0]:g} to {one.interval[1]:g} in sigma / alpha."
+        if one.guide is not None:
+            yield f"Samples are led away from {one.guide.path}, step {one.guide.step}."
 
 
 def _of_memory(comparison: Comparison) -> Iterator[str]:

@@ -1,16 +1,16 @@
 """What samplers are compared on: a distribution with an exact score, a model with data, or a trained run."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from scoresde.analytic import ExactModel, FiniteData
+from scoresde.comparison.guided import Guidance
 from scoresde.comparison.reference import Distribution
 from scoresde.constraints import Checked, Count, NonNegativeInt
-from scoresde.control.guidance import Label
 from scoresde.data import Dataset, Transform
 from scoresde.data.dataset import CLASS
 from scoresde.errors import InputError, refuse
@@ -18,8 +18,7 @@ from scoresde.mixture import GaussianMixture
 from scoresde.model import Model
 from scoresde.named import name_of
 from scoresde.noise import Noise, derived_seed, permutation
-from scoresde.results import Measurement
-from scoresde.runs import Run
+from scoresde.results import Measurement, Quantity
 from scoresde.sampling import Samples
 from scoresde.sde import SDE
 
@@ -40,12 +39,14 @@ class Problem(Checked, ABC):
         transform: the map between model units and data units.
         distribution: of the data, where it is known.
         largest_n: how many samples a seed may have, so that as many real items make the floor; None for any number.
+        quantities: what `measured` may measure.
     """
 
     name: str
     transform: Transform
     distribution: Distribution | None = None
     largest_n: int | None = None
+    quantities: Sequence[Quantity] = ()
 
     @property
     def event_shape(self) -> tuple[int, ...]:
@@ -67,17 +68,36 @@ class Problem(Checked, ABC):
         """The model under an SDE, or under its own for None."""
 
     def asked(self, model: Model, method: Any, seed: int) -> Model:
-        """The model of a seed, by a method of posterior sampling; the same for all where nothing is observed.
+        """The model of a seed, by the method of a candidate: of posterior sampling, or guidance; as it is for None.
 
         Raises:
-            InputError: a method where nothing is observed.
+            InputError: a method that this problem does not have.
         """
+        if isinstance(method, Guidance):
+            raise InputError(
+                "guidance: this problem has no classes; give run= of a run with classes, or problem=mixture_classes"
+            )
         refuse(method is not None, "posteriors: nothing is observed; give problem=inverse_mixture or another inverse_*")
         return model
 
-    def measured(self, drawn: Samples, seed: int) -> dict[str, Measurement]:
-        """What is known of samples of a seed besides the metrics."""
+    def target(self, method: Any) -> "Problem":
+        """The problem with whose real data samples by a method are compared."""
+        return self
+
+    def measured(self, drawn: Samples, seed: int, method: Any, real: Dataset) -> dict[str, Measurement]:
+        """What is known of samples of a seed besides the metrics, see `quantities`.
+
+        Args:
+            drawn: the samples.
+            seed: that they are of.
+            method: that of the candidate.
+            real: the real data of this seed.
+        """
         return {}
+
+    def notes(self, n: int, seeds: int) -> Iterator[str]:
+        """What a reader must know about so many samples of so many seeds, a sentence each."""
+        yield from ()
 
     @abstractmethod
     def real(self, n: int, seeds: Sequence[int]) -> list[Dataset]:
@@ -209,6 +229,11 @@ class Given(_OfModel):
             parts = [permutation(seed, "floor", 1, total)[:n] for seed in seeds]
         return [_some(self.dataset, rows) for rows in parts]
 
+    def notes(self, n: int, seeds: int) -> Iterator[str]:
+        yield "Real data are the held-out items, the same for all seeds: intervals do not include their choice."
+        if n * seeds > len(self.dataset.train):
+            yield "There are too few training items for disjoint floors, so the interval of the floor is too short."
+
     @property
     def sigma_max(self) -> float:
         return self.dataset.sigma_max
@@ -227,26 +252,6 @@ class GivenMixture(_OfModel, FromMixture):
     def __init__(self, model: Model, distribution: GaussianMixture) -> None:
         self._model, self.distribution = model, distribution
         self.transform, self.name = plain_transform(distribution.event_shape), f"{_title(model)} and a Gaussian mixture"
-
-
-class Trained(Given):
-    """A trained run with the data of its training.
-
-    Args:
-        run: from `scoresde.load`.
-        label: a class, or several for the samples in turn, compared with real items of these; None for none.
-        guidance: see `scoresde.Conditioned`.
-    """
-
-    def __init__(self, run: Run, label: Label = None, guidance: float = 1.0) -> None:
-        self.run = run
-        run.model.needs_gaussian("compare")
-        model = run.conditioned(run.model, label, guidance)  # refuses a label before the data are read
-        name = f"run {run.path}, step {run.step}" + ("" if label is None else f", label {label}, guidance {guidance:g}")
-        dataset = run.dataset()
-        if label is not None:
-            dataset = dataset.of_classes(label if isinstance(label, list) else [label])
-        super().__init__(model, dataset, name)
 
 
 def _title(model: Model) -> str:

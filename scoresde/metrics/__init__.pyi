@@ -27,6 +27,7 @@ from scoresde.metrics.nearest import NearestNeighbour as NearestNeighbour
 from scoresde.metrics.nearest import nearest_neighbours as nearest_neighbours
 from scoresde.metrics.profiles import Profiles as Profiles
 from scoresde.metrics.profiles import difference as difference
+from scoresde.metrics.quality import Diversity as Diversity
 from scoresde.metrics.quality import FeatureQuality as FeatureQuality
 from scoresde.metrics.quality import FrechetDistance as FrechetDistance
 from scoresde.metrics.randconv import RandConv as RandConv

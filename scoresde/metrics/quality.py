@@ -4,11 +4,12 @@ import math
 from dataclasses import dataclass
 from typing import Annotated
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from scoresde.constraints import Count, NonNegativeInt, at_least
 from scoresde.data.dataset import Dataset
 from scoresde.metrics._events import UNBIASED, Compared
+from scoresde.metrics.extractor import Extractor
 from scoresde.metrics.feature_distances import frechet_distance, frechet_infinite, kernel_distance
 from scoresde.metrics.features import FeatureMetric
 from scoresde.metrics.manifold import density_coverage, precision_recall
@@ -19,6 +20,12 @@ _WORDS = "Frechet distance to real data in features of a network"
 FRECHET = (
     Compared("frechet_distance", "Frechet", _WORDS, _NOTE, ratio=True, of_n=True),
     Compared("frechet_infinite", "Frechet inf", "Frechet distance, extrapolated to infinite n", UNBIASED),
+)
+MANIFOLD = (
+    Compared("precision", words="share of samples that lie where real items lie", direction="higher", of_n=True),
+    Compared("recall", words="share of real items that lie where samples lie", direction="higher", of_n=True),
+    Compared("density", words="real items around a sample, over their expected number", direction="higher"),
+    Compared("coverage", words="share of real items with a sample near by", direction="higher", of_n=True),
 )
 
 
@@ -76,10 +83,7 @@ class FeatureQuality(FeatureMetric):
     quantities = (
         *FRECHET,
         Compared("kernel_distance", "kernel", "kernel distance to real data in the same features", UNBIASED),
-        Compared("precision", words="share of samples that lie where real items lie", direction="higher", of_n=True),
-        Compared("recall", words="share of real items that lie where samples lie", direction="higher", of_n=True),
-        Compared("density", words="real items around a sample, over their expected number", direction="higher"),
-        Compared("coverage", words="share of real items with a sample near by", direction="higher", of_n=True),
+        *MANIFOLD,
     )
     block: Annotated[int, at_least(2)] | None = None
     neighbours: Count = 3
@@ -99,3 +103,34 @@ class FeatureQuality(FeatureMetric):
             **precision_recall(x, real, self.neighbours)._asdict(),
             **density_coverage(x, real, self.wider)._asdict(),
         }
+
+
+@dataclass(eq=False)
+class Diversity(FeatureMetric):
+    """Precision and density, how many samples lie in the data, beside recall and coverage, how much of it they reach.
+
+    They are those of `FeatureQuality`, of the values themselves unless features are named, and against held-out data.
+
+    Args:
+        features: called as features(x) on items (B, *event) in model units, returns (B, ...); or a `Classifier`.
+        batch_size: items at a time.
+        neighbours: of a point, that decide how far the manifold of precision and recall reaches around it.
+        wider: the same of density and coverage.
+
+    Raises:
+        InputError: a number out of range.
+    """
+
+    quantities = MANIFOLD
+    features: nn.Module | Extractor | str = "pixels"
+    neighbours: Count = 3
+    wider: Count = 5
+
+    def needs(self) -> Needs:
+        least = self.neighbours + 1
+        return Needs(least, max(least, self.wider + 1), least)
+
+    def __call__(self, samples: Tensor, dataset: Dataset) -> dict[str, float | Measurement]:
+        x, real = self.pair(samples, dataset)
+        found: dict[str, float | Measurement] = {**precision_recall(x, real, self.neighbours)._asdict()}
+        return found | density_coverage(x, real, self.wider)._asdict()

@@ -22,13 +22,13 @@ _LARGEST = 1e150
 _Number = float | None  # None for NaN
 _Numbers = dict[str, list[_Number]]
 _STORED = {  # fields of results besides rows and quantities
-    "title": str, "n": int, "seeds": Depth, "floors": _Numbers, "notes": list[str], "comparable": bool,
-    "cards": dict[str, dict[str, Any]],
+    "title": str, "n": int, "seeds": Depth, "floors": _Numbers, "targets": dict[str, _Numbers], "notes": list[str],
+    "comparable": bool, "cards": dict[str, dict[str, Any]],
 }  # fmt: skip
 _ROW = {
     "name": str, "setting": str, "budget": int | None, "tolerance": _Number, "steps": int | None,
     "nfe": Positive | None, "stochastic": bool, "seconds": list[_Number], "memory": _Number, "values": _Numbers,
-    "halves": dict[str, _Number], "error": str | None,
+    "halves": dict[str, _Number], "error": str | None, "target": str,
 }  # fmt: skip
 _FLAT = ("setting", "budget", "tolerance", "steps", "nfe", "stochastic")  # fields of a row in the flat table
 _RENAMED = {"figures": "values", "sde": "setting"}  # fields of a row, as they were called before
@@ -63,7 +63,7 @@ class Results(Rows):
             InputError: the content is something else.
         """
         content = dict(content) if isinstance(content, Mapping) else {}
-        content = {"title": content.get("problem") or "", "quantities": [], "cards": {}, **content}
+        content = {"title": content.get("problem") or "", "quantities": [], "cards": {}, "targets": {}, **content}
         missing = [key for key in ("rows", *_STORED) if key not in content]
         refuse(bool(missing), f"{where}: not results of scoresde, {', '.join(missing)} missing")
         stored = {key: _nan(checked(content[key], f"{where}: {key}", kind)) for key, kind in _STORED.items()}
@@ -87,8 +87,9 @@ class Results(Rows):
 
     def flat(self) -> list[list[Any]]:
         """The rows under `header`; the floor is a row too."""
-        floor = [Row("floor (real data)", values=self.floors)] if self.floors else []
-        return [list(self._record(row).values()) for row in [*self.rows, *floor]]
+        floors = {"": self.floors} if self.floors else self.targets
+        real = [Row(f"floor (real data{name and f', {name}'})", values=own) for name, own in floors.items()]
+        return [list(self._record(row).values()) for row in [*self.rows, *real]]
 
     def csv(self) -> str:
         """The flat table as comma-separated values."""

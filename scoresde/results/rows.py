@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from itertools import chain, groupby
+from typing import TYPE_CHECKING, Any, Self
 
 from scoresde.errors import InputError
 from scoresde.results.card import require_same
@@ -36,6 +36,7 @@ class Row:
         values: of each quantity, for each seed.
         halves: half-intervals that were measured within a single seed.
         error: why there are no values.
+        target: what its samples are compared with, where that is not the same for all rows.
         shown: the first samples of the first seed, for pictures; not stored.
         choices: `scoresde.sampling.Choices` of the first seed, for the picture; not stored.
     """
@@ -52,6 +53,7 @@ class Row:
     values: dict[str, list[float]] = field(default_factory=dict)
     halves: dict[str, float] = field(default_factory=dict)
     error: str | None = None
+    target: str = ""
     shown: Tensor | None = field(default=None, repr=False, compare=False)
     choices: Any = field(default=None, repr=False, compare=False)
 
@@ -104,6 +106,7 @@ class Rows:
         rows: the samplers.
         quantities: what was measured, by key, in the order of columns.
         floors: for each quantity with a floor what real items reach, for each seed.
+        targets: for each target of rows its own floors in place of these.
         notes: what a reader must know, a sentence each.
         comparable: whether all rows are of one problem and the same seeds, so that they can be compared in pairs.
         cards: what decides the values of a quantity besides the samples, by its key; see `scoresde.results.card`.
@@ -117,6 +120,7 @@ class Rows:
     rows: list[Row] = field(default_factory=list)
     quantities: dict[str, Quantity] = field(default_factory=dict)
     floors: dict[str, list[float]] = field(default_factory=dict)
+    targets: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     comparable: bool = True
     cards: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -125,14 +129,28 @@ class Rows:
 
     def add(self, row: Row, found: Mapping[str, Measurement], quantities: Mapping[str, Quantity]) -> None:
         """Add the measurements of one more seed of a row."""
+        floors = self._floors(row)
         for key, measured in found.items():
             self.quantities.setdefault(key, quantities.get(key, Quantity(key)))
             values = row.values.setdefault(key, [])
             values.append(measured.value)
             if not math.isnan(measured.half):
                 row.halves[key] = measured.half
-            if measured.floor is not None and len(self.floors.setdefault(key, [])) < len(values):
-                self.floors[key].append(measured.floor)
+            if measured.floor is not None and len(floors.setdefault(key, [])) < len(values):
+                floors[key].append(measured.floor)
+
+    def _floors(self, row: Row) -> dict[str, list[float]]:
+        """What real items reach of the target of a row."""
+        return self.targets.setdefault(row.target, {}) if row.target else self.floors
+
+    @property
+    def parts(self) -> dict[str, Self]:
+        """The results of each target, with its floors; all of them under an empty name where there is one target."""
+        found = {}
+        for name in dict.fromkeys(row.target for row in self.rows) if self.targets else ():
+            rows = [row for row in self.rows if row.target == name]
+            found[name] = replace(self, rows=rows, floors=self.targets.get(name, self.floors), targets={})
+        return found or {"": self}
 
     def extend(self, other: Rows) -> None:
         """Add the values of further seeds; rows of the same sampler become one.
@@ -144,11 +162,13 @@ class Rows:
         self.title = self.title if self.title == other.title else ""
         self.comparable &= self.n == other.n
         self.seeds += other.seeds
-        if self.floors != other.floors:  # else they are those of the same real data
+        if (self.floors, self.targets) != (other.floors, other.targets):  # else they are those of the same real data
             _extend(self.floors, other.floors)
-        mine = {(row.name, row.setting, row.steps): row for row in self.rows}
+            for name, floors in other.targets.items():
+                _extend(self.targets.setdefault(name, {}), floors)
+        mine = {(row.name, row.setting, row.steps, row.target): row for row in self.rows}
         for row in other.rows:
-            if same := mine.get((row.name, row.setting, row.steps)):
+            if same := mine.get((row.name, row.setting, row.steps, row.target)):
                 same.extend(row)
             else:
                 self.rows.append(row)
@@ -188,7 +208,7 @@ class Rows:
     @property
     def basis(self) -> tuple[Any, ...]:
         """What must be equal in results whose rows are to be compared with each other."""
-        return self.title, self.n, self.seeds, self.comparable, self.floors
+        return self.title, self.n, self.seeds, self.comparable, self.floors, self.targets
 
     @property
     def settings(self) -> list[str]:
@@ -199,7 +219,8 @@ class Rows:
     def ranking(self) -> list[Quantity]:
         """The quantities by which samplers are ranked: the first one with a floor, then those that say so."""
         good = [q for q in self.measured if q.direction]
-        first = [q for q in good if q.key in self.floors] or [q for q in good if not q.ranks]
+        floored = {*self.floors, *chain.from_iterable(self.targets.values())}
+        first = [q for q in good if q.key in floored] or [q for q in good if not q.ranks]
         return list(dict.fromkeys([*first[:1], *(q for q in good if q.ranks)]))
 
     def label(self, row: Row) -> str:
@@ -241,16 +262,23 @@ class Rows:
         One seed has no spread of its own: it is taken from that of the floors, k of them, relative to their mean. A
         single floor is taken as exact.
         """
-        floor, value = self.floor(quantity.key), row.interval(quantity.key)
-        if not (floor and quantity.ratio):
+        floors, value = self._floors(row).get(quantity.key), row.interval(quantity.key)
+        if not (floors and quantity.ratio):
             return Interval(math.nan, math.nan)
+        floor = student(floors)
         ratio, relative = Measurement(value.mean, floor.mean).ratio, floor.half / floor.mean if floor.mean else math.nan
-        spread = relative * math.sqrt(len(self.floors[quantity.key]))
+        spread = relative * math.sqrt(len(floors))
         own = spread if math.isnan(value.half) else value.half / value.mean if value.mean else math.nan
         return Interval(ratio, ratio * (own if math.isnan(relative) else math.hypot(own, relative)))
 
     def best(self) -> float | None:
-        """The best value of the first quantity by which samplers are ranked, over its floor if that has a meaning."""
+        """The best value of the first quantity by which samplers are ranked, over its floor if that has a meaning.
+
+        Of several targets it is the mean of theirs.
+        """
+        if self.targets:
+            found = [own for part in self.parts.values() if (own := part.best()) is not None]
+            return sum(found) / len(found) if found else None
         quantity = next(iter(self.ranking), Quantity(""))
         rows = [row for row in self.rows if row.finite(quantity.key)]
         if not rows:

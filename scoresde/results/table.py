@@ -25,14 +25,14 @@ class Cell(NamedTuple):
 
 
 class Column(NamedTuple):
-    """A heading, the cell of a row, that of the floor, and where in HTML there is room for it.
+    """A heading, the cell of a row, that of the floor of results, and where in HTML there is room for it.
 
     `narrow` columns are shown on a telephone too, `wide` ones from 1000 pixels on, `more` ones if they are asked for.
     """
 
     heading: str
     cell: Callable[[Row], Cell]
-    floor: Cell = Cell()
+    floor: Callable[[Rows], Cell] = lambda _: Cell()
     room: Literal["narrow", "wide", "more"] = "narrow"
 
 
@@ -48,7 +48,7 @@ def _columns(results: Rows, brief: bool) -> list[Column]:
     """The columns in which there is something; all of `brief` ones alone."""
     several = len(results.settings) > 1
     plain = [
-        Column("sampler", lambda r: Cell(r.name, r.name), Cell(FLOOR)),
+        Column("sampler", lambda r: Cell(r.name, r.name), lambda part: Cell(_floor(part))),
         Column("setting", lambda r: Cell(r.setting, r.setting) if several else Cell()),
         Column("budget", lambda r: _count(r.budget, "{}")),
         Column("steps", lambda r: Cell("auto") if r.steps is None else Cell(str(r.steps), r.steps), room="more"),
@@ -64,16 +64,26 @@ def _columns(results: Rows, brief: bool) -> list[Column]:
 
 def _measured(results: Rows, q: Quantity) -> list[Column]:
     """The column of a quantity, and that of its ratio to the floor where that has a meaning."""
-    floor = results.floor(q.key)
-    best = {budget: _best(rows, q) for budget, rows in results.blocks(results.rows).items()}
+    parts = results.parts.items()
+    best = {(k, b): _best(rows, q) for k, part in parts for b, rows in part.blocks(part.rows).items()}
 
     def cell(row: Row) -> Cell:
         interval = row.interval(q.key)
-        return _interval(interval, q.direction is not None and interval.mean == best[row.budget])
+        return _interval(interval, q.direction is not None and interval.mean == best[row.target, row.budget])
 
-    own = Column(q.heading, cell, Cell() if floor is None else _interval(floor), _room(results, q))
+    def floor(part: Rows) -> Cell:
+        found = part.floor(q.key)
+        return Cell() if found is None else _interval(found)
+
+    own = Column(q.heading, cell, floor, _room(results, q))
     ratio = Column("x floor", lambda row: _interval(results.ratio(row, q)), room="wide")
-    return [own, ratio] if q.ratio and floor is not None else [own]
+    return [own, ratio] if q.ratio and any(part.floor(q.key) is not None for _, part in parts) else [own]
+
+
+def _floor(part: Rows) -> str:
+    """What stands before the floors of a part."""
+    target = part.rows[0].target if part.rows else ""
+    return f"{FLOOR}, {target}" if target else FLOOR
 
 
 def _room(results: Rows, q: Quantity) -> Literal["narrow", "wide", "more"]:
@@ -87,14 +97,15 @@ def _best(rows: Sequence[Row], q: Quantity) -> float | None:
 
 
 def text(results: Rows) -> str:
-    """A block of rows for each budget, the floor, and a line for each failure."""
+    """A block of rows for each budget, the floor, both for each target, and a line for each failure."""
     columns = _columns(results, brief=True)
-    lines = [[c.heading for c in columns]]
-    for own in results.blocks(results.succeeded).values():
-        lines += [[c.cell(row).text for c in columns] for row in own]
-        lines.append([""] * len(columns))
-    if results.floors:
-        lines.append([c.floor.text for c in columns])
+    lines, gap = [[c.heading for c in columns]], [[""] * len(columns)]
+    for part in results.parts.values():
+        lines += gap if len(lines) > 1 else []
+        for own in part.blocks(part.succeeded).values():
+            lines += [[c.cell(row).text for c in columns] for row in own] + gap
+        if part.floors:
+            lines.append([c.floor(part).text for c in columns])
     failures = [f"{results.full_label(row)}: {row.error}" for row in results.failed]
     return "\n".join(aligned(lines) + failures).rstrip()
 
@@ -130,10 +141,10 @@ def aligned(lines: Sequence[Sequence[str]], left: int = 1) -> list[str]:
 def html(results: Rows) -> str:
     """The whole table as a fragment that carries its style; columns without room are shown if they are asked for."""
     columns = _columns(results, brief=False)
-    blocks = results.blocks(results.rows).values()
-    lines = [_line(row, columns, row is own[0]) for own in blocks for row in own]
-    if results.floors:
-        lines.append(_tr("floor first", columns, [c.floor for c in columns]))
+    lines = []
+    for part in results.parts.values():
+        lines += [_line(row, columns, row is own[0]) for own in part.blocks(part.rows).values() for row in own]
+        lines += [_tr("floor first", columns, [c.floor(part) for c in columns])] * bool(part.floors)
     head = "".join(f"<th class={c.room}>{escape(c.heading)}</th>" for c in columns)
     table = f"<table class=results><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
     ask = "<label><input type=checkbox> all columns</label>"

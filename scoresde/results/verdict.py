@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import chain
 
 from scoresde.results.interval import Interval, paired
@@ -22,11 +22,21 @@ def verdict(results: Rows) -> list[str]:
     """
     if not results.comparable:
         return ["The rows are of several problems, sizes or numbers of seeds: they are not ranked against each other."]
+    if results.targets:
+        return _of_targets({name: verdict(part) for name, part in results.parts.items()})
     rankings = [_Ranking(results, quantity) for quantity in results.ranking]
     lines = [line for ranking in rankings for line in ranking.lines()]
     failed = ["Without a result: " + ", ".join(map(results.full_label, results.failed)) + "."] * bool(results.failed)
     first = [_advice(results, rankings), *_warnings(rankings)] if any(r.rows for r in rankings) else []
     return [*filter(None, first), *lines, *failed] or ["No sampler has a result that could be ranked."]
+
+
+def _of_targets(said: Mapping[str, Sequence[str]]) -> list[str]:
+    """The verdict of each target, of which the first lines come first, in one."""
+    first = " ".join(f"{name[:1].upper()}{name[1:]}: {lines[0]}" for name, lines in said.items())
+    warned = dict.fromkeys(line for lines in said.values() for line in lines[1:] if line.startswith(WARNING))
+    rest = ((name, line) for name, lines in said.items() for line in lines[1:] if line not in warned)
+    return [first, *warned, *(f"{line[:-1]}, {name}:" if line.endswith(":") else line for name, line in rest)]
 
 
 def _warnings(rankings: Sequence["_Ranking"]) -> list[str]:

@@ -17,7 +17,7 @@ examples, where RUN is a folder made by scoresde train:
   scoresde compare run=runs/RUN solvers=[{solver:ddim,eta:1},ddim,peer:unipc] seeds=16
   scoresde compare run=runs/RUN solvers=[torchdiffeq] tolerances=[1e-2,1e-3,1e-4]
   scoresde compare run=runs/RUN metrics=[distances,frechet] metrics.frechet.features._target_=my.Net allow=[my]
-  scoresde compare run=runs/RUN label=[0,1] guidance=2             of these classes, if trained with classes
+  scoresde compare run=runs/RUN label=3 guidance=[1,2,4] guidance_methods=[cfg,apg]   diversity beside fidelity
   scoresde compare folder=runs/SWEEP                               the results of a sweep in one table
 """
 
@@ -33,5 +33,8 @@ def _work(settings: CompareSettings, cfg: dict[str, Any]) -> float | None:
     return compare(settings, cfg)
 
 
-GROUPS = ("problem", "solvers", "posteriors", "sde", "sdes", "reference", "sampler", "metrics", "logger")
+GROUPS = (
+    *("problem", "solvers", "posteriors", "guidance_methods", "sde", "sdes", "reference", "sampler", "metrics"),
+    "logger",
+)
 COMMAND = Command(__name__, __doc__, CompareSettings, GROUPS, _work, rank=3, keeps=True)

@@ -1,0 +1,49 @@
+"""Trained runs as what samplers are compared on."""
+
+from typing import Any
+
+from scoresde.comparison.guided import SPREAD, Guidance, classes_of, spread
+from scoresde.comparison.problems import Given
+from scoresde.control.guidance import Label
+from scoresde.data import Dataset
+from scoresde.model import Model
+from scoresde.results import Measurement
+from scoresde.runs import Run
+from scoresde.runs.guiding import guided
+from scoresde.sampling import Samples
+
+
+class Trained(Given):
+    """A trained run with the data of its training.
+
+    Args:
+        run: from `scoresde.load`.
+        label: a class, or several for the samples in turn, compared with real items of these; None for none.
+        guidance: of samplers that bring none, see `scoresde.Conditioned`.
+    """
+
+    quantities = (SPREAD,)
+
+    def __init__(self, run: Run, label: Label = None, guidance: float = 1.0) -> None:
+        self.run, self.label = run, label
+        run.model.needs_gaussian("compare")
+        model = run.conditioned(run.model, label, guidance)  # refuses a label before the data are read
+        name = f"run {run.path}, step {run.step}" + ("" if label is None else f", label {label}")
+        name += "" if guidance == 1 else f", guidance {guidance:g}"
+        dataset = run.dataset()
+        if label is not None:
+            dataset = dataset.of_classes(label if isinstance(label, list) else [label])
+        super().__init__(model, dataset, name)
+
+    def asked(self, model: Model, method: Any, seed: int) -> Model:
+        if not isinstance(method, Guidance):
+            return super().asked(model, method, seed)
+        if method.idle:
+            return model
+        found = guided(self.run, self.label, method.scale, method.interval, method.method, method.guide)
+        return found if model.sde is self.run.sde else found.under(model.sde)
+
+    def measured(self, drawn: Samples, seed: int, method: Any, real: Dataset) -> dict[str, Measurement]:
+        if not isinstance(method, Guidance):
+            return {}
+        return spread(drawn.x, classes_of(self.label, len(drawn.x)), real)
