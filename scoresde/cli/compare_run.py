@@ -10,10 +10,10 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 
 from scoresde import runs
-from scoresde.build import build
+from scoresde.build import TARGET, build
 from scoresde.cli.jobs import chosen, logged_as, out_folder, typed_keys, usual_place
 from scoresde.cli.settings import CompareSettings, listed
-from scoresde.comparison import Comparison, Plan, Problem, Reference, Trained
+from scoresde.comparison import Comparison, Inferred, Plan, Problem, Reference, Trained
 from scoresde.comparison.api import usual_metrics, with_methods
 from scoresde.comparison.collect import collected
 from scoresde.comparison.entries import Defaults, candidates, sde_of, sdes
@@ -25,6 +25,7 @@ from scoresde.results import Metric, Results
 from scoresde.results.table import explained
 from scoresde.runs import Run
 from scoresde.runs.folder import RESULTS
+from scoresde.runs.observed import Observed
 from scoresde.runs.report import TABLE
 from scoresde.sampling import Corrector, Grid
 from scoresde.sde import SDE
@@ -74,13 +75,15 @@ def _plan(cfg: Mapping[str, Any], settings: CompareSettings, metrics: Any) -> Pl
     corrector = build(sampler.get("corrector"), "sampler.corrector", allow, Corrector | None)
     folders = [Path(source.path) for source in HydraConfig.get().runtime.config_sources if source.path]
     defaults = Defaults(listed(settings.tolerances), grid, corrector, allow, run, folders[::-1])
-    asked, guidance, device = cfg["posteriors"], _guidance(cfg, settings), runs.pick_device(settings.device)
+    guidance, device = _guidance(cfg, settings), runs.pick_device(settings.device)
+    asked = cfg["posteriors"] or (["mmps"] if TARGET in cfg["observation"] else None)
     usual = (bool(asked) or guidance is not None) and "solvers" not in typed_keys()
     samplers = candidates("auto" if usual else cfg["solvers"], defaults)
     most = math.gcd(settings.n, settings.batch_size)
     samplers = with_methods(samplers, asked, guidance or (None, None), most, usual)
     metrics = usual_metrics(True) if guidance and not _typed("metrics") else metrics
     problem = _problem(cfg, settings, guidance is None)
+    metrics = {} if isinstance(problem, Inferred) else metrics
     return Plan(
         problem, samplers, _sdes(cfg, problem, defaults), listed(settings.budgets), settings.n, settings.seed,
         settings.seeds, metrics, reference, settings.batch_size, getattr(torch, settings.dtype), device,
@@ -104,13 +107,26 @@ def _guidance(cfg: Mapping[str, Any], settings: CompareSettings) -> tuple[Any, A
 def _problem(cfg: Mapping[str, Any], settings: CompareSettings, alone: bool) -> Problem:
     """What is sampled; guided by the scale of the settings if that is `alone`."""
     if settings.run is not None:
-        scale = settings.guidance if alone and not isinstance(settings.guidance, list) else 1.0
-        return Trained(settings.load(settings.run), settings.label, scale)
+        return _of_run(settings.load(settings.run), cfg, settings, alone)
     require(settings.label is None, "label", settings.label, "it belongs to a run with classes; give null")
     for key, plain in (("precision", "float32"), ("compile", False)):
         require(cfg[key] == plain, key, cfg[key], f"it belongs to a run with its network; give {str(plain).lower()}")
+    given = any(value is not None for value in cfg["observation"].values())
+    refuse(given, "observation: it is of items of a run; give run=FOLDER, or problem=inverse_mixture without it")
     problem: Problem = build(cfg["problem"], "problem", settings.packages, Problem)
     return problem
+
+
+def _of_run(run: Run, cfg: Mapping[str, Any], settings: CompareSettings, alone: bool) -> Problem:
+    """A run, or items of it that are observed."""
+    scale = settings.guidance if alone and not isinstance(settings.guidance, list) else 1.0
+    observed = Observed.of(run, cfg["observation"], settings.packages)
+    if observed is None:
+        return Trained(run, settings.label, scale)
+    refuse(not alone, "guidance: given an observation, methods of posterior sampling are rows; give one scale by cfg")
+    typed = "metrics: no samples of the posterior are known to compare with; leave it out, PSNR and others are measured"
+    refuse(_typed("metrics"), typed)
+    return Inferred(observed, range(settings.seed, settings.seed + settings.seeds), settings.label, scale)
 
 
 def _sdes(cfg: Mapping[str, Any], problem: Problem, defaults: Defaults) -> dict[str, SDE | None]:

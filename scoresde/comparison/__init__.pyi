@@ -12,6 +12,7 @@ from scoresde.comparison.inverse import InverseModes as InverseModes
 from scoresde.comparison.inverse import Ring as Ring
 from scoresde.comparison.inverse import posteriors as posteriors
 from scoresde.comparison.measure import Comparison as Comparison
+from scoresde.comparison.observed import Inferred as Inferred
 from scoresde.comparison.output import report as report
 from scoresde.comparison.plan import Plan as Plan
 from scoresde.comparison.plan import Reference as Reference

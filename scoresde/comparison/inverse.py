@@ -113,9 +113,14 @@ class Inverse(Exact):
             there = torch.bincount(posterior.component(x), minlength=len(posterior.weights)) > 0
             expected = posterior.weights * len(x) >= EXPECTED
             found["modes_found"] = float(there[expected].double().mean())
-            below = (x < self.seen(seed)[0]).double().mean(0)
-            found |= {f"coverage_{p}": float(((below - 0.5).abs() <= p / 200).double().mean()) for p in (50, 90)}
+            found |= covered(x, self.seen(seed)[0])
         return {key: Measurement(value) for key, value in found.items()}
+
+
+def covered(x: Tensor, truth: Tensor) -> dict[str, float]:
+    """The share of the values of the truth (*event) within the central 50 % and 90 % of samples x (n, *event)."""
+    below = (x < truth).double().mean(0)
+    return {f"coverage_{p}": float(((below - 0.5).abs() <= p / 200).double().mean()) for p in (50, 90)}
 
 
 def _drawn(problem: Problem, distribution: Distribution, n: int, seed: int) -> Dataset:

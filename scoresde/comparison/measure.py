@@ -78,8 +78,8 @@ class Comparison:
     def __init__(self, plan: Plan, on_work: Callable[[float], object] = lambda amount: None) -> None:
         self.plan, self.on_work, self._reported = plan, on_work, 0.0
         self.models = {name: plan.problem.model(sde, plan.device) for name, sde in plan.sdes.items()}
-        for guided in (c for c in plan.candidates if isinstance(c.method, Guidance)):
-            self._asked(guided, next(iter(self.models.values())))  # what is not possible is no matter of a row
+        for named in (c for c in plan.candidates if isinstance(c.method, Guidance | str)):
+            self._asked(named, next(iter(self.models.values())))  # what is not possible is no matter of a row
         self.entries = self._entries()
         self._seeds = range(plan.seed, plan.seed + plan.seeds)
         self.results = Results(plan.problem.name, plan.n, plan.seeds, transform=plan.problem.transform)
@@ -89,6 +89,7 @@ class Comparison:
                 self._scorers[entry.row.target] = self._scored(entry.candidate)
         of_all = [scorer.cards for scorers in self._scorers.values() for scorer in scorers]
         self.results.cards = {key: shared_card([cards[key] for cards in of_all]) for key in of_all[0]}
+        self.results.items = plan.problem.pictured()
         self._endpoints: dict[str, list[Tensor]] = {}
         self.accuracy: dict[str, Accuracy] = {}
         self.far: list[str] = []
@@ -232,6 +233,8 @@ class Comparison:
         if exact is not None and self.plan.problem.distribution is not None and not row.stochastic:
             found |= against(exact[i], x.to(exact[i].device), self.plan.problem.distribution)
         found |= (of_problem := self.plan.problem.measured(drawn, self._seeds[i], method, scorer.dataset))
+        for name, item in self.plan.problem.pictured_of(drawn).items():
+            row.items.setdefault(name, []).append(item)
         known = {q.key: q for q in self.plan.problem.quantities if q.key in of_problem}
         self.results.add(row, found, {**scorer.quantities, **ENDPOINT, **known})
         return drawn.nfe

@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -98,6 +99,14 @@ class Problem(Checked, ABC):
     def notes(self, n: int, seeds: int) -> Iterator[str]:
         """What a reader must know about so many samples of so many seeds, a sentence each."""
         yield from ()
+
+    def pictured(self) -> dict[str, list[np.ndarray]]:
+        """Lines of a picture in data units by their names, in which each seed has an item; none where it has none."""
+        return {}
+
+    def pictured_of(self, drawn: Samples) -> dict[str, np.ndarray]:
+        """What such a picture shows of the samples of a seed."""
+        return {}
 
     @abstractmethod
     def real(self, n: int, seeds: Sequence[int]) -> list[Dataset]:

@@ -1,13 +1,15 @@
 """Trained runs as what samplers are compared on."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from scoresde.comparison.guided import SPREAD, Guidance, classes_of, spread
 from scoresde.comparison.problems import Given
 from scoresde.control.guidance import Label
 from scoresde.data import Dataset
+from scoresde.errors import refuse
 from scoresde.model import Model
-from scoresde.results import Measurement
+from scoresde.results import Measurement, Quantity
 from scoresde.runs import Run
 from scoresde.runs.guiding import guided
 from scoresde.sampling import Samples
@@ -22,7 +24,7 @@ class Trained(Given):
         guidance: of samplers that bring none, see `scoresde.Conditioned`.
     """
 
-    quantities = (SPREAD,)
+    quantities: Sequence[Quantity] = (SPREAD,)
 
     def __init__(self, run: Run, label: Label = None, guidance: float = 1.0) -> None:
         self.run, self.label = run, label
@@ -36,8 +38,10 @@ class Trained(Given):
         super().__init__(model, dataset, name)
 
     def asked(self, model: Model, method: Any, seed: int) -> Model:
+        nothing = "posteriors: nothing is observed; give observation=inpaint observation.held_out=0 or another one"
+        refuse(method is not None and not isinstance(method, Guidance), nothing)
         if not isinstance(method, Guidance):
-            return super().asked(model, method, seed)
+            return model
         if method.idle:
             return model
         found = guided(self.run, self.label, method.scale, method.interval, method.method, method.guide)

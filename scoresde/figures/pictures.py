@@ -20,6 +20,8 @@ def pictures(results: Rows, folder: Path) -> list[Path]:
     blocks = results.blocks(row for row in results.succeeded if row.shown is not None)
     if transform is None or not blocks:
         return []
+    if transform.kind == "image" and results.items:
+        return [_items(results, own, folder / f"items-{budget or 'adaptive'}.png") for budget, own in blocks.items()]
     if transform.kind == "image":
         return [_images(results, own, folder / f"samples-{budget or 'adaptive'}.png") for budget, own in blocks.items()]
     rows = list(chain(*blocks.values()))
@@ -57,8 +59,26 @@ def _images(results: Rows, rows: Sequence[Row], path: Path) -> Path:
         ax.imshow(style.colors(image, low, high), interpolation="nearest")
         ax.spines[:].set_visible(False)
 
-    what = f"{rows[0].budget} evaluations" if rows[0].budget else "solvers that choose their own steps"
-    return _mosaic(path, f"{what}; the same noise in each column", lines, draw, 0.62)
+    return _mosaic(path, f"{_spent(rows)}; the same noise in each column", lines, draw, 0.62)
+
+
+def _spent(rows: Sequence[Row]) -> str:
+    return f"{rows[0].budget} evaluations" if rows[0].budget else "solvers that choose their own steps"
+
+
+def _items(results: Rows, rows: Sequence[Row], path: Path) -> Path:
+    """A column for each item: the truth, what was seen of it, and what each method infers."""
+    transform, lines = results.transform, list(results.items.items())
+    assert transform is not None
+    lines += [(f"{results.label(row)}\n{name}", own) for row in rows for name, own in row.items.items()]
+    low, high = style.greys(np.stack(lines[-1][1][:_COLUMNS]), transform)
+
+    def draw(ax: Any, image: np.ndarray) -> None:
+        ax.imshow(style.colors(image, low, high), interpolation="nearest")
+        ax.spines[:].set_visible(False)
+
+    shown = [(name, own[:_COLUMNS]) for name, own in lines]
+    return _mosaic(path, f"{_spent(rows)}; an item in each column", shown, draw, 0.62)
 
 
 def _clouds(results: Rows, rows: Sequence[Row], path: Path) -> Path:

@@ -38,6 +38,7 @@ class Row:
         error: why there are no values.
         target: what its samples are compared with, where that is not the same for all rows.
         shown: the first samples of the first seed, for pictures; not stored.
+        items: the same of an item of each seed, by what they show, in data units; not stored.
         choices: `scoresde.sampling.Choices` of the first seed, for the picture; not stored.
     """
 
@@ -55,6 +56,7 @@ class Row:
     error: str | None = None
     target: str = ""
     shown: Tensor | None = field(default=None, repr=False, compare=False)
+    items: dict[str, list[Any]] = field(default_factory=dict, repr=False, compare=False)
     choices: Any = field(default=None, repr=False, compare=False)
 
     @property
@@ -110,6 +112,7 @@ class Rows:
         notes: what a reader must know, a sentence each.
         comparable: whether all rows are of one problem and the same seeds, so that they can be compared in pairs.
         cards: what decides the values of a quantity besides the samples, by its key; see `scoresde.results.card`.
+        items: for pictures of an item of each seed, lines above those of the rows, in data units; not stored.
         endpoints: of each SDE the first exact endpoints of the first seed, for pictures; not stored.
         transform: the map to data units, for pictures; not stored.
     """
@@ -124,6 +127,7 @@ class Rows:
     notes: list[str] = field(default_factory=list)
     comparable: bool = True
     cards: dict[str, dict[str, Any]] = field(default_factory=dict)
+    items: dict[str, list[Any]] = field(default_factory=dict, repr=False, compare=False)
     endpoints: dict[str, Tensor] = field(default_factory=dict, repr=False, compare=False)
     transform: Transform | None = field(default=None, repr=False, compare=False)
 

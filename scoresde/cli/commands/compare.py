@@ -14,7 +14,7 @@ examples, where RUN is a folder made by scoresde train:
   scoresde compare problem=digits budgets=[10,20] sde=edm          exact endpoints that are images
   scoresde compare problem=mixture_2d sdes=[vp,edm] solvers=[heun,dpmpp_2m]
   scoresde compare run=runs/RUN solvers=[heun,heun@karras,heun@time] budgets=[9,19,39]
-  scoresde compare run=runs/RUN solvers=[{solver:ddim,eta:1},ddim,peer:unipc] seeds=16
+  scoresde compare run=runs/RUN observation=inpaint observation.share=0.5 observation.held_out=0 posteriors=[dps,mmps]
   scoresde compare run=runs/RUN solvers=[torchdiffeq] tolerances=[1e-2,1e-3,1e-4]
   scoresde compare run=runs/RUN metrics=[distances,frechet] metrics.frechet.features._target_=my.Net allow=[my]
   scoresde compare run=runs/RUN label=3 guidance=[1,2,4] guidance_methods=[cfg,apg]   diversity beside fidelity
@@ -34,7 +34,18 @@ def _work(settings: CompareSettings, cfg: dict[str, Any]) -> float | None:
 
 
 GROUPS = (
-    *("problem", "solvers", "posteriors", "guidance_methods", "sde", "sdes", "reference", "sampler", "metrics"),
+    *(
+        "problem",
+        "observation",
+        "solvers",
+        "posteriors",
+        "guidance_methods",
+        "sde",
+        "sdes",
+        "reference",
+        "sampler",
+        "metrics",
+    ),
     "logger",
 )
 COMMAND = Command(__name__, __doc__, CompareSettings, GROUPS, _work, rank=3, keeps=True)
