@@ -75,8 +75,14 @@ def _plan(cfg: Mapping[str, Any], settings: CompareSettings, metrics: Any) -> Pl
     corrector = build(sampler.get("corrector"), "sampler.corrector", allow, Corrector | None)
     folders = [Path(source.path) for source in HydraConfig.get().runtime.config_sources if source.path]
     defaults = Defaults(listed(settings.tolerances), grid, corrector, allow, run, folders[::-1])
-    guidance, device = _guidance(cfg, settings), runs.pick_device(settings.device)
-    asked = cfg["posteriors"] or (["mmps"] if TARGET in cfg["observation"] else None)
+    guidance, device, observed = (
+        _guidance(cfg, settings),
+        runs.pick_device(settings.device),
+        TARGET in cfg["observation"],
+    )
+    rows = "guidance: given an observation, methods of posterior sampling are rows; give one scale, by cfg"
+    refuse(observed and guidance is not None, rows)
+    asked = cfg["posteriors"] or (["mmps"] if observed else None)
     usual = (bool(asked) or guidance is not None) and "solvers" not in typed_keys()
     samplers = candidates("auto" if usual else cfg["solvers"], defaults)
     most = math.gcd(settings.n, settings.batch_size)
@@ -95,13 +101,14 @@ def _typed(key: str) -> bool:
     return any(typed.split(".")[0] == key for typed in typed_keys())
 
 
-def _guidance(cfg: Mapping[str, Any], settings: CompareSettings) -> tuple[Any, Any, Any, Run | None] | None:
-    """Scales, methods, interval and guide, if they are more than one scale of a run."""
+def _guidance(cfg: Mapping[str, Any], settings: CompareSettings) -> tuple[Any, ...] | None:
+    """Scales, methods, interval, guide and classifier, if they are more than one scale of a run."""
     plain = settings.run is not None or settings.guidance == 1
     if plain and not isinstance(settings.guidance, list) and cfg["guidance_methods"] is None and not settings.leads:
         return None
     interval = None if settings.guidance_interval is None else tuple(settings.guidance_interval)
-    return settings.guidance, cfg["guidance_methods"], interval, settings.others.get("guide")
+    others = (settings.others.get(key) for key in ("guide", "classifier"))
+    return settings.guidance, cfg["guidance_methods"], interval, *others
 
 
 def _problem(cfg: Mapping[str, Any], settings: CompareSettings, alone: bool) -> Problem:
@@ -122,8 +129,7 @@ def _of_run(run: Run, cfg: Mapping[str, Any], settings: CompareSettings, alone: 
     scale = settings.guidance if alone and not isinstance(settings.guidance, list) else 1.0
     observed = Observed.of(run, cfg["observation"], settings.packages)
     if observed is None:
-        return Trained(run, settings.label, scale)
-    refuse(not alone, "guidance: given an observation, methods of posterior sampling are rows; give one scale by cfg")
+        return Trained(run, settings.label, scale, settings.classifier is not None)
     typed = "metrics: no samples of the posterior are known to compare with; leave it out, PSNR and others are measured"
     refuse(_typed("metrics"), typed)
     return Inferred(observed, range(settings.seed, settings.seed + settings.seeds), settings.label, scale)

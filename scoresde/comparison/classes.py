@@ -73,8 +73,8 @@ class MixtureClasses(Problem):
     def asked(self, model: Model, method: Any, seed: int) -> Model:
         if not isinstance(method, Guidance):
             return super().asked(model, method, seed)
-        given = None if method.guide is None else str(method.guide.path)
-        require(given is None, "guide", given, "it leads a run; give null")
+        for key, other in (("guide", method.guide), ("classifier", method.classifier)):
+            require(other is None, key, str(other and other.path), "it leads a run; give null")
         if method.idle:
             return model
         plain = ExactConditional(self.data, model.sde).to(model.device).eval()

@@ -18,6 +18,7 @@ from scoresde.errors import InputError, refuse
 from scoresde.named import name_of, named
 from scoresde.results import Measurement, Quantity
 from scoresde.runs import Run
+from scoresde.runs.classifier import RunClassifier
 
 SPREAD = Quantity(
     "spread", "spread", "root mean square distance to the mean of the class, over that of real items",
@@ -35,12 +36,14 @@ class Guidance:
         method: how two predictions are combined; None for `cfg`.
         interval: of noise levels, see `scoresde.Guided`; None for all.
         guide: a weaker run in place of the model without its label.
+        classifier: of noisy data, which leads a model without a label to the classes.
     """
 
     scale: float = 1.0
     method: GuidanceMethod | None = None
     interval: tuple[float, float] | None = None
     guide: Run | None = None
+    classifier: RunClassifier | None = None
 
     def __post_init__(self) -> None:
         checked(self.scale, "guidance", NonNegative)
@@ -50,11 +53,17 @@ class Guidance:
     @property
     def idle(self) -> bool:
         """Whether it leaves the model as it is."""
-        return self.scale == 1 and (self.method is None or type(self.method) in (ClassifierFree, Projected))
+        alone = self.scale == 1 and self.classifier is None
+        return alone and (self.method is None or type(self.method) in (ClassifierFree, Projected))
 
 
 def guidances(
-    scales: Any, methods: Any, solvers: Sequence[Candidate], interval: Any = None, guide: Run | None = None
+    scales: Any,
+    methods: Any,
+    solvers: Sequence[Candidate],
+    interval: Any = None,
+    guide: Run | None = None,
+    classifier: RunClassifier | None = None,
 ) -> list[Candidate]:
     """Each method with each scale and each solver.
 
@@ -65,6 +74,7 @@ def guidances(
         solvers: with which they sample.
         interval: of methods that give none.
         guide: see `Guidance`.
+        classifier: see `Guidance`.
 
     Raises:
         InputError: a name or an argument that is not known, or a scale below 0.
@@ -74,7 +84,7 @@ def guidances(
         label, own, method, given = _asked(entry)
         for scale in _listed(scales if own is None else own):
             found[f"{label} {checked(scale, 'guidance', NonNegative):g}"] = Guidance(
-                float(scale), method, interval if given is None else given, guide
+                float(scale), method, interval if given is None else given, guide, classifier
             )
     refuse(not found, "guidance: [] is not allowed; give one scale at least, such as guidance=[1,2,4]")
     if len(found) == 1:  # its title says it

@@ -61,6 +61,8 @@ def _of_guidance(comparison: Comparison) -> Iterator[str]:
             yield f"Guidance acts from {one.interval[0]:g} to {one.interval[1]:g} in sigma / alpha."
         if one.guide is not None:
             yield f"Samples are led away from {one.guide.path}, step {one.guide.step}."
+        if one.classifier is not None:
+            yield f"Samples are led by {one.classifier.path}, step {one.classifier.step}, whose calls are not in NFE."
 
 
 def _of_memory(comparison: Comparison) -> Iterator[str]:

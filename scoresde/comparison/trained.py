@@ -22,14 +22,16 @@ class Trained(Given):
         run: from `scoresde.load`.
         label: a class, or several for the samples in turn, compared with real items of these; None for none.
         guidance: of samplers that bring none, see `scoresde.Conditioned`.
+        classified: whether a classifier leads to the label, so that the network needs none.
     """
 
     quantities: Sequence[Quantity] = (SPREAD,)
 
-    def __init__(self, run: Run, label: Label = None, guidance: float = 1.0) -> None:
+    def __init__(self, run: Run, label: Label = None, guidance: float = 1.0, classified: bool = False) -> None:
         self.run, self.label = run, label
         run.model.needs_gaussian("compare")
-        model = run.conditioned(run.model, label, guidance)  # refuses a label before the data are read
+        # refuses a label before the data are read
+        model = run.plain if classified else run.conditioned(run.model, label, guidance)
         name = f"run {run.path}, step {run.step}" + ("" if label is None else f", label {label}")
         name += "" if guidance == 1 else f", guidance {guidance:g}"
         dataset = run.dataset()
@@ -44,7 +46,8 @@ class Trained(Given):
             return model
         if method.idle:
             return model
-        found = guided(self.run, self.label, method.scale, method.interval, method.method, method.guide)
+        by = (method.interval, method.method, method.guide, method.classifier)
+        found = guided(self.run, self.label, method.scale, *by)
         return found if model.sde is self.run.sde else found.under(model.sde)
 
     def measured(self, drawn: Samples, seed: int, method: Any, real: Dataset) -> dict[str, Measurement]:
