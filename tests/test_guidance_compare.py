@@ -163,7 +163,7 @@ def test_the_command_puts_diversity_beside_fidelity(
             [f"run={CLASSES}", "label=3", "guidance=[2]", "posteriors=[mmps]"],
             "posteriors: given together with",
         ),
-        ([f"run={CLASSES}", "label=3", "guide_weights=raw"], "guide_weights: raw is that of a run"),
+        ([f"run={CLASSES}", "label=3", "guide_weights=raw"], "guide_weights: raw is that of a folder"),
         (["problem=mixture_2d", "guidance=2"], "guidance: this problem has no classes"),
         (["problem=mixture_classes", "problem.label=2", "guidance=2"], "label: 2 is not allowed"),
         (["problem=mixture_classes", "problem.components=1"], "components: 1 is not allowed"),
