@@ -20,6 +20,7 @@ from scoresde.data import Dataset
 from scoresde.data.dataset import CLASS
 from scoresde.metrics import Diversity, SlicedWasserstein
 from scoresde.mixture import GaussianMixture
+from scoresde.noise import derived_seed
 from scoresde.posterior import Exact
 from scoresde.results import Results
 from scoresde.results.verdict import verdict
@@ -53,6 +54,18 @@ def test_each_scale_has_the_floor_of_its_own_target(found: Results) -> None:
     stored = Results.of_content(json.loads(json.dumps(found.content())), "here")
     assert (stored.targets, str(stored), verdict(stored)) == (found.targets, str(found), verdict(found))
     assert [line[0] for line in found.flat()][-2:] == [f"floor (real data, guidance {w})" for w in (1, 4)]
+
+
+def test_the_real_data_of_a_scale_are_draws_of_what_it_claims_to_sample() -> None:
+    problem = MixtureClasses(label=1, seed=3)
+    (real,) = problem.target(Guidance(3.0)).real(50, [7])
+    drawn = [problem.data.tilted(1, 3.0, 50, derived_seed(7, purpose, 0)).float() for purpose in ("floor", "real")]
+    assert torch.equal(real.train, drawn[0])
+    assert torch.equal(real.heldout, drawn[1])
+    assert problem.target(None) is problem
+    (plain,) = problem.real(50, [7])
+    far = [problem.data.log_classes(x.double())[:, 1].mean() for x in (plain.heldout, real.heldout)]
+    assert far[0] < far[1] < 0
 
 
 def test_the_label_alone_is_at_its_floor_and_exact_guidance_is_nearer_to_its_target(found: Results) -> None:

@@ -12,6 +12,7 @@ import torch
 from scoresde import InputError, compare, load
 from scoresde.cli.main import main
 from scoresde.comparison import Inferred
+from scoresde.comparison.inverse import covered
 from scoresde.posterior import DPS, MMPS
 from scoresde.runs.observed import Observed, error_of
 
@@ -71,6 +72,12 @@ def test_the_truth_itself_has_no_error_and_a_residual_of_one(problem: Inferred) 
     assert float(problem.observed.residuals(y, x.double())[0]) == pytest.approx(float(off), rel=1e-4)
     assert error_of(truth, truth, problem.run) == {"rmse": 0.0}
     assert error_of(truth + 1.6, truth, problem.run)["psnr"] == pytest.approx(20.0)
+
+
+def test_coverage_counts_the_values_of_the_truth_between_quantiles() -> None:
+    """Of 1,000 samples 0.5, 1.5, ... and truths 0, 1, ..., value k has k samples below it."""
+    x = (torch.arange(1000.0, dtype=torch.float64) + 0.5)[:, None].expand(1000, 1000)
+    assert covered(x, torch.arange(1000.0, dtype=torch.float64)) == {"coverage_50": 0.501, "coverage_90": 0.901}
 
 
 def test_the_command_makes_methods_rows_with_a_picture(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:

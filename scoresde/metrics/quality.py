@@ -1,7 +1,7 @@
 """Metrics in the features of a network."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 from torch import Tensor, nn
@@ -121,7 +121,7 @@ class Diversity(FeatureMetric):
         InputError: a number out of range.
     """
 
-    quantities = MANIFOLD
+    quantities = tuple(replace(q, brief=q.key != "density") for q in MANIFOLD)  # so that a table has room for others
     features: nn.Module | Extractor | str = "pixels"
     neighbours: Count = 3
     wider: Count = 5
