@@ -178,8 +178,8 @@ def test_a_row_is_read_by_the_names_of_its_columns(tmp_path):
     assert read('"blue, dark",3,0.5') == [1, 0, 0, 3, 0.5]
     assert np.isnan(read("age,size\n3,\n", finite=False)).tolist() == [True, True, True, False, True]
     for text, message in {
-        "age,size\n3,0.5\n": "holds NaN or infinite values for color=blue, dark, color=green, color=red; give finite",
-        "color,age,size\nred,3,\n": "holds NaN or infinite values for size; give finite numbers",
+        "age,size\n3,0.5\n": "has no value for color, or none that is finite; give finite numbers",
+        "color,age,size\nred,3,\n": "has no value for size, or none that is finite; give finite numbers",
         "color,age,size\nred,3,1\nred,4,2\n": "has 2 rows; give a file of one",
         "color,age,size\npink,3,1\n": "column color: 'pink' is no category of it; give one of blue, dark, green, red",
         "color,age,size\nred,three,1\n": "column age: 'three' is not a number; give one",

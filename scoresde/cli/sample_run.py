@@ -16,7 +16,7 @@ from scoresde.cli.jobs import chosen, out_folder, typed_keys
 from scoresde.cli.parts import continuable
 from scoresde.cli.path import draw_path
 from scoresde.cli.settings import SampleSettings
-from scoresde.cli.start import interpolate, items, redrawn
+from scoresde.cli.start import Redrawn, interpolate, items
 from scoresde.cli.stream import sample_files
 from scoresde.control import GuidanceMethod, Guided
 from scoresde.described import describe
@@ -26,7 +26,7 @@ from scoresde.model import Model
 from scoresde.named import name_of
 from scoresde.parallel.shared import first_before_others, sharers
 from scoresde.runs import Run
-from scoresde.runs.samples import Begin, draw
+from scoresde.runs.samples import draw
 from scoresde.runs.sizes import require_batch, require_disk
 from scoresde.sampling import Choices, Sampler
 
@@ -58,7 +58,7 @@ def sample(
     refuse(both, "start: sampler.path and observation begin from noise; leave one out")
     prior, model = model, model if asked is None else asked.model
     given = items(settings, run) if settings.start else None
-    begin = None if given is None or settings.interpolate else redrawn(settings, model, given)
+    begin = None if given is None or settings.interpolate else Redrawn(model, given, settings.strength, settings.seed)
     require_batch("batch_size", min(settings.n, settings.batch_size), run.event_shape, str(model.device))
     require_disk(settings.n, run.transform, run.path)
     label, arguments = _solver(arguments, model)
@@ -115,7 +115,7 @@ def _write(
     settings: SampleSettings,
     summary: dict[str, Any],
     asked: Asked | None,
-    begin: Begin | None,
+    begin: Redrawn | None,
 ) -> None:
     """Draw in batches and write each as it comes; the picture is of the first ones.
 
@@ -145,7 +145,8 @@ def _write(
     nfe = spent / n
     title = f"{label}, {nfe:.0f} evaluations"
     few = torch.cat(shown)[:_KEPT]
-    figures.picture(few, run.transform, out / "samples.png", title=title)
+    began = None if begin is None or run.transform.kind != "image" else begin.items
+    figures.picture(few, run.transform, out / "samples.png", began, title, real="start")
     summary |= {"products": products / n} if asked else {}
     summary |= {"nfe": nfe, "seconds": seconds, "versions": runs.versions()}
     choices = Choices.joined(taken)

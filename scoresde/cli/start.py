@@ -1,5 +1,6 @@
 """Samples that begin from items: `start=` of `scoresde sample`, which are redrawn or interpolated."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,6 @@ from scoresde.data.single import read_item
 from scoresde.likelihood.latent import LatentSpace
 from scoresde.model import Model
 from scoresde.runs import Run, interpolation
-from scoresde.runs.samples import Begin
 from scoresde.sampling import Auto, Sampler
 from scoresde.sampling.noised import noised
 
@@ -24,11 +24,27 @@ def items(settings: SampleSettings, run: Run) -> Tensor:
     return run.transform.encode(torch.stack(found))
 
 
-def redrawn(settings: SampleSettings, model: Model, x: Tensor) -> Begin:
-    """Where each sample begins: at its item, of these in turn, with noise; see `scoresde.sampling.noised`."""
-    x = x.float()
-    noised(model, x, settings.strength, range(1))  # a strength that cannot be is refused before anything is written
-    return lambda rows: noised(model, x, settings.strength, rows, settings.seed)
+@dataclass(frozen=True)
+class Redrawn:
+    """Where each sample begins: at its item, of these in turn, with noise; see `scoresde.sampling.noised`.
+
+    Attributes:
+        model: whose noise it is.
+        items: in model units, (m, *event).
+        strength: the share of noise.
+        seed: of the noise.
+    """
+
+    model: Model
+    items: Tensor
+    strength: float
+    seed: int
+
+    def __post_init__(self) -> None:
+        self(range(1))  # a strength that cannot be is refused before anything is written
+
+    def __call__(self, rows: range) -> tuple[Tensor, float]:
+        return noised(self.model, self.items.float(), self.strength, rows, self.seed)
 
 
 def interpolate(

@@ -54,4 +54,4 @@ def _features(column: Column, cell: Cell, where: str) -> np.ndarray:
     text = str(cell)
     there = ", ".join(column.categories)
     refuse(text not in column.categories, f"{where}: {text!r} is no category of it; give one of {there}")
-    return (np.array(column.categories) == text).astype(float)
+    return np.array([own == text for own in column.categories], dtype=float)

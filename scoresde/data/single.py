@@ -29,7 +29,7 @@ def read_array(path: str, key: str) -> np.ndarray:
         InputError: beginning with the setting: there is no such file, or it is damaged or of another kind.
     """
     file, where = _there(path, key), f"{key}: {path}"
-    refuse(file.suffix != ".npy", f"{where} is of no known kind; give .npy, .csv or {', '.join(FORMATS)}")
+    refuse(file.suffix != ".npy", f"{where} is of no known kind; give .npy or {', '.join(FORMATS)}")
     with readable(file, where), file.open("rb") as stream:
         return read_npy(stream, file.stat().st_size, where)
 
@@ -85,12 +85,14 @@ def read_item(
     require(found.shape == wanted, key, path, f"it has the shape {list(found.shape)}; give {list(wanted)}")
     out = torch.from_numpy(found.astype(np.float64))
     if finite:
-        require_finite(out, key, path, transform.names)
+        require_finite(out, key, path, transform.of_columns)
     return out
 
 
 def require_finite(values: Tensor, key: str, path: str, names: Sequence[str] | None = None) -> None:
-    """Refuse NaN and infinite values of a file, and say of which features they are."""
+    """Refuse NaN and infinite values of a file, and say in which columns they are."""
     bad = (~values.isfinite()).flatten().nonzero()[:, 0].tolist()
-    of = f" for {', '.join(names[k] for k in bad)}" if names else ""
-    refuse(bool(bad), f"{key}: {path} holds NaN or infinite values{of}; give finite numbers")
+    holds = "holds NaN or infinite values"
+    if names is not None:
+        holds = f"has no value for {', '.join(dict.fromkeys(names[k] for k in bad))}, or none that is finite"
+    refuse(bool(bad), f"{key}: {path} {holds}; give finite numbers")

@@ -99,6 +99,13 @@ class Transform:
         return cls(kind, train.shape[1:], tuple(mean.tolist()), scale, dtype=dtype, **about)
 
     @property
+    def of_columns(self) -> list[str] | None:
+        """The name of the column of each feature; None without names."""
+        if self.names is None or self.columns is None:
+            return None if self.names is None else list(self.names)
+        return [column.name for column in self.columns for _ in column.features]
+
+    @property
     def log_volume(self) -> float:
         """log |d data / d model| of an item, in nats: log p in data units is log p in model units less this.
 

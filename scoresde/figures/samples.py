@@ -39,6 +39,7 @@ def picture(
     path: str | Path | None = None,
     reference: Tensor | None = None,
     title: str | None = None,
+    real: str = "real data",
 ) -> Figure:
     """Samples on the left, and real data on the right, in data units.
 
@@ -52,12 +53,13 @@ def picture(
         path: of a PNG to write.
         reference: real data (m, *event) in model units.
         title: above all panels.
+        real: what the reference is called.
 
     Raises:
         InputError: samples of quantised data hold NaN.
     """
     clouds = {"samples": (transform.finish(samples), SAMPLES)}
-    clouds |= {} if reference is None else {"real data": (transform.finish(reference), DATA)}
+    clouds |= {} if reference is None else {real: (transform.finish(reference), DATA)}
     draw = {"image": _image_grids, "volume": _image_grids, "plane": _clouds, "series": _series, "table": _histograms}
     return style.finished(draw[style.form(transform)](_Shown(clouds, transform, title)), path, title)
 
@@ -101,10 +103,10 @@ def _histograms(shown: _Shown) -> Figure:
     figure, axes = style.wrapped(min(size, _MOST_FEATURES), 3, 3.4, 2.5)
     for k, ax in enumerate(axes):
         columns = {label: events.reshape(-1, size)[:, k] for label, (events, _) in shown.clouds.items()}
-        own, real = columns["samples"], columns.get("real data")
-        edges = np.linspace(*style.span(own if real is None else real, 0.06), 41).tolist()
-        if real is not None:
-            ax.hist(real, edges, density=True, color=DATA, alpha=0.55, label="real data")
+        own, ruler = columns.pop("samples"), shown.ruler.reshape(-1, size)[:, k]
+        edges = np.linspace(*style.span(ruler, 0.06), 41).tolist()
+        for label, real in columns.items():
+            ax.hist(real, edges, density=True, color=DATA, alpha=0.55, label=label)
         values = own[np.isfinite(own)]
         # weights instead of `density`: samples outside the axis are missing mass, not spread over the rest
         weights = np.full(len(values), 1 / max(len(own), 1) / (edges[1] - edges[0]))
