@@ -98,7 +98,7 @@ class Observed:
         if not isinstance(self.observation, Inpaint) or _has_shape(path, self.observation.seen):
             return read_item(path, key, transform, self.observation.seen)[None]
         y: Tensor = self.observation(read_item(path, key, transform, self.run.event_shape, finite=False)[None])
-        names = transform.names
+        names = transform.of_columns
         require_finite(y, key, path, names and [names[k] for k in self.observation.index.tolist()])
         return y
 
