@@ -228,5 +228,7 @@ def _construct(plan: Any, runtime: Mapping[str, Any]) -> Any:
     except ValueError as error:
         message = " ".join(str(error).split())
         about = re.match(r"(\w+)[\w.]*:", message)  # the name of an argument, or something about the object as a whole
+        if message.startswith(f"{plan.path}: "):  # it says itself where it stands
+            raise InputError(message) from error
         glue = "." if about and about[1] in named else ": "
         raise InputError(f"{plan.path}{glue}{message}".lstrip(".: ")) from error

@@ -226,6 +226,16 @@ def test_classes_of_your_own_are_refused_and_fail_as_what_they_are():
         in_units(Misspelt((2,)), Transform("table", (2,))).seen  # noqa: B018
 
 
+@pytest.mark.parametrize("event", [(1,), (2, 3)])
+def test_a_function_whose_derivative_is_zero_is_refused_and_one_that_is_flat_in_parts_is_not(event):
+    flat = (torch.round, torch.sign, lambda x: x * 0, lambda x: x.detach() + 0 * x, lambda x: (x > 1) * (x * 0 + 1))
+    for function in flat:
+        with pytest.raises(InputError, match=r"derivative of the function is zero, as that of round\(\)"):
+            Custom(event, function)
+    for function in (lambda x: x.clamp(50, 100), lambda x: x.clamp(-0.1, 0.1), torch.relu, lambda x: x.exp()):
+        Custom(event, function)
+
+
 def test_large_systems_are_solved_by_conjugate_gradients(monkeypatch):
     seen = Custom((3, 8, 8), Blur(EVENT, width=0.6).forward, Blur(EVENT, width=0.6).adjoint)
     v = normal(2, *EVENT)

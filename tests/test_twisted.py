@@ -5,6 +5,7 @@ import torch
 from support import PATHS, gaussian, mixture, sde_named
 
 from scoresde import ExactModel, GaussianMixture, InputError, Sampler
+from scoresde.noise import Noise
 from scoresde.observation import Projection
 from scoresde.posterior import Posterior, Twisted, populations
 from scoresde.sampling import DPMSolverPP2M, EulerMaruyama, Heun, Langevin
@@ -56,6 +57,30 @@ def test_evidence_and_law_are_those_of_the_chain_however_few_its_steps(path, twi
     law = exact.posterior(A, far, 0.3)
     means = evidence[:, None] * (x.reshape(count, particles, 2).mean(1) - law.means)  # unbiased: zero
     assert (means.mean(0).abs() < 4 * means.std(0) / count**0.5).all()
+
+
+@pytest.mark.parametrize(
+    ("prior", "sigma_y", "twist", "share"),
+    [("gaussian", 10.0, "mmps", 0.5), ("gaussian", 10.0, "pigdm", 1.0), ("mixture", 30.0, "pigdm", 1.0)],
+)
+def test_the_evidence_is_that_of_bayes_rule_with_every_constant(prior, sigma_y, twist, share):
+    """Many numbers with much noise: 1 % of 2 pi or of the number of particles is 10 % of p(y), and estimates vary by 3.
+
+    The law of the chain of the Gaussian is known; that of the mixture differs from it by less than 1 %.
+    """
+    data, n = {"gaussian": gaussian(), "mixture": mixture()}[prior], 200
+    rows = Noise(0).normal("rows", 0, (20, 2), dtype=torch.float64)
+    seen = Projection((2,), matrix=rows, sigma_y=sigma_y)
+    y = seen.measure(data.sample(1, 7), Noise(1))[0]
+    model = Posterior(ExactModel(data, sde_named("vp")), seen, y, Twisted(8, 8, twist=twist, share=share))
+    sampler = Sampler(steps=20 if prior == "gaussian" else 60).suited(model)
+    with populations() as found:
+        sampler.sample(model, n=8 * n, batch_size=8 * n, dtype=torch.float64)
+    if prior == "gaussian":
+        data = chain(Sampler(sampler.solver.inner, sampler.grid, steps=20), model.model)
+    ratio = (found[0].log_evidence - data.observed(rows, sigma_y).log_prob(y[None])).exp()
+    error = float(ratio.std()) / n**0.5
+    assert abs(float(ratio.mean()) - 1) < 3 * error + (0.01 if prior == "mixture" else 0.0) < 0.03
 
 
 def test_more_particles_are_nearer_to_the_posterior():

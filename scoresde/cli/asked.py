@@ -76,7 +76,8 @@ class Asked:
             np.savez(stream, mean=found["mean"], std=found["spread"], y=self.measured[0].numpy())
         if transform.kind == "image" and transform.event_shape[0] in CHANNELS:
             _save(out / "mean.png", found["mean"], run)
-            _save(out / "std.png", (transform.low or 0.0) + span(run) * found["spread"] / found["spread"].max(), run)
+            share = found["spread"] / (found["spread"].max() or 1.0)  # all samples may be one
+            _save(out / "std.png", (transform.low or 0.0) + span(run) * share, run)
         found |= {} if self.truth is None else {"truth": self.truth.numpy()}
         found |= self.seen.picture(self.measured)
         inferred(transform.decode(shown.double()).numpy(), found, transform, out / "posterior.png", title)

@@ -17,6 +17,8 @@ from scoresde.observation.solve import conjugate_gradients
 
 _TOLERANCE = 1e-8  # of a random pair, relative; an adjoint of another operator is off by about 1
 _RANK = 1e-3  # of a random y, relative; what cannot be inverted is off by about 1
+_SCALES = torch.logspace(-1, 3, 5, dtype=torch.float64)  # of items at which a derivative is looked for
+_PROBED = 64  # values at each of these, at least
 _DENSE = 2**22  # values of a matrix that is decomposed once, 32 MB
 _CHUNK = 2**22  # values that are measured at once to find the matrix
 
@@ -88,11 +90,15 @@ class Observation(Described, nn.Module, ABC):
             InputError: conjugate gradients did not converge, or s is 0 and A A^T has no inverse.
         """
         if isinstance(s, float | int) and s == 0:
-            culprit = "part of what is seen follows from the rest, and A A^T has no inverse"
-            refuse(not self._full, f"observation: {culprit}; leave that out, or use posterior=mmps")
+            self.require_inverse()
         b = v.to(torch.float64)
         r, s = (expand(c.to(b) if isinstance(c, Tensor) else c, b) for c in (r, s))
         return self._solve(b, r, s).to(v.dtype)
+
+    def require_inverse(self) -> None:
+        """Raise InputError unless A A^T has an inverse."""
+        culprit = "part of what is seen follows from the rest, and A A^T has no inverse"
+        refuse(not self._full, f"observation: {culprit}; leave that out, or use posterior=mmps")
 
     def _solve(self, v: Tensor, r: Any, s: Any) -> Tensor:
         """`solve` of float64 numbers; r and s broadcast over v. Closed forms are written here."""
@@ -136,16 +142,27 @@ class Observation(Described, nn.Module, ABC):
         basis = torch.eye(self._size, dtype=torch.float64).reshape(-1, *self.event_shape)
         return torch.cat([flat(self(part)) for part in torch.split(basis, max(1, _CHUNK // self._size))]).T
 
+    def _check_derivative(self) -> None:
+        scales = _SCALES.repeat(max(1, _PROBED // self._size))
+        x = Noise(0).normal("x", 0, (len(scales), *self.event_shape), dtype=torch.float64)
+        y = Noise(0).normal("y", 0, (1, *self.seen), dtype=torch.float64)
+        at = x * expand(scales, x)
+        refuse(not self._smooth(at), "observation: the function is not differentiable; write it in torch alone")
+        with torch.enable_grad():
+            seen = self(at)
+            (slope,) = torch.autograd.grad(seen, at, y.to(seen).expand_as(seen), allow_unused=True)
+        flat = slope is None or not bool(slope.any())
+        refuse(flat, "observation: the derivative of the function is zero, as that of round(); give a smooth one")
+
     def check(self) -> None:
         """Raise InputError unless the adjoint is one, by a random pair: <A x, y> = <x, A^T y>.
 
-        Others are only asked for a derivative.
+        Others are only asked for a derivative: one that is not zero at all of some items from small to large.
         """
         x, y = (Noise(0).normal(name, 0, (1, *shape), dtype=torch.float64)
                 for name, shape in (("x", self.event_shape), ("y", self.seen)))  # fmt: skip
         if not self.linear:
-            refuse(not self._smooth(x), "observation: the function is not differentiable; write it in torch alone")
-            return
+            return self._check_derivative()
         ax, aty = self(x), self.adjoint(y)
         shape = f"observation: the adjoint gives items of shape {tuple(aty.shape[1:])}, not {self.event_shape}"
         refuse(aty.shape != x.shape, shape)

@@ -90,8 +90,10 @@ class Posterior(Wrapper):
         refuse(
             method.linear and not observation.linear, f"posterior: {name} needs a linear observation; use mmps or dps"
         )
-        divided = not method.divides or observation.sigma_y > 0
-        require(divided, "observation.sigma_y", observation.sigma_y, f"{name} divides by it; give a number > 0")
+        if observation.sigma_y == 0:
+            require(not method.divides, "observation.sigma_y", 0.0, f"{name} divides by it; give a number > 0")
+            if method.linear:
+                observation.require_inverse()
         y = y if isinstance(y, Tensor) else values(y, "y")
         require(not y.is_complex(), "y", str(y.dtype), "give real numbers")
         y = y[None] if tuple(y.shape) == seen else y
