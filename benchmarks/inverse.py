@@ -98,6 +98,7 @@ def main() -> None:
     problem, measure = named("problem", asked.problem), calibration if asked.ranks else distances
     rows: dict[str, Any] = {"exact draws": None, **settings()} if asked.ranks else settings()
     figures = Figures(asked.problem + ("-ranks" if asked.ranks else ""), asked.out)
+    figures.check(asked.n, asked.seeds)
     for name, own in rows.items():
         if name.startswith(tuple(asked.only)) and name not in asked.skip:
             row = {"name": name, "date": f"{date.today()}", **measure(problem, own, asked.n, asked.seeds)}

@@ -81,6 +81,7 @@ def main() -> None:
         return
     torch.set_num_threads(1)
     figures, seeds = Figures(asked.problem, asked.out), range(asked.problems)
+    figures.check(asked.n, asked.problems)
     problems = {sigma: [Problem(asked.problem, seed, sigma, asked.n) for seed in seeds] for sigma in NOISES}
     print(f"{asked.problem}, {asked.problems} problems, n = {asked.n}: distance in floors at sigma_y = {NOISES}")
     own = own_rows()

@@ -60,10 +60,15 @@ class Figures:
         self.n, self.problems = int(found.get("n", 0)), int(found.get("problems", 0))
         self.rows: dict[str, dict[str, Any]] = {row["name"]: row for row in found.get("rows", [])}
 
+    def check(self, n: int, problems: int) -> None:
+        """Refuse rows of other sizes."""
+        if self.rows and (n, problems) != (self.n, self.problems):
+            raise SystemExit(f"--out: {self.file} has n = {self.n} and {self.problems} problems; give another file")
+
     def put(self, n: int, problems: int, row: dict[str, Any]) -> None:
-        """Keep a row, in place of an earlier one; with other sizes all earlier ones go."""
-        if (n, problems) != (self.n, self.problems):
-            self.n, self.problems, self.rows = n, problems, {}
+        """Keep a row, in place of an earlier one."""
+        self.check(n, problems)
+        self.n, self.problems = n, problems
         self.rows[row["name"]] = row
         content = {"problem": self.problem, "problems": problems, "n": n, "rows": list(self.rows.values())}
         save("posterior", content, self.file)

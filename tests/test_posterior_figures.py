@@ -4,6 +4,7 @@ import inspect
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,6 +13,8 @@ from scoresde.posterior import Method
 
 ROOT = Path(__file__).parents[1]
 sys.path.append(str(ROOT / "benchmarks"))
+import inverse  # noqa: E402
+import posterior as benchmark  # noqa: E402
 from posterior import checked, own_rows  # noqa: E402
 from posterior_figures import TABLES, Figures, comparison, quoted  # noqa: E402
 
@@ -57,3 +60,28 @@ def test_the_page_states_what_was_measured() -> None:
 def test_a_method_is_as_near_as_when_it_was_measured(name: str) -> None:
     """Samples are a function of the seed, so what is another number is another method: its figures are due again."""
     assert checked(own_rows()[name]) == pytest.approx(FIGURES.rows[name]["check"], rel=1e-6), REMEDY
+
+
+def test_a_row_that_is_measured_takes_the_place_of_an_earlier_one(tmp_path, monkeypatch, capsys) -> None:
+    file = tmp_path / "rows.json"
+
+    def measured(script: Any, *words: str) -> Figures:
+        monkeypatch.setattr(sys, "argv", ["", *words, "--out", str(file)])
+        script.main()
+        return Figures("any", file)
+
+    words = ["--problem", "mixture_2d", "--n", "20", "--problems", "2", "--only"]
+    first = measured(benchmark, *words, "exact", "replace")
+    again = measured(benchmark, *words, "replace")
+    assert list(first.rows) == list(again.rows) == ["exact denoiser", "replace"]
+    assert again.rows["replace"] == first.rows["replace"]
+    with pytest.raises(SystemExit, match=r"--out: .* n = 20 and 2 problems; give another file"):
+        measured(benchmark, "--n", "30", "--only", "replace")
+    file.unlink()
+    ring = measured(inverse, "inverse_modes", "--n", "20", "--seeds", "2", "--only", "exact").rows["exact denoiser"]
+    assert 0 < ring["modes"] <= 1
+    file.unlink()
+    ranks = measured(inverse, "inverse_modes", "--n", "9", "--seeds", "20", "--ranks", "--only", "exact draws")
+    (low, _), (high, half) = ranks.rows["exact draws"]["covered"]
+    assert low < high
+    assert abs(high - 0.9) < 2 * half
