@@ -113,6 +113,9 @@ def test_the_loss_asks_for_the_class_of_noised_items_at_levels_of_its_density(sd
     torch.testing.assert_close(torch.stack(each).neg().exp().sum(0), torch.ones(n), rtol=0, atol=1e-5)
     with pytest.raises(InputError, match="cond: there is no class; give data with labels"):
         CrossEntropy()(model, Batch(x0, u, eps))
+    alone = Dataset(x0, x0, Transform("points", (2,)))
+    with pytest.raises(InputError, match=r"data: 'class' .* this data has no conditions"):
+        Trainer(steps=1).fit(NetworkClassifier(Encoder((2,), 2, 8), path), alone, loss=CrossEntropy())
 
 
 def entropies(n: int = 20_000) -> dict[float, tuple[float, float]]:

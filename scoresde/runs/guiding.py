@@ -63,7 +63,9 @@ def guided(
 def guided_by(label: Label, guidance: float, model: Model) -> str:
     """A sentence about how samples of a model were guided."""
     by = f" by {name_of('guidance_method', model.method)}" if isinstance(model, Guided) else ""
-    return f"Samples are drawn with label {label} and guidance {guidance:g}{by}."
+    own = model.classifier if isinstance(model, ClassifierGuided) else None
+    led = f", led by the classifier {own.path}, step {own.step}" if isinstance(own, RunClassifier) else ""
+    return f"Samples are drawn with label {label} and guidance {guidance:g}{by}{led}."
 
 
 def _classified(
