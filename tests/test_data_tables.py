@@ -177,6 +177,7 @@ def test_a_row_is_read_by_the_names_of_its_columns(tmp_path):
     assert read("size;id;age;color\n0,5;one;3;green\n") == [0, 1, 0, 3, 0.5]
     assert read('"blue, dark",3,0.5') == [1, 0, 0, 3, 0.5]
     assert np.isnan(read("age,size\n3,\n", finite=False)).tolist() == [True, True, True, False, True]
+    assert np.isnan(read("age,size,color\nNA,1,red\n", finite=False)).tolist() == [False] * 3 + [True, False]
     for text, message in {
         "age,size\n3,0.5\n": "has no value for color, or none that is finite; give finite numbers",
         "color,age,size\nred,3,\n": "has no value for size, or none that is finite; give finite numbers",

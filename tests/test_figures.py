@@ -243,6 +243,23 @@ def test_transparent_images_are_shown_on_white() -> None:
 # ---- axes ----
 
 
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_what_is_not_known_of_an_image_has_a_color_that_no_grey_has(channels: int) -> None:
+    image = np.full((channels, 2, 2), 0.5)
+    image[0, 0, 1] = np.nan
+    shown = style.colors(image, 0.0, 1.0)
+    assert shown[0, 1].tolist() == list(style.HIDDEN)
+    assert not (shown.reshape(-1, 3)[[0, 2, 3]] == style.HIDDEN).all(1).any()
+    assert max(style.HIDDEN) - min(style.HIDDEN) > 0.2
+
+
+def test_a_reference_has_its_own_name_and_gives_the_axis() -> None:
+    transform, x = table(np.random.default_rng(0).normal(size=(50, 3)))
+    figure = picture(x, transform, reference=10 + x, real="start")
+    assert figure.axes[0].get_xlim()[0] > 0
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["start", "samples"]
+
+
 def test_an_axis_holds_all_but_the_extreme_thousandth_and_a_margin() -> None:
     assert style.span(np.linspace(0, 1, 1001), 0.1) == pytest.approx((0.0005 - 0.0999, 0.9995 + 0.0999))
     assert style.span(np.array([3.0, np.nan, 3.0, np.inf]), 0.1) == (1.5, 4.5)
