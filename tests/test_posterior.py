@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from support import PATHS, built, mixture, options, sde_named, solver_named
+from support import PATHS, mixture, options, sde_named, solver_named
 from torch import Tensor, nn
 
 from scoresde import ExactModel, GaussianMixture, InputError, Sampler, ScoreModel, Wrapper, count_evaluations
