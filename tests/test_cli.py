@@ -485,7 +485,7 @@ def test_the_other_jobs_of_a_sweep_finish(here, capsys):
 
 
 def test_a_fault_of_the_program_keeps_its_traceback(here, capsys, monkeypatch):
-    monkeypatch.setattr("scoresde.cli.train_run._opening", lambda *a: 1 / 0)
+    monkeypatch.setattr("scoresde.cli.course.Course._opening", lambda *a: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         main(["train", *FAST])
     assert main(["train", "-m", "seed=0,1", *FAST]) == 1

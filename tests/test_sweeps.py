@@ -15,7 +15,7 @@ import yaml
 from hydra.plugins.sweeper import Sweeper
 
 from scoresde import InputError, figures
-from scoresde.cli import collect_run, status_run, sweep, sweep_job, train_run
+from scoresde.cli import collect_run, course, status_run, sweep, sweep_job, train_run
 from scoresde.cli.main import main
 from scoresde.cli.status_run import lines
 from scoresde.loggers import NoLogger
@@ -204,13 +204,13 @@ def test_a_signal_keeps_its_name_where_a_launcher_has_only_keyboard_interrupts(h
 
 
 def test_failed_jobs_are_tried_again(copied, capsys, monkeypatch):
-    opening, sweep = train_run._opening, ["train", "-m", "seed=2,1", *FAST]
-    monkeypatch.setattr(train_run, "_opening", lambda run, *more: 1 / 0)
+    opening, sweep = course.Course._opening, ["train", "-m", "seed=2,1", *FAST]
+    monkeypatch.setattr(course.Course, "_opening", lambda *more: 1 / 0)
     assert main(sweep) == 1
     reason = "ZeroDivisionError: division by zero"
     assert states(copied)["seed=2"] == ("failed", reason)
     assert capsys.readouterr().err.splitlines()[-1] == f"error: job 1 of 2 (seed=2): {reason}"
-    monkeypatch.setattr(train_run, "_opening", opening)
+    monkeypatch.setattr(course.Course, "_opening", opening)
     assert main(sweep) == 0
     assert set(states(copied).values()) == {("finished", None)}
     assert len([*copied.glob("?-seed*")]) == 3
@@ -221,7 +221,7 @@ def test_jobs_of_which_the_data_have_changed_are_done_again_beside_their_folders
     values = np.load("t.npy")
     values[30, 1] += 1
     np.save("t.npy", values)
-    monkeypatch.setattr(train_run, "_opening", lambda run, *more: 1 / 0)
+    monkeypatch.setattr(course.Course, "_opening", lambda *more: 1 / 0)
     assert main(SWEEP) == 1
     said = r"job [12] of 2  seed=[01]: its data have changed since then, so all of it is done again; \S+ stays as it is"
     assert len(re.findall(said, capsys.readouterr().out)) == 2
