@@ -87,6 +87,8 @@ class Comparison:
         for entry in self.entries:
             if entry.row.target not in self._scorers:
                 self._scorers[entry.row.target] = self._scored(entry.candidate)
+        targets = ((name, own[0].dataset) for name, own in self._scorers.items() if name)
+        self.results.endpoints |= {name: real.heldout[:SHOWN] for name, real in targets}
         of_all = [scorer.cards for scorers in self._scorers.values() for scorer in scorers]
         self.results.cards = {key: shared_card([cards[key] for cards in of_all]) for key in of_all[0]}
         self.results.items = plan.problem.pictured()

@@ -91,14 +91,15 @@ def _clouds(results: Rows, rows: Sequence[Row], path: Path) -> Path:
     limits = [(v.min() - 0.1 * np.ptp(v), v.max() + 0.1 * np.ptp(v)) for v in ruler.T]
 
     def draw(ax: Any, row: Row) -> None:
-        if row.setting in exact:
-            ax.scatter(*exact[row.setting].T, s=2, color=DATA, alpha=0.5, linewidths=0)
+        if (under := row.target or row.setting) in exact:
+            ax.scatter(*exact[under].T, s=2, color=DATA, alpha=0.5, linewidths=0)
         ax.scatter(*shown[id(row)][: len(ruler)].T, s=2, color=SAMPLES, alpha=0.6, linewidths=0)
         ax.set(xlim=limits[0], ylim=limits[1])
         note = f"NFE {row.nfe:.0f}" if row.tolerance is None else f"tolerance {row.tolerance:g}"
         ax.text(0.03, 0.97, note, transform=ax.transAxes, fontsize=7, va="top", color=INK)
 
-    what = "samples (blue) over exact endpoints of the same noise (orange)" if exact else "samples"
+    under = "real data" if results.targets else "exact endpoints of the same noise"
+    what = f"samples (blue) over {under} (orange)" if exact else "samples"
     return _mosaic(path, what, _by_family(results, rows), draw, 1.55)
 
 

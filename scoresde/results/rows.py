@@ -113,7 +113,8 @@ class Rows:
         comparable: whether all rows are of one problem and the same seeds, so that they can be compared in pairs.
         cards: what decides the values of a quantity besides the samples, by its key; see `scoresde.results.card`.
         items: for pictures of an item of each seed, lines above those of the rows, in data units; not stored.
-        endpoints: of each SDE the first exact endpoints of the first seed, for pictures; not stored.
+        endpoints: of each SDE the first exact endpoints of the first seed, or of each target real data, for pictures;
+            not stored.
         transform: the map to data units, for pictures; not stored.
     """
 
