@@ -55,7 +55,8 @@ def distances(problem: Inverse, own: Setting, n: int, seeds: int) -> dict[str, A
         clouds, floor = references(problem, n, seed)
         found = drawn(problem, own, n, seed)
         floors.append(sum(sliced_wasserstein(found.x, cloud) for cloud in clouds) / floor)
-        modes += [value.value for key, value in problem.measured(found, seed).items() if key == "modes_found"]
+        measured = problem.measured(found, seed, None, problem.real(n, [seed])[0])
+        modes += [value.value for key, value in measured.items() if key == "modes_found"]
         progress(seed, seeds)
     share = round(sum(modes) / seeds, 4) if modes else None
     return {"calls": found.nfe, "products": found.products, "floors": rounded(cell(floors)), "modes": share}
