@@ -146,7 +146,11 @@ def test_the_command_says_how_well_posteriors_of_held_out_items_are_calibrated(t
     assert "p, values" in printed
     (row,) = json.loads((tmp_path / "o" / "results.json").read_text())["rows"]
     assert row["values"]["calibration_nfe"] == [4]
-    drawn = np.load(tmp_path / "o" / "calibration" / "ranks.npz")["values"]
+    named = main([*command[:4], *small[:3], *asked, "solver=ancestral", "out=p"])
+    assert named == main([*command[:4], *small[:3], *asked, "out=q"]) == 0  # that of the method
+    p, q, drawn = (np.load(tmp_path / name / "calibration" / "ranks.npz")["values"] for name in "pqo")
+    assert np.array_equal(p, q)
+    assert not np.array_equal(p, drawn)
     ranks = np.floor(drawn * 10)
     assert ((ranks >= 0) & (ranks <= 9)).all()
 

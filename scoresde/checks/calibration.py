@@ -58,7 +58,7 @@ class Calibration(ModelMetric):
     Args:
         observation: what is seen of an item, in the units of the data; or its name in conf/observation.
         posterior: the method; or its name in conf/posterior; None for `mmps`.
-        sampler: what draws; None for the default one.
+        sampler: what draws; None for the default one of the method.
         n: number of items, evenly spaced; all that there are if these are fewer.
         samples: of each posterior.
         truths: held-out items, or draws from the model.
@@ -111,21 +111,24 @@ class Calibration(ModelMetric):
     def check(self, model: Model, dataset: Dataset) -> None:
         seen, own = self._seen(dataset), with_conditions(model, dataset, heldout=True)
         asked = Posterior(own, seen, torch.zeros(seen.seen), self.posterior)
-        asked.suits(self._sampler)
+        asked.suits(self.sampler or Sampler())
 
     def __call__(self, model: Model, dataset: Dataset, place: Path | None) -> Mapping[str, Measurement]:
         seen, index = self._seen(dataset), evenly(torch.arange(len(dataset.heldout)), self.n)
         own = with_conditions(model, dataset, heldout=True).of_samples(index)
-        sampler = self._sampler.suited(own, dataset.event_shape)
-        truth = dataset.heldout[index]
+        sampler, truth = self.sampler or Sampler(), dataset.heldout[index]
         if self.truths == "drawn":
             seed = derived_seed(self.seed, "truths", 0)
             truth = sampler.sample(own, dataset.event_shape, len(index), seed=seed).x.cpu()
         others = dataset.items[torch.arange(len(index)) * len(dataset.items) // len(index)]
         items = _Items(own, seen, truth, others, self.seed)
+        whole = Posterior(own, seen, items.y, self.posterior)
+        sampler = sampler.suited(whole, dataset.event_shape)
         of = digest(own, items.truth, items.y)
         with in_batches(self, "calibration", len(index), of, place) as compute:
-            found = compute("items", range(len(index)), partial(self._ranks, items, sampler), sampler.steps + 1)
+            found = compute(
+                "items", range(len(index)), partial(self._ranks, items, whole.method, sampler), sampler.steps + 1
+            )
         ranks = {name: torch.from_numpy(found[name]) for name in _RANKS if name in found}
         if place is not None:
             _write(place, ranks)
@@ -142,10 +145,6 @@ class Calibration(ModelMetric):
         bad = [f"{_RANKS[name]} (p = {value:.2g})" for name, value in p.items() if value < _LEVEL / len(p)]
         return [f"The posterior is not calibrated: ranks are not uniform of {', of '.join(bad)}."] if bad else []
 
-    @property
-    def _sampler(self) -> Sampler:
-        return self.sampler or Sampler()
-
     def _seen(self, dataset: Dataset) -> InUnits:
         """The observation in the units of the model."""
         own, transform = self.observation, dataset.transform
@@ -156,12 +155,12 @@ class Calibration(ModelMetric):
             own = named("observation", own, runtime=about)
         return in_units(own, transform)
 
-    def _ranks(self, items: _Items, sampler: Sampler, rows: range, on_step: OnStep) -> Arrays:
+    def _ranks(self, items: _Items, rule: Method, sampler: Sampler, rows: range, on_step: OnStep) -> Arrays:
         """Ranks of some of the items."""
         first, count = rows.start * self.samples, len(rows) * self.samples
         # a sampler gives sample k the row k mod count
         item = rows.start + (torch.arange(count) - first) % count // self.samples
-        asked = Posterior(items.model.of_samples(item), items.seen, items.y[item], self.posterior)
+        asked = Posterior(items.model.of_samples(item), items.seen, items.y[item], rule)
         request: dict[str, Any] = {"seed": self.seed, "batch_size": count, "on_step": lambda _: on_step(len(rows))}
         drawn = sampler.sample(asked, items.truth.shape[1:], rows=range(first, first + count), **request)
         x = drawn.x.cpu().double().reshape(len(rows), self.samples, *drawn.x.shape[1:])

@@ -1,5 +1,6 @@
 """One evaluation on the command line: what is measured, its folder, and what is printed and logged."""
 
+import re
 import textwrap
 from collections.abc import Mapping
 from dataclasses import replace
@@ -91,6 +92,8 @@ def _asking(
     about: dict[str, Any] = {"event_shape": run.event_shape, "names": run.transform.names}
     seen = build(cfg["observation"], "observation", allow, Observation | None, **about)
     rule = build(cfg["posterior"], "posterior", allow, Method | None)
+    if not any(re.match(r"(sampler\.)?solver\b", key) for key in typed_keys()):  # that of the method
+        sampler = build({**cfg["sampler"], "solver": None}, "sampler", allow, Sampler, run=run.path)
     asking = {name: one.given(seen, rule, sampler) for name, one in metrics.items() if isinstance(one, Calibration)}
     for key in ("observation", "posterior"):
         idle = cfg[key] is not None and not asking
