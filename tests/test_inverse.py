@@ -10,7 +10,7 @@ from scoresde.comparison import Inverse, Mixture, Ring, posteriors
 from scoresde.comparison.entries import Defaults, candidates
 from scoresde.metrics import SlicedWasserstein, sliced_wasserstein
 from scoresde.observation import Projection, Saturate
-from scoresde.posterior import PiGDM, Twisted
+from scoresde.posterior import Method, PiGDM, Twisted
 
 
 @pytest.fixture(scope="module")
@@ -99,3 +99,16 @@ def test_the_command_makes_methods_rows(tmp_path, monkeypatch, capsys):
 def test_bad_input_is_named(make, text):
     with pytest.raises(InputError, match=text):
         make()
+
+
+def test_a_method_of_your_own_is_a_row_where_it_is_allowed():
+    entry = {"posterior": "custom", "_target_": f"{Pulled.__module__}.Pulled"}
+    (row,) = posteriors([entry], candidates("heun", Defaults()), 1, allow=[Pulled.__module__])
+    assert isinstance(row.method, Pulled)
+    with pytest.raises(InputError, match=r"posteriors\._target_: .* is not allowed"):
+        posteriors([entry], candidates("heun", Defaults()), 1)
+
+
+class Pulled(Method):
+    def denoised(self, asked, x, t, cond):
+        return asked.pulled(asked.plain(x, t, cond), 1.0)

@@ -86,7 +86,7 @@ def _plan(cfg: Mapping[str, Any], settings: CompareSettings, metrics: Any) -> Pl
     usual = (bool(asked) or guidance is not None) and "solvers" not in typed_keys()
     samplers = candidates("auto" if usual else cfg["solvers"], defaults)
     most = math.gcd(settings.n, settings.batch_size)
-    samplers = with_methods(samplers, asked, guidance or (None, None), most, usual)
+    samplers = with_methods(samplers, asked, guidance or (None, None), most, usual, allow)
     metrics = usual_metrics(True) if guidance and not _typed("metrics") else metrics
     problem = _problem(cfg, settings, guidance is None)
     metrics = {} if isinstance(problem, Inferred) else metrics

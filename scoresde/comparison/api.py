@@ -92,7 +92,8 @@ def compare(
     paths = entries.sdes(sdes or problem.default_sdes, lambda: problem.sigma_max, defaults)
     guided = guidance is not None or guidance_methods is not None
     samplers = entries.candidates(solvers or ("auto" if posteriors or guided else SOLVERS), defaults)
-    samplers = with_methods(samplers, posteriors, (guidance, guidance_methods), math.gcd(n, batch_size), not solvers)
+    scales, most = (guidance, guidance_methods), math.gcd(n, batch_size)
+    samplers = with_methods(samplers, posteriors, scales, most, not solvers, allow)
     what = plan.Plan(
         problem, samplers, paths, budgets, n, seed, seeds,
         usual_metrics(guided) if metrics is None else metrics, reference or plan.Reference(), batch_size, dtype,
@@ -105,7 +106,12 @@ def compare(
 
 
 def with_methods(
-    samplers: list[Candidate], posteriors: Any, guidance: tuple[Any, ...], most: int, usual: bool
+    samplers: list[Candidate],
+    posteriors: Any,
+    guidance: tuple[Any, ...],
+    most: int,
+    usual: bool,
+    allow: Sequence[str],
 ) -> list[Candidate]:
     """The samplers with each method of posterior sampling or each guidance.
 
@@ -115,6 +121,7 @@ def with_methods(
         guidance: scales and methods, perhaps an interval and a guide, see `scoresde.comparison.guidances`.
         most: samples that are always computed together.
         usual: whether the samplers are those that nobody asked for.
+        allow: packages of the user's own.
 
     Raises:
         InputError: both, or what these two refuse.
@@ -123,7 +130,7 @@ def with_methods(
 
     scales, methods, *others = guidance
     if scales is None and methods is None:
-        return inverse.posteriors(posteriors, samplers, most, usual) if posteriors else samplers
+        return inverse.posteriors(posteriors, samplers, most, usual, allow) if posteriors else samplers
     refuse(bool(posteriors), "posteriors: given together with guidance, which makes rows too; leave one of them out")
     return guided.guidances(1.0 if scales is None else scales, methods, samplers, *others)
 

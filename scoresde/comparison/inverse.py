@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from scoresde.analytic import ExactModel
+from scoresde.build import build
 from scoresde.comparison.budget import Candidate
 from scoresde.comparison.classes import EXPECTED, MODES
 from scoresde.comparison.problems import Exact, Finite, FromMixture, Mixture, Problem, Source, plain_transform
@@ -21,10 +22,10 @@ from scoresde.data import Dataset
 from scoresde.errors import InputError, refuse, require
 from scoresde.mixture import GaussianMixture
 from scoresde.model import Model
-from scoresde.named import name_of, named
+from scoresde.named import name_of, option
 from scoresde.noise import Noise, derived_seed
 from scoresde.observation import Inpaint, Observation, Projection
-from scoresde.posterior import Posterior, Twisted
+from scoresde.posterior import Method, Posterior, Twisted
 from scoresde.results import Measurement, Quantity
 from scoresde.sampling import Samples
 
@@ -184,7 +185,9 @@ class InverseFinite(Inverse):
         self.data, self.sigma_y = data, sigma_y
 
 
-def posteriors(entries: Any, solvers: Sequence[Candidate], most: int, usual: bool = False) -> list[Candidate]:
+def posteriors(
+    entries: Any, solvers: Sequence[Candidate], most: int, usual: bool = False, allow: Sequence[str] = ()
+) -> list[Candidate]:
     """Each method with each solver.
 
     Args:
@@ -194,12 +197,13 @@ def posteriors(entries: Any, solvers: Sequence[Candidate], most: int, usual: boo
         solvers: with which they sample.
         most: samples that are always computed together.
         usual: whether `solvers` was left open, so that a method takes its `usual_solver`, if it has one.
+        allow: packages of the user's own, of whose classes `{posterior: custom, _target_: MODULE.CLASS}` may be one.
 
     Raises:
         InputError: a name or an argument that is not known.
     """
     several = entries if isinstance(entries, Sequence) and not isinstance(entries, str) else [entries]
-    asked = [_asked({"posterior": one} if isinstance(one, str) else one, most) for one in several]
+    asked = [_asked({"posterior": one} if isinstance(one, str) else one, most, allow) for one in several]
     return [
         replace(
             own,
@@ -212,7 +216,7 @@ def posteriors(entries: Any, solvers: Sequence[Candidate], most: int, usual: boo
     ]
 
 
-def _asked(entry: Any, most: int) -> tuple[str, Any]:
+def _asked(entry: Any, most: int, allow: Sequence[str]) -> tuple[str, Any]:
     """The name and the method of an entry."""
     if not isinstance(entry, Mapping):
         return name_of("posterior", entry), entry
@@ -220,7 +224,8 @@ def _asked(entry: Any, most: int) -> tuple[str, Any]:
     kind = entry.get("posterior")
     if not isinstance(kind, str):
         raise InputError(f"posteriors: {entry!r} has no name of a method; write {{posterior: NAME, ...}}")
-    method = EXACT if kind == EXACT else named("posterior", kind, **changes)
+    cfg = {} if kind == EXACT else {**option("posterior", kind), **changes}
+    method = build(cfg, "posteriors", allow, Method) if cfg else EXACT
     if isinstance(method, Twisted) and not {"particles", "draws"} & changes.keys() and most > 1:
         method = replace(method, particles=most, draws=most)
     return f"{kind} {', '.join(f'{k}={v}' for k, v in changes.items())}".strip(), method
