@@ -523,7 +523,7 @@ def test_unknown_keys_are_found_before_torch_is_imported():
         ("guidance=2", "guidance: no such key here; it belongs to scoresde sample, compare, evaluate, tune"),
         ("foo=2", "foo: no such key; scoresde train --help lists all there are"),
         ("data=cifar10", "data=cifar10: data has no option cifar10; did you mean data=huggingface data.path="),
-        ("metrics=3", "metrics=3: metrics has no option 3 (options: c2st, classifier, copies, custom, default, "),
+        ("metrics=3", "metrics=3: metrics has no option 3 (options: c2st, calibration, classifier, copies, custom, "),
         ("optimizer.betas=[0.9]", "optimizer.betas: [0.9] is not a list of 2 numbers"),
         ("sde=vpp", "sde=vpp: sde has no option vpp; did you mean vp? (options: cosine, custom, discrete, drift, "),
         ("experiment=moon", "experiment=moon: experiment has no option moon; did you mean moons? (options: "),
