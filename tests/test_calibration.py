@@ -176,6 +176,11 @@ def test_what_cannot_be_calibrated_is_one_line_and_nothing_is_written(settings, 
     assert not (tmp_path / "o").exists()
 
 
+def test_of_one_rank_an_item_the_statistic_is_chi_squared():
+    """Ranks of 1 have f = (sqrt 3, sqrt 5), so n |f|^2 = 8 n, of which exp(-4 n) is the tail."""
+    assert uniform(torch.ones(3)) == pytest.approx(np.exp(-12), rel=1e-9)
+
+
 def test_too_few_ranks_have_no_test():
     with pytest.raises(InputError, match=r"u: .*three items"):
         uniform(torch.rand(2, 4))

@@ -100,6 +100,8 @@ def test_of_gaussian_data_the_score_of_a_posterior_is_exact_at_any_level(path):
     alpha, sigma, _ = sde.at(t)
     z = (x - alpha * draws) / sigma
     torch.testing.assert_close(z, Target(exact)(torch.zeros(9, 2), t, 0)[0] / sigma)
+    noise = Target(exact)(torch.zeros(20_000, 2), t, 1)[0]
+    assert abs(float(noise.std() / sigma) - 1) < 4 / (2 * noise.numel()) ** 0.5
 
 
 def test_near_the_data_the_score_is_that_of_the_noised_posterior_of_a_mixture():
