@@ -47,7 +47,7 @@ ROWS: Rows = {
     "diffpir": (DiffPIR(), None, 50),
     "gibbs": (Gibbs(), None, 20),
     "gibbs, 100 steps": (Gibbs(), None, 100),
-    "population": (Population(), None, 10),
+    "population": (Population(), None, 8),
     "population, 200 calls": (Population(inner=9), None, 20),
     "daps": (DAPS(), None, 20),
     "replace": (Replace(), None, 50),

@@ -15,7 +15,7 @@ from scoresde.comparison.problems import Mixture
 from scoresde.metrics.sliced import sliced_wasserstein
 from scoresde.noise import Noise
 from scoresde.observation import Projection
-from scoresde.posterior import DAPS, DPS, MMPS, DiffPIR, Gibbs, Method, PiGDM, Population, RePaint, Replace
+from scoresde.posterior import DAPS, DPS, MMPS, DiffPIR, Gibbs, Method, PiGDM, Population, RePaint, Replace, Twisted
 
 SIZES = {"mixture_2d": (2, 8, 1), "mixture_8d": (8, 6, 3), "mixture_64d": (64, 10, 16)}  # dimension, components, rows
 OTHERS = {"unequal": (8, 6, 3), "anisotropic": (8, 6, 3), "ring": (2, 8, 1)}
@@ -85,8 +85,10 @@ def settings() -> dict[str, Setting]:
 
     return {
         "exact denoiser": of(None, "ancestral", 100),
-        "population": of(Population(), "dpmpp_2m", 10, eta=1.0),
-        "population, 200 calls": of(Population(inner=9), "dpmpp_2m", 20, eta=1.0),
+        "population": of(Population(), "dpmpp_2m", 8, eta=1.0),
+        "population, 200 calls": of(Population(), "dpmpp_2m", 18, eta=1.0),
+        "twisted": of(lambda n: Twisted(2 * n, n), "ancestral", 50),
+        "twisted, 200 calls": of(lambda n: Twisted(2 * n, n), "ancestral", 100),
         "mmps": of(MMPS(), "ancestral", 100),
         "mmps, auto": of(MMPS(), "auto", 100),
         "pigdm": of(PiGDM(), "ancestral", 100),

@@ -14,7 +14,7 @@ from scoresde.named import name_of
 from scoresde.posterior.base import Posterior, posterior_in
 from scoresde.posterior.steps import Loop
 from scoresde.posterior.tangent import Tangent
-from scoresde.sampling import Corrector, LambdaUniform, Solver
+from scoresde.sampling import Corrector, Grid, LambdaUniform, Solver
 from scoresde.sampling.last_step import clean
 from scoresde.sampling.solver import NoiseSource, Path
 from scoresde.sampling.wrappers import Renamed
@@ -56,11 +56,18 @@ def normals(noise: NoiseSource) -> Normal:
 
 
 def cleaned(
-    solver: Solver, model: Model, x: Tensor, t: float, noise: NoiseSource, then: Corrector | None, evaluations: int
+    solver: Solver,
+    model: Model,
+    x: Tensor,
+    t: float,
+    noise: NoiseSource,
+    then: Corrector | None,
+    evaluations: int,
+    grid: Grid | None = None,
 ) -> Tensor:
-    """x0 of x at t, by a solver that takes one evaluation in each step."""
+    """x0 of x at t, by a solver that takes one evaluation in each step; equal in lambda without a grid."""
     down = evaluations > 1 and t > model.sde.t_min
-    times = LambdaUniform()(model.sde, evaluations, t) if down else torch.tensor([t], dtype=torch.float64)
+    times = (grid or LambdaUniform())(model.sde, evaluations, t) if down else torch.tensor([t], dtype=torch.float64)
     for _, x in solver.integrate(model, times, x, noise, then):  # noqa: B007, B020 - the last one is wanted
         pass
     return clean(model, x, float(times[-1]), None, times)
@@ -118,7 +125,7 @@ class Gibbs(_Alternating):
     It needs a solver with noise: eta = 1 is taken where it is 0.
 
     Samples are 35 (16 to 75) floors away at sigma_y = 0.05 and 27 (11 to 62) at 0.3 from the exact posterior of 8-D
-    mixtures (benchmarks/posterior.py, 5 problems, n = 2,000, 95 %); `Population` makes good for it.
+    mixtures (benchmarks/posterior.py, 5 problems, n = 2,000, 95 %); `Population` corrects that.
 
     Args:
         inner: evaluations from a level to clean data.
@@ -131,21 +138,35 @@ class Gibbs(_Alternating):
     sweeps: Count = 1
 
     def solver(self, solver: Solver) -> Solver:
-        if solver.eta != 0:
-            return solver
-        try:
-            return solver.with_eta(1.0)
-        except InputError:
-            own, wanted = name_of("posterior", self), "use auto, ancestral or sde_dpmpp_2m"
-            why = f"{own} needs a solver of the reverse SDE, which {solver.called} is not"
-            raise InputError(f"solver: {why}; {wanted}") from None
+        return with_noise(self, solver)
 
     def noised(self, asked: Posterior, x0: Tensor, s: float, normal: Normal) -> Tensor:
-        observation = asked.observation
-        w = x0 + s * normal("noise", x0)
-        left = asked.left(w)
-        left = left - observation.sigma_y * normal("observation", left)
-        return w + s**2 * observation.adjoint(observation.solve(left, s**2, observation.sigma_y**2))
+        return asked.pulled(x0, s**2) + spread(asked, x0, s, normal)
+
+
+def with_noise(method: Loop, solver: Solver) -> Solver:
+    """The solver, with eta = 1 where it is 0.
+
+    Raises:
+        InputError: it solves the probability-flow ODE only.
+    """
+    if solver.eta != 0:
+        return solver
+    try:
+        return solver.with_eta(1.0)
+    except InputError:
+        own, wanted = name_of("posterior", method), "use auto, ancestral or sde_dpmpp_2m"
+        why = f"{own} needs a solver of the reverse SDE, which {solver.called} is not"
+        raise InputError(f"solver: {why}; {wanted}") from None
+
+
+def spread(asked: Posterior, like: Tensor, s: float, normal: Normal) -> Tensor:
+    """Draws from N(0, P), P = (A^T A / sigma_y^2 + I / s^2)^-1: a draw of N(0, s^2 I) given that A of it has noise."""
+    observation = asked.observation
+    w = s * normal("noise", like)
+    left = observation(w)
+    left = left + observation.sigma_y * normal("observation", left)
+    return w - s**2 * observation.adjoint(observation.solve(left, s**2, observation.sigma_y**2))
 
 
 def largest(asked: Posterior, x0: Tensor, steps: int = 20) -> float:

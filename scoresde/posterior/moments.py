@@ -60,10 +60,10 @@ class MMPS(Method):
 
         if size <= self.dense:
             step, energy, _ = whole(gain, tangent, left, noise)
-            return x0 + _held(asked, t, step, energy)
+            return x0 + held(asked, t, step, energy)
         steps = self.iterations or (_EXACT if asked.network is None else _NETWORK)
         step, energy, residual = arnoldi(gain, tangent, left, noise, steps, self.tolerance)
-        found = x0 + _held(asked, t, step, energy)
+        found = x0 + held(asked, t, step, energy)
         if steps < size and self not in _SAID:
             self._judge(asked, t, steps, residual, found)
         return found
@@ -118,7 +118,7 @@ class PiGDM(Method):
         s2, sd2, left = asked.noise_ratio(t), (self.sigma_data or asked.sigma_data) ** 2, asked.left(x0)
         u = asked.observation.solve(left, s2 * sd2 / (s2 + sd2), asked.observation.sigma_y**2)
         step = expand(asked.covariance_factor(t), x) * product(asked.observation.adjoint(u)[None])[0]
-        return x0 + (step if asked.network is None else _damped(asked, step, u, left))
+        return x0 + (step if asked.network is None else damped(asked, step, u, left))
 
 
 @dataclass(frozen=True, repr=False)
@@ -145,7 +145,7 @@ class DiffPIR(Method):
         return asked.pulled(asked.plain(x, t, cond), asked.noise_ratio(t) / self.lam)
 
 
-def _held(asked: Posterior, t: float | Tensor, step: Tensor, energy: Tensor) -> Tensor:
+def held(asked: Posterior, t: float | Tensor, step: Tensor, energy: Tensor) -> Tensor:
     """V A^T u (B, *event), no longer than it can be if V <= v I: |V A^T u|^2 <= v u^T A V A^T u.
 
     Cauchy's inequality, with v = (2 + sqrt(D))^2 s^2 sd^2 / (s^2 + sd^2), s = sigma / alpha: the length of the noise in
@@ -159,7 +159,7 @@ def _held(asked: Posterior, t: float | Tensor, step: Tensor, energy: Tensor) -> 
     return step * expand(part.to(step), step)
 
 
-def _damped(asked: Posterior, step: Tensor, u: Tensor, left: Tensor) -> Tensor:
+def damped(asked: Posterior, step: Tensor, u: Tensor, left: Tensor) -> Tensor:
     """V A^T u (B, *event), at most as far as one step of steepest descent for (A V A^T + sigma_y^2 I) u = left goes."""
     u, left, seen = (flat(v).double() for v in (u, left, asked.observation(step)))
     energy = (u * seen).sum(1)

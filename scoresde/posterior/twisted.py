@@ -22,6 +22,7 @@ from scoresde.evaluations import uncounted
 from scoresde.model import Model, S
 from scoresde.nets.condition import Cond
 from scoresde.posterior.base import Posterior, posterior_in
+from scoresde.posterior.moments import damped, held
 from scoresde.posterior.steps import Loop
 from scoresde.prediction import Prediction
 from scoresde.progress import note
@@ -74,7 +75,15 @@ class Twisted(Loop):
 
     Sample k is one of `draws` from population k // draws, whose particles share one y. With draws=1 samples are
     independent, and each costs the evaluations of `particles`; with draws=particles each costs those of one, but the
-    samples of a population descend from few. `populations` gives effective numbers and the evidence.
+    samples of a population descend from few. Twice as many particles as draws, in half of the steps, cost the same and
+    give fewer copies. `populations` gives effective numbers and the evidence.
+
+    With draws=n, particles=2 n and 100 steps, 201 evaluations a sample, samples are 1.0 (0.68 to 1.6) floors away at
+    sigma_y = 0.05 and 1.3 (0.97 to 1.7) at 0.3 from the exact posterior of 8-D mixtures (benchmarks/posterior.py, 5
+    problems, n = 2,000, 95 %).
+
+    A network's Jacobian is no covariance: axes on which A V A^T is negative are not pulled along, and the pull is held
+    to the length that data allow, as in `MMPS`. The weights stay right, since they hold for any pull and any h.
 
     The solver needs Gaussian steps of one evaluation: `ancestral` stands for the default one; ddim with eta=1,
     sde_dpmpp_2m, sde_dpmpp_3m, euler_maruyama and reverse_diffusion are others.
@@ -145,17 +154,19 @@ class Twisted(Loop):
         if self.twist == "pigdm":
             s2, sd2 = asked.noise_ratio(t), asked.sigma_data**2
             u = observation.solve(left.double(), s2 * sd2 / (s2 + sd2), noise2)
-            gained = product(observation.adjoint(u.to(x))[None])[0]
-            return x0, x0 + factor * gained, -0.5 * flat(left.double() * u).sum(1)
+            step = factor * product(observation.adjoint(u.to(x))[None])[0]
+            step = step if asked.network is None else damped(asked, step, u, left)
+            return x0, x0 + step, -0.5 * flat(left.double() * u).sum(1)
         units = torch.eye(left[0].numel()).to(left).reshape(-1, 1, *left.shape[1:]).expand(-1, *left.shape)
         gains = factor * product(torch.stack([observation.adjoint(one) for one in units]))
         matrix = torch.stack([flat(observation(one)) for one in gains], dim=2).double()
         values, axes = torch.linalg.eigh((matrix + matrix.mT) / 2)
-        values = values.clamp(min=0) + noise2
+        # a network's may be negative: their size says how far y is off, and nothing is pulled along their axes
+        sizes, kept = values.abs() + noise2, values > torch.finfo(x.dtype).eps * values[:, -1:]
         along = (axes.mT @ flat(left).double()[..., None])[..., 0]
-        u = (axes @ (along / values)[..., None])[..., 0]
-        log_h = -0.5 * (along**2 / values + values.log()).sum(1)
-        return x0, x0 + torch.einsum("bm,mb...->b...", u.to(gains), gains), log_h
+        log_h, u = -0.5 * (along**2 / sizes + sizes.log()).sum(1), torch.where(kept, along / sizes, 0.0)
+        step = torch.einsum("bm,mb...->b...", (axes @ u[..., None])[..., 0].to(gains), gains)
+        return x0, x0 + held(asked, t, step, torch.where(kept, values * u**2, 0.0).sum(1)), log_h
 
 
 class _Given(Wrapper):
