@@ -52,7 +52,7 @@ ROWS: Rows = {
     "daps": (DAPS(), None, 20),
     "replace": (Replace(), None, 50),
     "repaint": (RePaint(), None, 50),
-    "twisted": (Twisted(particles=64, draws=8, twist="pigdm"), None, 50),
+    "twisted": (Twisted(particles=64, draws=8), None, 50),
 }
 
 

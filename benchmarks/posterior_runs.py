@@ -35,9 +35,9 @@ ROWS: dict[str, tuple[Method, int]] = {  # with steps of about 50 evaluations, o
     "gibbs": (Gibbs(), 20),
     "daps": (DAPS(), 20),
     "replace": (Replace(), 50),
-    "population": (Population(), 10),
+    "population": (Population(), 8),
     "twisted": (Twisted(particles=64), 50),
-    "twisted, twist=pigdm": (Twisted(particles=64, twist="pigdm"), 50),
+    "twisted, twist=mmps": (Twisted(particles=64, twist="mmps"), 50),
 }
 
 

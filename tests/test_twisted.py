@@ -4,7 +4,8 @@ import pytest
 import torch
 from support import PATHS, gaussian, mixture, sde_named
 
-from scoresde import ExactModel, GaussianMixture, InputError, Sampler
+from scoresde import ExactModel, GaussianMixture, InputError, Sampler, ScoreModel
+from scoresde.nets import ResidualMLP
 from scoresde.noise import Noise
 from scoresde.observation import Projection
 from scoresde.posterior import Posterior, Twisted, populations
@@ -128,6 +129,22 @@ def test_a_rule_with_a_memory_is_weighed_too():
     exact = prior.posterior(A, Y, 0.3)
     x = Sampler(DPMSolverPP2M(eta=1.0), steps=30).sample(posterior(Twisted(4000, 4000)), n=4000, batch_size=4000).x
     torch.testing.assert_close(x.mean(0).double(), exact.weights @ exact.means, rtol=0, atol=0.05)
+
+
+@pytest.mark.parametrize(("network", "twist", "other"), [(True, "pigdm", "mmps"), (False, "mmps", "pigdm")])
+def test_a_network_is_guided_at_one_product_for_each_evaluation(network, twist, other):
+    exact = ExactModel(mixture(), sde_named("vp"))
+    model = ScoreModel(ResidualMLP((2,), width=8, blocks=1), exact.sde) if network else exact
+    y = torch.tensor([0.4, 0.1])
+
+    def drawn(method):
+        seen = Projection((2,), matrix=torch.tensor([[0.8, -0.6], [0.0, 1.0]]), sigma_y=0.3)
+        return Sampler(steps=5).sample(Posterior(model, seen, y, method), n=8)
+
+    found, same, unlike = (drawn(Twisted(8, 8, **more)) for more in ({}, {"twist": twist}, {"twist": other}))
+    assert torch.equal(found.x, same.x)
+    assert not torch.equal(found.x, unlike.x)
+    assert found.products == same.products == unlike.products * (0.5 if network else 2)
 
 
 def test_a_collapse_is_said(capsys):

@@ -92,7 +92,8 @@ class Twisted(Loop):
         particles: in a population.
         draws: samples from a population; divides `particles`.
         twist: V. `mmps` takes the covariance (sigma^2 / alpha) dD/dx, at a product for each value of y; `pigdm` r^2 I,
-            r^2 = s^2 sd^2 / (s^2 + sd^2) with s = sigma / alpha and sd that of the data, at one.
+            r^2 = s^2 sd^2 / (s^2 + sd^2) with s = sigma / alpha and sd that of the data, at one. None for `pigdm` of a
+            network, which is no covariance near pure noise, else `mmps`.
         share: see above; 1 resamples at each step, 0 never.
 
     Raises:
@@ -104,7 +105,7 @@ class Twisted(Loop):
 
     particles: Annotated[int, at_least(2)] = 64
     draws: Count = 1
-    twist: Literal["mmps", "pigdm"] = "mmps"
+    twist: Literal["mmps", "pigdm"] | None = None
     share: Fraction = 0.5
 
     divides = differentiates = True
@@ -151,7 +152,7 @@ class Twisted(Loop):
         x0, product = asked.with_products(x, t)
         left, factor, observation = asked.left(x0), expand(asked.covariance_factor(t), x), asked.observation
         noise2 = observation.sigma_y**2
-        if self.twist == "pigdm":
+        if (self.twist or ("mmps" if asked.network is None else "pigdm")) == "pigdm":
             s2, sd2 = asked.noise_ratio(t), asked.sigma_data**2
             u = observation.solve(left.double(), s2 * sd2 / (s2 + sd2), noise2)
             step = factor * product(observation.adjoint(u.to(x))[None])[0]
@@ -287,7 +288,7 @@ class _Walk:
             note(
                 f"warning: twisted: a population of {self.method.particles} particles collapsed to an effective "
                 f"{float(ess.min()):.2g} at t = {self.times[at]:.3g}, so its samples are nearly one; raise "
-                "posterior.particles, take more steps, or twist=mmps"
+                "posterior.particles or take more steps"
             )
         drawn = self._rows(self._drawn(self.method.draws))
         # carry shows the first of each sample's particles
