@@ -54,6 +54,20 @@ def test_classes_of_a_mixture_are_a_mixture() -> None:
         ConditionalMixture(MIXTURE, [0, 2, 0])
 
 
+@pytest.mark.parametrize("scale", [0.5, 3.0])
+def test_the_power_of_a_tilted_class_is_that_of_its_integral(scale: float) -> None:
+    """The mean of log p(c | x) grows with the scale by its variance, so that 5 % of the power are apart."""
+    data = ConditionalMixture(GaussianMixture([0.5, 0.5], [[-0.5], [0.5]], [[[1.0]], [[0.25]]]), [0, 1])
+    grid = torch.linspace(-8, 8, 4001, dtype=torch.float64)[:, None]
+    log_c = data.log_classes(grid)[:, 0]
+    law = torch.softmax(data.mixture.log_prob(grid) + scale * log_c, 0)
+    found = data.log_classes(data.tilted(0, scale, 200_000))[:, 0]
+    mean = law @ log_c
+    change = 0.025 * abs(scale - 1 if scale > 1 else scale) * float(law @ (log_c - mean).square())
+    assert abs(float(found.mean() - mean)) < change
+    assert 3 * float(found.std()) < change * 200_000**0.5
+
+
 @pytest.mark.parametrize("sde", SDES)
 def test_an_interval_is_one_of_noise_levels_on_every_path(sde: str) -> None:
     model, strong, weak = models(sde)
