@@ -1,9 +1,10 @@
 """Does the kernel Stein discrepancy rank posterior samplers without a truth? `python benchmarks/posterior_checks.py`.
 
 The problems and methods of benchmarks/posterior.py, 8-D mixtures on exact scores: of each method its distance to the
-exact posterior in floors, its discrepancy at t_min with its p-value, and for each problem Spearman's correlation of the
-two over methods. `equal modes` are draws of the exact posterior with equal weights for its modes. Distances are
-geometric means, discrepancies means over problems, with 95 % intervals by Student's t.
+exact posterior in floors, its discrepancy at t_min with its p-value, the share of its samples that are distinct, and
+for each problem Spearman's correlation of the first two over methods. `equal modes` are draws of the exact posterior
+with equal weights for its modes. Distances are geometric means, discrepancies and shares means over problems, with 95 %
+intervals by Student's t.
 
 `--calibration 200` instead: of the first mixture 200 items are observed, and each is ranked among 100 samples of each
 method given its y, see `scoresde.checks.Calibration`.
@@ -106,7 +107,7 @@ def main() -> None:
         return
     at, rows = asked.at or SDE.t_min, list[dict[str, Any]]()
     for sigma in NOISES:
-        found: dict[str, list[tuple[float, float, float]]] = {name: [] for name in ROWS}
+        found: dict[str, list[tuple[float, float, float, float]]] = {name: [] for name in ROWS}
         orders: list[float] = []
         for seed in range(asked.problems):
             problem = Problem("mixture_8d", seed, sigma, asked.n)
@@ -114,19 +115,20 @@ def main() -> None:
             for name, draw in ROWS.items():
                 x = draw(problem, asked.n)[0]
                 stein, p = stein_test(*target(x, at, seed), seed=seed)
-                found[name].append((math.log(problem.distance(x)), stein.value, p))
+                distinct = len(x.unique(dim=0)) / len(x)
+                found[name].append((math.log(problem.distance(x)), stein.value, p, distinct))
             both = [[own[-1][k] for own in found.values()] for k in (0, 1)]
             orders.append(float(spearmanr(*both).statistic))
         print(f"sigma_y = {sigma}: rank correlation of discrepancy and distance {student(orders)}", flush=True)
         for name, own in found.items():
-            logs, values, ps = (list(column) for column in zip(*own, strict=True))
+            logs, values, ps, distinct = (list(column) for column in zip(*own, strict=True))
             mean, half = student(logs)
             floors = tuple(math.exp(mean + k * half) for k in (0, -1, 1))
             few = sum(p < _LEVEL for p in ps)
-            row = {"sigma_y": sigma, "name": name, "floors": floors, "stein": student(values), "p": ps}
-            shown = f"{floors[0]:6.2f} ({floors[1]:.2f} to {floors[2]:.2f})   {student(values)!s:24}"
+            row = {"floors": floors, "stein": student(values), "p": ps, "distinct": student(distinct)}
+            shown = f"{floors[0]:6.2f} ({floors[1]:.2f} to {floors[2]:.2f})  {row['stein']!s:24} {row['distinct']!s:15}"
             print(f"{name:24} {shown} p < {_LEVEL}: {few} of {len(ps)}  ", *(f"{p:.3f}" for p in ps), flush=True)
-            rows.append(row)
+            rows.append({"sigma_y": sigma, "name": name, **row})
     save("posterior_checks", {"problems": asked.problems, "n": asked.n, "at": at, "rows": rows}, asked.out)
 
 

@@ -53,7 +53,7 @@ def methods() -> dict[str, tuple[Method, Sampler]]:
         "pigdm": (PiGDM(), Sampler(steps=100)),
         "mmps": (MMPS(), Sampler(steps=100)),
         "gibbs": (Gibbs(), Sampler(noisy, steps=20)),
-        "population": (Population(), Sampler(noisy, steps=10)),
+        "population": (Population(), Sampler(noisy, steps=8)),
         "twisted": (Twisted(), Sampler(steps=50)),
     }
 
