@@ -48,7 +48,7 @@ ROWS: Rows = {
     "gibbs": (Gibbs(), None, 20),
     "gibbs, 100 steps": (Gibbs(), None, 100),
     "population": (Population(), None, 8),
-    "population, 200 calls": (Population(inner=9), None, 20),
+    "population, 200 calls": (Population(), None, 18),
     "daps": (DAPS(), None, 20),
     "replace": (Replace(), None, 50),
     "repaint": (RePaint(), None, 50),

@@ -46,7 +46,8 @@ def spiral() -> GaussianMixture:
     return GaussianMixture(torch.ones(8), radius[:, None] * outward, spread)
 
 
-def methods() -> dict[str, tuple[Method, Sampler]]:
+def methods(n: int) -> dict[str, tuple[Method, Sampler]]:
+    """The methods for n samples, at about 100 evaluations."""
     noisy = solver("dpmpp_2m", eta=1.0)
     return {
         "dps, zeta=0.3": (DPS(0.3), Sampler(steps=100)),
@@ -54,7 +55,7 @@ def methods() -> dict[str, tuple[Method, Sampler]]:
         "mmps": (MMPS(), Sampler(steps=100)),
         "gibbs": (Gibbs(), Sampler(noisy, steps=20)),
         "population": (Population(), Sampler(noisy, steps=8)),
-        "twisted": (Twisted(), Sampler(steps=50)),
+        "twisted": (Twisted(2 * n, n), Sampler(steps=50)),
     }
 
 
@@ -66,8 +67,9 @@ def plane(n: int, value: float = 0.3, sigma_y: float = 0.1) -> tuple[Figure, dic
     real = exact.sample(DRAWS, seed=1000)
     floor = sum(sliced_wasserstein(exact.sample(n, seed=k), real) for k in range(8)) / 8
     drawn, cost = {"prior": data.sample(n), "exact posterior": exact.sample(n)}, {}
-    for name, (method, sampler) in methods().items():
-        found = sampler.sample(Posterior(ExactModel(data, VPSDE()), seen, y, method), n=n, dtype=torch.float64)
+    for name, (method, sampler) in methods(n).items():
+        asked = Posterior(ExactModel(data, VPSDE()), seen, y, method)
+        found = sampler.sample(asked, n=n, batch_size=n, dtype=torch.float64)
         drawn[name], cost[name] = found.x, f"{found.nfe:,.0f} evaluations, {found.products:,.0f} products"
     distances = {name: sliced_wasserstein(x, real) / floor for name, x in drawn.items()}
     side = torch.linspace(-2.1, 2.1, 141, dtype=torch.float64)

@@ -255,8 +255,8 @@ def test_the_picture_of_posteriors_has_each_method_with_its_distance(monkeypatch
     monkeypatch.syspath_prepend(str(FOLDER))
     import posterior_picture
 
-    quick = {name: (method, Sampler(steps=4)) for name, (method, _) in posterior_picture.methods().items()}
-    monkeypatch.setattr(posterior_picture, "methods", lambda: quick)
+    quick = {name: (method, Sampler(steps=4)) for name, (method, _) in posterior_picture.methods(20).items()}
+    monkeypatch.setattr(posterior_picture, "methods", lambda n: quick)
     monkeypatch.setattr(posterior_picture, "DRAWS", 400)
     figure, distances = posterior_picture.plane(20)
     titles = [ax.get_title().splitlines()[0] for ax in figure.axes]

@@ -26,7 +26,7 @@ SMALLER = {
             "steps=1200": "steps=10",
             "range(8)": "range(2)",
         },
-        **{f"steps={steps})": "steps=3)" for steps in (50, 40, 30, 20, 10)},
+        **{f"steps={steps})": "steps=3)" for steps in (50, 40, 30, 20, 8)},
         **{"particles=16": "particles=4", "121": "21"},
     },
     "03_lineage": {"n = 3000, 1000": "n = 40, 100", "steps=1000)": "steps=20)", "steps=100": "steps=10", "500)": "20)"},
