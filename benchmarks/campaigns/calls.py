@@ -33,6 +33,7 @@ START = {  # of each command: settings with which it would work, in a folder mad
     "doctor": ["data=moons"],
     "ema": ["run=run", "length=0.1"],
     "convert": ["file=t.npz", "out=new"],
+    "classifier": ["run=run", "logger=none", "trainer.steps=2"],
 }
 READERS = {  # of files of a run folder, which the command gets as its last word
     "summary.json": ["compare", "logger=none", "problem=null", "folder="],

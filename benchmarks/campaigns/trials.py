@@ -129,8 +129,8 @@ def cheap() -> Iterator[None]:
     A SIGKILL takes nothing from a file that was not flushed, as a loss of power would.
     """
 
-    def picture(x: Any, transform: Any, path: Path, *more: Any, title: str = "") -> None:
-        runs.write_text(path, f"{x.double().sum():.6f} {title} {more[1:]}")
+    def picture(x: Any, transform: Any, path: Path, *more: Any, title: str = "", **about: Any) -> None:
+        runs.write_text(path, f"{x.double().sum():.6f} {title} {more[1:]} {about}")
 
     def score_field(levels: Any, transform: Any, path: Path, *more: Any) -> None:
         runs.write_text(path, "score")
