@@ -152,6 +152,10 @@ def test_the_command_takes_the_posterior_from_which_samples_were_drawn(tmp_path,
     Path("drawn/summary.json").write_text(json.dumps(summary | {"guidance": 2}))
     assert main(own) == 2
     assert "guidance: 1.0 is not that of the samples; give guidance=2" in capsys.readouterr().err
+    for key in ("guide", "classifier", "guidance_interval", "guidance_method"):
+        Path("drawn/summary.json").write_text(json.dumps(summary | {key: "some"}))
+        assert main(own) == 2
+        assert f"guided by {key}, so their score is not known" in capsys.readouterr().err
     Path("drawn/summary.json").write_text(json.dumps(summary))
     Path("drawn/posterior.npz").unlink()
     assert main(own) == 2

@@ -36,8 +36,9 @@ def meant(run: Run, model: Model, samples: Saved | None, label: Any, guidance: f
     for key, own in (("label", label), ("guidance", guidance)):
         other = said.get(key, own)
         refuse(other != own, f"{key}: {own} is not that of the samples; give {key}={other}")
-    led = [key for key in ("guide", "guidance_interval") if said.get(key) is not None]
-    refuse(bool(led), f"samples: they were guided by {' and '.join(led)}, so their score is not known; leave out stein")
+    ways = ("guide", "classifier", "guidance_interval", "guidance_method")  # the last one whenever it is not plain
+    led = next((key for key in ways if said.get(key) is not None), None)
+    refuse(led is not None, f"samples: they were guided by {led}, so their score is not known; leave out stein")
     if "observation" not in said:
         return Target(model)
     where = f"samples: {samples.path.parent}"
