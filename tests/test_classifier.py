@@ -93,6 +93,7 @@ def test_the_network_sees_what_that_of_a_score_model_sees(sde: str) -> None:
 
 @pytest.mark.parametrize("sde", ["vp", "edm"])
 def test_the_loss_asks_for_the_class_of_noised_items_at_levels_of_its_density(sde: str) -> None:
+    torch.manual_seed(0)
     path, n = sde_named(sde), 4000
     x0, labels = drawn(n, 1)
     u, eps = (torch.arange(n, dtype=torch.float64) + 0.5) / n, torch.randn(n, 2)
